@@ -1,0 +1,1 @@
+//! Tests of the binary against small worlds.

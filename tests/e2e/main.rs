@@ -1,0 +1,1 @@
+//! Tests with real emerge, real images, real attach.
