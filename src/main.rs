@@ -1,2 +1,5 @@
-//! The `fprefix` command: parse, dispatch, print the error chain, set the exit code.
-fn main() {}
+//! The `fprefix` command; all of it is in the library's `cli`.
+
+fn main() -> std::process::ExitCode {
+    fprefix::cli::main()
+}

@@ -1,0 +1,80 @@
+use anyhow::{Result, bail};
+use clap::Args;
+
+use super::{Context, DONE, FOUND};
+use crate::command::describe;
+use crate::doctor::{self, Finding, Need};
+use crate::environment;
+use crate::machine::Machine;
+use crate::output;
+
+/// Show what this machine has, what is missing, and how to get it
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Look only at what is needed for this [default: all but test]
+    #[arg(long = "for", value_enum, value_delimiter = ',')]
+    needs: Vec<Need>,
+    /// Install what is missing through this machine's package manager
+    #[arg(long)]
+    install: bool,
+    /// As JSON
+    #[arg(long, conflicts_with = "install")]
+    json: bool,
+}
+
+impl Doctor {
+    /// Runs the subcommand.
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let mut findings = doctor::examine()?;
+        findings.retain(|finding| match self.needs.as_slice() {
+            [] => finding.need != Need::Test,
+            needs => needs.contains(&finding.need),
+        });
+        let namespaces = environment::prove_bubblewrap();
+        if self.json {
+            let report = serde_json::json!({
+                "machine": Machine::this(),
+                "namespaces": namespaces.is_ok(),
+                "tools": findings,
+            });
+            output::answer(&(serde_json::to_string_pretty(&report)? + "\n"))?;
+            return Ok(verdict(&findings, namespaces.is_ok()));
+        }
+        let missing: Vec<&Finding> = findings.iter().filter(|f| f.path.is_none()).collect();
+        let remedy = doctor::remedy(&missing)?;
+        if self.install {
+            if let Some(command) = remedy {
+                context.reporter.step(&format!("installing what is missing: {command}"));
+                let status = command.run_attached()?;
+                if !status.success() {
+                    bail!("`{command}` {}", describe(status));
+                }
+            }
+            return Ok(DONE);
+        }
+        let mut text = format!("machine         {}\n", Machine::this());
+        for finding in &findings {
+            let place = finding
+                .path
+                .as_ref()
+                .map_or_else(|| "MISSING".to_owned(), |path| path.display().to_string());
+            text += &format!("{:15} {place}  ({})\n", finding.name, finding.reason);
+        }
+        output::answer(&text)?;
+        if let Err(error) = &namespaces {
+            context.reporter.warn(&format!("{error:#}"));
+        }
+        if let Some(command) = remedy {
+            context.reporter.warn(&format!(
+                "something is missing; get it with `fprefix doctor --install`, which runs: \
+                 {command}"
+            ));
+        }
+        Ok(verdict(&findings, namespaces.is_ok()))
+    }
+}
+
+fn verdict(findings: &[Finding], namespaces: bool) -> u8 {
+    let whole = namespaces && findings.iter().all(|finding| finding.path.is_some());
+    if whole { DONE } else { FOUND }
+}

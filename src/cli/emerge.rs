@@ -1,0 +1,45 @@
+use anyhow::Result;
+use clap::{Args, CommandFactory};
+
+use super::{Context, DONE};
+use crate::emerge::{self, Target};
+use crate::lock::Busy;
+
+/// Build packages in staging, and install what they need at run time into final
+///
+/// Takes everything that emerge(1) takes. Output and exit status are emerge's.
+#[derive(Debug, Args)]
+pub struct Emerge {
+    /// Build in staging, do not install into final
+    #[arg(long, conflicts_with = "install")]
+    stage: bool,
+    /// Do not build; install into final what was built before
+    #[arg(long)]
+    install: bool,
+    /// What emerge gets: options, packages, sets
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "EMERGE ARGUMENTS")]
+    args: Vec<String>,
+}
+
+impl Emerge {
+    /// Runs the subcommand.
+    pub fn run(self, context: &Context) -> Result<u8> {
+        if self.args.is_empty() {
+            let mut command = super::Cli::command();
+            if let Some(command) = command.find_subcommand_mut("emerge") {
+                command.print_help()?;
+            }
+            return Ok(DONE);
+        }
+        let target = match (self.stage, self.install) {
+            (true, _) => Target::Stage,
+            (_, true) => Target::Install,
+            _ => Target::Both,
+        };
+        let prefix = context.prefix()?;
+        let what = format!("fprefix emerge {}", self.args.join(" "));
+        let tell = |holder: &str| context.reporter.step(&format!("waiting for {holder}"));
+        let _lock = prefix.lock(&what, &Busy::Wait(&tell))?;
+        emerge::run(&prefix, target, &self.args, &context.reporter)
+    }
+}

@@ -1,0 +1,32 @@
+use anyhow::Result;
+use clap::Args;
+
+use super::Context;
+use crate::command::shell_code;
+use crate::environment::Sandbox;
+use crate::layout::Environment;
+
+/// Start a shell or a command inside staging, with the prefix at its real path
+#[derive(Debug, Args)]
+pub struct Enter {
+    /// The command; a shell when none is given
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+impl Enter {
+    /// Runs the subcommand.
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let prefix = context.prefix()?;
+        let sandbox = Sandbox::open(&prefix)?;
+        let default = vec!["bash".to_owned(), "--norc".to_owned()];
+        let words = if self.command.is_empty() { default } else { self.command };
+        let (program, args) = words
+            .split_first()
+            .map_or(("bash", [].as_slice()), |(program, args)| (program.as_str(), args));
+        let command = sandbox
+            .program(Environment::Staging, program, "enter staging")
+            .env("PS1", format!("({}) \\w \\$ ", prefix.definition.id.name));
+        Ok(shell_code(command.args(args).run_attached()?))
+    }
+}

@@ -1,0 +1,53 @@
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use super::{Context, DONE};
+use crate::definition;
+use crate::layout::Environment;
+use crate::output;
+
+/// List the prefixes
+#[derive(Debug, Args)]
+pub struct List {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    /// Runs the subcommand.
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let prefixes = definition::all(&context.home)?;
+        if self.json {
+            let rows: Vec<_> = prefixes
+                .iter()
+                .map(|prefix| {
+                    json!({
+                        "id": prefix.definition.id.to_string(),
+                        "name": prefix.definition.id.name,
+                        "board": prefix.definition.id.board,
+                        "eprefix": prefix.definition.eprefix,
+                        "staging": prefix.layout.dir(Environment::Staging),
+                        "final": prefix.layout.dir(Environment::Final),
+                        "complete": prefix.definition.complete,
+                    })
+                })
+                .collect();
+            output::answer(&(serde_json::to_string_pretty(&rows)? + "\n"))?;
+            return Ok(DONE);
+        }
+        if prefixes.is_empty() {
+            context.reporter.step("there is no prefix; `fprefix setup NAME EPREFIX` makes one");
+        }
+        let width =
+            prefixes.iter().map(|p| p.definition.id.to_string().len()).max().unwrap_or_default();
+        for prefix in &prefixes {
+            let definition = &prefix.definition;
+            let note = if definition.complete { "" } else { "  (set-up not finished)" };
+            let id = definition.id.to_string();
+            output::answer(&format!("{id:width$}  {}{note}\n", definition.eprefix))?;
+        }
+        Ok(DONE)
+    }
+}

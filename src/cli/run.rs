@@ -1,0 +1,46 @@
+use anyhow::{Result, bail};
+use clap::Args;
+
+use super::Context;
+use crate::command::shell_code;
+use crate::environment::Sandbox;
+use crate::layout::Environment;
+
+/// Run a Portage tool on staging or final
+///
+/// ebuild, portageq, quickpkg, emaint and whatever else Portage or this machine has. Output and
+/// exit status are the tool's.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The tool; then its arguments. --final right after it runs it on final instead of staging
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required = true,
+        value_name = "TOOL [--final] ARGUMENTS"
+    )]
+    words: Vec<String>,
+    /// Run it on final instead of staging
+    #[arg(long = "final")]
+    on_final: bool,
+}
+
+impl Run {
+    /// Runs the subcommand.
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let prefix = context.prefix()?;
+        let Some((tool, mut args)) = self.words.split_first() else { bail!("which tool?") };
+        let mut environment = if self.on_final { Environment::Final } else { Environment::Staging };
+        if let Some(("--final", rest)) = args.split_first().map(|(arg, rest)| (arg.as_str(), rest))
+        {
+            environment = Environment::Final;
+            args = rest;
+        }
+        if !prefix.portage.has(tool) {
+            bail!("neither Portage nor this machine has a program {tool:?}");
+        }
+        let sandbox = Sandbox::open(&prefix)?;
+        let command = sandbox.portage(environment, tool, &format!("run {tool} on {environment}"));
+        Ok(shell_code(command.args(args).run_attached()?))
+    }
+}

@@ -1,0 +1,68 @@
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use super::{Context, DONE};
+use crate::data;
+use crate::layout::Environment;
+use crate::output;
+use crate::vdb;
+
+/// Show a prefix: where it is, and what is in it
+#[derive(Debug, Args)]
+pub struct Status {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    /// Runs the subcommand.
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let prefix = context.choice.find_any(&context.home)?;
+        let definition = &prefix.definition;
+        let installed = |environment| vdb::packages(&prefix.layout.vdb(environment));
+        let staging = installed(Environment::Staging)?;
+        let r#final = installed(Environment::Final)?;
+        if self.json {
+            let status = json!({
+                "definition": definition,
+                "staging": staging,
+                "final": r#final,
+            });
+            output::answer(&(serde_json::to_string_pretty(&status)? + "\n"))?;
+            return Ok(DONE);
+        }
+        let mut text = format!("{}\n", definition.id);
+        let mut row = |name: &str, value: String| {
+            text += &format!("  {name:9} {value}\n");
+        };
+        row("eprefix", definition.eprefix.to_string());
+        row("machine", definition.machine.to_string());
+        row("staging", definition.staging.display().to_string());
+        row("final", definition.r#final.display().to_string());
+        row("logs", prefix.layout.logs(Environment::Staging).display().to_string());
+        row("profile", definition.profile.clone());
+        for repo in &definition.repos {
+            let place = repo.path.as_ref().map_or("built in".into(), |p| p.display().to_string());
+            row("repo", format!("{} ({place})", repo.name));
+        }
+        if let Some(compiler) = &definition.compiler {
+            row("compiler", format!("{} {}", compiler.cc.display(), compiler.version));
+        }
+        row("packages", format!("{} in staging, {} in final", staging.len(), r#final.len()));
+        for package in &r#final {
+            row("", package.clone());
+        }
+        output::answer(&text)?;
+        if !definition.complete {
+            context.reporter.warn("its set-up did not come to its end; run it again");
+        } else if definition.data != data::stamp()? {
+            context.reporter.warn(
+                "it was set up by another version of fprefix; `fprefix setup --force` brings it \
+                 up to date",
+            );
+        }
+        Ok(DONE)
+    }
+}

@@ -1,0 +1,216 @@
+//! A prefix as it was set up: what its definition file says, opened from disk.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::board::Board;
+use crate::layout::{Environment, Home, Layout, Owner, PrefixId, owner};
+use crate::lock::{self, Busy, Lock};
+use crate::machine::Machine;
+use crate::names::{Eprefix, PrefixName};
+use crate::portage::Portage;
+use crate::toolchain::Compiler;
+use crate::tree;
+
+/// The file of a definition.
+const FILE: &str = "prefix.toml";
+
+/// An ebuild repository as Portage is told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repo {
+    /// The name in its `profiles/repo_name`.
+    pub name: String,
+    /// Where it is; nothing for those that fprefix writes itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Portage prefers the higher one.
+    pub priority: i32,
+}
+
+/// What setup recorded of a prefix.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Definition {
+    /// Which prefix this is.
+    pub id: PrefixId,
+    /// EPREFIX.
+    pub eprefix: Eprefix,
+    /// The directory of staging.
+    pub staging: PathBuf,
+    /// The directory of final.
+    pub r#final: PathBuf,
+    /// The kind of machine that it was set up on.
+    pub machine: Machine,
+    /// The profile, as `make.profile` has it: a path in the sandbox.
+    pub profile: String,
+    /// USE flags that the user gave.
+    #[serde(default)]
+    pub use_flags: Vec<String>,
+    /// The repositories, the main one first.
+    pub repos: Vec<Repo>,
+    /// DISTDIR.
+    pub distdir: PathBuf,
+    /// The compiler that it was set up with.
+    #[serde(default)]
+    pub compiler: Option<Compiler>,
+    /// The scripts that were written for it.
+    #[serde(default)]
+    pub wrappers: Vec<PathBuf>,
+    /// The digest of the built-in data that was written out, see [`crate::data::stamp`].
+    #[serde(default)]
+    pub data: String,
+    /// Whether setup came to its end.
+    #[serde(default)]
+    pub complete: bool,
+}
+
+/// A prefix that was set up.
+#[derive(Clone, Debug)]
+pub struct Prefix {
+    /// What its definition says.
+    pub definition: Definition,
+    /// Its board.
+    pub board: Board,
+    /// Where it is on disk.
+    pub layout: Layout,
+    /// Which Portage works on it.
+    pub portage: Portage,
+    /// Whose home it is kept in.
+    pub home: Home,
+}
+
+impl Prefix {
+    /// The prefix that `definition` describes.
+    pub fn new(home: &Home, definition: Definition) -> Result<Self> {
+        Ok(Self {
+            board: Board::named(&definition.id.board)?,
+            layout: Layout::new(
+                definition.staging.clone(),
+                definition.r#final.clone(),
+                definition.eprefix.clone(),
+            ),
+            portage: Portage::of(definition.machine, home)?,
+            home: home.clone(),
+            definition,
+        })
+    }
+
+    /// Opens the prefix `id`, complete or not.
+    pub fn load(home: &Home, id: &PrefixId) -> Result<Self> {
+        Self::load_file(home, &home.prefix(id).join(FILE))
+    }
+
+    fn load_file(home: &Home, path: &Path) -> Result<Self> {
+        let text = fs_err::read_to_string(path)?;
+        let definition = toml::from_str(&text)
+            .with_context(|| format!("the definition {} can not be read", path.display()))?;
+        Self::new(home, definition)
+    }
+
+    /// Opens a prefix that setup has completed, and whose environments are still there.
+    pub fn open(home: &Home, choice: &Choice) -> Result<Self> {
+        let prefix = choice.find(home)?;
+        let id = &prefix.definition.id;
+        if !prefix.definition.complete {
+            bail!(
+                "the set-up of {id} did not come to its end; run `fprefix setup {} {}` again, it \
+                 goes on where it stopped",
+                id.name,
+                prefix.definition.eprefix
+            );
+        }
+        for environment in [Environment::Staging, Environment::Final] {
+            let dir = prefix.layout.dir(environment);
+            if owner(dir)? != Owner::Prefix(id.clone()) {
+                bail!(
+                    "{environment} of {id} is not at {} any more; put it back, or start again \
+                     with `fprefix setup --force {} {}`",
+                    dir.display(),
+                    id.name,
+                    prefix.definition.eprefix
+                );
+            }
+        }
+        Ok(prefix)
+    }
+
+    /// Writes the definition.
+    pub fn save(&self) -> Result<()> {
+        let text = toml::to_string_pretty(&self.definition)
+            .context("a directory of the prefix has a name that is not UTF-8")?;
+        let path = self.home.prefix(&self.definition.id).join(FILE);
+        tree::write_atomically(&path, text.as_bytes())
+    }
+
+    /// Takes the lock of the prefix for `what`.
+    pub fn lock(&self, what: &str, busy: &Busy<'_>) -> Result<Lock> {
+        let marker = self.layout.marker(Environment::Staging);
+        fs_err::create_dir_all(&marker)?;
+        Lock::take(&lock::path_below(&marker), what, busy)
+    }
+}
+
+/// Which prefix the user means.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// What `-P` or `FPREFIX` said: a name, or `<name>-<board>`.
+    pub name: Option<String>,
+}
+
+impl Choice {
+    fn find(&self, home: &Home) -> Result<Prefix> {
+        let mut all = all(home)?;
+        let names = |prefixes: &[Prefix]| {
+            prefixes.iter().map(|p| p.definition.id.to_string()).collect::<Vec<_>>().join(", ")
+        };
+        let known = names(&all);
+        let Some(wanted) = &self.name else {
+            return match all.len() {
+                0 => bail!(
+                    "there is no prefix yet; make one with `fprefix setup NAME EPREFIX`, for \
+                     example `fprefix setup demo /usr/local/demo`"
+                ),
+                1 => Ok(all.remove(0)),
+                _ => bail!("which prefix? Name it with -P NAME; there are {known}"),
+            };
+        };
+        all.retain(|prefix| {
+            let id = &prefix.definition.id;
+            id.to_string() == *wanted || id.name.as_str() == wanted
+        });
+        match all.len() {
+            0 if known.is_empty() => bail!("there is no prefix {wanted:?}, nor any other"),
+            0 => bail!("there is no prefix {wanted:?}; there are {known}"),
+            1 => Ok(all.remove(0)),
+            _ => bail!("{wanted:?} names several prefixes: {}; give one of these", names(&all)),
+        }
+    }
+
+    /// The prefix, complete or not: for those who only look or remove.
+    pub fn find_any(&self, home: &Home) -> Result<Prefix> {
+        self.find(home)
+    }
+}
+
+/// All prefixes of a home, by name.
+pub fn all(home: &Home) -> Result<Vec<Prefix>> {
+    let dir = home.prefixes();
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in fs_err::read_dir(&dir)? {
+        let file = entry?.path().join(FILE);
+        if file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    files.iter().map(|file| Prefix::load_file(home, file)).collect()
+}
+
+/// The name under which `-P` finds the prefix `name` on `board`, were it set up.
+pub fn id(name: &PrefixName, board: &Board) -> PrefixId {
+    PrefixId::new(name, board)
+}

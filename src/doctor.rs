@@ -1,0 +1,123 @@
+//! What this machine has of the programs that fprefix runs, what is missing, and how to get it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Command, look_up};
+use crate::data;
+use crate::machine::{self, PackageManager};
+
+/// What a program is needed for, see profiles/tools.toml.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Need {
+    /// Nothing works without it.
+    Setup,
+    /// The built-in repository's packages are built with it.
+    Build,
+    /// Images.
+    Pack,
+    /// The run-time proof.
+    Prove,
+    /// Attaching an extension.
+    Attach,
+    /// The project's own tests.
+    Test,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tool {
+    program: String,
+    name: Option<String>,
+    or: Option<String>,
+    #[serde(default)]
+    probe: Vec<String>,
+    need: Need,
+    reason: String,
+    packages: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Tools {
+    tool: Vec<Tool>,
+}
+
+/// What was found of one program.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    /// The program.
+    pub name: String,
+    /// What it is needed for.
+    pub need: Need,
+    /// Why.
+    pub reason: String,
+    /// Where it is, if it is there.
+    pub path: Option<PathBuf>,
+    /// The packages of this machine's package manager that bring it.
+    pub packages: Vec<String>,
+}
+
+/// Looks for all programs.
+pub fn examine() -> Result<Vec<Finding>> {
+    let tools: Tools = data::toml("tools.toml")?;
+    let manager = PackageManager::this();
+    Ok(tools
+        .tool
+        .into_iter()
+        .map(|tool| Finding {
+            path: tool.find(),
+            packages: manager
+                .and_then(|manager| tool.packages.get(manager.name))
+                .map(|names| names.split_whitespace().map(str::to_owned).collect())
+                .unwrap_or_default(),
+            name: tool.name.unwrap_or(tool.program),
+            need: tool.need,
+            reason: tool.reason,
+        })
+        .collect())
+}
+
+impl Tool {
+    fn find(&self) -> Option<PathBuf> {
+        let path =
+            look_up(&self.program).or_else(|| self.or.as_ref().and_then(|other| look_up(other)))?;
+        if self.probe.is_empty() {
+            return Some(path);
+        }
+        let works = Command::new("probe a program", &path).args(&self.probe).run_quiet().is_ok();
+        works.then_some(path)
+    }
+}
+
+/// The command that installs what is missing in `findings`, if anything is.
+pub fn remedy(findings: &[&Finding]) -> Result<Option<Command>> {
+    let mut packages: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding.path.is_none())
+        .flat_map(|finding| finding.packages.iter().map(String::as_str))
+        .collect();
+    packages.sort_unstable();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(None);
+    }
+    let manager = PackageManager::this().context("this machine has no package manager we know")?;
+    let (program, args) =
+        manager.install.split_first().context("the package manager has no command")?;
+    let command = if machine::is_root() {
+        Command::new("install what is missing", program)
+    } else if look_up("sudo").is_some() {
+        Command::new("install what is missing", "sudo").arg(program)
+    } else {
+        bail!(
+            "installing packages needs root, and there is no sudo; as root, run: {} {}",
+            manager.install.join(" "),
+            packages.join(" ")
+        );
+    };
+    Ok(Some(command.args(args).args(packages).env("DEBIAN_FRONTEND", "noninteractive")))
+}

@@ -1,0 +1,338 @@
+//! `emerge`: the real one, first in staging, then into final.
+//!
+//! In staging packages are built, with binpkgs. Into final they are installed from those binpkgs
+//! alone, with what they need at run time. Output and exit status are emerge's own.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+
+use crate::command::{Command, shell_code};
+use crate::definition::Prefix;
+use crate::environment::Sandbox;
+use crate::layout::Environment;
+use crate::output::Reporter;
+
+/// Which of the two environments emerge works on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Target {
+    /// Staging, then final.
+    #[default]
+    Both,
+    /// Staging alone: build, do not install into final.
+    Stage,
+    /// Final alone: install what was built.
+    Install,
+}
+
+/// Variables of the caller that mean something to emerge (make.conf(5), emerge(1)).
+const PASSED_ON: &[&str] = &[
+    "ACCEPT_KEYWORDS",
+    "ACCEPT_LICENSE",
+    "ACCEPT_PROPERTIES",
+    "ACCEPT_RESTRICT",
+    "CFLAGS",
+    "CPPFLAGS",
+    "CXXFLAGS",
+    "EBUILD_SKIP_MANIFEST",
+    "EXTRA_ECONF",
+    "EXTRA_EMAKE",
+    "FCFLAGS",
+    "FEATURES",
+    "FFLAGS",
+    "GENTOO_MIRRORS",
+    "INSTALL_MASK",
+    "LDFLAGS",
+    "LINGUAS",
+    "MAKEOPTS",
+    "NINJAOPTS",
+    "PKG_INSTALL_MASK",
+    "PORTAGE_BINHOST",
+    "PORTAGE_ELOG_CLASSES",
+    "PORTAGE_NICENESS",
+    "USE",
+];
+
+/// Actions that look at repositories or sources, and have nothing to do with what is installed.
+const STAGING_ACTIONS: &[&str] = &[
+    "--buildpkgonly",
+    "--check-news",
+    "--fetch-all-uri",
+    "--fetchonly",
+    "--help",
+    "--info",
+    "--list-sets",
+    "--metadata",
+    "--regen",
+    "--search",
+    "--searchdesc",
+    "--sync",
+    "--version",
+];
+/// The letters of those among them that have one.
+const STAGING_LETTERS: &str = "BFfhsSV";
+
+/// What the arguments of emerge ask for, as far as it matters here.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Asked {
+    staging_action: bool,
+    pretend: bool,
+    interactive: bool,
+}
+
+impl Asked {
+    fn parse(args: &[String]) -> Self {
+        let mut asked = Self::default();
+        for arg in args {
+            let letters = arg.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
+            let has = |wanted: &str| {
+                letters.is_some_and(|letters| {
+                    letters
+                        .chars()
+                        .take_while(char::is_ascii_alphabetic)
+                        .any(|letter| wanted.contains(letter))
+                })
+            };
+            asked.staging_action |= STAGING_ACTIONS.contains(&arg.as_str()) || has(STAGING_LETTERS);
+            asked.pretend |= arg == "--pretend" || has("p");
+            asked.interactive |= arg == "--ask" || arg == "--ask=y" || has("a");
+        }
+        asked
+    }
+}
+
+/// Runs emerge on `prefix`; returns the exit code of the first run that failed, else 0.
+pub fn run(prefix: &Prefix, target: Target, args: &[String], reporter: &Reporter) -> Result<u8> {
+    let sandbox = Sandbox::open(prefix)?;
+    let asked = Asked::parse(args);
+    let interrupted = catch_interrupt()?;
+    if target != Target::Install {
+        reporter.step(&format!("staging: emerge {}", args.join(" ")));
+        let run = Run { sandbox: &sandbox, prefix, reporter, environment: Environment::Staging };
+        let status = run.emerge(args, &asked)?;
+        if !status.success() || interrupted.load(Ordering::SeqCst) {
+            return Ok(failure_code(status, &interrupted));
+        }
+    }
+    if target == Target::Stage || asked.staging_action {
+        return Ok(0);
+    }
+    reporter.step(&format!("final: emerge {}", args.join(" ")));
+    let run = Run { sandbox: &sandbox, prefix, reporter, environment: Environment::Final };
+    let status = if asked.pretend && target == Target::Both {
+        run.pretend_final(args)?
+    } else {
+        run.emerge(args, &asked)?
+    };
+    Ok(if status.success() { 0 } else { failure_code(status, &interrupted) })
+}
+
+/// ctrl-C goes to emerge, which cleans up; we wait for it and say how it ended.
+fn catch_interrupt() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&flag))
+            .context("could not prepare for ctrl-C")?;
+    }
+    Ok(flag)
+}
+
+fn failure_code(status: ExitStatus, interrupted: &AtomicBool) -> u8 {
+    match shell_code(status) {
+        0 if interrupted.load(Ordering::SeqCst) => 130,
+        code => code,
+    }
+}
+
+struct Run<'a> {
+    sandbox: &'a Sandbox<'a>,
+    prefix: &'a Prefix,
+    reporter: &'a Reporter,
+    environment: Environment,
+}
+
+impl Run<'_> {
+    fn command(&self, args: &[String]) -> Command {
+        let purpose = format!("run emerge on {}", self.environment);
+        let mut command = self.sandbox.portage(self.environment, "emerge", &purpose);
+        for name in PASSED_ON {
+            command = command.pass(name);
+        }
+        command.args(args)
+    }
+
+    /// What would be installed into final is known to emerge only once it is built; before, it is
+    /// what staging would build, less what is needed for building alone.
+    fn pretend_final(&self, args: &[String]) -> Result<ExitStatus> {
+        let mut args = args.to_vec();
+        args.extend(["--usepkgonly=n".to_owned(), "--usepkg".to_owned()]);
+        self.command(&args).run_attached()
+    }
+
+    fn emerge(&self, args: &[String], asked: &Asked) -> Result<ExitStatus> {
+        let events = self.prefix.layout.tmp(Environment::Staging).join("events");
+        fs_err::write(&events, "")?;
+        let begun = Instant::now();
+        let draws = self.reporter.draws() && std::io::stdout().is_terminal() && !asked.interactive;
+        let status = if draws {
+            self.emerge_with_bar(args, &events)?
+        } else {
+            self.command(args).run_attached()?
+        };
+        if status.success() {
+            let took = begun.elapsed().as_secs();
+            self.reporter.detail(&format!("{}: done after {took} s", self.environment));
+        } else {
+            self.explain(&events)?;
+        }
+        Ok(status)
+    }
+
+    /// Passes emerge's output on, above a line that tells which package of how many is in which
+    /// phase, and for how long.
+    fn emerge_with_bar(&self, args: &[String], events: &Path) -> Result<ExitStatus> {
+        let bar = self.reporter.spinner();
+        let mut count = String::new();
+        let done = Arc::new(AtomicBool::new(false));
+        let follower = follow(events.to_owned(), bar.clone(), Arc::clone(&done));
+        let mut command = self.command(&[]);
+        if std::env::var_os("NO_COLOR").is_none() {
+            command = command.arg("--color=y");
+        }
+        let status = command.args(args).run_piped(|chunk| {
+            if let Some(found) = count_in(&String::from_utf8_lossy(chunk)) {
+                count = found;
+                bar.set_prefix(count.clone());
+            }
+            bar.suspend(|| {
+                let mut stdout = std::io::stdout().lock();
+                // Nothing can be done where stdout is closed.
+                let _ = stdout.write_all(chunk).and_then(|()| stdout.flush());
+            });
+        });
+        done.store(true, Ordering::SeqCst);
+        // The follower only draws; that it ended badly changes nothing.
+        let _ = follower.join();
+        bar.finish_and_clear();
+        status
+    }
+
+    /// After a failure: which package, which phase, and where its log is.
+    fn explain(&self, events: &Path) -> Result<()> {
+        let text = fs_err::read_to_string(events)?;
+        for event in text.lines().filter_map(Event::parse).filter(|event| event.died) {
+            let log = self.log_of(event.package)?;
+            let log =
+                log.map_or(String::new(), |log| format!("; its build log is {}", log.display()));
+            self.reporter.error(&format!(
+                "{} failed in its {} phase, in {}{log}",
+                event.package, event.phase, self.environment
+            ));
+        }
+        Ok(())
+    }
+
+    /// The newest log of `package`: Portage names it `category:package:time.log`.
+    fn log_of(&self, package: &str) -> Result<Option<PathBuf>> {
+        let start = format!("{}:", package.replace('/', ":"));
+        let mut logs = Vec::new();
+        for entry in fs_err::read_dir(self.prefix.layout.logs(self.environment))? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&start) {
+                logs.push(entry.path());
+            }
+        }
+        logs.sort();
+        Ok(logs.pop())
+    }
+}
+
+/// A line of the events file, which the bashrc of both environments writes.
+#[derive(Debug, PartialEq, Eq)]
+struct Event<'a> {
+    phase: &'a str,
+    package: &'a str,
+    died: bool,
+}
+
+impl<'a> Event<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let (first, package) = (words.next()?, words.next()?);
+        let (phase, died) = match first.strip_prefix("died:") {
+            Some(phase) => (phase, true),
+            None => (first, false),
+        };
+        Some(Self { phase, package, died })
+    }
+}
+
+/// Shows the newest event on `bar` until `done`.
+fn follow(events: PathBuf, bar: ProgressBar, done: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut since = Instant::now();
+        let mut last = String::new();
+        while !done.load(Ordering::SeqCst) {
+            if let Ok(text) = fs_err::read_to_string(&events)
+                && let Some(event) = text.lines().last().and_then(Event::parse)
+            {
+                let now = format!("{} {}", event.package, event.phase);
+                if now != last {
+                    since = Instant::now();
+                    last = now;
+                }
+                let phase = since.elapsed().as_secs();
+                bar.set_message(format!("{} {last} ({phase} s)", bar.prefix()));
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    })
+}
+
+/// "(2 of 3)" in the last line of emerge that says it.
+fn count_in(text: &str) -> Option<String> {
+    let line = text.lines().rfind(|line| line.contains(">>>") && line.contains(" of "))?;
+    let count = line.split_once('(')?.1.split_once(')')?.0;
+    let digits: String = count.chars().filter(|c| c.is_ascii_digit() || *c == ' ').collect();
+    let mut numbers = digits.split_whitespace();
+    Some(format!("[{}/{}]", numbers.next()?, numbers.next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Asked {
+        Asked::parse(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn arguments() {
+        assert!(parse(&["-pv", "jq"]).pretend);
+        assert!(parse(&["--pretend"]).pretend);
+        assert!(parse(&["-av", "jq"]).interactive);
+        assert!(parse(&["--sync"]).staging_action);
+        assert!(parse(&["-s", "jq"]).staging_action);
+        assert_eq!(parse(&["-1vuDN", "@world", "--depclean"]), Asked::default());
+        assert_eq!(parse(&["-j4"]), Asked::default());
+    }
+
+    #[test]
+    fn counts() {
+        let line = ">>> Emerging (2 of 13) app-misc/jq-1.7.1::fprefix";
+        assert_eq!(count_in(line).unwrap(), "[2/13]");
+        assert_eq!(count_in("nothing"), None);
+    }
+
+    #[test]
+    fn events() {
+        let event = Event::parse("died:compile app-misc/jq-1.7.1 staging").unwrap();
+        assert_eq!(event, Event { phase: "compile", package: "app-misc/jq-1.7.1", died: true });
+    }
+}

@@ -1,0 +1,247 @@
+//! The sandbox that shows a prefix at its real path: staging is entered, not cross-built.
+//!
+//! bubblewrap gives each run a mount namespace of its own. The machine is there read-only, as
+//! BROOT's tools; what is ours is below /fprefix; staging's root is at EPREFIX. Nothing is ever
+//! mounted outside of that namespace, so nothing can be left mounted, however a run ends.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{Command, look_up};
+use crate::definition::Prefix;
+use crate::layout::{Environment, INSIDE, Layout};
+use crate::machine;
+use crate::portage::Portage;
+use crate::toolchain::Compiler;
+use crate::tree;
+
+/// The directories of the machine that a build may find tools in.
+const MACHINE_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The search path of compiler wrappers and other names that ebuilds expect, below BROOT.
+pub const WRAPPER_DIR: &str = "usr/local/bin";
+
+/// Where the sandbox shows our own program, for the hooks that Portage runs.
+pub const OWN_PROGRAM: &str = "/fprefix/bin/fprefix";
+
+/// Where Portage's hooks report phases, for progress.
+pub const EVENTS: &str = "/fprefix/staging/tmp/events";
+
+/// A prefix, ready to run things in.
+pub struct Sandbox<'a> {
+    prefix: &'a Prefix,
+    bwrap: PathBuf,
+    mounts: Vec<OsString>,
+}
+
+impl<'a> Sandbox<'a> {
+    /// Opens the sandbox of `prefix`.
+    pub fn open(prefix: &'a Prefix) -> Result<Self> {
+        let bwrap = bubblewrap()?;
+        let mut sandbox = Self { prefix, bwrap, mounts: Vec::new() };
+        sandbox.mounts = sandbox.plan()?;
+        Ok(sandbox)
+    }
+
+    /// A command that runs one of Portage's programs on an environment.
+    pub fn portage(&self, environment: Environment, tool: &str, purpose: &str) -> Command {
+        let mut words = self.prefix.portage.program(tool).into_iter();
+        let program = words.next().unwrap_or_else(|| tool.to_owned());
+        self.command(environment, purpose).arg(program).args(words)
+    }
+
+    /// A command that runs `program` with the variables of an environment.
+    pub fn program(&self, environment: Environment, program: &str, purpose: &str) -> Command {
+        self.command(environment, purpose).arg(program)
+    }
+
+    fn command(&self, environment: Environment, purpose: &str) -> Command {
+        let mut command = Command::new(purpose, &self.bwrap).args(&self.mounts).arg("--");
+        for (name, value) in self.variables(environment) {
+            command = command.env(name, value);
+        }
+        command
+    }
+
+    /// The variables by which Portage knows where it works (emerge(1), make.conf(5)).
+    fn variables(&self, environment: Environment) -> Vec<(&'static str, String)> {
+        let inside = Layout::inside(environment).display().to_string();
+        let eprefix = self.prefix.layout.eprefix().as_str();
+        let broot = self.prefix.portage.broot();
+        let root = match environment {
+            Environment::Staging => "/".to_owned(),
+            Environment::Final => format!("{inside}/root"),
+        };
+        let mut path = format!("{INSIDE}/staging/broot/{WRAPPER_DIR}:{eprefix}/usr/bin");
+        if !broot.is_empty() {
+            path = format!("{path}:{broot}/usr/bin");
+        }
+        if let Some(portage) = self.prefix.portage.path() {
+            path = format!("{path}:{portage}");
+        }
+        let mut variables = vec![
+            ("PATH", format!("{path}:{MACHINE_PATH}")),
+            ("ROOT", root),
+            ("EPREFIX", eprefix.to_owned()),
+            ("SYSROOT", "/".to_owned()),
+            ("PORTAGE_CONFIGROOT", inside),
+            ("TMPDIR", "/tmp".to_owned()),
+            ("FPREFIX_EVENTS", EVENTS.to_owned()),
+            ("PORTAGE_DEPCACHEDIR", format!("{INSIDE}/staging/cache")),
+        ];
+        if let Portage::Private(_) = self.prefix.portage {
+            variables.push(("PORTAGE_OVERRIDE_EPREFIX", broot.to_owned()));
+            // There is no user "portage" on such a machine, and inside we are root.
+            variables.push(("PORTAGE_USERNAME", "root".to_owned()));
+            variables.push(("PORTAGE_GRPNAME", "root".to_owned()));
+            variables.push(("PYTHONDONTWRITEBYTECODE", "1".to_owned()));
+        }
+        variables
+    }
+
+    /// The options that make the mount namespace (bwrap(1)).
+    fn plan(&self) -> Result<Vec<OsString>> {
+        let layout = &self.prefix.layout;
+        let mut plan = Mounts::new();
+        plan.machine()?;
+        for environment in [Environment::Staging, Environment::Final] {
+            plan.writable(layout.dir(environment), &Layout::inside(environment));
+        }
+        plan.writable(&self.prefix.definition.distdir, &Path::new(INSIDE).join("distfiles"));
+        for repo in &self.prefix.definition.repos {
+            if let Some(path) = &repo.path {
+                plan.readable(path, &crate::repos::inside(&repo.name));
+            }
+        }
+        if let Some((dir, inside)) = self.prefix.portage.binding() {
+            plan.readable(dir, inside);
+        }
+        for part in self.prefix.definition.compiler.iter().flat_map(|compiler| &compiler.parts) {
+            plan.readable(part, &Compiler::inside(part));
+        }
+        let own = std::env::current_exe().context("could not find our own program")?;
+        plan.readable(&own, Path::new(OWN_PROGRAM));
+        plan.at_eprefix(&layout.eroot(Environment::Staging), layout.eprefix().as_path())?;
+        Ok(plan.finish())
+    }
+}
+
+/// Where bubblewrap is, proven to work here.
+fn bubblewrap() -> Result<PathBuf> {
+    look_up("bwrap").context(
+        "bubblewrap is not there: the program bwrap shows a prefix at its real path while it is \
+         built; install the package bubblewrap (`fprefix doctor` says how)",
+    )
+}
+
+/// Tries whether bubblewrap may make a namespace, and explains what forbids it.
+pub fn prove_bubblewrap() -> Result<()> {
+    let bwrap = bubblewrap()?;
+    let mut try_it = Command::new("enter a namespace of its own", bwrap);
+    if !machine::is_root() {
+        try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
+    }
+    try_it
+        .args(["--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc", "--dev-bind", "/dev"])
+        .args(["/dev", "true"])
+        .run_quiet()
+        .context(
+            "namespaces are forbidden here. As an ordinary user, look at `sysctl \
+             kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns \
+             user.max_user_namespaces`; in a container, it has to be started so that it may mount \
+             (docker: --privileged, or --cap-add SYS_ADMIN with seccomp and apparmor unconfined)",
+        )
+}
+
+/// Options of bubblewrap, in the order in which it carries them out.
+struct Mounts {
+    options: Vec<OsString>,
+    scaffolds: Vec<PathBuf>,
+}
+
+impl Mounts {
+    fn new() -> Self {
+        let mut options: Vec<OsString> = Vec::new();
+        if !machine::is_root() {
+            options.extend(["--unshare-user", "--uid", "0", "--gid", "0"].map(OsString::from));
+        }
+        // A process that outlives us could still write to what we no longer hold the lock of.
+        options.extend(["--die-with-parent", "--unshare-pid"].map(OsString::from));
+        Self { options, scaffolds: Vec::new() }
+    }
+
+    fn push<const N: usize>(&mut self, words: [&std::ffi::OsStr; N]) {
+        self.options.extend(words.map(ToOwned::to_owned));
+    }
+
+    /// All of the machine, read-only, entry by entry: so that the root directory itself is ours
+    /// and can take mount points that the machine does not have.
+    fn machine(&mut self) -> Result<()> {
+        self.children(Path::new("/"), &["proc", "dev", "tmp", "fprefix"])?;
+        self.push(["--proc".as_ref(), "/proc".as_ref()]);
+        self.push(["--dev-bind".as_ref(), "/dev".as_ref(), "/dev".as_ref()]);
+        self.push(["--perms".as_ref(), "1777".as_ref(), "--tmpfs".as_ref(), "/tmp".as_ref()]);
+        Ok(())
+    }
+
+    fn readable(&mut self, from: &Path, to: &Path) {
+        self.push(["--ro-bind".as_ref(), from.as_os_str(), to.as_os_str()]);
+    }
+
+    fn writable(&mut self, from: &Path, to: &Path) {
+        self.push(["--bind".as_ref(), from.as_os_str(), to.as_os_str()]);
+    }
+
+    /// Shows `from` at EPREFIX. Where the machine has no such directory, the directory that it
+    /// would be in is laid out anew with all that the machine has there, since a mount point can
+    /// not be made on what is read-only.
+    fn at_eprefix(&mut self, from: &Path, eprefix: &Path) -> Result<()> {
+        let (ancestor, rest) = tree::existing_ancestor(eprefix);
+        let ancestor = fs_err::canonicalize(&ancestor)?;
+        if rest.as_os_str().is_empty() {
+            if !ancestor.is_dir() {
+                bail!("{} is there and is not a directory", eprefix.display());
+            }
+            self.writable(from, &ancestor);
+            return Ok(());
+        }
+        if ancestor != Path::new("/") {
+            self.push(["--tmpfs".as_ref(), ancestor.as_os_str()]);
+            self.children(&ancestor, &[])?;
+            self.scaffolds.push(ancestor.clone());
+        }
+        self.writable(from, &ancestor.join(rest));
+        Ok(())
+    }
+
+    /// Shows what is in the directory `dir`, but for the names in `except`.
+    fn children(&mut self, dir: &Path, except: &[&str]) -> Result<()> {
+        let mut entries: Vec<_> = fs_err::read_dir(dir)?.collect::<Result<_, _>>()?;
+        entries.sort_by_key(fs_err::DirEntry::file_name);
+        for entry in entries {
+            if except.iter().any(|name| entry.file_name().as_bytes() == name.as_bytes()) {
+                continue;
+            }
+            let path = entry.path();
+            if entry.file_type()?.is_symlink() {
+                let target = fs_err::read_link(&path)?;
+                self.push(["--symlink".as_ref(), target.as_os_str(), path.as_os_str()]);
+            } else {
+                self.push(["--ro-bind-try".as_ref(), path.as_os_str(), path.as_os_str()]);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Vec<OsString> {
+        for scaffold in std::mem::take(&mut self.scaffolds) {
+            self.push(["--remount-ro".as_ref(), scaffold.as_os_str()]);
+        }
+        self.push(["--remount-ro".as_ref(), "/".as_ref()]);
+        self.push(["--chdir".as_ref(), "/".as_ref()]);
+        self.options
+    }
+}

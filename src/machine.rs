@@ -1,0 +1,114 @@
+//! What kind of machine this is: Flatcar's SDK, Gentoo, or any other Linux. The kind decides
+//! where environments go by default, whose Portage is used, and whether wrappers need sudo.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::command;
+
+/// The kind of machine that prefixes are built on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Machine {
+    /// The container of Flatcar's SDK.
+    Sdk,
+    /// A Gentoo system with its own Portage.
+    Gentoo,
+    /// Any other Linux: Portage comes from PyPI.
+    Other,
+}
+
+/// The folder of Flatcar's SDK that holds the ebuild repositories.
+const SDK_THIRD_PARTY: &str = "mnt/host/source/src/third_party";
+
+impl Machine {
+    /// Finds out what the machine of which the root is at `root` is.
+    pub fn detect(root: &Path) -> Self {
+        let has = |path: &str| root.join(path).exists();
+        let emerge = has("usr/bin/emerge");
+        if emerge && has(SDK_THIRD_PARTY) {
+            Self::Sdk
+        } else if emerge && (has("etc/gentoo-release") || has("etc/portage/make.profile")) {
+            Self::Gentoo
+        } else {
+            Self::Other
+        }
+    }
+
+    /// Finds out what this machine is.
+    pub fn this() -> Self {
+        Self::detect(Path::new("/"))
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sdk => "Flatcar SDK",
+            Self::Gentoo => "Gentoo",
+            Self::Other => "Linux without Portage",
+        })
+    }
+}
+
+/// The package managers that `doctor` can name a command for, and the program that tells.
+const PACKAGE_MANAGERS: &[(&str, &str, &[&str])] = &[
+    ("apt", "apt-get", &["apt-get", "install", "-y", "--no-install-recommends"]),
+    ("dnf", "dnf", &["dnf", "install", "-y"]),
+    ("pacman", "pacman", &["pacman", "-S", "--needed", "--noconfirm"]),
+    ("zypper", "zypper", &["zypper", "install", "-y"]),
+    ("apk", "apk", &["apk", "add"]),
+    ("emerge", "emerge", &["emerge", "--noreplace"]),
+];
+
+/// How this machine installs packages of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackageManager {
+    /// The key under which profiles/tools.toml names packages.
+    pub name: &'static str,
+    /// The command that installs the packages named after it.
+    pub install: &'static [&'static str],
+}
+
+impl PackageManager {
+    /// The package manager of this machine, if it is one we know.
+    pub fn this() -> Option<Self> {
+        PACKAGE_MANAGERS
+            .iter()
+            .find(|(_, program, _)| command::look_up(program).is_some())
+            .map(|&(name, _, install)| Self { name, install })
+    }
+}
+
+/// Whether we run as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The folder of ebuild repositories in Flatcar's SDK.
+pub fn sdk_third_party() -> PathBuf {
+    Path::new("/").join(SDK_THIRD_PARTY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detects_by_what_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let make = |path: &str| {
+            let path = root.path().join(path);
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            fs_err::write(path, "").unwrap();
+        };
+        assert_eq!(Machine::detect(root.path()), Machine::Other);
+        make("usr/bin/emerge");
+        make("etc/gentoo-release");
+        assert_eq!(Machine::detect(root.path()), Machine::Gentoo);
+        make("mnt/host/source/src/third_party/x");
+        assert_eq!(Machine::detect(root.path()), Machine::Sdk);
+    }
+}

@@ -1,0 +1,1 @@
+//! The order of the steps. No step runs another; this is where they meet.

@@ -1,0 +1,75 @@
+//! Ebuild repositories: what a directory has to have to be one, and where the sandbox shows it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::layout::INSIDE;
+use crate::names;
+
+/// The name of the built-in repository.
+pub const BUILT_IN: &str = "fprefix";
+/// The name of the repository that carries the imported toolchain.
+pub const TOOLCHAIN: &str = "fprefix-toolchain";
+
+/// Where the sandbox shows the repository `name`.
+pub fn inside(name: &str) -> PathBuf {
+    match name {
+        BUILT_IN | TOOLCHAIN => Path::new(INSIDE).join("staging/repos").join(name),
+        _ => Path::new(INSIDE).join("repos").join(name),
+    }
+}
+
+/// The name of the repository at `path` (PMS 3.1.5, with layout.conf(5) as Portage reads it).
+pub fn name_of(path: &Path) -> Result<String> {
+    if !path.is_dir() {
+        bail!("there is no directory {}", path.display());
+    }
+    let file = path.join("profiles/repo_name");
+    let name = if file.is_file() {
+        fs_err::read_to_string(&file)?.trim().to_owned()
+    } else {
+        name_in_layout(path)?.with_context(|| {
+            format!(
+                "{} is not an ebuild repository: it has neither profiles/repo_name nor a \
+                 repo-name in metadata/layout.conf",
+                path.display()
+            )
+        })?
+    };
+    if !names::is_repo_name(&name) {
+        bail!("{} says that its name is {name:?}, which no repository can have", path.display());
+    }
+    Ok(name)
+}
+
+fn name_in_layout(path: &Path) -> Result<Option<String>> {
+    let file = path.join("metadata/layout.conf");
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let text = fs_err::read_to_string(file)?;
+    Ok(text.lines().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == "repo-name").then(|| value.trim().to_owned())
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_repositories() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = name_of(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("not an ebuild repository"), "{error}");
+        fs_err::create_dir_all(dir.path().join("metadata")).unwrap();
+        fs_err::write(dir.path().join("metadata/layout.conf"), "masters =\nrepo-name = one\n")
+            .unwrap();
+        assert_eq!(name_of(dir.path()).unwrap(), "one");
+        fs_err::create_dir_all(dir.path().join("profiles")).unwrap();
+        fs_err::write(dir.path().join("profiles/repo_name"), "two\n").unwrap();
+        assert_eq!(name_of(dir.path()).unwrap(), "two");
+    }
+}

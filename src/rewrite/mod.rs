@@ -1,0 +1,1 @@
+//! Rewriting: whatever is installed is made to stay inside the prefix.

@@ -1,0 +1,102 @@
+//! Files and directories: atomic writes, and removal that never follows a link out.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Writes `contents` to a temporary file beside `path`, then renames it: a reader sees the old
+/// file or the new one, never a half of either.
+pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
+    write_with_mode(path, contents, 0o644)
+}
+
+/// The same for a script.
+pub fn write_executable(path: &Path, contents: &[u8]) -> Result<()> {
+    write_with_mode(path, contents, 0o755)
+}
+
+fn write_with_mode(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let act = || format!("could not write {}", path.display());
+    let dir = path.parent().with_context(act)?;
+    fs_err::create_dir_all(dir)?;
+    let mut file = tempfile::NamedTempFile::new_in(dir).with_context(act)?;
+    file.write_all(contents).with_context(act)?;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).with_context(act)?;
+    file.persist(path).with_context(act)?;
+    Ok(())
+}
+
+/// Makes `link` a symbolic link to `target`, replacing a link that is there.
+pub fn link(target: impl AsRef<Path>, link: &Path) -> Result<()> {
+    let target = target.as_ref();
+    match fs_err::symlink_metadata(link) {
+        Ok(meta) if meta.is_symlink() => {
+            if fs_err::read_link(link)? == target {
+                return Ok(());
+            }
+            fs_err::remove_file(link)?;
+        }
+        Ok(_) => bail!("{} is there and is not a link", link.display()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    if let Some(parent) = link.parent() {
+        fs_err::create_dir_all(parent)?;
+    }
+    fs_err::os::unix::fs::symlink(target, link)?;
+    Ok(())
+}
+
+/// Removes the tree at `dir`, without following links. Directories that Portage left without
+/// write permission for their owner are opened first.
+pub fn remove(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    if fs_err::symlink_metadata(dir).is_err() {
+        return Ok(());
+    }
+    if fs_err::remove_dir_all(dir).is_ok() {
+        return Ok(());
+    }
+    for entry in walkdir::WalkDir::new(dir).follow_links(false).into_iter().flatten() {
+        if entry.file_type().is_dir() {
+            let mode = entry.metadata()?.permissions().mode();
+            if mode & 0o700 != 0o700 {
+                let open = std::fs::Permissions::from_mode(mode | 0o700);
+                fs_err::set_permissions(entry.path(), open)?;
+            }
+        }
+    }
+    fs_err::remove_dir_all(dir).with_context(|| format!("could not remove {}", dir.display()))
+}
+
+/// The deepest ancestor of `path` that exists (or `path` itself), and the rest below it.
+pub fn existing_ancestor(path: &Path) -> (PathBuf, PathBuf) {
+    for ancestor in path.ancestors() {
+        if ancestor.exists() {
+            let rest = path.strip_prefix(ancestor).unwrap_or(Path::new(""));
+            return (ancestor.to_owned(), rest.to_owned());
+        }
+    }
+    (PathBuf::from("/"), path.strip_prefix("/").unwrap_or(path).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removal_does_not_follow_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = dir.path().join("kept");
+        fs_err::create_dir(&kept).unwrap();
+        fs_err::write(kept.join("file"), "x").unwrap();
+        let tree = dir.path().join("tree");
+        fs_err::create_dir(&tree).unwrap();
+        link(&kept, &tree.join("link")).unwrap();
+        remove(&tree).unwrap();
+        assert!(kept.join("file").exists());
+        assert!(!tree.exists());
+    }
+}
