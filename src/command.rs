@@ -240,7 +240,7 @@ pub fn quote(text: impl AsRef<OsStr>) -> String {
     match shlex::bytes::try_quote(bytes) {
         Ok(quoted) => String::from_utf8_lossy(&quoted).into_owned(),
         // A NUL byte can be in no argument; only a message can come here.
-        Err(_) => format!("{text:?}", text = text.as_ref()),
+        Err(_) => text.as_ref().display().to_string(),
     }
 }
 

@@ -47,27 +47,27 @@ impl Reporter {
     /// Says that a step begins.
     pub fn step(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
-            self.line(&format!("{} {text}", self.paint("32", ">>>")));
+            line(&format!("{} {text}", self.paint("32", ">>>")));
         }
     }
 
     /// Says something that only those who asked for details want to know.
     pub fn detail(&self, text: &str) {
         if self.is_verbose() {
-            self.line(&format!("    {text}"));
+            line(&format!("    {text}"));
         }
     }
 
     /// Warns.
     pub fn warn(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
-            self.line(&format!("{} {text}", self.paint("33", "warning:")));
+            line(&format!("{} {text}", self.paint("33", "warning:")));
         }
     }
 
     /// Says what went wrong.
     pub fn error(&self, text: &str) {
-        self.line(&format!("{} {text}", self.paint("31", "error:")));
+        line(&format!("{} {text}", self.paint("31", "error:")));
     }
 
     /// A line that turns while something is done, on a terminal; hidden elsewhere.
@@ -85,11 +85,11 @@ impl Reporter {
     fn paint(&self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
 
-    fn line(&self, text: &str) {
-        // Nothing can be done where stderr is closed.
-        let _ = writeln!(std::io::stderr().lock(), "{text}");
-    }
+fn line(text: &str) {
+    // Nothing can be done where stderr is closed.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Writes an answer to stdout. A reader that has gone away is not an error of ours.

@@ -14,10 +14,12 @@ pub fn packages(vdb: &Path) -> Result<Vec<String>> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy();
         // Portage merges under a name that begins with a dash, and renames in the end.
-        if entry.file_type().is_dir() && !name.starts_with('-') && !name.starts_with('.') {
-            if let Ok(package) = entry.path().strip_prefix(vdb) {
-                packages.push(package.display().to_string());
-            }
+        if entry.file_type().is_dir()
+            && !name.starts_with('-')
+            && !name.starts_with('.')
+            && let Ok(package) = entry.path().strip_prefix(vdb)
+        {
+            packages.push(package.display().to_string());
         }
     }
     packages.sort();
