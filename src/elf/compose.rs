@@ -380,7 +380,7 @@ impl Composition<'_, '_> {
         let moved = tail.and_then(|tail| Some((tail.dynamic?, tail.end)));
         let (offset, slots) = match moved {
             Some((offset, end)) => (offset, (end - offset) / (2 * self.layout.codec.word())),
-            None => (dynamic.offset, dynamic.entries.len() as u64 + 1),
+            None => (dynamic.offset, dynamic.capacity.min(dynamic.entries.len() as u64 + 1)),
         };
         let address = dynamic_address(dynamic, self.arrangement);
         let codec = self.layout.codec;

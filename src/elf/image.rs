@@ -127,7 +127,7 @@ pub struct Image {
     pub package_note: Option<Vec<u8>>,
     /// Whether there is a section header table that can be read.
     pub has_sections: bool,
-    /// Bytes behind everything that the headers describe.
+    /// Bytes behind everything that the headers describe, up to the last that is not zero.
     pub payload: u64,
 }
 
@@ -187,7 +187,7 @@ fn headers_of(layout: &Layout<'_>, kind: Kind) -> Image {
         dlopen_notes: Vec::new(),
         package_note: None,
         has_sections: !layout.sections.is_empty(),
-        payload: layout.file_size().saturating_sub(described_end(layout)),
+        payload: payload(layout),
     }
 }
 
@@ -223,8 +223,16 @@ fn without_nul(content: &[u8]) -> Vec<u8> {
     content.get(..end).unwrap_or_default().to_vec()
 }
 
-/// The end of what the headers describe. Bytes behind it belong to somebody else.
-pub(crate) fn described_end(layout: &Layout<'_>) -> u64 {
+/// How much follows that the headers do not describe: it belongs to somebody else. Zeros are
+/// padding (Go's linker rounds the file up to a page).
+pub(crate) fn payload(layout: &Layout<'_>) -> u64 {
+    let end = usize::try_from(described_end(layout)).unwrap_or(usize::MAX);
+    let rest = layout.bytes.get(end..).unwrap_or_default();
+    rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1)
+}
+
+/// The end of what the headers describe.
+fn described_end(layout: &Layout<'_>) -> u64 {
     let header = if layout.codec.is_64() { 64 } else { 52 };
     let segments = layout.segment_size() * layout.segments.len() as u64;
     let sections = layout.section_size() * layout.sections.len() as u64;

@@ -66,12 +66,11 @@ impl Work<'_, '_> {
             _ => None,
         };
         resize(&mut ground, &wish, strings.as_ref())?;
-        let described = image::described_end(self.layout);
         let demand = Demand {
             layout: self.layout,
             ground: &ground,
             dynamic: dynamic_size,
-            payload: described < self.layout.file_size(),
+            payload: image::payload(self.layout) > 0,
         };
         let arrangement = demand.arrange().ok_or_else(|| no_room(demand.payload))?;
         let composition = Composition {

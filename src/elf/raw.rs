@@ -276,16 +276,13 @@ impl<'a> Layout<'a> {
             };
             let tag = i64::from_ne_bytes(tag.to_ne_bytes());
             if tag == abi::DT_NULL {
-                return Ok(Some(Dynamic {
-                    offset: segment.p_offset,
-                    address: segment.p_vaddr,
-                    capacity,
-                    entries,
-                }));
+                break;
             }
             entries.push(Entry { tag, value });
         }
-        Err(Error::Malformed("the dynamic section has no DT_NULL at its end"))
+        // Without spare tags GNU ld writes no DT_NULL; what follows happens to serve as one.
+        let (offset, address) = (segment.p_offset, segment.p_vaddr);
+        Ok(Some(Dynamic { offset, address, capacity, entries }))
     }
 }
 

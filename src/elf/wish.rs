@@ -270,7 +270,8 @@ pub(crate) fn fit(entries: &mut Vec<Wanted>, capacity: u64) -> bool {
     true
 }
 
-/// The dynamic section in file order, with `DT_NULL` up to `slots` entries, lying at `address`.
+/// The dynamic section in file order, filled up with `DT_NULL` to `slots` entries, to lie at
+/// `address`.
 pub(crate) fn encode(
     codec: Codec,
     dynamic: &Dynamic,
@@ -291,6 +292,6 @@ pub(crate) fn encode(
         out.extend(codec.word_bytes(u64::from_ne_bytes(wanted.entry.tag.to_ne_bytes()))?);
         out.extend(codec.word_bytes(value)?);
     }
-    out.resize(usize::try_from(slots.max(entries.len() as u64 + 1) * size).ok()?, 0);
+    out.resize(usize::try_from(slots.max(entries.len() as u64) * size).ok()?, 0);
     Some(out)
 }
