@@ -13,6 +13,8 @@ pub mod portage;
 pub mod setup;
 pub mod wrappers;
 
+pub mod elf;
+
 pub mod board;
 pub mod broot;
 pub mod definition;

@@ -1,0 +1,355 @@
+//! Where each item goes: as it is, pushed along in its run, or into a segment at the end.
+//!
+//! A *run* is a sequence of items of one `PT_LOAD` with nothing but free space between them. Its
+//! items can be pushed along as far as the next claim, or past the end of the segment through
+//! the padding of the file as far as the next segment's page.
+
+use elf::abi;
+use elf::segment::ProgramHeader;
+
+use super::items::{Ground, Item, Role};
+use super::raw::{Layout, align_up, slice};
+
+/// Zero bytes between two tables that need no explanation, in a file without section headers.
+const ALIGNMENT_PADDING: u64 = 16;
+
+/// The places found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Arrangement {
+    /// New file offset by item; `None` for the items that went into the tail.
+    pub places: Vec<Option<u64>>,
+    /// The segment at the end, if one is needed.
+    pub tail: Option<Tail>,
+}
+
+/// The segment at the end of the file: a new one, or the last one made longer.
+#[derive(Clone, Debug)]
+pub(crate) struct Tail {
+    /// Index of the segment that is made longer.
+    pub extends: Option<usize>,
+    pub offset: u64,
+    pub address: u64,
+    pub end: u64,
+    pub align: u64,
+    /// Offset of each item in it.
+    pub items: Vec<(usize, u64)>,
+    /// Where a moved dynamic section goes.
+    pub dynamic: Option<u64>,
+}
+
+impl Tail {
+    pub fn address_of(&self, offset: u64) -> u64 {
+        self.address.wrapping_add(offset.wrapping_sub(self.offset))
+    }
+}
+
+/// What the arrangement has to provide.
+pub(crate) struct Demand<'l, 'a> {
+    pub layout: &'l Layout<'a>,
+    pub ground: &'l Ground,
+    /// Bytes that a moved dynamic section needs.
+    pub dynamic: Option<u64>,
+    /// Whether bytes follow the ELF image, so that nothing may be appended.
+    pub payload: bool,
+}
+
+impl Demand<'_, '_> {
+    /// The first of the arrangements that works: nothing moved out, then as little as will do.
+    pub fn arrange(&self) -> Option<Arrangement> {
+        if self.dynamic.is_none() {
+            if let Some(places) = self.place(&[], false) {
+                return Some(Arrangement { places, tail: None });
+            }
+        }
+        if self.payload {
+            return None;
+        }
+        self.evictions().find_map(|evicted| self.append(&evicted))
+    }
+
+    /// Which items to move into the tail, in the order of trial: the strings come first in the
+    /// new segment, because no other segment may begin where it begins (llvm-strip).
+    fn evictions(&self) -> impl Iterator<Item = Vec<usize>> {
+        let strings = self.ground.position(Role::Strings);
+        let interpreter = self.ground.position(Role::Interpreter);
+        let mut order: Vec<usize> = strings.into_iter().chain(interpreter).collect();
+        let rest = |role| {
+            let items = self.ground.items.iter().enumerate();
+            items.filter(move |(_, item)| item.role == role).map(|(index, _)| index)
+        };
+        order.extend(rest(Role::Table));
+        order.extend(rest(Role::SectionHeaders));
+        order.extend(rest(Role::Note));
+        let first = usize::from(strings.is_some() || self.dynamic.is_none());
+        (first..=order.len()).map(move |count| order.iter().take(count).copied().collect())
+    }
+
+    fn append(&self, evicted: &[usize]) -> Option<Arrangement> {
+        let tail = self.tail(evicted)?;
+        let places = self.place(evicted, tail.extends.is_none() && !self.has_spare_header())?;
+        Some(Arrangement { places, tail: Some(tail) })
+    }
+
+    fn has_spare_header(&self) -> bool {
+        self.layout.segment(abi::PT_NULL).is_some()
+    }
+
+    /// Offsets of all items but the evicted, or `None` if they do not fit.
+    fn place(&self, evicted: &[usize], new_header: bool) -> Option<Vec<Option<u64>>> {
+        let mut places: Vec<Option<u64>> =
+            self.ground.items.iter().map(|item| Some(item.offset)).collect();
+        for &index in evicted {
+            *places.get_mut(index)? = None;
+        }
+        let mut header_fits = !new_header;
+        for run in self.runs(evicted) {
+            let after_table = run.after_table && new_header;
+            header_fits |= after_table;
+            let grows = run.items.iter().any(|&index| {
+                self.ground.items.get(index).is_some_and(|item| item.new_size > item.size)
+            });
+            if !grows && !after_table {
+                continue;
+            }
+            let start = if after_table {
+                run.start.checked_add(self.layout.segment_size())?
+            } else {
+                run.start
+            };
+            let packed = self.pack(&run, start, false).or_else(|| self.pack(&run, start, true))?;
+            for (&index, place) in run.items.iter().zip(packed) {
+                *places.get_mut(index)? = Some(place);
+            }
+        }
+        header_fits.then_some(places)
+    }
+
+    /// Items one after the other: each where it is or pushed along as little as will do, or
+    /// (`tight`) all of them as far to the front as they go.
+    fn pack(&self, run: &Run, start: u64, tight: bool) -> Option<Vec<u64>> {
+        let mut places = Vec::with_capacity(run.items.len());
+        let mut at = start;
+        for &index in &run.items {
+            let item = self.ground.items.get(index)?;
+            let load = self.layout.segments.get(item.load)?;
+            let place = if !tight && item.offset >= at {
+                item.offset
+            } else {
+                aligned(load, at, item.align)?
+            };
+            places.push(place);
+            at = place.checked_add(item.new_size)?;
+        }
+        (at <= run.limit && start <= run.limit).then_some(places)
+    }
+
+    /// All runs. A run without items is the free space behind the program header table.
+    fn runs(&self, evicted: &[usize]) -> Vec<Run> {
+        let table_end = self.table_end();
+        let mut runs: Vec<Run> = Vec::new();
+        let mut claims = self.ground.claims.iter().peekable();
+        let mut reached = 0_u64;
+        let items = self.ground.items.iter().enumerate();
+        for (index, item) in items.filter(|(index, _)| !evicted.contains(index)) {
+            while let Some(claim) = claims.next_if(|claim| claim.start < item.offset) {
+                reached = reached.max(claim.end);
+            }
+            let end_of_last = runs.last().map_or(0, |run| run.end);
+            let joins = runs.last().is_some_and(|run| run.load == item.load)
+                && reached <= end_of_last
+                && self.is_free(end_of_last, item.offset, evicted);
+            if joins {
+                if let Some(run) = runs.last_mut() {
+                    run.items.push(index);
+                    run.end = item.end();
+                }
+                continue;
+            }
+            let floor = reached.max(end_of_last).max(self.load_start(item.load));
+            let free = self.is_free(floor, item.offset, evicted);
+            let start = if free { floor } else { item.offset };
+            runs.push(Run {
+                items: vec![index],
+                load: item.load,
+                start,
+                end: item.end(),
+                limit: 0,
+                after_table: start == table_end,
+            });
+        }
+        for run in &mut runs {
+            run.limit = self.limit(run.end, run.load, evicted);
+        }
+        if !runs.iter().any(|run| run.after_table) {
+            runs.extend(self.empty_run(table_end, evicted));
+        }
+        runs
+    }
+
+    fn table_end(&self) -> u64 {
+        let size = self.layout.segment_size() * self.layout.segments.len() as u64;
+        self.layout.header.e_phoff.saturating_add(size)
+    }
+
+    fn load_start(&self, load: usize) -> u64 {
+        self.layout.segments.get(load).map_or(0, |load| load.p_offset)
+    }
+
+    /// The space behind the program header table when no item follows directly.
+    fn empty_run(&self, table_end: u64, evicted: &[usize]) -> Option<Run> {
+        let load = self.layout.segments.iter().position(|segment| {
+            segment.p_type == abi::PT_LOAD
+                && segment.p_offset <= table_end
+                && segment.p_offset.saturating_add(segment.p_filesz) >= table_end
+        })?;
+        let limit = self.limit(table_end, load, evicted);
+        Some(Run {
+            items: vec![],
+            load,
+            start: table_end,
+            end: table_end,
+            limit,
+            after_table: true,
+        })
+    }
+
+    /// How far a run that now ends at `end` may reach.
+    fn limit(&self, end: u64, load: usize, evicted: &[usize]) -> u64 {
+        let Some(segment) = self.layout.segments.get(load) else { return end };
+        let mut limit = self.memory_limit(segment);
+        let kept = self.ground.items.iter().enumerate();
+        let kept = kept.filter(|(index, _)| !evicted.contains(index));
+        let starts = (self.ground.claims.iter().map(|claim| (claim.start, claim.end)))
+            .chain(kept.map(|(_, item)| (item.offset, item.end())))
+            .chain(self.layout.loads().map(|load| (load.p_offset, load.p_offset + 1)));
+        for (start, claim_end) in starts {
+            if start >= end {
+                limit = limit.min(start);
+            } else if claim_end > end && start + 1 < claim_end {
+                return end;
+            }
+        }
+        // What is beyond the end of the file is free.
+        if self.is_free(end, limit.min(self.layout.file_size()), evicted) { limit } else { end }
+    }
+
+    /// The offset up to which a segment can be made longer without sharing a page of memory
+    /// with the next one. A segment with memory that is not in the file cannot grow in it.
+    fn memory_limit(&self, segment: &ProgramHeader) -> u64 {
+        let end = segment.p_offset.saturating_add(segment.p_filesz);
+        if segment.p_memsz != segment.p_filesz {
+            return end;
+        }
+        let page = segment.p_align.max(0x1000);
+        let next = self.layout.loads().map(|load| load.p_vaddr);
+        let next = next.filter(|&address| address > segment.p_vaddr).min();
+        let room = match next {
+            Some(next) => (next - next % page).saturating_sub(segment.p_vaddr),
+            None => self.layout.codec.word_max() - segment.p_vaddr,
+        };
+        end.max(segment.p_offset.saturating_add(room))
+    }
+
+    /// Whether these bytes are padding: zero, and explained. Without section headers only a few
+    /// bytes of alignment are, and what no segment loads.
+    fn is_free(&self, start: u64, end: u64, evicted: &[usize]) -> bool {
+        let Some(len) = end.checked_sub(start) else { return false };
+        let mut at = start;
+        let gone = self.ground.items.iter().enumerate();
+        for (_, item) in gone.filter(|(index, _)| evicted.contains(index)) {
+            if item.offset >= at && item.end() <= end {
+                if !self.is_padding(at, item.offset) {
+                    return false;
+                }
+                at = item.end();
+            }
+        }
+        len == 0 || self.is_padding(at, end)
+    }
+
+    fn is_padding(&self, start: u64, end: u64) -> bool {
+        let len = end.saturating_sub(start);
+        let zero = slice(self.layout.bytes, start, len)
+            .is_some_and(|bytes| bytes.iter().all(|&byte| byte == 0));
+        let loaded = self.layout.loads().map(|load| {
+            let load_end = load.p_offset.saturating_add(load.p_filesz);
+            load_end.min(end).saturating_sub(load.p_offset.max(start))
+        });
+        zero && (!self.layout.sections.is_empty() || loaded.sum::<u64>() < ALIGNMENT_PADDING)
+    }
+
+    /// The segment at the end of the file, with the evicted items in it.
+    fn tail(&self, evicted: &[usize]) -> Option<Tail> {
+        let (extends, offset, address, align) = self.tail_start()?;
+        let mut tail =
+            Tail { extends, offset, address, end: offset, align, items: vec![], dynamic: None };
+        let last = self.layout.segments.get(extends.unwrap_or(usize::MAX));
+        let mut at = last.map_or(offset, |last| last.p_offset.saturating_add(last.p_filesz));
+        let strings_first = evicted.first().and_then(|&index| self.ground.items.get(index));
+        if extends.is_none() && strings_first.is_none_or(|item| item.role != Role::Strings) {
+            at = at.checked_add(16)?;
+        }
+        for &index in evicted {
+            let item: &Item = self.ground.items.get(index)?;
+            at = align_up(at, item.align.min(align))?;
+            tail.items.push((index, at));
+            at = at.checked_add(item.new_size)?;
+        }
+        if let Some(size) = self.dynamic {
+            at = align_up(at, 16)?;
+            tail.dynamic = Some(at);
+            at = at.checked_add(size)?;
+        }
+        tail.end = at;
+        let end = tail.address.checked_add(at.checked_sub(tail.offset)?)?;
+        (end <= self.layout.codec.word_max() && at > offset).then_some(tail)
+    }
+
+    /// Where the tail begins: in the last segment if that ends the file and the memory, else in
+    /// a segment of its own at an address behind all others, congruent to its offset.
+    fn tail_start(&self) -> Option<(Option<usize>, u64, u64, u64)> {
+        let segments = self.layout.segments.iter().enumerate();
+        let (index, last) = segments
+            .filter(|(_, segment)| segment.p_type == abi::PT_LOAD)
+            .max_by_key(|(_, segment)| segment.p_vaddr)?;
+        let file_size = self.layout.file_size();
+        let reusable = last.p_filesz == last.p_memsz
+            && last.p_offset.checked_add(last.p_filesz) == Some(file_size)
+            && last.p_flags & abi::PF_X == 0
+            && last.p_offset > 0;
+        if reusable {
+            return Some((Some(index), last.p_offset, last.p_vaddr, last.p_align));
+        }
+        let page = self.page_size();
+        let offset = align_up(file_size, 16)?;
+        let memory = self.layout.loads().map(|load| load.p_vaddr.checked_add(load.p_memsz));
+        let end = memory.collect::<Option<Vec<_>>>()?.into_iter().max()?;
+        let address = align_up(end, page)?.checked_add(offset % page)?;
+        Some((None, offset, address, page))
+    }
+
+    /// The largest page that a kernel for this machine may use, and so what keeps segments
+    /// apart (the psABIs' maximum page sizes; ld's `-z max-page-size` defaults).
+    fn page_size(&self) -> u64 {
+        match self.layout.header.e_machine {
+            abi::EM_X86_64 | abi::EM_386 | abi::EM_RISCV | abi::EM_S390 => 0x1000,
+            _ => 0x1_0000,
+        }
+    }
+}
+
+/// A sequence of items, the space it may take, and whether it begins behind the program headers.
+struct Run {
+    items: Vec<usize>,
+    load: usize,
+    start: u64,
+    end: u64,
+    limit: u64,
+    after_table: bool,
+}
+
+/// The next offset whose address in this segment is aligned.
+fn aligned(load: &ProgramHeader, offset: u64, align: u64) -> Option<u64> {
+    let address = load.p_vaddr.checked_add(offset.checked_sub(load.p_offset)?)?;
+    offset.checked_add(align_up(address, align)?.checked_sub(address)?)
+}

@@ -1,0 +1,316 @@
+//! What a file says about itself, for rules and people.
+
+use elf::abi;
+use elf::endian::AnyEndian;
+
+use super::Error;
+use super::notes;
+use super::raw::{Dynamic, Layout, string_at};
+use super::tables::Tables;
+
+/// Word size of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// 32 bit.
+    Elf32,
+    /// 64 bit.
+    Elf64,
+}
+
+/// Byte order of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Data {
+    /// Least significant byte first.
+    Little,
+    /// Most significant byte first.
+    Big,
+}
+
+/// What sort of file it is; only the first three are ever edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A dynamic program at a fixed address.
+    Executable,
+    /// A dynamic program at any address.
+    PieExecutable,
+    /// A shared library or a plugin.
+    SharedObject,
+    /// A program without a loader.
+    StaticExecutable,
+    /// A program without a loader that relocates itself.
+    StaticPie,
+    /// An object file.
+    Relocatable,
+    /// A dump of a process.
+    Core,
+    /// An object file for the kernel.
+    KernelModule,
+    /// What `objcopy --only-keep-debug` leaves: headers whose contents are elsewhere.
+    DebugFile,
+    /// The dynamic loader itself, glibc's or musl's.
+    Loader,
+    /// A type that the gABI leaves to systems or processors.
+    Other,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kind::Executable => "executable",
+            Kind::PieExecutable => "position-independent executable",
+            Kind::SharedObject => "shared object",
+            Kind::StaticExecutable => "static executable",
+            Kind::StaticPie => "static position-independent executable",
+            Kind::Relocatable => "object file",
+            Kind::Core => "core dump",
+            Kind::KernelModule => "kernel module",
+            Kind::DebugFile => "separate debug file",
+            Kind::Loader => "dynamic loader",
+            Kind::Other => "file of an unknown ELF type",
+        })
+    }
+}
+
+/// A version that the file needs of one of its libraries.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NeededVersion {
+    /// The library, as `.gnu.version_r` names it.
+    pub library: Vec<u8>,
+    /// The version, for example `GLIBC_2.34`.
+    pub version: Vec<u8>,
+    /// Whether its absence is only a warning (`VER_FLG_WEAK`).
+    pub weak: bool,
+}
+
+/// What is in a file, read from its headers, dynamic section, strings and notes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Word size.
+    pub class: Class,
+    /// Byte order.
+    pub data: Data,
+    /// EM_ number.
+    pub machine: u16,
+    /// `EI_OSABI`.
+    pub os_abi: u8,
+    /// `e_flags`, which distinguish the ABIs of ARM, MIPS, RISC-V and others.
+    pub machine_flags: u32,
+    /// What sort of file it is.
+    pub kind: Kind,
+    /// The path in `PT_INTERP`.
+    pub interpreter: Option<Vec<u8>>,
+    /// `DT_SONAME`.
+    pub soname: Option<Vec<u8>>,
+    /// `DT_NEEDED`, in order.
+    pub needed: Vec<Vec<u8>>,
+    /// `DT_RPATH`.
+    pub rpath: Option<Vec<u8>>,
+    /// `DT_RUNPATH`.
+    pub runpath: Option<Vec<u8>>,
+    /// `DT_FLAGS`.
+    pub flags: u64,
+    /// `DT_FLAGS_1`.
+    pub flags_1: u64,
+    /// `DT_TEXTREL`, or `DF_TEXTREL` in `DT_FLAGS`.
+    pub text_relocations: bool,
+    /// What `PT_GNU_STACK` asks for; `None` where there is none (the kernel's default applies).
+    pub executable_stack: Option<bool>,
+    /// Versions that the file needs.
+    pub needed_versions: Vec<NeededVersion>,
+    /// Versions that the file defines, without the one that names the file itself.
+    pub defined_versions: Vec<Vec<u8>>,
+    /// The `NT_GNU_BUILD_ID` note.
+    pub build_id: Option<Vec<u8>>,
+    /// The JSON of each `.note.dlopen` (<https://systemd.io/ELF_DLOPEN_METADATA/>).
+    pub dlopen_notes: Vec<Vec<u8>>,
+    /// The JSON of `.note.package` (<https://systemd.io/ELF_PACKAGE_METADATA/>).
+    pub package_note: Option<Vec<u8>>,
+    /// Whether there is a section header table that can be read.
+    pub has_sections: bool,
+    /// Bytes behind everything that the headers describe, up to the last that is not zero.
+    pub payload: u64,
+}
+
+/// Read what a file says about itself. Never panics, whatever the bytes are.
+pub fn read(bytes: &[u8]) -> Result<Image, Error> {
+    let layout = Layout::parse(bytes)?;
+    let kind = kind(&layout);
+    let dynamic = match kind {
+        Kind::DebugFile | Kind::Relocatable | Kind::KernelModule | Kind::Core => None,
+        _ => layout.dynamic()?,
+    };
+    let mut image = headers_of(&layout, kind);
+    if let Some(dynamic) = &dynamic {
+        add_dynamic(&mut image, &Tables::new(&layout, dynamic));
+    }
+    for note in notes::all(&layout) {
+        if note.is_build_id() && image.build_id.is_none() {
+            image.build_id = Some(note.content.to_vec());
+        } else if note.is_dlopen() {
+            image.dlopen_notes.push(without_nul(note.content));
+        } else if note.is_package() {
+            image.package_note = Some(without_nul(note.content));
+        }
+    }
+    Ok(image)
+}
+
+fn headers_of(layout: &Layout<'_>, kind: Kind) -> Image {
+    let header = &layout.header;
+    let stack = layout.segment(abi::PT_GNU_STACK);
+    Image {
+        class: if layout.codec.is_64() { Class::Elf64 } else { Class::Elf32 },
+        data: match header.endianness {
+            AnyEndian::Little => Data::Little,
+            AnyEndian::Big => Data::Big,
+        },
+        machine: header.e_machine,
+        os_abi: header.osabi,
+        machine_flags: header.e_flags,
+        kind,
+        interpreter: if kind == Kind::DebugFile {
+            None
+        } else {
+            layout.interpreter().map(<[u8]>::to_vec)
+        },
+        soname: None,
+        needed: Vec::new(),
+        rpath: None,
+        runpath: None,
+        flags: 0,
+        flags_1: 0,
+        text_relocations: false,
+        executable_stack: stack.map(|stack| stack.p_flags & abi::PF_X != 0),
+        needed_versions: Vec::new(),
+        defined_versions: Vec::new(),
+        build_id: None,
+        dlopen_notes: Vec::new(),
+        package_note: None,
+        has_sections: !layout.sections.is_empty(),
+        payload: payload(layout),
+    }
+}
+
+fn add_dynamic(image: &mut Image, tables: &Tables<'_, '_>) {
+    let dynamic = tables.dynamic;
+    let strings = tables.strings().unwrap_or_default();
+    let text = |offset| string_at(strings, offset).map(<[u8]>::to_vec);
+    let first = |tag| dynamic.value(tag).and_then(text);
+    image.soname = first(abi::DT_SONAME);
+    image.rpath = first(abi::DT_RPATH);
+    image.runpath = first(abi::DT_RUNPATH);
+    let needed = dynamic.entries.iter().filter(|entry| entry.tag == abi::DT_NEEDED);
+    image.needed = needed.filter_map(|entry| text(entry.value)).collect();
+    image.flags = dynamic.value(abi::DT_FLAGS).unwrap_or(0);
+    image.flags_1 = dynamic.value(abi::DT_FLAGS_1).unwrap_or(0);
+    let text_flag = abi::DF_TEXTREL.unsigned_abs();
+    image.text_relocations =
+        dynamic.value(abi::DT_TEXTREL).is_some() || image.flags & text_flag != 0;
+    for file in tables.version_needs().map(|needs| needs.files).unwrap_or_default() {
+        let Some(library) = text(file.file) else { continue };
+        image.needed_versions.extend(file.versions.iter().filter_map(|version| {
+            let (library, weak) = (library.clone(), version.weak);
+            Some(NeededVersion { library, version: text(version.name)?, weak })
+        }));
+    }
+    let defined = tables.version_definitions().map(|found| found.names).unwrap_or_default();
+    let defined = defined.iter().filter(|name| !name.base && !name.parent);
+    image.defined_versions = defined.filter_map(|name| text(name.name)).collect();
+}
+
+fn without_nul(content: &[u8]) -> Vec<u8> {
+    let end = content.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    content.get(..end).unwrap_or_default().to_vec()
+}
+
+/// How much follows that the headers do not describe: it belongs to somebody else. Zeros are
+/// padding (Go's linker rounds the file up to a page).
+pub(crate) fn payload(layout: &Layout<'_>) -> u64 {
+    let end = usize::try_from(described_end(layout)).unwrap_or(usize::MAX);
+    let rest = layout.bytes.get(end..).unwrap_or_default();
+    rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1)
+}
+
+/// The end of what the headers describe.
+fn described_end(layout: &Layout<'_>) -> u64 {
+    let header = if layout.codec.is_64() { 64 } else { 52 };
+    let segments = layout.segment_size() * layout.segments.len() as u64;
+    let sections = layout.section_size() * layout.sections.len() as u64;
+    let tables = [
+        header,
+        layout.header.e_phoff.saturating_add(segments),
+        if sections > 0 { layout.header.e_shoff.saturating_add(sections) } else { 0 },
+    ];
+    let in_segments = layout.segments.iter();
+    let in_segments = in_segments.map(|s| s.p_offset.saturating_add(s.p_filesz));
+    let in_sections = layout.sections.iter();
+    let in_sections = in_sections
+        .filter(|section| !matches!(section.sh_type, abi::SHT_NOBITS | abi::SHT_NULL))
+        .map(|s| s.sh_offset.saturating_add(s.sh_size));
+    tables.into_iter().chain(in_segments).chain(in_sections).max().unwrap_or(0)
+}
+
+/// What sort of file it is.
+pub(crate) fn kind(layout: &Layout<'_>) -> Kind {
+    match layout.header.e_type {
+        abi::ET_REL if layout.section_named(b".modinfo").is_some() => Kind::KernelModule,
+        abi::ET_REL => Kind::Relocatable,
+        abi::ET_CORE => Kind::Core,
+        abi::ET_EXEC | abi::ET_DYN if is_debug_file(layout) => Kind::DebugFile,
+        abi::ET_EXEC if layout.segment(abi::PT_INTERP).is_none() => Kind::StaticExecutable,
+        abi::ET_EXEC => Kind::Executable,
+        abi::ET_DYN => shared_kind(layout),
+        _ => Kind::Other,
+    }
+}
+
+/// A separate debug file keeps the headers of everything, and contents of nothing that loads.
+fn is_debug_file(layout: &Layout<'_>) -> bool {
+    if layout.segments.is_empty() {
+        return true;
+    }
+    let dynamic = layout.segment(abi::PT_DYNAMIC).map(|segment| segment.p_vaddr);
+    layout.sections.iter().any(|section| {
+        section.sh_type == abi::SHT_NOBITS
+            && section.sh_size > 0
+            && (dynamic == Some(section.sh_addr)
+                && layout.section_name(section) == Some(b".dynamic")
+                || layout.section_name(section) == Some(b".text"))
+    })
+}
+
+/// `ET_DYN` is a library, a program, a static program or the loader. `DF_1_PIE` tells programs
+/// (binutils 2.26 and later, lld, mold); before it, `DT_DEBUG`, which linkers give only to them.
+fn shared_kind(layout: &Layout<'_>) -> Kind {
+    let interpreted = layout.segment(abi::PT_INTERP).is_some();
+    let Ok(Some(dynamic)) = layout.dynamic() else {
+        return if interpreted { Kind::PieExecutable } else { Kind::SharedObject };
+    };
+    if !interpreted && is_loader(layout, &dynamic) {
+        return Kind::Loader;
+    }
+    let pie_flag = abi::DF_1_PIE.unsigned_abs();
+    let pie = dynamic.value(abi::DT_FLAGS_1).unwrap_or(0) & pie_flag != 0
+        || dynamic.value(abi::DT_DEBUG).is_some();
+    match (interpreted, pie) {
+        (true, true) => Kind::PieExecutable,
+        (false, true) => Kind::StaticPie,
+        (true, false) if dynamic.value(abi::DT_SONAME).is_none() => Kind::PieExecutable,
+        _ => Kind::SharedObject,
+    }
+}
+
+/// The loader has a start of its own, needs nothing, and is called `ld...so...`, or, where libc
+/// and loader are one file (musl), `libc.so` or `libc.musl-...`.
+fn is_loader(layout: &Layout<'_>, dynamic: &Dynamic) -> bool {
+    if layout.header.e_entry == 0 || dynamic.value(abi::DT_NEEDED).is_some() {
+        return false;
+    }
+    let tables = Tables::new(layout, dynamic);
+    let strings = tables.strings().unwrap_or_default();
+    let soname = dynamic.value(abi::DT_SONAME).and_then(|offset| string_at(strings, offset));
+    let soname = soname.unwrap_or_default();
+    let glibc =
+        ["ld-", "ld.", "ld32", "ld64"].iter().any(|start| soname.starts_with(start.as_bytes()));
+    glibc || soname == b"libc.so" || soname.starts_with(b"libc.musl-")
+}

@@ -1,0 +1,59 @@
+//! Reading and rewriting ELF files.
+//!
+//! [`read`] says what is in a file. [`plan`] says which bytes have to change for an [`Edit`],
+//! and a [`Plan`] writes them, in place or into a copy. The file is never laid out anew:
+//!
+//! 1. what is so already stays unchanged;
+//! 2. what fits is written in place;
+//! 3. else tables slide along into the padding of their segment;
+//! 4. else one segment is appended to the file.
+//!
+//! The program header table never moves, because `strip` puts it back and kernels before 5.18
+//! and qemu-user take its address from `e_phoff`.
+
+mod arrange;
+mod compose;
+mod edit;
+mod image;
+mod items;
+mod notes;
+mod paint;
+mod plan;
+mod raw;
+mod seal;
+mod strings;
+mod tables;
+mod versions;
+mod wish;
+mod write;
+
+pub use edit::{Edit, Method, Patch, Plan, Reason, Search};
+pub use image::{Class, Data, Image, Kind, NeededVersion, read};
+pub use plan::plan;
+pub use seal::{Seal, SealError, seal_loader};
+
+/// Why a file cannot be read or an edit not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The first bytes are not those of an ELF file.
+    #[error("not an ELF file")]
+    NotElf,
+    /// It is ELF, but of a form that is not supported.
+    #[error("unsupported ELF file: {0}")]
+    Unsupported(&'static str),
+    /// Its headers contradict each other or the size of the file.
+    #[error("malformed ELF file: {0}")]
+    Malformed(&'static str),
+    /// The edit makes no sense for any file.
+    #[error("invalid edit: {0}")]
+    InvalidEdit(&'static str),
+    /// There is no safe place for what has to be added.
+    #[error("no room: {0}")]
+    NoRoom(&'static str),
+}
+
+/// Whether a file that begins with these bytes is an ELF file.
+pub fn is_elf(first_bytes: &[u8]) -> bool {
+    first_bytes.starts_with(b"\x7fELF")
+}

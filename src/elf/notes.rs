@@ -1,0 +1,113 @@
+//! Notes: the build-id, the dlopen and package metadata, and which notes may be moved.
+
+use elf::abi;
+
+use super::raw::{Layout, align_up, slice};
+
+/// Owner and type of the notes by the systems that define them.
+const GNU: &[u8] = b"GNU";
+const FDO: &[u8] = b"FDO";
+const GO: &[u8] = b"Go";
+pub(crate) const NT_GNU_BUILD_ID: u32 = 3;
+const NT_GNU_ABI_TAG: u32 = 1;
+const NT_GNU_GOLD_VERSION: u32 = 4;
+const NT_GNU_PROPERTY_TYPE_0: u32 = 5;
+const NT_GO_BUILD_ID: u32 = 4;
+/// <https://systemd.io/ELF_PACKAGE_METADATA/>
+const NT_FDO_PACKAGING_METADATA: u32 = 0xcafe_1a7e;
+/// <https://systemd.io/ELF_DLOPEN_METADATA/>
+const NT_FDO_DLOPEN_METADATA: u32 = 0x407c_0c0a;
+
+/// One note.
+pub(crate) struct Note<'a> {
+    pub name: &'a [u8],
+    pub kind: u32,
+    pub content: &'a [u8],
+}
+
+impl Note<'_> {
+    pub fn is_build_id(&self) -> bool {
+        self.name == GNU && self.kind == NT_GNU_BUILD_ID
+    }
+
+    pub fn is_dlopen(&self) -> bool {
+        self.name == FDO && self.kind == NT_FDO_DLOPEN_METADATA
+    }
+
+    pub fn is_package(&self) -> bool {
+        self.name == FDO && self.kind == NT_FDO_PACKAGING_METADATA
+    }
+
+    /// Whether the note is only ever found through its header, so that it can be elsewhere.
+    fn is_movable(&self) -> bool {
+        match self.name {
+            GNU => matches!(
+                self.kind,
+                NT_GNU_ABI_TAG | NT_GNU_BUILD_ID | NT_GNU_GOLD_VERSION | NT_GNU_PROPERTY_TYPE_0
+            ),
+            GO => self.kind == NT_GO_BUILD_ID,
+            FDO => self.is_dlopen() || self.is_package(),
+            _ => false,
+        }
+    }
+}
+
+/// The notes of a `PT_NOTE` segment or note section, or `None` where they do not parse to the end.
+///
+/// Linkers write an alignment of 0, 1 or 4 for notes that are padded to 4, and mold one of 8
+/// for a segment that begins with such a note and goes on with ones of 4.
+pub(crate) fn parse<'a>(
+    layout: &Layout<'a>,
+    offset: u64,
+    size: u64,
+    align: u64,
+) -> Option<Vec<Note<'a>>> {
+    let padded = (align == 8).then(|| parse_padded(layout, offset, size, 8)).flatten();
+    padded.or_else(|| parse_padded(layout, offset, size, 4))
+}
+
+fn parse_padded<'a>(
+    layout: &Layout<'a>,
+    offset: u64,
+    size: u64,
+    align: u64,
+) -> Option<Vec<Note<'a>>> {
+    let bytes = slice(layout.bytes, offset, size)?;
+    let mut notes = Vec::new();
+    let mut at = 0_u64;
+    while at.checked_add(12)? <= size {
+        let name_size: u64 = layout.codec.u32_at(bytes, at)?.into();
+        let content_size: u64 = layout.codec.u32_at(bytes, at + 4)?.into();
+        let kind = layout.codec.u32_at(bytes, at + 8)?;
+        let name = slice(bytes, at + 12, name_size)?;
+        let content_at = align_up(at + 12 + name_size, align)?;
+        let content = slice(bytes, content_at, content_size)?;
+        notes.push(Note { name: name.strip_suffix(b"\0").unwrap_or(name), kind, content });
+        at = align_up(content_at + content_size, align)?;
+    }
+    bytes.get(usize::try_from(at.min(size)).ok()?..)?.iter().all(|&byte| byte == 0).then_some(notes)
+}
+
+/// Every note of the file: those of its `PT_NOTE` segments, else of its note sections.
+pub(crate) fn all<'a>(layout: &Layout<'a>) -> Vec<Note<'a>> {
+    let in_segments = layout
+        .segments
+        .iter()
+        .filter(|segment| segment.p_type == abi::PT_NOTE)
+        .map(|segment| (segment.p_offset, segment.p_filesz, segment.p_align));
+    let in_sections = layout
+        .sections
+        .iter()
+        .filter(|section| section.sh_type == abi::SHT_NOTE)
+        .map(|section| (section.sh_offset, section.sh_size, section.sh_addralign));
+    in_segments
+        .chain(in_sections.filter(|_| layout.segments.is_empty()))
+        .filter_map(|(offset, size, align)| parse(layout, offset, size, align))
+        .flatten()
+        .collect()
+}
+
+/// Whether all notes in this range are of the kinds that may be moved.
+pub(crate) fn all_movable(layout: &Layout<'_>, offset: u64, size: u64, align: u64) -> bool {
+    parse(layout, offset, size, align).is_some_and(|notes| notes.iter().all(Note::is_movable))
+}

@@ -1,0 +1,168 @@
+//! Closing the ways on which a copied glibc loader finds the target's libraries.
+//!
+//! Whatever a program's runpath says, glibc's loader reads `/etc/ld.so.preload`, asks
+//! `/etc/ld.so.cache`, and at last searches directories that were built in (ld.so(8)). All of
+//! these are strings in its read-only data. The two files become the empty string, which no
+//! system call finds; the directories become ones that nobody has, of equal length, because
+//! the loader keeps their lengths elsewhere (glibc elf/dl-load.c `system_dirs`).
+
+use super::Error;
+use super::edit::Patch;
+use super::image::{Kind, read};
+
+/// Files that must occur exactly once each.
+const FILES: [&[u8]; 2] = [b"/etc/ld.so.cache\0", b"/etc/ld.so.preload\0"];
+/// Copies of the list of directories that a loader may have: one to search, one to print.
+const MOST_LISTS: usize = 4;
+/// What a sealed directory is made of. Nobody has `/~~~~~`.
+const NOWHERE: u8 = b'~';
+
+/// What sealing a loader takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seal {
+    /// These bytes have to change.
+    Needed(Vec<Patch>),
+    /// The loader is sealed.
+    Already,
+}
+
+/// Why a loader cannot be sealed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Elf(#[from] Error),
+    /// It is ELF, but not a loader.
+    #[error("not a dynamic loader but a {0}")]
+    NotALoader(Kind),
+    /// musl's loader has neither file, and reads `/etc/ld-musl-ARCH.path` instead.
+    #[error("the loader is musl's, which is not sealed this way")]
+    Musl,
+    /// A string that every glibc loader has is not there, or there too often.
+    #[error("expected {what} once in the loader, found it {found} times")]
+    Unexpected {
+        /// The string.
+        what: &'static str,
+        /// How often it is there.
+        found: usize,
+    },
+    /// Part of the strings are sealed and part are not.
+    #[error("the loader is sealed in part: {0} is not")]
+    Partly(&'static str),
+}
+
+/// Which bytes of a copied glibc loader have to change so that it consults neither
+/// `/etc/ld.so.preload` nor `/etc/ld.so.cache` nor the directories that are built in.
+pub fn seal_loader(bytes: &[u8]) -> Result<Seal, SealError> {
+    let image = read(bytes)?;
+    if image.kind != Kind::Loader {
+        return Err(SealError::NotALoader(image.kind));
+    }
+    let soname = image.soname.unwrap_or_default();
+    if soname == b"libc.so" || soname.starts_with(b"libc.musl-") || soname.starts_with(b"ld-musl-")
+    {
+        return Err(SealError::Musl);
+    }
+    let mut patches = Vec::new();
+    let mut sealed = 0;
+    for (file, what) in FILES.iter().zip(["/etc/ld.so.cache", "/etc/ld.so.preload"]) {
+        let [at] = places_of(bytes, file.get(1..).unwrap_or_default())[..] else {
+            let found = places_of(bytes, file).len();
+            return Err(SealError::Unexpected { what, found });
+        };
+        match at.checked_sub(1).and_then(|before| Some((before, *bytes.get(before)?))) {
+            Some((before, b'/')) => {
+                patches.push(Patch { offset: before as u64, bytes: vec![0] });
+            }
+            Some((_, 0)) => sealed += 1,
+            _ => return Err(SealError::Unexpected { what, found: 0 }),
+        }
+    }
+    if sealed == 1 {
+        return Err(SealError::Partly(
+            if patches.first().is_some_and(|patch| {
+                bytes
+                    .get(usize::try_from(patch.offset).unwrap_or(0)..)
+                    .is_some_and(|rest| rest.starts_with(b"/etc/ld.so.cache"))
+            }) {
+                "/etc/ld.so.cache"
+            } else {
+                "/etc/ld.so.preload"
+            },
+        ));
+    }
+    let directories = directory_patches(bytes);
+    match (sealed, directories.is_empty()) {
+        (0, false) => {
+            patches.extend(directories);
+            patches.sort_by_key(|patch| patch.offset);
+            Ok(Seal::Needed(patches))
+        }
+        (0, true) => {
+            Err(SealError::Unexpected { what: "the list of built-in directories", found: 0 })
+        }
+        (_, false) => Err(SealError::Partly("the list of built-in directories")),
+        (_, true) => Ok(Seal::Already),
+    }
+}
+
+fn places_of(bytes: &[u8], needle: &[u8]) -> Vec<usize> {
+    let Some(&first) = needle.first() else { return Vec::new() };
+    let starts = bytes.iter().enumerate().filter(|(_, byte)| **byte == first);
+    starts
+        .map(|(at, _)| at)
+        .filter(|&at| bytes.get(at..).is_some_and(|rest| rest.starts_with(needle)))
+        .collect()
+}
+
+/// The lists of built-in directories: two or more strings in a row, each a library directory
+/// with a slash at its end.
+fn directory_patches(bytes: &[u8]) -> Vec<Patch> {
+    let mut patches = Vec::new();
+    let mut lists = 0;
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let list = directories(rest);
+        if list.len() < 2 {
+            let next = rest.iter().skip(1).position(|&byte| byte == b'/');
+            let Some(next) = next else { break };
+            at += next + 1;
+            continue;
+        }
+        lists += 1;
+        for directory in list {
+            patches.push(Patch { offset: at as u64, bytes: nowhere(directory) });
+            at += directory.len() + 1;
+        }
+    }
+    if lists > MOST_LISTS { Vec::new() } else { patches }
+}
+
+/// The library directories that `bytes` begins with, one NUL-terminated string after another.
+fn directories(bytes: &[u8]) -> Vec<&[u8]> {
+    let strings = bytes.split(|&byte| byte == 0);
+    strings.take_while(|string| is_library_directory(string)).collect()
+}
+
+/// `/lib/`, `/lib64/`, `/usr/lib/x86_64-linux-gnu/`, `/usr/local/lib32/`, `/opt/prefix/lib64/`.
+fn is_library_directory(string: &[u8]) -> bool {
+    let Some(inner) = string.strip_prefix(b"/").and_then(|rest| rest.strip_suffix(b"/")) else {
+        return false;
+    };
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._+-".contains(byte);
+    string.len() < 4096
+        && inner.iter().all(plain)
+        && inner.split(|&byte| byte == b'/').any(|part| part.starts_with(b"lib"))
+}
+
+/// A directory of the same length that nobody has.
+fn nowhere(directory: &[u8]) -> Vec<u8> {
+    let mut out = vec![NOWHERE; directory.len()];
+    for end in [0, directory.len().saturating_sub(1)] {
+        if let Some(byte) = out.get_mut(end) {
+            *byte = b'/';
+        }
+    }
+    out
+}

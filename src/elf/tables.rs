@@ -1,0 +1,318 @@
+//! The tables that the dynamic section points to, and how far each of them reaches.
+//!
+//! The dynamic section gives most sizes; those of the hash tables, the symbol table and the
+//! version tables follow from their contents (gABI "Hash Table"; LSB "Symbol Versioning").
+
+use elf::abi;
+
+use super::raw::{Dynamic, Layout, slice};
+
+pub(crate) const DT_RELRSZ: i64 = 35;
+pub(crate) const DT_RELR: i64 = 36;
+const DT_AUXILIARY: i64 = 0x7fff_fffd;
+const DT_FILTER: i64 = 0x7fff_ffff;
+
+/// The number that alpha really uses; it was never registered.
+const EM_ALPHA_UNOFFICIAL: u16 = 0x9026;
+
+/// Tags whose value is an offset into the string table.
+pub(crate) const STRING_TAGS: [i64; 9] = [
+    abi::DT_NEEDED,
+    abi::DT_SONAME,
+    abi::DT_RPATH,
+    abi::DT_RUNPATH,
+    abi::DT_CONFIG,
+    abi::DT_DEPAUDIT,
+    abi::DT_AUDIT,
+    DT_AUXILIARY,
+    DT_FILTER,
+];
+
+/// Tags whose value is the address of a table that this module knows the extent of.
+pub(crate) const TABLE_TAGS: [i64; 11] = [
+    abi::DT_STRTAB,
+    abi::DT_SYMTAB,
+    abi::DT_HASH,
+    abi::DT_GNU_HASH,
+    abi::DT_VERSYM,
+    abi::DT_VERNEED,
+    abi::DT_VERDEF,
+    abi::DT_RELA,
+    abi::DT_REL,
+    abi::DT_JMPREL,
+    DT_RELR,
+];
+
+/// A file and its dynamic section.
+pub(crate) struct Tables<'l, 'a> {
+    pub layout: &'l Layout<'a>,
+    pub dynamic: &'l Dynamic,
+    symbols: u64,
+}
+
+impl<'l, 'a> Tables<'l, 'a> {
+    pub fn new(layout: &'l Layout<'a>, dynamic: &'l Dynamic) -> Self {
+        let mut tables = Tables { layout, dynamic, symbols: 0 };
+        tables.symbols = tables.count_symbols();
+        tables
+    }
+
+    /// How many symbols the dynamic symbol table has. Without section headers these are the
+    /// ones that a hash table or a relocation can reach, which is all that anything can use.
+    pub fn symbol_count(&self) -> u64 {
+        self.symbols
+    }
+
+    /// The whole string table.
+    pub fn strings(&self) -> Option<&'a [u8]> {
+        let size = self.dynamic.value(abi::DT_STRSZ)?;
+        let offset = self.layout.offset_of(self.dynamic.value(abi::DT_STRTAB)?, size)?;
+        slice(self.layout.bytes, offset, size)
+    }
+
+    /// How many bytes the table behind this tag takes. `None` where it is absent or odd.
+    pub fn extent(&self, tag: i64) -> Option<u64> {
+        let size = |tag| self.dynamic.value(tag);
+        let address = self.dynamic.value(tag)?;
+        match tag {
+            abi::DT_STRTAB => size(abi::DT_STRSZ),
+            abi::DT_SYMTAB => self.symbols.checked_mul(self.layout.symbol_size()),
+            abi::DT_HASH => self.hash_extent(address),
+            abi::DT_GNU_HASH => self.gnu_hash().map(|hash| hash.extent),
+            abi::DT_VERSYM => self.symbols.checked_mul(2),
+            abi::DT_VERNEED => Some(self.version_needs()?.extent),
+            abi::DT_VERDEF => Some(self.version_definitions()?.extent),
+            abi::DT_RELA => size(abi::DT_RELASZ),
+            abi::DT_REL => size(abi::DT_RELSZ),
+            abi::DT_JMPREL => size(abi::DT_PLTRELSZ),
+            DT_RELR => size(DT_RELRSZ),
+            _ => None,
+        }
+    }
+
+    fn table(&self, tag: i64) -> Option<&'a [u8]> {
+        self.layout.rest_at(self.dynamic.value(tag)?)
+    }
+
+    /// Entries of `DT_HASH` are words of 4 bytes, but of 8 on 64-bit s390 and alpha.
+    fn hash_entry(&self) -> u64 {
+        let wide = matches!(self.layout.header.e_machine, abi::EM_S390 | EM_ALPHA_UNOFFICIAL);
+        if wide && self.layout.codec.is_64() { 8 } else { 4 }
+    }
+
+    fn hash_word(&self, table: &[u8], index: u64) -> Option<u64> {
+        let entry = self.hash_entry();
+        let at = index.checked_mul(entry)?;
+        if entry == 8 {
+            self.layout.codec.u64_at(table, at)
+        } else {
+            self.layout.codec.u32_at(table, at).map(u64::from)
+        }
+    }
+
+    fn hash_extent(&self, address: u64) -> Option<u64> {
+        let table = self.layout.rest_at(address)?;
+        let words = self.hash_word(table, 0)?.checked_add(self.hash_word(table, 1)?)?;
+        words.checked_add(2)?.checked_mul(self.hash_entry())
+    }
+
+    fn count_symbols(&self) -> u64 {
+        let Some(address) = self.dynamic.value(abi::DT_SYMTAB) else { return 0 };
+        let section = self
+            .layout
+            .sections
+            .iter()
+            .find(|section| section.sh_type == abi::SHT_DYNSYM && section.sh_addr == address);
+        if let Some(section) = section {
+            return section.sh_size / self.layout.symbol_size();
+        }
+        if let Some(count) = self.table(abi::DT_HASH).and_then(|table| self.hash_word(table, 1)) {
+            return count;
+        }
+        let hashed = self.gnu_hash().map_or(0, |hash| hash.symbols);
+        hashed.max(self.relocated_symbols())
+    }
+
+    /// One more than the highest symbol that a relocation names.
+    fn relocated_symbols(&self) -> u64 {
+        let plt_is_rela = self.dynamic.value(abi::DT_PLTREL) == Some(7);
+        let word = self.layout.codec.word();
+        let tables = [
+            (abi::DT_RELA, 3 * word),
+            (abi::DT_REL, 2 * word),
+            (abi::DT_JMPREL, if plt_is_rela { 3 * word } else { 2 * word }),
+        ];
+        let mut highest = 0;
+        for (tag, entry) in tables {
+            let (Some(table), Some(size)) = (self.table(tag), self.extent(tag)) else { continue };
+            let mut at = word;
+            while at < size {
+                let Some(info) = self.layout.codec.word_at(table, at) else { break };
+                let symbol = if word == 8 { info >> 32 } else { info >> 8 };
+                highest = highest.max(symbol.saturating_add(1));
+                at += entry;
+            }
+        }
+        highest
+    }
+
+    /// The GNU hash table: header of four words, bloom filter, buckets, chains. The chain of the
+    /// highest bucket ends the symbol table.
+    fn gnu_hash(&self) -> Option<GnuHash> {
+        let table = self.table(abi::DT_GNU_HASH)?;
+        let codec = self.layout.codec;
+        let word = |at: u64| codec.u32_at(table, at).map(u64::from);
+        let (buckets, first, bloom) = (word(0)?, word(4)?, word(8)?);
+        let chains = 16 + bloom * codec.word() + buckets * 4;
+        let start = chains - buckets * 4;
+        let mut last = 0;
+        for index in 0..buckets {
+            last = last.max(word(start + index * 4)?);
+        }
+        if last < first {
+            return Some(GnuHash { extent: chains, symbols: first });
+        }
+        while word(chains + (last - first) * 4)? & 1 == 0 {
+            last += 1;
+        }
+        let symbols = last + 1;
+        Some(GnuHash { extent: chains + (symbols - first) * 4, symbols })
+    }
+
+    /// The versions that are needed of other files (`Elf_Verneed` and its `Elf_Vernaux`).
+    pub fn version_needs(&self) -> Option<VersionNeeds> {
+        let table = self.table(abi::DT_VERNEED)?;
+        let codec = self.layout.codec;
+        let mut files = Vec::new();
+        let (mut at, mut extent) = (0_u64, 0_u64);
+        // Entries of 16 bytes do not overlap in a sane table: a bound on what a mad one costs.
+        let mut budget = table.len() / 16;
+        for _ in 0..self.dynamic.value(abi::DT_VERNEEDNUM)? {
+            let count = codec.u16_at(table, at.checked_add(2)?)?;
+            let file = codec.u32_at(table, at + 4)?.into();
+            let mut aux = at.checked_add(codec.u32_at(table, at + 8)?.into())?;
+            let next: u64 = codec.u32_at(table, at + 12)?.into();
+            extent = extent.max(at + 16);
+            let mut versions = Vec::new();
+            for _ in 0..count {
+                let index = codec.u16_at(table, aux.checked_add(6)?)?;
+                let name = codec.u32_at(table, aux + 8)?.into();
+                let weak = codec.u16_at(table, aux + 4)? & abi::VER_FLG_WEAK != 0;
+                budget = budget.checked_sub(1)?;
+                versions.push(NeededVersion { name, index, weak });
+                extent = extent.max(aux + 16);
+                let step: u64 = codec.u32_at(table, aux + 12)?.into();
+                if step == 0 {
+                    break;
+                }
+                aux = aux.checked_add(step)?;
+            }
+            files.push(NeededFile { at, file, versions });
+            budget = budget.checked_sub(1)?;
+            if next == 0 {
+                break;
+            }
+            at = at.checked_add(next)?;
+        }
+        Some(VersionNeeds { files, extent })
+    }
+
+    /// The versions that the file itself defines: offsets of their names, and their extent.
+    pub fn version_definitions(&self) -> Option<VersionDefinitions> {
+        let table = self.table(abi::DT_VERDEF)?;
+        let codec = self.layout.codec;
+        let mut found = VersionDefinitions { names: Vec::new(), extent: 0 };
+        let mut at = 0_u64;
+        let mut budget = table.len() / 8;
+        for _ in 0..self.dynamic.value(abi::DT_VERDEFNUM)? {
+            budget = budget.checked_sub(1)?;
+            let base = codec.u16_at(table, at.checked_add(2)?)? & abi::VER_FLG_BASE != 0;
+            let count = codec.u16_at(table, at + 6)?;
+            let mut aux = at.checked_add(codec.u32_at(table, at + 12)?.into())?;
+            let next: u64 = codec.u32_at(table, at + 16)?.into();
+            found.extent = found.extent.max(at + 20);
+            for position in 0..count {
+                let name = codec.u32_at(table, aux)?.into();
+                budget = budget.checked_sub(1)?;
+                found.names.push(DefinedName { name, base, parent: position > 0 });
+                found.extent = found.extent.max(aux.checked_add(8)?);
+                let step: u64 = codec.u32_at(table, aux + 4)?.into();
+                if step == 0 {
+                    break;
+                }
+                aux = aux.checked_add(step)?;
+            }
+            if next == 0 {
+                break;
+            }
+            at = at.checked_add(next)?;
+        }
+        Some(found)
+    }
+
+    /// Call `visit` with every offset into the string table that something other than the
+    /// dynamic section uses, but for the file names of the version needs at `renamed`. `None`
+    /// when a table cannot be read, so that nothing is known.
+    pub fn visit_string_references(
+        &self,
+        renamed: &[u64],
+        visit: &mut dyn FnMut(u64),
+    ) -> Option<()> {
+        if self.dynamic.value(abi::DT_VERNEED).is_some() {
+            for file in self.version_needs()?.files {
+                if !renamed.contains(&file.at) {
+                    visit(file.file);
+                }
+                file.versions.iter().for_each(|version| visit(version.name));
+            }
+        }
+        if self.dynamic.value(abi::DT_VERDEF).is_some() {
+            self.version_definitions()?.names.iter().for_each(|name| visit(name.name));
+        }
+        let size = self.layout.symbol_size();
+        let table = self.table(abi::DT_SYMTAB)?;
+        let table = slice(table, 0, self.symbols.checked_mul(size)?)?;
+        for symbol in table.chunks_exact(usize::try_from(size).ok()?) {
+            visit(self.layout.codec.u32_at(symbol, 0)?.into());
+        }
+        Some(())
+    }
+}
+
+struct GnuHash {
+    extent: u64,
+    symbols: u64,
+}
+
+/// All of `.gnu.version_r`.
+pub(crate) struct VersionNeeds {
+    pub files: Vec<NeededFile>,
+    pub extent: u64,
+}
+
+/// One file of which versions are needed; `at` is where its entry lies in the table.
+pub(crate) struct NeededFile {
+    pub at: u64,
+    pub file: u64,
+    pub versions: Vec<NeededVersion>,
+}
+
+/// One version needed; `index` is what `.gnu.version` calls it.
+pub(crate) struct NeededVersion {
+    pub name: u64,
+    pub index: u16,
+    pub weak: bool,
+}
+
+/// All of `.gnu.version_d`.
+pub(crate) struct VersionDefinitions {
+    pub names: Vec<DefinedName>,
+    pub extent: u64,
+}
+
+/// One name in it: of the file itself (`base`), of a version, or of what a version inherits.
+pub(crate) struct DefinedName {
+    pub name: u64,
+    pub base: bool,
+    pub parent: bool,
+}

@@ -1,0 +1,106 @@
+//! Changes to the table of needed versions, which has to agree with `DT_NEEDED`.
+
+use elf::abi;
+
+use super::raw::slice;
+use super::tables::{NeededFile, Tables};
+
+/// How many version needs remain. `None` where none goes.
+pub(crate) fn remaining(tables: &Tables<'_, '_>, orphaned: &[u64]) -> Option<u64> {
+    if orphaned.is_empty() {
+        return None;
+    }
+    let files = tables.version_needs()?.files;
+    Some(files.iter().filter(|file| !orphaned.contains(&file.at)).count() as u64)
+}
+
+/// Bytes to write, by offset in the old file: names of renamed libraries, the chain without the
+/// orphaned ones, symbols that lose their version.
+pub(crate) fn edits(
+    tables: &Tables<'_, '_>,
+    renamed: &[(u64, u64)],
+    orphaned: &[u64],
+) -> Option<Vec<(u64, Vec<u8>)>> {
+    if renamed.is_empty() && orphaned.is_empty() {
+        return Some(Vec::new());
+    }
+    let layout = tables.layout;
+    let needs = tables.version_needs()?;
+    let address = tables.dynamic.value(abi::DT_VERNEED)?;
+    let table = layout.offset_of(address, needs.extent)?;
+    let mut edits = Vec::new();
+    for &(at, name) in renamed {
+        let name = layout.codec.u32_bytes(u32::try_from(name).ok()?);
+        edits.push((table + at + 4, name));
+    }
+    if !orphaned.is_empty() {
+        unlink(tables, table, &needs.files, orphaned, &mut edits)?;
+        release_symbols(tables, &needs.files, orphaned, &mut edits)?;
+    }
+    Some(edits)
+}
+
+/// Take entries out of the chain. The first one cannot be skipped, so the first that remains is
+/// written over it.
+fn unlink(
+    tables: &Tables<'_, '_>,
+    table: u64,
+    files: &[NeededFile],
+    orphaned: &[u64],
+    edits: &mut Vec<(u64, Vec<u8>)>,
+) -> Option<()> {
+    let layout = tables.layout;
+    let codec = layout.codec;
+    let kept: Vec<&NeededFile> = files.iter().filter(|file| !orphaned.contains(&file.at)).collect();
+    for (position, file) in kept.iter().enumerate() {
+        let place = if position == 0 { 0 } else { file.at };
+        let next = kept.get(position + 1).map_or(0, |next| next.at - place);
+        let old = slice(layout.bytes, table + file.at, 16)?;
+        let aux = u64::from(codec.u32_at(old, 8)?) + (file.at - place);
+        let mut entry = old.get(..8)?.to_vec();
+        if let Some((_, name)) = edits.iter().find(|(offset, _)| *offset == table + file.at + 4) {
+            entry.truncate(4);
+            entry.extend(name);
+        }
+        entry.extend(codec.u32_bytes(u32::try_from(aux).ok()?));
+        entry.extend(codec.u32_bytes(u32::try_from(next).ok()?));
+        edits.push((table + place, entry));
+    }
+    let section = layout.sections.iter().position(|section| {
+        section.sh_type == abi::SHT_GNU_VERNEED
+            && Some(section.sh_addr) == tables.dynamic.value(abi::DT_VERNEED)
+    });
+    if let Some(index) = section {
+        let header = layout.header.e_shoff + index as u64 * layout.section_size();
+        let field = if codec.is_64() { 44 } else { 28 };
+        edits.push((header + field, codec.u32_bytes(u32::try_from(kept.len()).ok()?)));
+    }
+    Some(())
+}
+
+/// A symbol whose version nobody provides any more is looked up without one: the loader indexes
+/// its list of versions unchecked with what `.gnu.version` says (glibc elf/dl-lookup.c).
+fn release_symbols(
+    tables: &Tables<'_, '_>,
+    files: &[NeededFile],
+    orphaned: &[u64],
+    edits: &mut Vec<(u64, Vec<u8>)>,
+) -> Option<()> {
+    const GLOBAL: u16 = 1;
+    let layout = tables.layout;
+    let gone: Vec<u16> = files
+        .iter()
+        .filter(|file| orphaned.contains(&file.at))
+        .flat_map(|file| file.versions.iter().map(|version| version.index & 0x7fff))
+        .collect();
+    let size = tables.symbol_count().checked_mul(2)?;
+    let table = layout.offset_of(tables.dynamic.value(abi::DT_VERSYM)?, size)?;
+    for number in 0..tables.symbol_count() {
+        let offset = table + 2 * number;
+        let index = layout.codec.u16_at(layout.bytes, offset)?;
+        if gone.contains(&(index & 0x7fff)) {
+            edits.push((offset, layout.codec.u16_bytes(GLOBAL)));
+        }
+    }
+    Some(())
+}

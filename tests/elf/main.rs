@@ -1,0 +1,14 @@
+//! The ELF engine against real linkers, real tools and real loaders: rewrite a file, run it,
+//! strip it, run it again. A tool that is missing fails the test that needs it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking, and its files fit into memory"
+)]
+
+mod builds;
+mod fixtures;
+mod inspect;
+mod tools;
