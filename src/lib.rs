@@ -7,9 +7,11 @@
 pub mod cli;
 pub mod pipeline;
 
+pub mod check;
 pub mod emerge;
 pub mod final_root;
 pub mod portage;
+pub mod prove;
 pub mod setup;
 pub mod wrappers;
 
@@ -32,5 +34,6 @@ pub mod command;
 pub mod data;
 pub mod lock;
 pub mod output;
+pub mod rooted;
 pub mod template;
 pub mod tree;

@@ -1,6 +1,9 @@
 //! Files and directories: atomic writes, and removal that never follows a link out.
 
+use std::ffi::OsString;
 use std::io::Write;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -80,6 +83,50 @@ pub fn existing_ancestor(path: &Path) -> (PathBuf, PathBuf) {
         }
     }
     (PathBuf::from("/"), path.strip_prefix("/").unwrap_or(path).to_owned())
+}
+
+/// The contents of the file at `path`, mapped into memory: a large file costs only what is
+/// looked at.
+///
+/// Whoever shrinks the file meanwhile ends this process with SIGBUS (mmap(2)); trees that are
+/// looked at are not at the same time written to, which the lock of a prefix sees to.
+#[expect(unsafe_code, reason = "memory that another process may change; see above")]
+pub fn map(path: &Path) -> Result<memmap2::Mmap> {
+    let file = fs_err::File::open(path)?;
+    unsafe { memmap2::Mmap::map(file.file()) }
+        .with_context(|| format!("could not map {}", path.display()))
+}
+
+/// Copies the extended attributes of one open file to another: capabilities, labels, the user's.
+pub fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    for (name, value) in attributes(from)? {
+        rustix::fs::fsetxattr(to, &name, &value, rustix::fs::XattrFlags::empty())
+            .with_context(|| format!("could not keep the attribute {}", name.display()))?;
+    }
+    Ok(())
+}
+
+/// The extended attributes of an open file (xattr(7)); none where the file system has none.
+pub fn attributes(file: BorrowedFd<'_>) -> Result<Vec<(OsString, Vec<u8>)>> {
+    let mut names = vec![0_u8; 65_536];
+    let length = match rustix::fs::flistxattr(file, &mut names) {
+        Ok(length) => length,
+        Err(rustix::io::Errno::NOTSUP) => 0,
+        Err(error) => return Err(error).context("could not list the attributes of a file"),
+    };
+    let mut attributes = Vec::new();
+    for name in names.get(..length).unwrap_or_default().split(|byte| *byte == 0) {
+        if name.is_empty() {
+            continue;
+        }
+        let name = OsString::from_vec(name.to_owned());
+        let mut value = vec![0_u8; 65_536];
+        let length = rustix::fs::fgetxattr(file, &name, &mut value)
+            .with_context(|| format!("could not read the attribute {}", name.display()))?;
+        value.truncate(length);
+        attributes.push((name, value));
+    }
+    Ok(attributes)
 }
 
 #[cfg(test)]

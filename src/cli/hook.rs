@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 
 use super::{Context, DONE};
 use crate::names::Eprefix;
+use crate::rewrite::{Request, SearchTag};
 
 /// What Portage calls while it works; not for people
 #[derive(Debug, Args)]
@@ -23,14 +24,28 @@ enum Hooks {
         /// EPREFIX
         #[arg(long)]
         eprefix: Eprefix,
+        /// ROOT, which it will be merged into
+        #[arg(long)]
+        root: PathBuf,
     },
 }
 
 impl Hook {
     /// Runs the subcommand.
-    pub fn run(self, _context: &Context) -> Result<u8> {
-        match self.hook {
-            Hooks::Preinst { .. } => Ok(DONE),
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let Hooks::Preinst { image, eprefix, root } = self.hook;
+        let request = Request {
+            tree: image,
+            under: Some(root),
+            eprefix,
+            tag: SearchTag::default(),
+            only: Vec::new(),
+        };
+        let plan = request.plan()?;
+        for left in &plan.left {
+            context.reporter.warn(&format!("{}: left as it is: {}", left.path.display(), left.why));
         }
+        plan.apply()?;
+        Ok(DONE)
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: a thin file per subcommand, which holds its arguments and a short `run`.
 
+mod check;
 mod doctor;
 mod emerge;
 mod enter;
@@ -10,6 +11,7 @@ mod run;
 mod setup;
 mod status;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -34,13 +36,13 @@ pub const FOUND: u8 = 3;
 #[command(name = "fprefix", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     /// The prefix to work on: NAME, or NAME-BOARD. Not needed where there is only one
-    #[arg(short = 'P', long, value_name = "NAME", env = "FPREFIX", global = false)]
+    #[arg(short = 'P', long, value_name = "NAME", env = "FPREFIX", global = true)]
     prefix: Option<String>,
     /// Say more
-    #[arg(short, long, conflicts_with = "quiet")]
+    #[arg(short, long, conflicts_with = "quiet", global = true)]
     verbose: bool,
     /// Say nothing but errors
-    #[arg(short, long)]
+    #[arg(short, long, global = true)]
     quiet: bool,
     #[command(subcommand)]
     command: Subcommands,
@@ -55,6 +57,7 @@ enum Subcommands {
     List(list::List),
     Status(status::Status),
     Remove(remove::Remove),
+    Check(check::Check),
     Doctor(doctor::Doctor),
     #[command(hide = true)]
     Hook(hook::Hook),
@@ -88,7 +91,7 @@ impl Context {
 
 /// Parses the command line, runs what it says, prints what went wrong, and returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(separate(std::env::args_os().collect()));
     let verbosity = match (cli.quiet, cli.verbose) {
         (true, _) => Verbosity::Quiet,
         (_, true) => Verbosity::Verbose,
@@ -104,6 +107,31 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Puts `--` before what belongs to a tool of Portage: all that follows `emerge` and `run TOOL` is
+/// theirs, also where it looks like an option of ours.
+fn separate(mut args: Vec<OsString>) -> Vec<OsString> {
+    let own: &[&str] = &["--stage", "--install", "--final", "--help", "-h"];
+    let mut at = 1;
+    while let Some(arg) = args.get(at) {
+        if arg == "-P" || arg == "--prefix" {
+            at += 1;
+        } else if !arg.as_encoded_bytes().starts_with(b"-") {
+            break;
+        }
+        at += 1;
+    }
+    if args.get(at).is_some_and(|arg| arg == "emerge" || arg == "run") {
+        at += 1;
+        while args.get(at).is_some_and(|arg| own.iter().any(|own| arg == own)) {
+            at += 1;
+        }
+        if args.get(at).is_some_and(|arg| arg != "--") {
+            args.insert(at, "--".into());
+        }
+    }
+    args
+}
+
 fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
     let context = Context { home: Home::of_user()?, choice: Choice { name: cli.prefix }, reporter };
     match cli.command {
@@ -114,6 +142,7 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
         Subcommands::List(command) => command.run(&context),
         Subcommands::Status(command) => command.run(&context),
         Subcommands::Remove(command) => command.run(&context),
+        Subcommands::Check(command) => command.run(&context),
         Subcommands::Doctor(command) => command.run(&context),
         Subcommands::Hook(command) => command.run(&context),
         Subcommands::Completions(completions) => {
@@ -130,5 +159,30 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
             clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
             Ok(DONE)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tools_get_their_arguments() {
+        let split = |text: &str| {
+            let args = separate(text.split(' ').map(OsString::from).collect());
+            args.iter().map(|arg| arg.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(split("f emerge -pv jq"), "f emerge -- -pv jq");
+        assert_eq!(split("f -P x -v emerge --stage -v jq"), "f -P x -v emerge --stage -- -v jq");
+        assert_eq!(split("f emerge --help"), "f emerge --help");
+        assert_eq!(split("f emerge jq --help"), "f emerge -- jq --help");
+        assert_eq!(split("f run portageq --final -q"), "f run -- portageq --final -q");
+        assert_eq!(split("f run --final -- portageq"), "f run --final -- portageq");
+        assert_eq!(split("f check -v"), "f check -v");
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
     }
 }

@@ -1,0 +1,150 @@
+//! The proof, per file, that nothing in a root reaches outside the prefix.
+//!
+//! One walk gathers facts; a registry of rules looks at them. That a rule finds something is a
+//! result; that a file could not be read is an error.
+
+mod elf_rules;
+mod facts;
+mod rules;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::final_root::FinalRoot;
+
+pub use facts::{Fact, Kind, Scene};
+
+/// What a finding means for the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The root is not self-contained.
+    Error,
+    /// Worth knowing; the check passes.
+    Note,
+}
+
+/// A rule: what must hold, why, and what to do where it does not.
+pub struct Rule {
+    /// The name to waive or explain it by.
+    pub id: &'static str,
+    /// What must hold, in a sentence.
+    pub sentence: &'static str,
+    /// Why.
+    pub reason: &'static str,
+    /// What to do about a finding.
+    pub remedy: &'static str,
+    look: fn(&Fact, &Scene<'_>) -> Vec<Detail>,
+}
+
+/// What a rule says of a file.
+pub struct Detail {
+    level: Level,
+    text: String,
+}
+
+impl Detail {
+    fn error(text: impl Into<String>) -> Self {
+        Self { level: Level::Error, text: text.into() }
+    }
+
+    fn note(text: impl Into<String>) -> Self {
+        Self { level: Level::Note, text: text.into() }
+    }
+}
+
+/// Something that a rule found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// The rule.
+    pub rule: &'static str,
+    /// What it means.
+    pub level: Level,
+    /// The file, as programs see it.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub detail: String,
+    /// Whether the user waived the rule.
+    pub waived: bool,
+}
+
+/// What a check came to.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// How many files, directories and links were looked at.
+    pub files: usize,
+    /// How many of them are ELF files.
+    pub elf_files: usize,
+    /// What was found, by file.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Whether nothing was found that speaks against the root.
+    pub fn passes(&self) -> bool {
+        !self.findings.iter().any(|finding| finding.level == Level::Error && !finding.waived)
+    }
+}
+
+/// Which rules are applied.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// These alone; all when none is named.
+    pub only: Vec<String>,
+    /// Findings of these do not count.
+    pub waive: Vec<String>,
+}
+
+impl Choice {
+    /// Refuses names that are no rule's.
+    pub fn validate(&self) -> Result<()> {
+        for id in self.only.iter().chain(&self.waive) {
+            rule(id)?;
+        }
+        Ok(())
+    }
+}
+
+/// All rules, in the order in which they are reported.
+pub fn rules() -> &'static [Rule] {
+    rules::RULES
+}
+
+/// The rule named `id`.
+pub fn rule(id: &str) -> Result<&'static Rule> {
+    let Some(rule) = rules().iter().find(|rule| rule.id == id) else {
+        let known = rules().iter().map(|rule| rule.id).collect::<Vec<_>>().join(", ");
+        bail!("there is no rule {id:?}; the rules are {known}")
+    };
+    Ok(rule)
+}
+
+/// Checks the tree `root` against the rules of `choice`.
+pub fn run(root: &FinalRoot, choice: &Choice) -> Result<Report> {
+    choice.validate()?;
+    let facts = facts::gather(root)?;
+    let scene = Scene::new(root, &facts);
+    let rules: Vec<&Rule> = rules()
+        .iter()
+        .filter(|rule| choice.only.is_empty() || choice.only.iter().any(|id| id == rule.id))
+        .collect();
+    let mut findings: Vec<Finding> = facts
+        .par_iter()
+        .flat_map_iter(|fact| rules.iter().map(move |rule| (fact, rule)))
+        .flat_map_iter(|(fact, rule)| {
+            (rule.look)(fact, &scene).into_iter().map(|detail| Finding {
+                rule: rule.id,
+                level: detail.level,
+                path: fact.path.clone(),
+                detail: detail.text,
+                waived: choice.waive.iter().any(|id| id == rule.id),
+            })
+        })
+        .collect();
+    findings.sort_by(|a, b| (&a.path, a.rule, &a.detail).cmp(&(&b.path, b.rule, &b.detail)));
+    let elf_files = facts.iter().filter(|fact| fact.elf().is_some()).count();
+    Ok(Report { files: facts.len(), elf_files, findings })
+}

@@ -1,0 +1,237 @@
+//! The registry of rules, and those that are not about ELF files.
+
+use std::path::Path;
+
+use super::{Detail, Fact, Kind, Rule, Scene, elf_rules};
+use crate::rewrite::Shebang;
+use crate::rooted::{Place, normal};
+
+/// All rules.
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "interpreter",
+        sentence: "The loader of every program is in the prefix.",
+        reason: "The kernel starts the loader that a program names (PT_INTERP). The target's \
+                 belongs to another C library, or is not there.",
+        remedy: "`fprefix rewrite` sets it; a prefix without a loader lacks sys-libs/glibc.",
+        look: elf_rules::interpreter,
+    },
+    Rule {
+        id: "needed",
+        sentence: "Every needed library is found in the prefix, by the file's own search path.",
+        reason: "What is not found there comes from the target, if it has it, and fits by chance.",
+        remedy: "Install the package that has the library into final (a missing RDEPEND of the \
+                 ebuild); `fprefix rewrite` completes search paths.",
+        look: elf_rules::needed,
+    },
+    Rule {
+        id: "search-path",
+        sentence: "rpath and runpath name directories of the prefix alone.",
+        reason: "A directory outside, or one that depends on where the caller is, gives others \
+                 the choice of the library that is loaded.",
+        remedy: "`fprefix rewrite` reduces search paths to what is needed.",
+        look: elf_rules::search_path,
+    },
+    Rule {
+        id: "symbol-version",
+        sentence: "Libraries define the symbol versions that are needed of them.",
+        reason: "The loader refuses to start a program of which a needed version is missing.",
+        remedy: "Build the program against the libraries that are in the prefix: update staging \
+                 (`fprefix emerge @world`), then install again.",
+        look: elf_rules::symbol_versions,
+    },
+    Rule {
+        id: "loader",
+        sentence: "The prefix's loader is sealed.",
+        reason: "A copied glibc loader reads /etc/ld.so.preload and /etc/ld.so.cache of the \
+                 target and falls back to its library directories, whatever programs say.",
+        remedy: "`fprefix rewrite` seals it.",
+        look: elf_rules::loader,
+    },
+    Rule {
+        id: "machine",
+        sentence: "All programs and libraries are for the machine of the prefix's loader.",
+        reason: "The loader refuses others.",
+        remedy: "Find out which package brings the file, and build it for the board.",
+        look: elf_rules::machine,
+    },
+    Rule {
+        id: "hardening",
+        sentence: "No text relocations, no executable stack.",
+        reason: "Hardened targets (SELinux, PaX) refuse them.",
+        remedy: "Ask the package's upstream; often an assembler file without a stack note.",
+        look: elf_rules::hardening,
+    },
+    Rule {
+        id: "elf",
+        sentence: "Every ELF file can be read.",
+        reason: "What can not be read can not be proven.",
+        remedy: "Look at the file with readelf; test data that is broken on purpose is harmless.",
+        look: elf_rules::readable,
+    },
+    Rule {
+        id: "shebang",
+        sentence: "Scripts are run by programs of the prefix.",
+        reason: "An interpreter of the target may be missing, or of another version.",
+        remedy: "Install the interpreter into final (`fprefix emerge app-shells/bash`); \
+                 `fprefix rewrite` then sets the line. /bin/sh is on every target and only noted.",
+        look: shebang,
+    },
+    Rule {
+        id: "link",
+        sentence: "Links lead to something in the prefix.",
+        reason: "A link out of the prefix leads to whatever the target has there.",
+        remedy: "Make the link relative, or install what it leads to.",
+        look: link,
+    },
+    Rule {
+        id: "staging",
+        sentence: "Nothing names a path of the build sandbox.",
+        reason: "Such a path is on no target, and whoever can make it there is believed.",
+        remedy: "Often a build that records its compiler or source directory; patch it, or leave \
+                 the file out of the image.",
+        look: staging,
+    },
+    Rule {
+        id: "place",
+        sentence: "Everything is below /usr or /opt.",
+        reason: "systemd-sysext merges nothing else.",
+        remedy: "An ebuild that installs elsewhere ignores EPREFIX; move the file or mask it with \
+                 INSTALL_MASK.",
+        look: place,
+    },
+    Rule {
+        id: "special",
+        sentence: "No devices, sockets, pipes, whiteouts or opaque directories.",
+        reason: "A whiteout or an opaque directory hides files of the target when the extension \
+                 is attached.",
+        remedy: "Remove the file from the root.",
+        look: special,
+    },
+    Rule {
+        id: "name",
+        sentence: "File names are UTF-8 without control characters.",
+        reason: "Not every image format and report can carry others.",
+        remedy: "Rename the file.",
+        look: name,
+    },
+    Rule {
+        id: "mode",
+        sentence: "Nothing is writable for everybody, and what runs with other rights is known.",
+        reason: "An image is read-only, yet a directory's mode becomes that of the target's.",
+        remedy: "Correct the mode in the ebuild; setuid programs and capabilities are only noted.",
+        look: mode,
+    },
+];
+
+fn shebang(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+    let Kind::Script(start) = &fact.kind else { return Vec::new() };
+    // Only what may be executed is ever run by its first line.
+    if fact.mode & 0o111 == 0 {
+        return Vec::new();
+    }
+    let Some(shebang) = Shebang::parse(start) else {
+        return vec![Detail::note("its first line has no end")];
+    };
+    // Linux 5.1 and newer read 256 bytes (BINPRM_BUF_SIZE).
+    if shebang.length > 255 {
+        return vec![Detail::error(format!(
+            "its first line has {} characters; the kernel reads 255",
+            shebang.length
+        ))];
+    }
+    let interpreter = shebang.interpreter;
+    let shown = interpreter.display();
+    if interpreter == Path::new("/bin/sh") {
+        return vec![Detail::note("is run by /bin/sh of the target")];
+    }
+    if !scene.is_inside(interpreter) {
+        return vec![Detail::error(format!("is run by {shown}, outside of the prefix"))];
+    }
+    match scene.at(interpreter) {
+        Some(_) => Vec::new(),
+        None => vec![Detail::error(format!("is run by {shown}, which is not there"))],
+    }
+}
+
+/// Where every target has something of its own that programs may well be meant to use.
+const TARGETS_OWN: &[&str] = &["/etc", "/dev", "/proc", "/run", "/sys", "/tmp", "/var"];
+
+fn link(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+    let Kind::Link(target) = &fact.kind else { return Vec::new() };
+    let shown = target.display();
+    let absolute = normal(&fact.path.parent().unwrap_or(Path::new("/")).join(target));
+    match scene.rooted.resolve(&fact.path) {
+        Place::There { inside, .. } if scene.is_inside(&inside) => Vec::new(),
+        // What is in the root is shipped, so a link to it from beside the prefix is whole.
+        Place::There { .. } if !scene.is_inside(&fact.path) => Vec::new(),
+        Place::There { inside, .. } => {
+            vec![Detail::error(format!("leads to {}, outside of the prefix", inside.display()))]
+        }
+        Place::Loop => vec![Detail::error(format!("leads to {shown}, round in a circle"))],
+        Place::Missing(place) if scene.is_inside(&place) => {
+            vec![Detail::error(format!("leads to {shown}, which is not there"))]
+        }
+        Place::Missing(_) if TARGETS_OWN.iter().any(|own| absolute.starts_with(own)) => {
+            vec![Detail::note(format!("leads to {shown} of the target"))]
+        }
+        Place::Missing(_) => {
+            vec![Detail::error(format!("leads to {shown}, outside of the prefix"))]
+        }
+    }
+}
+
+fn staging(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
+    fact.staging.iter().map(|path| Detail::error(format!("names {path}"))).collect()
+}
+
+fn place(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
+    if fact.path.starts_with("/usr") || fact.path.starts_with("/opt") {
+        return Vec::new();
+    }
+    vec![Detail::error("is neither below /usr nor below /opt")]
+}
+
+fn special(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
+    let mut details = Vec::new();
+    match fact.kind {
+        Kind::Special { whiteout: true } => details.push(Detail::error("is a whiteout")),
+        Kind::Special { whiteout: false } => {
+            details.push(Detail::error("is a device, a socket or a pipe"));
+        }
+        _ => {}
+    }
+    if fact.attributes.iter().any(|name| name.to_string_lossy().ends_with("overlay.opaque")) {
+        details.push(Detail::error("is an opaque directory: it hides the target's"));
+    }
+    details
+}
+
+fn name(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
+    let Some(name) = fact.path.file_name() else { return Vec::new() };
+    match name.to_str() {
+        None => vec![Detail::error("its name is not UTF-8")],
+        Some(name) if name.chars().any(char::is_control) => {
+            vec![Detail::error("its name has a control character")]
+        }
+        Some(_) => Vec::new(),
+    }
+}
+
+fn mode(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
+    let mut details = Vec::new();
+    let sticky = fact.mode & 0o1000 != 0;
+    if !matches!(fact.kind, Kind::Link(_)) && fact.mode & 0o002 != 0 && !sticky {
+        details.push(Detail::error("everybody may write to it"));
+    }
+    if !matches!(fact.kind, Kind::Directory) && fact.mode & 0o4000 != 0 {
+        details.push(Detail::note("is setuid"));
+    }
+    if !matches!(fact.kind, Kind::Directory) && fact.mode & 0o2000 != 0 {
+        details.push(Detail::note("is setgid"));
+    }
+    if fact.attributes.iter().any(|name| name == "security.capability") {
+        details.push(Detail::note("has file capabilities"));
+    }
+    details
+}

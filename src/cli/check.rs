@@ -1,0 +1,156 @@
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::{Context, DONE, FOUND};
+use crate::check::{self, Choice, Finding, Level, Report};
+use crate::final_root::FinalRoot;
+use crate::names::Eprefix;
+use crate::output;
+
+/// Which root to work on: the prefix's final root, or any tree
+#[derive(Clone, Debug, Args)]
+pub struct RootArgs {
+    /// A root directory, instead of the prefix's final root
+    #[arg(long, value_name = "DIR", requires = "eprefix")]
+    root: Option<PathBuf>,
+    /// Where programs of that root live
+    #[arg(long, value_name = "PATH", requires = "root")]
+    eprefix: Option<Eprefix>,
+}
+
+impl RootArgs {
+    /// Opens the root.
+    pub fn open(&self, context: &Context) -> Result<FinalRoot> {
+        match (&self.root, &self.eprefix) {
+            (Some(root), Some(eprefix)) => FinalRoot::open(root, eprefix),
+            _ => FinalRoot::of(&context.prefix()?),
+        }
+    }
+}
+
+/// Prove that a root is self-contained
+///
+/// Looks at every file and reports what reaches outside of the prefix. Exit code 3 if something
+/// does.
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    root: RootArgs,
+    /// Apply these rules alone
+    #[arg(long = "rule", value_name = "ID", value_delimiter = ',')]
+    rules: Vec<String>,
+    /// Report findings of these rules, but do not fail because of them
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    waive: Vec<String>,
+    /// Run this program in an empty root that holds the prefix alone, and report every file that
+    /// is executed, mapped or opened from outside
+    #[arg(long, value_name = "PROGRAM ARGUMENTS")]
+    run: Option<String>,
+    /// Explain a rule, or all of them with "all"
+    #[arg(long, value_name = "ID", exclusive = true)]
+    explain: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    /// Runs the subcommand.
+    pub fn run(self, context: &Context) -> Result<u8> {
+        if let Some(id) = &self.explain {
+            return explain(id);
+        }
+        let root = self.root.open(context)?;
+        if let Some(line) = &self.run {
+            return self.prove(&root, line);
+        }
+        let choice = Choice { only: self.rules, waive: self.waive };
+        let report = check::run(&root, &choice)?;
+        if self.json {
+            output::answer(&(serde_json::to_string_pretty(&report)? + "\n"))?;
+        } else {
+            output::answer(&text(&report, context.reporter.is_verbose()))?;
+        }
+        Ok(if report.passes() { DONE } else { FOUND })
+    }
+
+    fn prove(&self, root: &FinalRoot, line: &str) -> Result<u8> {
+        let words = shlex::split(line).context("--run has an open quote")?;
+        let proof = crate::prove::run(root, &words)?;
+        if self.json {
+            output::answer(&(serde_json::to_string_pretty(&proof)? + "\n"))?;
+        } else {
+            output::answer(&proof.text())?;
+        }
+        Ok(if proof.passes() { DONE } else { FOUND })
+    }
+}
+
+fn explain(id: &str) -> Result<u8> {
+    let rules: Vec<_> = match id {
+        "all" => check::rules().iter().collect(),
+        id => vec![check::rule(id)?],
+    };
+    let pages: Vec<String> = rules
+        .iter()
+        .map(|rule| {
+            format!(
+                "{}\n  {}\n  Why:    {}\n  Remedy: {}\n",
+                rule.id, rule.sentence, rule.reason, rule.remedy
+            )
+        })
+        .collect();
+    output::answer(&pages.join("\n"))?;
+    Ok(DONE)
+}
+
+/// The report as people read it: findings by rule, each rule with its remedy.
+pub fn text(report: &Report, verbose: bool) -> String {
+    let mut text = String::new();
+    for rule in check::rules() {
+        let of_rule = |level| {
+            report
+                .findings
+                .iter()
+                .filter(move |f| f.rule == rule.id && f.level == level)
+                .collect::<Vec<_>>()
+        };
+        let (errors, notes) = (of_rule(Level::Error), of_rule(Level::Note));
+        if !errors.is_empty() {
+            text += &group(rule.id, rule.sentence, &errors);
+            text += &format!("  remedy: {}\n\n", rule.remedy);
+        }
+        if verbose && !notes.is_empty() {
+            text += &group(rule.id, "Worth knowing.", &notes);
+            text.push('\n');
+        }
+    }
+    let count = |level, waived| {
+        report.findings.iter().filter(|f| f.level == level && f.waived == waived).count()
+    };
+    let (errors, waived) = (count(Level::Error, false), count(Level::Error, true));
+    let notes = count(Level::Note, false) + count(Level::Note, true);
+    let verdict = if report.passes() {
+        "nothing reaches outside of the prefix".to_owned()
+    } else {
+        format!("{errors} findings")
+    };
+    let waived = if waived > 0 { format!(", {waived} waived") } else { String::new() };
+    let hint = if notes > 0 && !verbose { " (-v shows them)" } else { "" };
+    text += &format!(
+        "{} files, {} of them ELF: {verdict}{waived}, {notes} notes{hint}\n",
+        report.files, report.elf_files
+    );
+    text
+}
+
+fn group(id: &str, sentence: &str, findings: &[&Finding]) -> String {
+    let waived = if findings.iter().all(|f| f.waived) { " (waived)" } else { "" };
+    let mut text = format!("{id}{waived}: {sentence}\n");
+    for finding in findings {
+        text += &format!("  {}: {}\n", finding.path.display(), finding.detail);
+    }
+    text
+}

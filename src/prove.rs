@@ -1,0 +1,204 @@
+//! The proof at run time: a program is started in an empty root that holds the prefix alone, and
+//! every file that it or a process that it starts executes, maps or opens is listed.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use anyhow::{Context, Result, bail};
+use regex::Regex;
+use serde::Serialize;
+
+use crate::command::{Command, look_up};
+use crate::elf;
+use crate::final_root::FinalRoot;
+use crate::{machine, tree};
+
+/// What a program did.
+#[derive(Debug, Serialize)]
+pub struct Proof {
+    /// The program as programs see it.
+    pub program: PathBuf,
+    /// Its exit status.
+    pub status: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it printed to stderr.
+    pub stderr: String,
+    /// Files of the prefix that were executed or mapped as code.
+    pub inside: BTreeSet<PathBuf>,
+    /// Files outside of the prefix that were executed, mapped or opened.
+    pub outside: BTreeSet<PathBuf>,
+}
+
+/// What every process may open and nobody can put a library into.
+const HARMLESS: &[&str] = &["/proc", "/dev", "/sys"];
+
+impl Proof {
+    /// Whether nothing came from outside.
+    pub fn passes(&self) -> bool {
+        self.outside.is_empty()
+    }
+
+    /// The proof as people read it.
+    pub fn text(&self) -> String {
+        let mut text = self.stdout.clone();
+        text += &self.stderr;
+        for path in &self.inside {
+            text += &format!("inside   {}\n", path.display());
+        }
+        for path in &self.outside {
+            text += &format!("OUTSIDE  {}\n", path.display());
+        }
+        text += &format!(
+            "{} ended with status {}: {} files of the prefix were executed or mapped, {} from \
+             outside\n",
+            self.program.display(),
+            self.status,
+            self.inside.len(),
+            self.outside.len()
+        );
+        text
+    }
+}
+
+/// Runs `words` in an empty root with the prefix of `root`.
+pub fn run(root: &FinalRoot, words: &[String]) -> Result<Proof> {
+    let Some((program, args)) = words.split_first() else { bail!("which program?") };
+    let program = find(root, program)?;
+    let strace = look_up("strace").context(
+        "strace is not there: it follows the program; `fprefix doctor` says how to install it",
+    )?;
+    let bwrap = look_up("bwrap").context("bwrap is not there: it makes the empty root")?;
+    let work = tempfile::tempdir().context("could not make a temporary directory")?;
+    let trace = work.path().join("trace");
+    let mut command = Command::new("follow the program", strace)
+        .args(["--follow-forks", "--decode-fds=path", "--string-limit=4096", "--quiet=all"])
+        .args(["--trace=execve,execveat,mmap,open,openat,openat2", "--output"])
+        .arg(&trace)
+        .arg("--")
+        .arg(bwrap);
+    if !machine::is_root() {
+        command = command.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
+    }
+    let command = command
+        .arg("--die-with-parent")
+        .arg("--ro-bind")
+        .args([&root.eroot(), root.eprefix().as_path()])
+        .args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/etc"])
+        .args(["--chdir", "/", "--clearenv", "--setenv", "PATH"])
+        .arg(root.eprefix().as_path().join("usr/bin"))
+        .args(["--setenv", "LC_ALL", "C.UTF-8", "--"])
+        .arg(&program)
+        .args(args);
+    let output = command.output()?;
+    let events = fs_err::read(&trace)
+        .with_context(|| format!("`{command}` left no trace: {}", text(&output.stderr)))?;
+    let events = String::from_utf8_lossy(&events).into_owned();
+    let mut seen = Seen::collect(&events, &program);
+    if !seen.started {
+        bail!("{} did not start: {}", program.display(), text(&output.stderr).trim_end());
+    }
+    let loaders: Vec<PathBuf> = seen.code.iter().filter_map(|path| loader(root, path)).collect();
+    seen.code.extend(loaders);
+    let eprefix = root.eprefix().as_path();
+    let harmless = |path: &PathBuf| HARMLESS.iter().any(|own| path.starts_with(own));
+    let (inside, outside): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) =
+        seen.code.into_iter().partition(|path| path.starts_with(eprefix));
+    let opened = seen.opened.into_iter().filter(|path| !path.starts_with(eprefix));
+    Ok(Proof {
+        program,
+        status: output.status.code().unwrap_or(-1),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+        inside,
+        outside: outside.into_iter().chain(opened).filter(|path| !harmless(path)).collect(),
+    })
+}
+
+/// The loader that the kernel maps for the program at `path`; no system call shows it.
+fn loader(root: &FinalRoot, path: &Path) -> Option<PathBuf> {
+    let bytes = tree::map(&root.on_disk(path)).ok()?;
+    let interpreter = elf::read(&bytes).ok()?.interpreter?;
+    Some(PathBuf::from(OsString::from_vec(interpreter)))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The program that is meant: a path, or a name in the prefix's usr/bin.
+fn find(root: &FinalRoot, program: &str) -> Result<PathBuf> {
+    let path = if program.contains('/') {
+        PathBuf::from(program)
+    } else {
+        root.eprefix().as_path().join("usr/bin").join(program)
+    };
+    if root.on_disk(&path).symlink_metadata().is_err() {
+        bail!("there is no program {} in {}", path.display(), root.path().display());
+    }
+    Ok(path)
+}
+
+/// What a trace says.
+#[derive(Debug, Default)]
+struct Seen {
+    started: bool,
+    code: BTreeSet<PathBuf>,
+    opened: BTreeSet<PathBuf>,
+}
+
+#[expect(clippy::unwrap_used, reason = "constants that a test compiles")]
+static EXECUTED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r#"exec(?:ve|veat)\((?:[^"]*)"([^"]+)".* = 0$"#).unwrap());
+#[expect(clippy::unwrap_used, reason = "constants that a test compiles")]
+static MAPPED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"mmap\([^<]*PROT_[A-Z_|]*EXEC[^<]*, \d+<([^>]+)>").unwrap());
+#[expect(clippy::unwrap_used, reason = "constants that a test compiles")]
+static OPENED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"open(?:at|at2)?\(.* = \d+<([^>]+)>$").unwrap());
+
+impl Seen {
+    /// Reads a trace from where `program` is executed: what is before is the way into the root.
+    fn collect(trace: &str, program: &Path) -> Self {
+        let mut seen = Self::default();
+        for line in trace.lines() {
+            let found =
+                |pattern: &Regex| Some(PathBuf::from(pattern.captures(line)?.get(1)?.as_str()));
+            if let Some(path) = found(&EXECUTED) {
+                seen.started |= path == program;
+                seen.code.extend(seen.started.then_some(path));
+            } else if seen.started {
+                seen.code.extend(found(&MAPPED));
+                seen.opened.extend(found(&OPENED));
+            }
+        }
+        seen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_trace() {
+        let trace = "\
+7 openat(AT_FDCWD</>, \"/etc/ld.so.cache\", O_RDONLY) = 3</etc/ld.so.cache>
+7 execve(\"/usr/bin/jq\", [\"jq\"], 0x7 /* 1 var */) = -1 ENOENT (No such file)
+7 execve(\"/opt/x/usr/bin/jq\", [\"jq\", \"a\"], 0x7 /* 1 var */) = 0
+7 openat(AT_FDCWD</>, \"/opt/x/usr/lib64/libc.so.6\", O_RDONLY|O_CLOEXEC) = 3</opt/x/usr/lib64/libc.so.6>
+7 mmap(0x7f, 1, PROT_READ|PROT_EXEC, MAP_PRIVATE|MAP_FIXED, 3</opt/x/usr/lib64/libc.so.6>, 0x1000) = 0x7f
+7 openat(AT_FDCWD</>, \"/etc/passwd\", O_RDONLY) = 3</etc/passwd>
+8 openat(AT_FDCWD</>, \"/etc/none\", O_RDONLY) = -1 ENOENT (No such file or directory)
+";
+        let seen = Seen::collect(trace, Path::new("/opt/x/usr/bin/jq"));
+        assert!(seen.started);
+        let code: Vec<_> = seen.code.iter().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(code, ["/opt/x/usr/bin/jq", "/opt/x/usr/lib64/libc.so.6"]);
+        assert!(seen.opened.contains(Path::new("/etc/passwd")));
+        assert_eq!(seen.opened.len(), 2);
+    }
+}

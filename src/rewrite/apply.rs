@@ -1,0 +1,91 @@
+//! Changing one file on disk: a new file beside it, with everything that the old one had, and a
+//! rename over each of its names.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+
+use super::{Action, Change};
+use crate::tree;
+
+pub(super) fn apply(tree: &Path, change: &Change) -> Result<()> {
+    let on_disk = |path: &PathBuf| tree.join(path.strip_prefix("/").unwrap_or(path));
+    let mut names = change.paths.iter().map(on_disk);
+    let first = names.next().context("a change without a path")?;
+    let source = fs_err::File::open(&first)?;
+    let dir = first.parent().context("a file without a directory")?;
+    let new = tempfile::Builder::new()
+        .prefix(".fprefix-")
+        .tempfile_in(dir)
+        .with_context(|| format!("could not make a file in {}", dir.display()))?;
+    write(&change.action, source.file(), new.as_file())?;
+    take_over(source.file(), new.as_file())?;
+    let new = new.persist(&first).context("could not put the new file in place")?;
+    drop(new);
+    for name in names {
+        relink(&first, &name)?;
+    }
+    Ok(())
+}
+
+fn write(action: &Action, source: &std::fs::File, mut new: &std::fs::File) -> Result<()> {
+    match action {
+        Action::Elf(plan) => plan.write_copy(source, new)?,
+        Action::Seal(patches) => {
+            use std::os::unix::fs::FileExt;
+            std::io::copy(&mut { source }, &mut { new })?;
+            for patch in patches {
+                new.write_all_at(&patch.bytes, patch.offset)?;
+            }
+        }
+        Action::FirstLine { old, new: line } => {
+            use std::io::{Seek, SeekFrom};
+            new.write_all(line)?;
+            let mut rest = source;
+            rest.seek(SeekFrom::Start(*old as u64))?;
+            std::io::copy(&mut rest, &mut { new })?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives `new` the owner, mode, attributes and times of `old`.
+fn take_over(old: &std::fs::File, new: &std::fs::File) -> Result<()> {
+    let meta = old.metadata()?;
+    let own = new.metadata()?;
+    if (meta.uid(), meta.gid()) != (own.uid(), own.gid()) {
+        std::os::unix::fs::fchown(new, Some(meta.uid()), Some(meta.gid()))
+            .context("could not keep the owner")?;
+    }
+    tree::copy_attributes(old.as_fd(), new.as_fd())?;
+    // After the owner and the contents, which both clear setuid.
+    new.set_permissions(meta.permissions())?;
+    let time = |seconds, nanoseconds: i64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+    rustix::fs::futimens(
+        new,
+        &Timestamps {
+            last_access: time(meta.atime(), meta.atime_nsec()),
+            last_modification: time(meta.mtime(), meta.mtime_nsec()),
+        },
+    )
+    .context("could not keep the times")?;
+    Ok(())
+}
+
+/// Makes `name`, a hard link to the old file, one to the new file.
+fn relink(first: &Path, name: &Path) -> Result<()> {
+    let dir = name.parent().context("a file without a directory")?;
+    let work = tempfile::Builder::new()
+        .prefix(".fprefix-")
+        .tempdir_in(dir)
+        .with_context(|| format!("could not make a directory in {}", dir.display()))?;
+    let link = work.path().join("link");
+    rustix::fs::linkat(CWD, first, CWD, &link, AtFlags::empty())
+        .with_context(|| format!("could not link {}", first.display()))?;
+    fs_err::rename(&link, name)?;
+    Ok(())
+}
