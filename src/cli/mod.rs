@@ -2,11 +2,13 @@
 
 mod check;
 mod doctor;
+mod elf;
 mod emerge;
 mod enter;
 mod hook;
 mod list;
 mod remove;
+mod rewrite;
 mod run;
 mod setup;
 mod status;
@@ -58,6 +60,8 @@ enum Subcommands {
     Status(status::Status),
     Remove(remove::Remove),
     Check(check::Check),
+    Rewrite(rewrite::Rewrite),
+    Elf(elf::Elf),
     Doctor(doctor::Doctor),
     #[command(hide = true)]
     Hook(hook::Hook),
@@ -142,6 +146,8 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
         Subcommands::List(command) => command.run(&context),
         Subcommands::Status(command) => command.run(&context),
         Subcommands::Remove(command) => command.run(&context),
+        Subcommands::Rewrite(command) => command.run(&context),
+        Subcommands::Elf(command) => command.run(&context),
         Subcommands::Check(command) => command.run(&context),
         Subcommands::Doctor(command) => command.run(&context),
         Subcommands::Hook(command) => command.run(&context),

@@ -14,22 +14,27 @@ use crate::tree;
 
 pub(super) fn apply(tree: &Path, change: &Change) -> Result<()> {
     let on_disk = |path: &PathBuf| tree.join(path.strip_prefix("/").unwrap_or(path));
-    let mut names = change.paths.iter().map(on_disk);
-    let first = names.next().context("a change without a path")?;
-    let source = fs_err::File::open(&first)?;
+    let names: Vec<PathBuf> = change.paths.iter().map(on_disk).collect();
+    let (first, others) = names.split_first().context("a change without a path")?;
+    replace(first, others, |source, new| write(&change.action, source, new))
+}
+
+/// Replaces the file at `first`, which is also at `others`, by what `write` makes of it.
+pub(super) fn replace(
+    first: &Path,
+    others: &[PathBuf],
+    write: impl FnOnce(&std::fs::File, &std::fs::File) -> Result<()>,
+) -> Result<()> {
+    let source = fs_err::File::open(first)?;
     let dir = first.parent().context("a file without a directory")?;
     let new = tempfile::Builder::new()
         .prefix(".fprefix-")
         .tempfile_in(dir)
         .with_context(|| format!("could not make a file in {}", dir.display()))?;
-    write(&change.action, source.file(), new.as_file())?;
+    write(source.file(), new.as_file())?;
     take_over(source.file(), new.as_file())?;
-    let new = new.persist(&first).context("could not put the new file in place")?;
-    drop(new);
-    for name in names {
-        relink(&first, &name)?;
-    }
-    Ok(())
+    new.persist(first).context("could not put the new file in place")?;
+    others.iter().try_for_each(|name| relink(first, name))
 }
 
 fn write(action: &Action, source: &std::fs::File, mut new: &std::fs::File) -> Result<()> {

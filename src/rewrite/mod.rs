@@ -20,6 +20,7 @@ use serde::Serialize;
 use crate::elf;
 use crate::names::Eprefix;
 use crate::rooted::Rooted;
+use crate::tree;
 
 pub use libraries::Libraries;
 pub use script::Shebang;
@@ -178,6 +179,19 @@ impl Request {
         }
         Ok(Outcome::Nothing)
     }
+}
+
+/// Makes `edit` in the single file at `path`, by a rename, keeping all that the file has besides.
+pub fn edit_file(path: &Path, edit: &elf::Edit, dry_run: bool) -> Result<elf::Plan> {
+    let act = || format!("could not edit {}", path.display());
+    // A link stays a link: what it leads to is edited.
+    let path = fs_err::canonicalize(path)?;
+    let plan = elf::plan(&tree::map(&path)?, edit).with_context(act)?;
+    if !dry_run && !plan.is_unchanged() {
+        apply::replace(&path, &[], |source, new| Ok(plan.write_copy(source, new)?))
+            .with_context(act)?;
+    }
+    Ok(plan)
 }
 
 /// What looking at a file came to.

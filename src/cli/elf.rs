@@ -1,0 +1,181 @@
+#![allow(clippy::doc_markdown, reason = "the comments on arguments are what --help prints")]
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{Context, DONE};
+use crate::elf::{self, Edit, Image, Search};
+use crate::output;
+use crate::rewrite::edit_file;
+use crate::tree;
+
+/// Look at ELF files, or change single ones
+#[derive(Debug, Args)]
+pub struct Elf {
+    #[command(subcommand)]
+    command: Commands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Commands {
+    Show(Show),
+    Set(Box<Set>),
+}
+
+/// Show what the loader reads of ELF files
+#[derive(Debug, Args)]
+struct Show {
+    /// The files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Change what the loader reads of ELF files
+#[derive(Debug, Args)]
+struct Set {
+    /// The loader (PT_INTERP)
+    #[arg(long, value_name = "PATH")]
+    interpreter: Option<OsString>,
+    /// Directories to search after LD_LIBRARY_PATH (DT_RUNPATH), separated by colons
+    #[arg(long, value_name = "DIRS")]
+    runpath: Option<OsString>,
+    /// Directories to search before LD_LIBRARY_PATH (DT_RPATH), separated by colons
+    #[arg(long, value_name = "DIRS", conflicts_with = "runpath")]
+    rpath: Option<OsString>,
+    /// Remove rpath and runpath
+    #[arg(long, conflicts_with_all = ["runpath", "rpath"])]
+    remove_rpath: bool,
+    /// The name by which others need it (DT_SONAME)
+    #[arg(long, value_name = "NAME")]
+    soname: Option<OsString>,
+    /// A library to need as well
+    #[arg(long, value_name = "NAME")]
+    add_needed: Vec<OsString>,
+    /// A library to need no more
+    #[arg(long, value_name = "NAME")]
+    remove_needed: Vec<OsString>,
+    /// A library to need by another name
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"])]
+    replace_needed: Vec<OsString>,
+    /// Do not search the loader's own directories (DF_1_NODEFLIB)
+    #[arg(long)]
+    no_default_lib: bool,
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// The files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+impl Elf {
+    /// Runs the subcommand.
+    pub fn run(self, context: &Context) -> Result<u8> {
+        match self.command {
+            Commands::Show(show) => show.run(),
+            Commands::Set(set) => set.run(context),
+        }
+    }
+}
+
+impl Show {
+    fn run(self) -> Result<u8> {
+        let mut rows = Vec::new();
+        for file in &self.files {
+            let bytes = tree::map(file)?;
+            let image =
+                elf::read(&bytes).with_context(|| format!("could not read {}", file.display()))?;
+            if self.json {
+                rows.push(row(file, &image));
+            } else {
+                output::answer(&text(file, &image))?;
+            }
+        }
+        if self.json {
+            output::answer(&(serde_json::to_string_pretty(&rows)? + "\n"))?;
+        }
+        Ok(DONE)
+    }
+}
+
+fn shown(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn row(file: &Path, image: &Image) -> serde_json::Value {
+    let optional = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(shown);
+    json!({
+        "file": file,
+        "kind": image.kind.to_string(),
+        "machine": image.machine,
+        "interpreter": optional(&image.interpreter),
+        "soname": optional(&image.soname),
+        "needed": image.needed.iter().map(|name| shown(name)).collect::<Vec<_>>(),
+        "rpath": optional(&image.rpath),
+        "runpath": optional(&image.runpath),
+        "build_id": image.build_id.as_deref().map(crate::data::hex),
+    })
+}
+
+fn text(file: &Path, image: &Image) -> String {
+    let mut text = format!("{}: {}\n", file.display(), image.kind);
+    for (name, value) in [
+        ("interpreter", &image.interpreter),
+        ("soname", &image.soname),
+        ("rpath", &image.rpath),
+        ("runpath", &image.runpath),
+    ] {
+        if let Some(value) = value {
+            text += &format!("  {name:11} {}\n", shown(value));
+        }
+    }
+    for name in &image.needed {
+        text += &format!("  {:11} {}\n", "needed", shown(name));
+    }
+    if let Some(id) = &image.build_id {
+        text += &format!("  {:11} {}\n", "build-id", crate::data::hex(id));
+    }
+    text
+}
+
+impl Set {
+    fn run(self, context: &Context) -> Result<u8> {
+        let bytes = |text: &OsString| text.clone().into_vec();
+        let search = match (&self.runpath, &self.rpath, self.remove_rpath) {
+            (Some(dirs), _, _) => Search::Runpath(bytes(dirs)),
+            (_, Some(dirs), _) => Search::Rpath(bytes(dirs)),
+            (_, _, true) => Search::Remove,
+            _ => Search::Keep,
+        };
+        let pairs = self.replace_needed.chunks_exact(2);
+        let edit = Edit {
+            interpreter: self.interpreter.as_ref().map(bytes),
+            search,
+            soname: self.soname.as_ref().map(bytes),
+            add_needed: self.add_needed.iter().map(bytes).collect(),
+            remove_needed: self.remove_needed.iter().map(bytes).collect(),
+            replace_needed: pairs
+                .filter_map(|pair| Some((bytes(pair.first()?), bytes(pair.last()?))))
+                .collect(),
+            no_default_lib: self.no_default_lib,
+        };
+        for file in &self.files {
+            let plan = edit_file(file, &edit, self.dry_run)?;
+            context.reporter.detail(&format!(
+                "{}: {:?}, {} bytes longer",
+                file.display(),
+                plan.method,
+                plan.growth()
+            ));
+        }
+        Ok(DONE)
+    }
+}

@@ -1,0 +1,73 @@
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::check::RootArgs;
+use super::{Context, DONE};
+use crate::output;
+use crate::rewrite::{Plan, Request, SearchTag};
+
+/// Rewrite a root so that nothing in it reaches outside of the prefix
+///
+/// Sets the loader of programs, the directories in which libraries are searched, the interpreters
+/// of scripts, and seals the loader. Portage does this to all that it installs into final; the
+/// command is for trees that were made otherwise.
+#[derive(Debug, Args)]
+pub struct Rewrite {
+    #[command(flatten)]
+    root: RootArgs,
+    /// How files are told where their libraries are
+    #[arg(long, value_enum, default_value_t)]
+    search: SearchTag,
+    /// Say what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    /// Look at these paths alone, as programs see them
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+impl Rewrite {
+    /// Runs the subcommand.
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let root = self.root.open(context)?;
+        let request = Request {
+            tree: root.path().to_owned(),
+            under: None,
+            eprefix: root.eprefix().clone(),
+            tag: self.search,
+            only: self.paths,
+        };
+        let plan = request.plan()?;
+        if !self.dry_run {
+            plan.apply()?;
+        }
+        if self.json {
+            output::answer(&(serde_json::to_string_pretty(&plan)? + "\n"))?;
+        } else {
+            output::answer(&text(&plan, self.dry_run, context.reporter.is_verbose()))?;
+        }
+        Ok(DONE)
+    }
+}
+
+fn text(plan: &Plan, dry_run: bool, verbose: bool) -> String {
+    let mut text = String::new();
+    if dry_run || verbose {
+        for change in &plan.changes {
+            let names: Vec<String> =
+                change.paths.iter().map(|path| path.display().to_string()).collect();
+            text += &format!("{}: {}\n", names.join(" = "), change.what.join("; "));
+        }
+    }
+    for left in &plan.left {
+        text += &format!("{}: left as it is: {}\n", left.path.display(), left.why);
+    }
+    let verb = if dry_run { "would change" } else { "changed" };
+    text += &format!("{} files looked at, {} {verb}\n", plan.files, plan.changes.len());
+    text
+}
