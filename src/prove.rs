@@ -12,8 +12,10 @@ use regex::Regex;
 use serde::Serialize;
 
 use crate::command::{Command, look_up};
+use crate::data::{self, Folder};
 use crate::elf;
 use crate::final_root::FinalRoot;
+use crate::names::Eprefix;
 use crate::{machine, tree};
 
 /// What a program did.
@@ -65,12 +67,10 @@ impl Proof {
 }
 
 /// Runs `words` in an empty root with the prefix of `root`.
-pub fn run(root: &FinalRoot, words: &[String]) -> Result<Proof> {
+pub fn in_empty_root(root: &FinalRoot, words: &[String]) -> Result<Proof> {
     let Some((program, args)) = words.split_first() else { bail!("which program?") };
     let program = find(root, program)?;
-    let strace = look_up("strace").context(
-        "strace is not there: it follows the program; `fprefix doctor` says how to install it",
-    )?;
+    let strace = find_strace()?;
     let bwrap = look_up("bwrap").context("bwrap is not there: it makes the empty root")?;
     let work = tempfile::tempdir().context("could not make a temporary directory")?;
     let trace = work.path().join("trace");
@@ -94,33 +94,119 @@ pub fn run(root: &FinalRoot, words: &[String]) -> Result<Proof> {
         .arg(&program)
         .args(args);
     let output = command.output()?;
-    let events = fs_err::read(&trace)
-        .with_context(|| format!("`{command}` left no trace: {}", text(&output.stderr)))?;
-    let events = String::from_utf8_lossy(&events).into_owned();
-    let mut seen = Seen::collect(&events, &program);
-    if !seen.started {
-        bail!("{} did not start: {}", program.display(), text(&output.stderr).trim_end());
+    let root_path = root.path().to_owned();
+    Trace { path: &trace, target: Path::new("/"), eprefix: root.eprefix(), on_disk: &root_path }
+        .judge(program, &command, &output)
+}
+
+/// Attaches the extension `image` to an empty root through systemd-sysext, as a target would, and
+/// runs `words` there. Needs root.
+pub fn on_image(image: &Path, eprefix: &Eprefix, words: &[String]) -> Result<Proof> {
+    if !machine::is_root() {
+        bail!("attaching an extension needs root: run this with sudo");
     }
-    let loaders: Vec<PathBuf> = seen.code.iter().filter_map(|path| loader(root, path)).collect();
-    seen.code.extend(loaders);
-    let eprefix = root.eprefix().as_path();
-    let harmless = |path: &PathBuf| HARMLESS.iter().any(|own| path.starts_with(own));
-    let (inside, outside): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) =
-        seen.code.into_iter().partition(|path| path.starts_with(eprefix));
-    let opened = seen.opened.into_iter().filter(|path| !path.starts_with(eprefix));
-    Ok(Proof {
-        program,
-        status: output.status.code().unwrap_or(-1),
-        stdout: text(&output.stdout),
-        stderr: text(&output.stderr),
-        inside,
-        outside: outside.into_iter().chain(opened).filter(|path| !harmless(path)).collect(),
-    })
+    let Some((program, args)) = words.split_first() else { bail!("which program?") };
+    let program = in_prefix(eprefix, program);
+    find_strace()?;
+    for (tool, why) in [("systemd-sysext", "attaches extensions"), ("unshare", "makes namespaces")]
+    {
+        look_up(tool).with_context(|| format!("{tool} is not there: it {why}"))?;
+    }
+    let image = fs_err::canonicalize(image)?;
+    let name = extension_name(&image)?;
+    let work = tempfile::tempdir().context("could not make a temporary directory")?;
+    let target = work.path().join("target");
+    let trace = work.path().join("trace");
+    fs_err::create_dir(&target)?;
+    let script = data::text(Folder::Templates, "attach.sh")?;
+    let command = Command::new("attach the extension", "unshare")
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "sh",
+            "-c",
+        ])
+        .arg(&*script)
+        .arg("attach")
+        .args([&target, &image])
+        .arg(&name)
+        .arg(&trace)
+        .arg(work.path().join("programs"))
+        .arg(&program)
+        .args(args);
+    let output = command.output()?;
+    if !trace.exists() {
+        bail!("could not attach {}: {}", image.display(), text(&output.stderr).trim_end());
+    }
+    // What was attached is gone with its namespace, but for a copy of the program.
+    let on_disk = work.path().join("programs");
+    Trace { path: &trace, target: &target, eprefix, on_disk: &on_disk }
+        .judge(program, &command, &output)
+}
+
+/// The name under which systemd-sysext knows an extension: the file's without its suffix.
+fn extension_name(image: &Path) -> Result<String> {
+    let file = image.file_name().context("an extension needs a name")?.to_string_lossy();
+    let file = file.strip_suffix(".raw").unwrap_or(&file);
+    Ok(file.to_owned())
+}
+
+fn find_strace() -> Result<PathBuf> {
+    look_up("strace").context(
+        "strace is not there: it follows the program; `fprefix doctor` says how to install it",
+    )
+}
+
+/// What strace wrote, and what its paths mean.
+struct Trace<'a> {
+    path: &'a Path,
+    /// The root directory of the program, as strace sees it.
+    target: &'a Path,
+    eprefix: &'a Eprefix,
+    /// Where the program's files can be read.
+    on_disk: &'a Path,
+}
+
+impl Trace<'_> {
+    fn judge(
+        &self,
+        program: PathBuf,
+        command: &Command,
+        output: &std::process::Output,
+    ) -> Result<Proof> {
+        let events = fs_err::read(self.path)
+            .with_context(|| format!("`{command}` left no trace: {}", text(&output.stderr)))?;
+        let events = String::from_utf8_lossy(&events).into_owned();
+        let mut seen = Seen::collect(&events, &program, self.target);
+        if !seen.started {
+            bail!("{} did not start: {}", program.display(), text(&output.stderr).trim_end());
+        }
+        let loaders: Vec<PathBuf> =
+            seen.code.iter().filter_map(|path| loader(self.on_disk, path)).collect();
+        seen.code.extend(loaders);
+        let eprefix = self.eprefix.as_path();
+        let harmless = |path: &PathBuf| HARMLESS.iter().any(|own| path.starts_with(own));
+        let (inside, outside): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) =
+            seen.code.into_iter().partition(|path| path.starts_with(eprefix));
+        let opened = seen.opened.into_iter().filter(|path| !path.starts_with(eprefix));
+        Ok(Proof {
+            program,
+            status: output.status.code().unwrap_or(-1),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+            inside,
+            outside: outside.into_iter().chain(opened).filter(|path| !harmless(path)).collect(),
+        })
+    }
 }
 
 /// The loader that the kernel maps for the program at `path`; no system call shows it.
-fn loader(root: &FinalRoot, path: &Path) -> Option<PathBuf> {
-    let bytes = tree::map(&root.on_disk(path)).ok()?;
+fn loader(on_disk: &Path, path: &Path) -> Option<PathBuf> {
+    let bytes = tree::map(&on_disk.join(path.strip_prefix("/").ok()?)).ok()?;
     let interpreter = elf::read(&bytes).ok()?.interpreter?;
     Some(PathBuf::from(OsString::from_vec(interpreter)))
 }
@@ -131,15 +217,18 @@ fn text(bytes: &[u8]) -> String {
 
 /// The program that is meant: a path, or a name in the prefix's usr/bin.
 fn find(root: &FinalRoot, program: &str) -> Result<PathBuf> {
-    let path = if program.contains('/') {
-        PathBuf::from(program)
-    } else {
-        root.eprefix().as_path().join("usr/bin").join(program)
-    };
+    let path = in_prefix(root.eprefix(), program);
     if root.on_disk(&path).symlink_metadata().is_err() {
         bail!("there is no program {} in {}", path.display(), root.path().display());
     }
     Ok(path)
+}
+
+fn in_prefix(eprefix: &Eprefix, program: &str) -> PathBuf {
+    if program.contains('/') {
+        return PathBuf::from(program);
+    }
+    eprefix.as_path().join("usr/bin").join(program)
 }
 
 /// What a trace says.
@@ -162,11 +251,16 @@ static OPENED: LazyLock<Regex> =
 
 impl Seen {
     /// Reads a trace from where `program` is executed: what is before is the way into the root.
-    fn collect(trace: &str, program: &Path) -> Self {
+    ///
+    /// Descriptors are shown with paths as strace sees them, so those in `target` are shortened.
+    fn collect(trace: &str, program: &Path, target: &Path) -> Self {
         let mut seen = Self::default();
         for line in trace.lines() {
-            let found =
-                |pattern: &Regex| Some(PathBuf::from(pattern.captures(line)?.get(1)?.as_str()));
+            let found = |pattern: &Regex| {
+                let path = Path::new(pattern.captures(line)?.get(1)?.as_str());
+                let below = path.strip_prefix(target).ok();
+                Some(below.map_or_else(|| path.to_owned(), |below| Path::new("/").join(below)))
+            };
             if let Some(path) = found(&EXECUTED) {
                 seen.started |= path == program;
                 seen.code.extend(seen.started.then_some(path));
@@ -194,7 +288,7 @@ mod tests {
 7 openat(AT_FDCWD</>, \"/etc/passwd\", O_RDONLY) = 3</etc/passwd>
 8 openat(AT_FDCWD</>, \"/etc/none\", O_RDONLY) = -1 ENOENT (No such file or directory)
 ";
-        let seen = Seen::collect(trace, Path::new("/opt/x/usr/bin/jq"));
+        let seen = Seen::collect(trace, Path::new("/opt/x/usr/bin/jq"), Path::new("/"));
         assert!(seen.started);
         let code: Vec<_> = seen.code.iter().map(|path| path.to_str().unwrap()).collect();
         assert_eq!(code, ["/opt/x/usr/bin/jq", "/opt/x/usr/lib64/libc.so.6"]);

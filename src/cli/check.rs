@@ -1,13 +1,13 @@
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use super::{Context, DONE, FOUND};
 use crate::check::{self, Choice, Finding, Level, Report};
 use crate::final_root::FinalRoot;
 use crate::names::Eprefix;
-use crate::output;
+use crate::{output, prove};
 
 /// Which root to work on: the prefix's final root, or any tree
 #[derive(Clone, Debug, Args)]
@@ -16,7 +16,7 @@ pub struct RootArgs {
     #[arg(long, value_name = "DIR", requires = "eprefix")]
     root: Option<PathBuf>,
     /// Where programs of that root live
-    #[arg(long, value_name = "PATH", requires = "root")]
+    #[arg(long, value_name = "PATH")]
     eprefix: Option<Eprefix>,
 }
 
@@ -25,6 +25,9 @@ impl RootArgs {
     pub fn open(&self, context: &Context) -> Result<FinalRoot> {
         match (&self.root, &self.eprefix) {
             (Some(root), Some(eprefix)) => FinalRoot::open(root, eprefix),
+            (None, Some(_)) => {
+                bail!("--eprefix says where programs of --root DIR live: name that too")
+            }
             _ => FinalRoot::of(&context.prefix()?),
         }
     }
@@ -48,6 +51,9 @@ pub struct Check {
     /// is executed, mapped or opened from outside
     #[arg(long, value_name = "PROGRAM ARGUMENTS")]
     run: Option<String>,
+    /// Run it from this extension, attached to an empty root by systemd-sysext (needs root)
+    #[arg(long, value_name = "FILE", requires = "run", conflicts_with = "root")]
+    image: Option<PathBuf>,
     /// Explain a rule, or all of them with "all"
     #[arg(long, value_name = "ID", exclusive = true)]
     explain: Option<String>,
@@ -62,10 +68,10 @@ impl Check {
         if let Some(id) = &self.explain {
             return explain(id);
         }
-        let root = self.root.open(context)?;
         if let Some(line) = &self.run {
-            return self.prove(&root, line);
+            return self.prove(context, line);
         }
+        let root = self.root.open(context)?;
         let choice = Choice { only: self.rules, waive: self.waive };
         let report = check::run(&root, &choice)?;
         if self.json {
@@ -76,9 +82,18 @@ impl Check {
         Ok(if report.passes() { DONE } else { FOUND })
     }
 
-    fn prove(&self, root: &FinalRoot, line: &str) -> Result<u8> {
+    fn prove(&self, context: &Context, line: &str) -> Result<u8> {
         let words = shlex::split(line).context("--run has an open quote")?;
-        let proof = crate::prove::run(root, &words)?;
+        let proof = match &self.image {
+            Some(image) => {
+                let eprefix = match &self.root.eprefix {
+                    Some(eprefix) => eprefix.clone(),
+                    None => context.prefix()?.definition.eprefix,
+                };
+                prove::on_image(image, &eprefix, &words)?
+            }
+            None => prove::in_empty_root(&self.root.open(context)?, &words)?,
+        };
         if self.json {
             output::answer(&(serde_json::to_string_pretty(&proof)? + "\n"))?;
         } else {
