@@ -121,3 +121,16 @@ pub fn remedy(findings: &[&Finding]) -> Result<Option<Command>> {
     };
     Ok(Some(command.args(args).args(packages).env("DEBIAN_FRONTEND", "noninteractive")))
 }
+
+/// The command that brings the package manager's lists up to date, where it does not do so itself:
+/// a new machine has none.
+pub fn refresh() -> Option<Command> {
+    let manager = PackageManager::this().filter(|manager| manager.name == "apt")?;
+    let program = manager.install.first()?;
+    let command = if machine::is_root() {
+        Command::new("update the lists of packages", program)
+    } else {
+        Command::new("update the lists of packages", "sudo").arg(program)
+    };
+    Some(command.args(["update", "-qq"]))
+}

@@ -45,9 +45,11 @@ impl Doctor {
         if self.install {
             if let Some(command) = remedy {
                 context.reporter.step(&format!("installing what is missing: {command}"));
-                let status = command.run_attached()?;
-                if !status.success() {
-                    bail!("`{command}` {}", describe(status));
+                for command in doctor::refresh().into_iter().chain([command]) {
+                    let status = command.run_attached()?;
+                    if !status.success() {
+                        bail!("`{command}` {}", describe(status));
+                    }
                 }
             }
             return Ok(DONE);
