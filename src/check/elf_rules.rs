@@ -41,7 +41,7 @@ fn expand(entry: &[u8], path: &Path) -> PathBuf {
     path_of(entry).to_owned()
 }
 
-fn search_dirs(fact: &Fact, image: &Image, scene: &Scene<'_>) -> Vec<PathBuf> {
+pub(super) fn search_dirs(fact: &Fact, image: &Image, scene: &Scene<'_>) -> Vec<PathBuf> {
     // $ORIGIN is where the file is without links.
     let real = scene.rooted.find(&fact.path).unwrap_or_else(|| fact.path.clone());
     entries(image).into_iter().map(|entry| expand(entry, &real)).collect()

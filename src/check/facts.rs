@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
+use super::symbols::Symbols;
 use crate::elf::{self, Image};
 use crate::final_root::FinalRoot;
 use crate::layout::INSIDE;
@@ -28,6 +29,8 @@ pub struct Fact {
     pub attributes: Vec<OsString>,
     /// Where the contents name a path that only the build sandbox has.
     pub staging: Option<String>,
+    /// The dynamic symbols of an ELF file.
+    pub symbols: Option<Symbols>,
 }
 
 /// What an entry is.
@@ -80,8 +83,14 @@ fn look_at(root: &FinalRoot, entry: &walkdir::DirEntry) -> Result<Fact> {
     let path = Path::new("/").join(disk.strip_prefix(root.path())?);
     let meta = entry.metadata()?;
     let kind = entry.file_type();
-    let mut fact =
-        Fact { path, kind: Kind::File, mode: meta.mode(), attributes: Vec::new(), staging: None };
+    let mut fact = Fact {
+        path,
+        kind: Kind::File,
+        mode: meta.mode(),
+        attributes: Vec::new(),
+        staging: None,
+        symbols: None,
+    };
     if kind.is_symlink() {
         let target = fs_err::read_link(disk)?;
         fact.staging = names_staging(target.as_os_str().as_bytes());
@@ -104,7 +113,10 @@ fn look_into(root: &FinalRoot, disk: &Path, fact: &mut Fact) -> Result<()> {
     let bytes = tree::map(disk)?;
     if elf::is_elf(&bytes) {
         fact.kind = match elf::read(&bytes) {
-            Ok(image) => Kind::Elf(Box::new(image)),
+            Ok(image) => {
+                fact.symbols = Symbols::read(&bytes);
+                Kind::Elf(Box::new(image))
+            }
             Err(error) => Kind::BrokenElf(error.to_string()),
         };
     } else if bytes.starts_with(b"#!") {

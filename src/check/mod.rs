@@ -6,6 +6,7 @@
 mod elf_rules;
 mod facts;
 mod rules;
+mod symbols;
 
 use std::path::PathBuf;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Detail, Fact, Kind, Rule, Scene, elf_rules};
+use super::{Detail, Fact, Kind, Rule, Scene, elf_rules, symbols};
 use crate::rewrite::Shebang;
 use crate::rooted::{Place, normal};
 
@@ -39,6 +39,15 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "Build the program against the libraries that are in the prefix: update staging \
                  (`fprefix emerge @world`), then install again.",
         look: elf_rules::symbol_versions,
+    },
+    Rule {
+        id: "symbol",
+        sentence: "Every symbol that a program needs is defined by it or its libraries.",
+        reason: "The loader ends a program of which a symbol is missing, at its start or in the \
+                 middle of its work.",
+        remedy: "The library that is in the prefix is not the one that the program was built \
+                 with: build it again, or install the right version of the library.",
+        look: symbols::undefined,
     },
     Rule {
         id: "loader",
