@@ -9,6 +9,7 @@ pub mod pipeline;
 
 pub mod emerge;
 pub mod final_root;
+pub mod pack;
 pub mod portage;
 pub mod setup;
 pub mod wrappers;
