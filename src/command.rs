@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -169,6 +170,35 @@ impl Command {
             .with_context(|| format!("its whole output is in {}", log.display()))
     }
 
+    /// Runs with what `feed` writes as its input; what it prints is dropped unless it fails.
+    pub fn run_fed(&self, feed: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+        let (input, mut output) = std::io::pipe().context("could not make a pipe")?;
+        let running = self
+            .expression()
+            .stdin_file(input)
+            .stderr_to_stdout()
+            .stdout_capture()
+            .unchecked()
+            .start()
+            .map_err(|error| self.not_started(&error))?;
+        let outcome = feed(&mut output);
+        drop(output);
+        let gone = |error: &anyhow::Error| {
+            error
+                .chain()
+                .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+                .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+        };
+        if outcome.as_ref().is_err_and(|error| !gone(error)) {
+            // It would take what it has for all there is.
+            running.kill().with_context(|| format!("could not end `{self}`"))?;
+            return outcome;
+        }
+        let ended = running.wait().with_context(|| format!("could not wait for `{self}`"))?;
+        self.judge(ended.status, &ended.stdout)?;
+        outcome
+    }
+
     /// Runs on our own stdin, stdout and stderr and returns the status, whatever it is.
     pub fn run_attached(&self) -> Result<ExitStatus> {
         let output =
@@ -293,6 +323,20 @@ mod tests {
         assert_eq!(command.to_string(), "echo 'a b' '$x' \"it's\n\"");
         let words = shlex::split(&command.to_string()).unwrap();
         assert_eq!(words, ["echo", "a b", "$x", "it's\n"]);
+    }
+
+    #[test]
+    fn feeding_ends_whichever_side_fails() {
+        let command = |script: &str| Command::new("count", "sh").args(["-c", script]);
+        let much = vec![b'x'; 1 << 20];
+        command("test $(wc -c) = 1048576").run_fed(|input| Ok(input.write_all(&much)?)).unwrap();
+        let error = command("echo full >&2; exit 3")
+            .run_fed(|input| Ok(input.write_all(&much)?))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("ended with status 3") && error.contains("full"), "{error}");
+        let error = command("cat").run_fed(|_| bail!("unreadable")).unwrap_err().to_string();
+        assert_eq!(error, "unreadable");
     }
 
     #[test]

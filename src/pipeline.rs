@@ -1,1 +1,3 @@
 //! The order of the steps. No step runs another; this is where they meet.
+
+pub mod pack;

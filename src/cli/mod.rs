@@ -7,6 +7,7 @@ mod emerge;
 mod enter;
 mod hook;
 mod list;
+mod pack;
 mod remove;
 mod rewrite;
 mod run;
@@ -56,6 +57,7 @@ enum Subcommands {
     Emerge(emerge::Emerge),
     Run(run::Run),
     Enter(enter::Enter),
+    Pack(Box<pack::Pack>),
     List(list::List),
     Status(status::Status),
     Remove(remove::Remove),
@@ -143,6 +145,7 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
         Subcommands::Emerge(command) => command.run(&context),
         Subcommands::Run(command) => command.run(&context),
         Subcommands::Enter(command) => command.run(&context),
+        Subcommands::Pack(command) => command.run(&context),
         Subcommands::List(command) => command.run(&context),
         Subcommands::Status(command) => command.run(&context),
         Subcommands::Remove(command) => command.run(&context),

@@ -1,0 +1,164 @@
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use indicatif::HumanBytes;
+use serde_json::json;
+
+use super::{Context, DONE};
+use crate::final_root::FinalRoot;
+use crate::lock::{Busy, Lock};
+use crate::names::{Eprefix, PrefixName};
+use crate::output;
+use crate::pack::architecture::Architecture;
+use crate::pack::format::Format;
+use crate::pack::listing;
+use crate::pack::name::Version;
+use crate::pipeline::pack::{self, Packed, Prepared, Request};
+
+/// Make a systemd sysext image of what is in final
+///
+/// The image holds EPREFIX and what systemd needs to attach it. The same root gives the same
+/// bytes, whoever packs it and whenever; `SOURCE_DATE_EPOCH` sets the time of the image, which is that of
+/// the newest package otherwise.
+#[derive(Debug, Args)]
+#[command(disable_version_flag = true)]
+pub struct Pack {
+    /// Pack the root directory DIR instead of a prefix that was set up
+    #[arg(long, value_name = "DIR", requires = "eprefix")]
+    root: Option<PathBuf>,
+    /// Where the prefix is in that root directory
+    #[arg(long, value_name = "PATH", requires = "root")]
+    eprefix: Option<Eprefix>,
+    /// The name of the extension [default: the prefix's]
+    #[arg(long)]
+    name: Option<PrefixName>,
+    /// The version of the extension: the file is NAME-VERSION-ARCH.raw, and NAME.raw links to it
+    #[arg(long)]
+    version: Option<Version>,
+    /// The machines that it is for, like x86-64 [default: what its programs are for]
+    #[arg(long, value_name = "ARCH")]
+    architecture: Option<Architecture>,
+    /// What to write: FORMAT[:COMPRESSOR[:LEVEL]]
+    ///
+    /// squashfs[:zstd|lz4|xz|gzip|none]. Can be given several times.
+    #[arg(long = "format", value_name = "FORMAT", default_value = "squashfs")]
+    formats: Vec<Format>,
+    /// The directory to write to
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+    /// Do not leave out what this rule names, like headers or man; --dry-run shows the rules
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    keep: Vec<String>,
+    /// Answer as JSON
+    #[arg(long)]
+    json: bool,
+    /// Only show what the extension would hold
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+impl Pack {
+    /// Runs the subcommand.
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let (request, _lock) = self.request(context)?;
+        let prepared = pack::prepare(&request, &context.reporter)?;
+        for warning in &prepared.warnings {
+            context.reporter.warn(warning);
+        }
+        if self.dry_run {
+            output::answer(&self.describe_plan(&prepared)?)?;
+            return Ok(DONE);
+        }
+        let packed = pack::write(&request, prepared, &self.output, &context.reporter)?;
+        if self.json {
+            output::answer(&(serde_json::to_string_pretty(&packed)? + "\n"))?;
+            return Ok(DONE);
+        }
+        output::answer(&describe(&packed))?;
+        for program in &packed.privileged {
+            context.reporter.warn(&format!("{program} runs with rights its caller does not have"));
+        }
+        if packed.images.iter().any(|image| image.link.is_some()) {
+            context.reporter.step(&format!(
+                "install it under the name {}.raw: systemd attaches an extension by that name only",
+                packed.name
+            ));
+        }
+        Ok(DONE)
+    }
+
+    /// What is asked for, and the lock of the prefix while that is looked at.
+    fn request(&self, context: &Context) -> Result<(Request, Option<Lock>)> {
+        let (root, name, lock) = if let (Some(root), Some(eprefix)) = (&self.root, &self.eprefix) {
+            let name = eprefix.as_path().file_name().unwrap_or_default().to_string_lossy();
+            (FinalRoot::open(root, eprefix)?, name.into_owned(), None)
+        } else {
+            let prefix = context.prefix()?;
+            let wait = |holder: &str| context.reporter.step(&format!("waiting for {holder}"));
+            let lock = prefix.lock("fprefix pack", &Busy::Wait(&wait))?;
+            (FinalRoot::of(&prefix)?, prefix.definition.id.name.to_string(), Some(lock))
+        };
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => name.parse().context("name the extension with --name")?,
+        };
+        let request = Request {
+            root,
+            name,
+            version: self.version.clone(),
+            architecture: self.architecture,
+            formats: self.formats.clone(),
+            keep: self.keep.clone(),
+        };
+        Ok((request, lock))
+    }
+
+    fn describe_plan(&self, prepared: &Prepared) -> Result<String> {
+        if self.json {
+            let plan = json!({
+                "name": prepared.naming.name,
+                "version": prepared.naming.version,
+                "architecture": prepared.naming.architecture,
+                "eprefix": prepared.plan.eprefix,
+                "epoch": prepared.plan.epoch,
+                "files": prepared
+                    .naming
+                    .files(&self.formats)
+                    .into_iter()
+                    .map(|names| names.file)
+                    .collect::<Vec<_>>(),
+                "contents": prepared.plan.totals(),
+                "entries": listing::entries(&prepared.plan),
+                "left_out": prepared.left_out,
+                "privileged": listing::privileged(&prepared.plan),
+                "warnings": prepared.warnings,
+            });
+            return Ok(serde_json::to_string_pretty(&plan)? + "\n");
+        }
+        let mut text = listing::text(&prepared.plan);
+        for left in &prepared.left_out {
+            text += &format!(
+                "left out: {} ({} entries, {}): {}\n",
+                left.rule,
+                left.entries,
+                HumanBytes(left.bytes),
+                left.why
+            );
+        }
+        Ok(text)
+    }
+}
+
+/// What was written, for people.
+fn describe(packed: &Packed) -> String {
+    let mut text = String::new();
+    for image in &packed.images {
+        let size = HumanBytes(image.size);
+        text += &format!("{} ({}, {size})\n", image.path.display(), image.format);
+        if let Some(link) = &image.link {
+            text += &format!("{} links to it\n", link.display());
+        }
+    }
+    text
+}

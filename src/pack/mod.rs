@@ -1,0 +1,24 @@
+//! Packing: from a root with a prefix to an extension that systemd attaches.
+//!
+//! First values, then bytes. [`plan`] says what the extension holds, entry by entry: content,
+//! mode, owner, time. The writers turn one plan into bytes with the field's own tools, and what
+//! they wrote is read back and compared with the plan.
+//!
+//! The same root gives the same bytes, whoever packs it and whenever: owners and the times of
+//! directories come from the plan, never from the disk.
+
+pub mod architecture;
+pub mod capability;
+pub mod digest;
+pub mod epoch;
+pub mod format;
+mod link_editor;
+pub mod listing;
+pub mod name;
+pub mod plan;
+pub mod release;
+pub mod slim;
+pub mod squashfs;
+pub mod stream;
+pub mod survey;
+pub mod workplace;

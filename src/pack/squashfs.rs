@@ -1,0 +1,44 @@
+//! squashfs images, by mksquashfs (squashfs-tools 4.5 and newer read tar streams).
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::format::{Compressor, Format};
+use super::plan::Plan;
+use super::stream;
+use crate::command::{Command, look_up};
+
+/// Writes `plan` as the squashfs image `output`. Its time comes from the environment variable
+/// alone, since mksquashfs refuses options beside it.
+pub fn write(plan: &Plan, format: Format, output: &Path, progress: &dyn Fn(u64)) -> Result<()> {
+    let program = look_up("mksquashfs").context(
+        "mksquashfs is not there, which writes squashfs images; install squashfs-tools (`fprefix \
+         doctor` says how)",
+    )?;
+    Command::new("write the squashfs image", program)
+        .arg("-")
+        .arg(output)
+        .args(["-tar", "-no-progress", "-quiet", "-exit-on-error", "-noappend"])
+        // The root directory is not in the stream: mksquashfs makes it up, and 4.5 gives it to
+        // whoever runs it, whatever -root-uid says; only -all-root is heard.
+        .args(["-root-mode", "755", "-root-uid", "0", "-root-gid", "0"])
+        .args(plan.is_all_root().then_some("-all-root"))
+        .args(["-root-time", &plan.epoch.to_string()])
+        .args(compression(format))
+        .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
+        .run_fed(|input| stream::write(plan, input, progress))
+}
+
+fn compression(format: Format) -> Vec<String> {
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut options = match format.compressor() {
+        Compressor::None => return words(&["-noI", "-noD", "-noF", "-noX"]),
+        Compressor::Lz4 => return words(&["-comp", "lz4", "-Xhc"]),
+        compressor => vec!["-comp".to_owned(), compressor.to_string()],
+    };
+    if let Some(level) = format.level() {
+        options.extend(["-Xcompression-level".to_owned(), level.to_string()]);
+    }
+    options
+}

@@ -1,0 +1,105 @@
+//! Where images are made: a directory beside their final place, so that they appear there by
+//! rename, complete, or not at all.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::lock::{Busy, Lock, path_below};
+use crate::tree;
+
+/// How the name of such a directory begins.
+const PREFIX: &str = ".fprefix-pack-";
+
+/// The file in it that marks it as ours.
+const MARKER: &str = "lock";
+
+/// A directory for work, which goes when it is dropped. What a killed run left is removed by the
+/// next one: its lock went with it.
+#[derive(Debug)]
+pub struct Workplace {
+    output: PathBuf,
+    dir: tempfile::TempDir,
+    _lock: Lock,
+}
+
+impl Workplace {
+    /// Makes one in the directory `output`.
+    pub fn open(output: &Path) -> Result<Self> {
+        fs_err::create_dir_all(output)?;
+        let output = fs_err::canonicalize(output)?;
+        remove_abandoned(&output)?;
+        let dir = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .tempdir_in(&output)
+            .with_context(|| format!("could not make a directory in {}", output.display()))?;
+        let lock = Lock::take(&path_below(dir.path()), "fprefix pack", &Busy::Fail)?;
+        Ok(Self { output, dir, _lock: lock })
+    }
+
+    /// A path to work at.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Moves what was made at `name` to its final place, which it returns.
+    pub fn publish(&self, name: &str) -> Result<PathBuf> {
+        let target = self.output.join(name);
+        if target.is_dir() && !target.is_symlink() {
+            bail!("{} is there and is a directory", target.display());
+        }
+        let made = self.path(name);
+        // The rename may reach the disk before the content does (fsync(2)).
+        fs_err::File::open(&made)?.sync_all()?;
+        fs_err::rename(made, &target)?;
+        Ok(target)
+    }
+
+    /// Makes the link `name` to `target` in the final place, whatever was there by that name.
+    pub fn publish_link(&self, name: &str, target: &str) -> Result<PathBuf> {
+        let place = self.output.join(name);
+        if place.is_dir() && !place.is_symlink() {
+            bail!("{} is there and is a directory", place.display());
+        }
+        let made = self.path(name);
+        fs_err::os::unix::fs::symlink(target, &made)?;
+        fs_err::rename(made, &place)?;
+        Ok(place)
+    }
+}
+
+/// Removes the workplaces in `output` whose makers are no more.
+fn remove_abandoned(output: &Path) -> Result<()> {
+    for entry in fs_err::read_dir(output)? {
+        let path = entry?.path();
+        let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+        if ours
+            && path.join(MARKER).is_file()
+            && let Ok(_lock) = Lock::take(&path_below(&path), "fprefix pack", &Busy::Fail)
+        {
+            tree::remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_run_left_goes() {
+        let output = tempfile::tempdir().unwrap();
+        let abandoned = output.path().join(".fprefix-pack-dead");
+        fs_err::create_dir(&abandoned).unwrap();
+        fs_err::write(abandoned.join(MARKER), "").unwrap();
+        let other = output.path().join(".fprefix-pack-other");
+        fs_err::create_dir(&other).unwrap();
+        let alive = Workplace::open(output.path()).unwrap();
+        let next = Workplace::open(output.path()).unwrap();
+        assert!(!abandoned.exists() && other.exists());
+        assert!(alive.path("x").parent().unwrap().exists());
+        drop((alive, next));
+        assert_eq!(fs_err::read_dir(output.path()).unwrap().count(), 1);
+    }
+}

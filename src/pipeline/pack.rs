@@ -1,0 +1,178 @@
+//! From a final root to images: plan, write, compare, publish.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use indicatif::HumanBytes;
+use serde::Serialize;
+
+use crate::data::hex;
+use crate::final_root::FinalRoot;
+use crate::names::PrefixName;
+use crate::output::Reporter;
+use crate::pack::architecture::Architecture;
+use crate::pack::format::{Format, FormatKind};
+use crate::pack::name::{Naming, Version};
+use crate::pack::plan::{Entry, Plan, Totals};
+use crate::pack::release::{self, Release};
+use crate::pack::slim::{LeftOut, Rules};
+use crate::pack::workplace::Workplace;
+use crate::pack::{digest, epoch, listing, squashfs, survey};
+
+/// What is to be packed, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The root that holds the prefix.
+    pub root: FinalRoot,
+    /// The name under which the extension is attached.
+    pub name: PrefixName,
+    /// Its version.
+    pub version: Option<Version>,
+    /// The machines it is for, where that is not to be read from its programs.
+    pub architecture: Option<Architecture>,
+    /// The formats to write.
+    pub formats: Vec<Format>,
+    /// The slimming rules that are not to be applied.
+    pub keep: Vec<String>,
+}
+
+/// What will be written.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What the extension holds.
+    pub plan: Plan,
+    /// What it is called.
+    pub naming: Naming,
+    /// What was left out.
+    pub left_out: Vec<LeftOut>,
+    /// What somebody should know.
+    pub warnings: Vec<String>,
+}
+
+/// An image that was written.
+#[derive(Clone, Debug, Serialize)]
+pub struct Image {
+    /// The format.
+    pub format: FormatKind,
+    /// The file.
+    pub path: PathBuf,
+    /// The name under which it can be attached, where that is a link to the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<PathBuf>,
+    /// Its size.
+    pub size: u64,
+    /// Its digest.
+    pub sha256: String,
+}
+
+/// What was packed.
+#[derive(Debug, Serialize)]
+pub struct Packed {
+    /// The name under which the extension is attached.
+    pub name: PrefixName,
+    /// Its version.
+    pub version: Option<Version>,
+    /// The machines it is for.
+    pub architecture: Option<Architecture>,
+    /// EPREFIX.
+    pub eprefix: String,
+    /// The time of the image, in seconds since 1970.
+    pub epoch: u64,
+    /// The images.
+    pub images: Vec<Image>,
+    /// What they hold.
+    pub contents: Totals,
+    /// What was left out.
+    pub left_out: Vec<LeftOut>,
+    /// Programs with setuid, setgid or capabilities.
+    pub privileged: Vec<String>,
+    /// What somebody should know.
+    pub warnings: Vec<String>,
+}
+
+/// Plans the extension that `request` asks for. Nothing is written.
+pub fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
+    if let Some(obstacle) = request.root.eprefix().sysext_obstacle() {
+        bail!("{obstacle}");
+    }
+    reporter.step(&format!("planning {} from {}", request.name, request.root.path().display()));
+    let rules = Rules::load(&request.keep)?;
+    let mut plan = Plan::new(request.root.eprefix(), epoch::of(&request.root)?);
+    survey::survey(&request.root, &mut plan)?;
+    let warnings = left_outside(&request.root)?;
+    let left_out = rules.apply(&mut plan)?;
+    let architecture = match request.architecture {
+        Some(architecture) => Some(architecture),
+        None => Architecture::of(&plan)?,
+    };
+    let release = Release { id: "_any".to_owned(), architecture };
+    plan.add(release::path(&request.name), Entry::made(release.render()?, plan.epoch))?;
+    let naming =
+        Naming { name: request.name.clone(), version: request.version.clone(), architecture };
+    Ok(Prepared { plan, naming, left_out, warnings })
+}
+
+/// Writes what was prepared into the directory `output`.
+pub fn write(
+    request: &Request,
+    mut prepared: Prepared,
+    output: &Path,
+    reporter: &Reporter,
+) -> Result<Packed> {
+    digest::fill(&mut prepared.plan)?;
+    let workplace = Workplace::open(output)?;
+    let names = prepared.naming.files(&request.formats);
+    for (format, names) in request.formats.iter().zip(&names) {
+        reporter.step(&format!("writing {} ({format})", names.file));
+        write_image(&prepared.plan, *format, &workplace.path(&names.file), reporter)
+            .with_context(|| format!("{} was not written", names.file))?;
+    }
+    // All of them are whole: now they appear.
+    let mut images = Vec::new();
+    for (format, names) in request.formats.iter().zip(&names) {
+        let path = workplace.publish(&names.file)?;
+        let link = match &names.link {
+            Some(link) => Some(workplace.publish_link(link, &names.file)?),
+            None => None,
+        };
+        let (sha256, size) = digest::of_file(&path)?;
+        images.push(Image { format: format.kind(), path, link, size, sha256: hex(&sha256) });
+    }
+    Ok(Packed {
+        name: prepared.naming.name,
+        version: prepared.naming.version,
+        architecture: prepared.naming.architecture,
+        eprefix: request.root.eprefix().to_string(),
+        epoch: prepared.plan.epoch,
+        images,
+        contents: prepared.plan.totals(),
+        privileged: listing::privileged(&prepared.plan),
+        left_out: prepared.left_out,
+        warnings: prepared.warnings,
+    })
+}
+
+fn write_image(plan: &Plan, format: Format, path: &Path, reporter: &Reporter) -> Result<()> {
+    let total = plan.totals().bytes;
+    let bar = reporter.spinner();
+    let done = std::cell::Cell::new(0);
+    let progress = |count: u64| {
+        done.set(done.get() + count);
+        bar.set_message(format!("{} of {}", HumanBytes(done.get()), HumanBytes(total)));
+    };
+    let written = match format.kind() {
+        FormatKind::Squashfs => squashfs::write(plan, format, path, &progress),
+    };
+    bar.finish_and_clear();
+    written
+}
+
+fn left_outside(root: &FinalRoot) -> Result<Vec<String>> {
+    let outside = survey::outside(root)?;
+    let Some(first) = outside.first() else { return Ok(Vec::new()) };
+    Ok(vec![format!(
+        "{} entries of the root are not in the prefix and will not be in the extension, /{} first",
+        outside.len(),
+        first.display()
+    )])
+}

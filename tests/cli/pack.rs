@@ -1,0 +1,192 @@
+//! `fprefix pack`, by what it writes.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::small_root::{BUILD_TIME, SmallRoot, fprefix, run, succeeded};
+
+/// What a squashfs image holds, by unsquashfs: `mode owner size [-> target]` by path.
+fn squashfs(image: &Path) -> BTreeMap<String, String> {
+    let image = image.to_str().unwrap();
+    let listing = run("unsquashfs", &["-UTC", "-lln", image]);
+    let mut entries = BTreeMap::new();
+    for line in listing.replace("na me\nline", "na me line").lines() {
+        let (head, path) = line.split_once("squashfs-root").expect(line);
+        let words: Vec<&str> = head.split_whitespace().collect();
+        let (path, target) = path.split_once(" -> ").unwrap_or((path, ""));
+        entries.insert(path.to_owned(), [words[0], words[1], words[3], words[4], target].join(" "));
+    }
+    entries
+}
+
+#[test]
+fn the_image_is_the_plan_and_not_the_disk() {
+    let small = SmallRoot::full();
+    small.pack("out", &[]);
+    let image = squashfs(&small.beside("out/small.raw"));
+    let at = |path: &str| image.get(path).cloned().unwrap_or_default();
+    let epoch = "2023-11-14 22:13";
+    for shared in ["", "/usr", "/usr/lib/extension-release.d", "/usr/local", "/usr/local/small"] {
+        assert_eq!(at(shared), format!("drwxr-xr-x 0/0 {epoch} "), "{shared}");
+    }
+    let inside = |path: &str| at(&format!("/usr/local/small/{path}"));
+    assert_eq!(inside("usr/bin/program"), format!("-rwxr-xr-x 0/0 {epoch} "));
+    assert_eq!(inside("usr/bin/setuid"), format!("-rwsr-xr-x 0/0 {epoch} "));
+    assert_eq!(inside("var/lib/thing"), format!("drwxrwx--T 0/0 {epoch} "));
+    assert_eq!(inside("lib64"), format!("lrwxrwxrwx 0/0 {epoch} usr/lib64"));
+    assert_eq!(
+        inside("usr/lib64/libthing.so.1"),
+        format!("lrwxrwxrwx 0/0 {epoch} libthing.so.1.2")
+    );
+    assert_ne!(inside("usr/lib64/plugins/libplugin.so"), "");
+    assert_ne!(inside("usr/share/thing/na me line 'é'"), "");
+    for gone in [
+        "usr/include",
+        "usr/lib64/libthing.a",
+        "usr/lib64/libthing.so",
+        "usr/lib64/libscript.so",
+        "usr/share/doc",
+        "var/db",
+    ] {
+        assert_eq!(inside(gone), "", "{gone}");
+    }
+}
+
+#[test]
+fn what_is_unpacked_is_what_was_packed() {
+    let small = SmallRoot::full();
+    small.pack("out", &["--name", "other"]);
+    let out = small.beside("tree");
+    let image = small.beside("out/other.raw");
+    run("unsquashfs", &["-d", out.to_str().unwrap(), image.to_str().unwrap()]);
+    let release = out.join("usr/lib/extension-release.d/extension-release.other");
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86-64" };
+    assert_eq!(
+        fs_err::read_to_string(release).unwrap(),
+        format!("ID=_any\nARCHITECTURE={architecture}\n")
+    );
+    let inside = |path: &str| out.join("usr/local/small").join(path);
+    let program = fs_err::read(inside("usr/bin/program")).unwrap();
+    assert_eq!(program, fs_err::read("/bin/true").unwrap());
+    let data = fs_err::metadata(inside("usr/share/thing/data")).unwrap();
+    let same = fs_err::metadata(inside("usr/share/thing/same data")).unwrap();
+    assert_eq!((data.ino(), data.nlink()), (same.ino(), 2), "hard links");
+}
+
+#[test]
+fn the_same_root_gives_the_same_bytes() {
+    let small = SmallRoot::full();
+    let bytes = |output: &str| fs_err::read(small.beside(output).join("small.raw")).unwrap();
+    small.pack("first", &[]);
+    let first = bytes("first");
+    for directory in ["usr/share", "usr/bin", ""] {
+        small.file(&format!("{directory}/passing"), "");
+        fs_err::remove_file(small.inside(&format!("{directory}/passing"))).unwrap();
+    }
+    small.pack("second", &[]);
+    assert!(first == bytes("second"), "directories that were touched change the image");
+    // The user's number is another one in a namespace, as it is on another machine.
+    fs_err::create_dir(small.beside("third")).unwrap();
+    let program = assert_cmd::cargo::cargo_bin("fprefix");
+    let mut arguments: Vec<String> =
+        ["--unshare-user", "--uid", "4321", "--gid", "1234", "--dev-bind", "/", "/", "--"]
+            .map(String::from)
+            .into();
+    arguments.push(program.display().to_string());
+    arguments.extend(small.arguments("third", &[]));
+    run("bwrap", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(first == bytes("third"), "another user gets another image");
+}
+
+#[test]
+fn the_time_of_the_image_can_be_set() {
+    let small = SmallRoot::full();
+    let pack = |value: &str| {
+        let mut command = fprefix();
+        command.env("SOURCE_DATE_EPOCH", value).args(small.arguments("out", &["--json"]));
+        command.output().unwrap()
+    };
+    let packed: serde_json::Value = serde_json::from_str(&succeeded(pack("1000"))).unwrap();
+    assert_eq!(packed["epoch"], 1000);
+    let image = squashfs(&small.beside("out/small.raw"));
+    assert!(image.values().all(|entry| entry.contains("1970-01-01 00:16")), "{image:#?}");
+    let refused = pack("yesterday");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("SOURCE_DATE_EPOCH is \"yesterday\"")
+    );
+}
+
+#[test]
+fn the_version_is_never_in_the_name_that_is_attached() {
+    let small = SmallRoot::full();
+    let answer = small.pack("out", &["--version", "1.0", "--architecture", "arm64"]);
+    let link = small.beside("out/small.raw");
+    assert_eq!(fs_err::read_link(&link).unwrap(), Path::new("small-1.0-arm64.raw"));
+    assert!(answer.contains("small-1.0-arm64.raw (squashfs, "), "{answer}");
+    assert!(squashfs(&link).contains_key("/usr/lib/extension-release.d/extension-release.small"));
+    small.pack("out", &["--version", "1.1", "--architecture", "arm64"]);
+    assert_eq!(fs_err::read_link(&link).unwrap(), Path::new("small-1.1-arm64.raw"));
+    small.pack("out", &[]);
+    assert!(!link.is_symlink() && link.is_file());
+    let mut left: Vec<_> =
+        fs_err::read_dir(small.beside("out")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["small-1.0-arm64.raw", "small-1.1-arm64.raw", "small.raw"]);
+}
+
+#[test]
+fn answers_as_json() {
+    let small = SmallRoot::full();
+    let packed = small.pack("out", &["--json"]);
+    let packed: serde_json::Value = serde_json::from_str(&packed).unwrap();
+    let image = small.beside("out/small.raw");
+    assert_eq!(packed["images"][0]["path"], image.to_str().unwrap());
+    assert_eq!(packed["images"][0]["size"], fs_err::metadata(&image).unwrap().len());
+    let sum = run("sha256sum", &[image.to_str().unwrap()]);
+    assert_eq!(packed["images"][0]["sha256"], sum.split(' ').next().unwrap());
+    assert_eq!(packed["epoch"], BUILD_TIME);
+    assert_eq!(packed["contents"]["hard_links"], 1);
+    assert_eq!(packed["privileged"], serde_json::json!(["/usr/local/small/usr/bin/setuid"]));
+}
+
+#[test]
+fn a_dry_run_shows_the_plan_and_writes_nothing() {
+    let small = SmallRoot::full();
+    let text = small.pack("out", &["--dry-run", "--keep", "doc"]);
+    assert!(text.contains("-4755 0:0 "), "{text}");
+    assert!(text.contains("/usr/local/small/usr/share/doc/thing/README\n"), "{text}");
+    assert!(text.contains("left out: headers (2 entries, 11 B): compilers"), "{text}");
+    assert!(!small.beside("out").exists());
+}
+
+#[test]
+fn refuses_what_can_not_be_an_extension() {
+    let elsewhere = SmallRoot::empty("/srv/small");
+    assert!(elsewhere.refuse("out", &[]).contains("/srv/small is not below /usr or /opt"));
+    assert!(!elsewhere.beside("out").exists());
+
+    let small = SmallRoot::full();
+    let error = small.refuse("out", &["--keep", "haeders"]);
+    assert!(error.contains("there is no rule \"haeders\" to keep; there are headers, static"));
+
+    // Anyone may make a whiteout (overlayfs, mknod(2) since Linux 5.8).
+    let place = small.inside("usr/bin/hidden");
+    run("mknod", &[place.to_str().unwrap(), "c", "0", "0"]);
+    assert!(small.refuse("out", &[]).contains("usr/bin/hidden is an overlayfs whiteout"));
+    fs_err::remove_file(&place).unwrap();
+    run("mkfifo", &[place.to_str().unwrap()]);
+    assert!(small.refuse("out", &[]).contains("usr/bin/hidden is a device, a socket or a pipe"));
+    assert!(!small.beside("out").exists());
+}
+
+#[test]
+fn a_prefix_in_opt_has_its_release_file_in_usr() {
+    let small = SmallRoot::empty("/opt/vendor/small");
+    small.file("bin/script", "#!/opt/vendor/small/bin/sh\n");
+    small.pack("out", &[]);
+    let image = squashfs(&small.beside("out/small.raw"));
+    assert!(image.contains_key("/opt/vendor/small/bin/script"));
+    assert!(image.contains_key("/usr/lib/extension-release.d/extension-release.small"));
+}

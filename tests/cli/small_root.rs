@@ -1,0 +1,154 @@
+//! A small root with a prefix, as final has one after a few packages were merged.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use assert_cmd::cargo::cargo_bin;
+
+/// The time of every package in the small root's database: no image is newer.
+pub const BUILD_TIME: u64 = 1_700_000_000;
+
+/// A root directory below a temporary one, and a place to write images to.
+pub struct SmallRoot {
+    dir: tempfile::TempDir,
+    pub eprefix: &'static str,
+}
+
+impl SmallRoot {
+    /// A root with an empty prefix at `eprefix`.
+    pub fn empty(eprefix: &'static str) -> Self {
+        let root = Self { dir: tempfile::tempdir().unwrap(), eprefix };
+        fs_err::create_dir_all(root.eroot()).unwrap();
+        root
+    }
+
+    /// A root with one of everything that packing has to treat in a way of its own.
+    pub fn full() -> Self {
+        let root = Self::empty("/usr/local/small");
+        root.copy("/bin/true", "usr/bin/program", 0o755);
+        root.copy("/bin/true", "usr/bin/setuid", 0o4755);
+        root.copy(library(), "usr/lib64/libthing.so.1.2", 0o755);
+        root.link("libthing.so.1.2", "usr/lib64/libthing.so.1");
+        root.link("libthing.so.1.2", "usr/lib64/libthing.so");
+        root.copy(library(), "usr/lib64/plugins/libplugin.so", 0o755);
+        root.file("usr/lib64/libscript.so", "/* GNU ld script */\nGROUP ( libthing.so.1 )\n");
+        root.file("usr/lib64/libthing.a", "!<arch>\n");
+        root.file("usr/include/thing.h", "int thing;\n");
+        root.file("usr/share/doc/thing/README", "read me\n");
+        root.file("usr/share/thing/data", "data\n");
+        root.file("usr/share/thing/na me\nline 'é'", "odd name\n");
+        fs_err::hard_link(
+            root.inside("usr/share/thing/data"),
+            root.inside("usr/share/thing/same data"),
+        )
+        .unwrap();
+        root.link("usr/lib64", "lib64");
+        root.file("var/db/pkg/app-misc/thing-1.2/BUILD_TIME", &format!("{BUILD_TIME}\n"));
+        root.file("var/db/pkg/app-misc/thing-1.2/repository", "gentoo\n");
+        fs_err::create_dir_all(root.inside("var/lib/thing")).unwrap();
+        root.mode("var/lib/thing", 0o1770);
+        root
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    /// The prefix on disk.
+    pub fn eroot(&self) -> PathBuf {
+        self.root().join(self.eprefix.trim_start_matches('/'))
+    }
+
+    /// What is at `path` below the prefix.
+    pub fn inside(&self, path: &str) -> PathBuf {
+        self.eroot().join(path)
+    }
+
+    /// Where images go, or other things beside the root.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn file(&self, path: &str, text: &str) {
+        let path = self.inside(path);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(&path, text).unwrap();
+    }
+
+    pub fn copy(&self, from: impl AsRef<Path>, path: &str, mode: u32) {
+        self.file(path, "");
+        fs_err::write(self.inside(path), fs_err::read(from).unwrap()).unwrap();
+        self.mode(path, mode);
+    }
+
+    pub fn link(&self, target: &str, path: &str) {
+        let path = self.inside(path);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::os::unix::fs::symlink(target, path).unwrap();
+    }
+
+    pub fn mode(&self, path: &str, mode: u32) {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        fs_err::set_permissions(self.inside(path), permissions).unwrap();
+    }
+
+    /// The arguments of `fprefix pack` for this root, writing to the directory `output` beside it.
+    pub fn arguments(&self, output: &str, more: &[&str]) -> Vec<String> {
+        let mut arguments: Vec<String> = ["pack", "--root"].map(String::from).into();
+        arguments.push(self.root().display().to_string());
+        arguments.extend(["--eprefix".into(), self.eprefix.into(), "--output".into()]);
+        arguments.push(self.beside(output).display().to_string());
+        arguments.extend(more.iter().map(ToString::to_string));
+        arguments
+    }
+
+    /// Packs it, whatever comes of it.
+    pub fn try_pack(&self, output: &str, more: &[&str]) -> Output {
+        fprefix().args(self.arguments(output, more)).output().unwrap()
+    }
+
+    /// Packs it; returns what was printed.
+    pub fn pack(&self, output: &str, more: &[&str]) -> String {
+        succeeded(self.try_pack(output, more))
+    }
+
+    /// Packs it where that has to fail; returns the error.
+    pub fn refuse(&self, output: &str, more: &[&str]) -> String {
+        let output = self.try_pack(output, more);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        error
+    }
+}
+
+/// fprefix, with nothing of the caller's environment that images depend on.
+pub fn fprefix() -> Command {
+    let mut command = Command::new(cargo_bin("fprefix"));
+    command.env_remove("SOURCE_DATE_EPOCH").env_remove("FPREFIX").env("NO_COLOR", "1");
+    command
+}
+
+/// Runs a program that the machine has to have; returns what it printed.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    match Command::new(program).args(arguments).env("LC_ALL", "C.UTF-8").env("TZ", "UTC").output() {
+        Ok(output) => succeeded(output),
+        Err(error) => {
+            panic!("{program}: {error}; `fprefix doctor --for pack,test` says how to get it")
+        }
+    }
+}
+
+pub fn succeeded(output: Output) -> String {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {error}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Some shared library of this machine.
+fn library() -> PathBuf {
+    let maps = fs_err::read_to_string("/proc/self/maps").unwrap();
+    let path = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+    path.filter(|path| path.contains("/libc.so")).map(PathBuf::from).next().unwrap()
+}
