@@ -162,6 +162,8 @@ struct Recipe {
     #[serde(default)]
     folders: Vec<String>,
     #[serde(default)]
+    leave_out: Vec<String>,
+    #[serde(default)]
     programs: Vec<String>,
 }
 
@@ -242,6 +244,9 @@ impl Planner<'_> {
         for folder in &recipe.folders {
             self.folder(folder, &mut entries)?;
         }
+        entries.retain(|place, _| {
+            !recipe.leave_out.iter().any(|name| place.file_name() == Some(name.as_ref()))
+        });
         if self.board.is_native() {
             for program in &recipe.programs {
                 if let Some(path) = find_program(program, SYSTEM_PATH.as_ref()) {

@@ -25,7 +25,7 @@ impl Symbols {
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let elf = Elf::parse(bytes).ok()?;
         let mut symbols = Self::default();
-        for symbol in elf.dynsyms.iter() {
+        for symbol in &elf.dynsyms {
             let Some(name) = elf.dynstrtab.get_at(symbol.st_name).filter(|name| !name.is_empty())
             else {
                 continue;
@@ -33,7 +33,8 @@ impl Symbols {
             if symbol.st_bind() == goblin::elf::sym::STB_LOCAL {
                 continue;
             }
-            if !symbol.is_import() {
+            // Names of versions are absolute symbols of value 0: only the section says "undefined".
+            if symbol.st_shndx != goblin::elf::section_header::SHN_UNDEF as usize {
                 symbols.defined.insert(name.into());
             } else if symbol.st_bind() != goblin::elf::sym::STB_WEAK {
                 symbols.undefined.push(name.into());

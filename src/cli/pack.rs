@@ -5,7 +5,8 @@ use clap::Args;
 use indicatif::HumanBytes;
 use serde_json::json;
 
-use super::{Context, DONE};
+use super::{Context, DONE, FOUND};
+use crate::check;
 use crate::final_root::FinalRoot;
 use crate::lock::{Busy, Lock};
 use crate::names::{Eprefix, PrefixName};
@@ -50,6 +51,9 @@ pub struct Pack {
     /// Do not leave out what this rule names, like headers or man; --dry-run shows the rules
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     keep: Vec<String>,
+    /// Pack although this rule of `fprefix check` finds something
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    waive: Vec<String>,
     /// Answer as JSON
     #[arg(long)]
     json: bool,
@@ -66,9 +70,19 @@ impl Pack {
         for warning in &prepared.warnings {
             context.reporter.warn(warning);
         }
+        let choice = check::Choice { only: Vec::new(), waive: self.waive.clone() };
+        let report = pack::gate(&request, &prepared, &choice)?;
         if self.dry_run {
             output::answer(&self.describe_plan(&prepared)?)?;
-            return Ok(DONE);
+            return Ok(if report.passes() { DONE } else { FOUND });
+        }
+        if !report.passes() {
+            output::answer(&super::check::text(&report, false))?;
+            context.reporter.error(
+                "nothing was packed: the root is not self-contained; mend what was found, or \
+                 waive a rule by name (--waive RULE)",
+            );
+            return Ok(FOUND);
         }
         let packed = pack::write(&request, prepared, &self.output, &context.reporter)?;
         if self.json {

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
+use crate::check;
 use crate::data::hex;
 use crate::final_root::FinalRoot;
 use crate::names::PrefixName;
@@ -110,6 +111,21 @@ pub fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
     let naming =
         Naming { name: request.name.clone(), version: request.version.clone(), architecture };
     Ok(Prepared { plan, naming, left_out, warnings })
+}
+
+/// Checks what is about to be packed: the findings about files that the plan has.
+pub fn gate(
+    request: &Request,
+    prepared: &Prepared,
+    choice: &check::Choice,
+) -> Result<check::Report> {
+    let mut report = check::run(&request.root, choice)?;
+    report.findings.retain(|finding| {
+        let below = finding.path.strip_prefix("/").unwrap_or(&finding.path);
+        prepared.plan.entries.contains_key(below)
+            || prepared.plan.entries.contains_key(&finding.path)
+    });
+    Ok(report)
 }
 
 /// Writes what was prepared into the directory `output`.
