@@ -9,6 +9,7 @@
 )]
 
 mod builds;
+mod corpus;
 mod fixtures;
 mod inspect;
 mod tools;
