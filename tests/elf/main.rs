@@ -10,6 +10,8 @@
 
 mod builds;
 mod corpus;
+mod edits;
 mod fixtures;
 mod inspect;
+mod seal;
 mod tools;
