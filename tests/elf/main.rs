@@ -12,6 +12,8 @@ mod builds;
 mod corpus;
 mod edits;
 mod fixtures;
+mod foreign;
 mod inspect;
 mod seal;
 mod tools;
+mod writing;
