@@ -14,6 +14,7 @@ mod edits;
 mod fixtures;
 mod foreign;
 mod inspect;
+mod properties;
 mod seal;
 mod tools;
 mod writing;
