@@ -254,11 +254,13 @@ impl Demand<'_, '_> {
         let kept = kept.filter(|(index, _)| !evicted.contains(index));
         let starts = (self.ground.claims.iter().map(|claim| (claim.start, claim.end)))
             .chain(kept.map(|(_, item)| (item.offset, item.end())))
-            .chain(self.layout.loads().map(|load| (load.p_offset, load.p_offset + 1)));
+            .chain(
+                self.layout.loads().map(|load| (load.p_offset, load.p_offset.saturating_add(1))),
+            );
         for (start, claim_end) in starts {
             if start >= end {
                 limit = limit.min(start);
-            } else if claim_end > end && start + 1 < claim_end {
+            } else if claim_end > end && start.saturating_add(1) < claim_end {
                 return end;
             }
         }

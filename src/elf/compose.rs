@@ -161,7 +161,7 @@ impl Composition<'_, '_> {
                 let placed = self.arrangement.places.iter().zip(&self.ground.items);
                 let ends = placed
                     .filter(|(_, item)| item.load == index)
-                    .filter_map(|(place, item)| Some((*place)? + item.new_size));
+                    .filter_map(|(place, item)| (*place)?.checked_add(item.new_size));
                 let mut end = ends.max().unwrap_or(0);
                 if let Some(tail) = &self.arrangement.tail {
                     if tail.extends == Some(index) {
@@ -169,7 +169,7 @@ impl Composition<'_, '_> {
                         new.p_flags |= if tail.dynamic.is_some() { abi::PF_W } else { 0 };
                     }
                 }
-                if end > old.p_offset + old.p_filesz {
+                if end > old.p_offset.checked_add(old.p_filesz)? {
                     new.p_filesz = end - old.p_offset;
                     new.p_memsz = new.p_filesz.max(old.p_memsz);
                 }
@@ -230,7 +230,7 @@ impl Composition<'_, '_> {
                 table.p_memsz = table.p_memsz.checked_add(self.layout.segment_size())?;
             }
         }
-        let size = tail.end - tail.offset;
+        let size = tail.end.checked_sub(tail.offset)?;
         let writable = if tail.dynamic.is_some() { abi::PF_W } else { 0 };
         let segment = ProgramHeader {
             p_type: abi::PT_LOAD,
