@@ -33,14 +33,23 @@ pub(crate) struct Tail {
     pub align: u64,
     /// Offset of each item in it.
     pub items: Vec<(usize, u64)>,
-    /// Where a moved dynamic section goes.
-    pub dynamic: Option<u64>,
+    /// Where a moved dynamic section goes, and its size.
+    pub dynamic: Option<(u64, u64)>,
 }
 
 impl Tail {
     pub fn address_of(&self, offset: u64) -> u64 {
         self.address.wrapping_add(offset.wrapping_sub(self.offset))
     }
+}
+
+/// Where a tail begins: `extends`, `offset`, `address` and `align` as in [`Tail`].
+#[derive(Clone, Copy)]
+struct Start {
+    extends: Option<usize>,
+    offset: u64,
+    address: u64,
+    align: u64,
 }
 
 /// What the arrangement has to provide.
@@ -85,9 +94,28 @@ impl Demand<'_, '_> {
     }
 
     fn append(&self, evicted: &[usize]) -> Option<Arrangement> {
-        let tail = self.tail(evicted)?;
-        let places = self.place(evicted, tail.extends.is_none() && !self.has_spare_header())?;
+        let start = self.tail_start()?;
+        // What is at the end of the segment already only needs to be packed anew.
+        let open = start.extends.and_then(|load| self.open_run(load));
+        let at_end = open.as_ref().map_or(&[][..], |run| &run.items);
+        let evicted: Vec<usize> =
+            evicted.iter().copied().filter(|index| !at_end.contains(index)).collect();
+        let new_header = start.extends.is_none() && !self.has_spare_header();
+        let places = self.place(&evicted, new_header)?;
+        let last = at_end.last().and_then(|&index| self.placed_end(&places, index));
+        let tail = self.tail(start, last, &evicted)?;
         Some(Arrangement { places, tail: Some(tail) })
+    }
+
+    /// The run of this segment that ends with the file.
+    fn open_run(&self, load: usize) -> Option<Run> {
+        let mut runs = self.runs(&[]).into_iter();
+        runs.find(|run| run.load == load && run.limit > self.layout.file_size())
+    }
+
+    fn placed_end(&self, places: &[Option<u64>], index: usize) -> Option<u64> {
+        let place = places.get(index).copied().flatten()?;
+        place.checked_add(self.ground.items.get(index)?.new_size)
     }
 
     fn has_spare_header(&self) -> bool {
@@ -116,7 +144,12 @@ impl Demand<'_, '_> {
             } else {
                 run.start
             };
-            let packed = self.pack(&run, start, false).or_else(|| self.pack(&run, start, true))?;
+            let pushed = self.pack(&run, start, false);
+            // Before the file grows, room that earlier edits left is used up.
+            let packed = match pushed {
+                Some((places, end)) if end <= self.layout.file_size() => places,
+                _ => self.pack(&run, start, true)?.0,
+            };
             for (&index, place) in run.items.iter().zip(packed) {
                 *places.get_mut(index)? = Some(place);
             }
@@ -125,8 +158,8 @@ impl Demand<'_, '_> {
     }
 
     /// Items one after the other: each where it is or pushed along as little as will do, or
-    /// (`tight`) all of them as far to the front as they go.
-    fn pack(&self, run: &Run, start: u64, tight: bool) -> Option<Vec<u64>> {
+    /// (`tight`) all of them as far to the front as they go. The places, and where they end.
+    fn pack(&self, run: &Run, start: u64, tight: bool) -> Option<(Vec<u64>, u64)> {
         let mut places = Vec::with_capacity(run.items.len());
         let mut at = start;
         for &index in &run.items {
@@ -140,7 +173,7 @@ impl Demand<'_, '_> {
             places.push(place);
             at = place.checked_add(item.new_size)?;
         }
-        (at <= run.limit && start <= run.limit).then_some(places)
+        (at <= run.limit && start <= run.limit).then_some((places, at))
     }
 
     /// All runs. A run without items is the free space behind the program header table.
@@ -221,11 +254,13 @@ impl Demand<'_, '_> {
         let kept = kept.filter(|(index, _)| !evicted.contains(index));
         let starts = (self.ground.claims.iter().map(|claim| (claim.start, claim.end)))
             .chain(kept.map(|(_, item)| (item.offset, item.end())))
-            .chain(self.layout.loads().map(|load| (load.p_offset, load.p_offset + 1)));
+            .chain(
+                self.layout.loads().map(|load| (load.p_offset, load.p_offset.saturating_add(1))),
+            );
         for (start, claim_end) in starts {
             if start >= end {
                 limit = limit.min(start);
-            } else if claim_end > end && start + 1 < claim_end {
+            } else if claim_end > end && start.saturating_add(1) < claim_end {
                 return end;
             }
         }
@@ -278,16 +313,27 @@ impl Demand<'_, '_> {
         zero && (!self.layout.sections.is_empty() || loaded.sum::<u64>() < ALIGNMENT_PADDING)
     }
 
-    /// The segment at the end of the file, with the evicted items in it.
-    fn tail(&self, evicted: &[usize]) -> Option<Tail> {
-        let (extends, offset, address, align) = self.tail_start()?;
+    /// The segment at the end of the file, with the evicted items in it: behind `last` in a
+    /// segment that is made longer. A moved dynamic section comes before the items, so that
+    /// these can grow later; and something comes before it, because no other segment may begin
+    /// where the new one does (llvm-strip would align the wrong one).
+    fn tail(&self, start: Start, last: Option<u64>, evicted: &[usize]) -> Option<Tail> {
+        let Start { extends, offset, address, align } = start;
         let mut tail =
             Tail { extends, offset, address, end: offset, align, items: vec![], dynamic: None };
-        let last = self.layout.segments.get(extends.unwrap_or(usize::MAX));
-        let mut at = last.map_or(offset, |last| last.p_offset.saturating_add(last.p_filesz));
-        let strings_first = evicted.first().and_then(|&index| self.ground.items.get(index));
-        if extends.is_none() && strings_first.is_none_or(|item| item.role != Role::Strings) {
+        let mut at = match extends {
+            Some(_) => last.unwrap_or(self.layout.file_size()),
+            None => offset,
+        };
+        let first = evicted.first().and_then(|&index| self.ground.items.get(index));
+        let strings_first = first.is_some_and(|item| item.role == Role::Strings);
+        if extends.is_none() && (self.dynamic.is_some() || !strings_first) {
             at = at.checked_add(16)?;
+        }
+        if let Some(size) = self.dynamic {
+            at = align_up(at, 16)?;
+            tail.dynamic = Some((at, size));
+            at = at.checked_add(size)?;
         }
         for &index in evicted {
             let item: &Item = self.ground.items.get(index)?;
@@ -295,19 +341,15 @@ impl Demand<'_, '_> {
             tail.items.push((index, at));
             at = at.checked_add(item.new_size)?;
         }
-        if let Some(size) = self.dynamic {
-            at = align_up(at, 16)?;
-            tail.dynamic = Some(at);
-            at = at.checked_add(size)?;
-        }
         tail.end = at;
         let end = tail.address.checked_add(at.checked_sub(tail.offset)?)?;
-        (end <= self.layout.codec.word_max() && at > offset).then_some(tail)
+        let changes = self.dynamic.is_some() || !evicted.is_empty();
+        (end <= self.layout.codec.word_max() && changes).then_some(tail)
     }
 
     /// Where the tail begins: in the last segment if that ends the file and the memory, else in
     /// a segment of its own at an address behind all others, congruent to its offset.
-    fn tail_start(&self) -> Option<(Option<usize>, u64, u64, u64)> {
+    fn tail_start(&self) -> Option<Start> {
         let segments = self.layout.segments.iter().enumerate();
         let (index, last) = segments
             .filter(|(_, segment)| segment.p_type == abi::PT_LOAD)
@@ -318,14 +360,15 @@ impl Demand<'_, '_> {
             && last.p_flags & abi::PF_X == 0
             && last.p_offset > 0;
         if reusable {
-            return Some((Some(index), last.p_offset, last.p_vaddr, last.p_align));
+            let (offset, address, align) = (last.p_offset, last.p_vaddr, last.p_align);
+            return Some(Start { extends: Some(index), offset, address, align });
         }
-        let page = self.page_size();
+        let align = self.page_size();
         let offset = align_up(file_size, 16)?;
         let memory = self.layout.loads().map(|load| load.p_vaddr.checked_add(load.p_memsz));
         let end = memory.collect::<Option<Vec<_>>>()?.into_iter().max()?;
-        let address = align_up(end, page)?.checked_add(offset % page)?;
-        Some((None, offset, address, page))
+        let address = align_up(end, align)?.checked_add(offset % align)?;
+        Some(Start { extends: None, offset, address, align })
     }
 
     /// The largest page that a kernel for this machine may use, and so what keeps segments

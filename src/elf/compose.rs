@@ -99,8 +99,11 @@ impl Composition<'_, '_> {
     /// written at the new ones.
     fn move_contents(&self, canvas: &mut Canvas) -> Option<()> {
         let moved = || self.items().filter(|&(index, item)| self.is_moved(index, item));
-        for (_, item) in moved() {
-            canvas.paint(item.offset, &vec![0; usize::try_from(item.size).ok()?])?;
+        for (index, item) in self.items() {
+            // Before anything is written, as others may move to where this one shrinks.
+            let kept = if self.is_moved(index, item) { 0 } else { item.size.min(item.new_size) };
+            let left = usize::try_from(item.size - kept).ok()?;
+            canvas.paint(item.offset + kept, &vec![0; left])?;
         }
         for (index, item) in moved() {
             let len = item.size.min(item.new_size);
@@ -111,30 +114,20 @@ impl Composition<'_, '_> {
 
     fn write_strings(&self, canvas: &mut Canvas) -> Option<()> {
         if let Some(interpreter) = &self.wish.interpreter {
-            let index = self.ground.position(Role::Interpreter)?;
-            let item = self.ground.items.get(index)?;
             let mut bytes = interpreter.clone();
             bytes.push(0);
-            if !self.is_moved(index, item) {
-                canvas.paint(item.offset, &vec![0; usize::try_from(item.size).ok()?])?;
-            }
-            canvas.paint(self.place(index)?, &bytes)?;
+            canvas.paint(self.place(self.ground.position(Role::Interpreter)?)?, &bytes)?;
         }
         if let Some(placement) = self.placement {
             let place = self.place(self.ground.position(Role::Strings)?)?;
             for (offset, bytes) in &placement.changes {
-                // What lies behind the new end is either free already or no more the table's.
+                // What lies behind the new end is no more the table's.
                 let room = placement.size.saturating_sub(*offset);
-                let kept = if self.is_moved_strings() { room } else { u64::MAX };
-                let len = usize::try_from(kept.min(bytes.len() as u64)).ok()?;
+                let len = usize::try_from(room.min(bytes.len() as u64)).ok()?;
                 canvas.paint(place.checked_add(*offset)?, bytes.get(..len)?)?;
             }
         }
         Some(())
-    }
-
-    fn is_moved_strings(&self) -> bool {
-        self.items().any(|(index, item)| item.role == Role::Strings && self.is_moved(index, item))
     }
 
     fn write_versions(&self, canvas: &mut Canvas) -> Option<()> {
@@ -168,7 +161,7 @@ impl Composition<'_, '_> {
                 let placed = self.arrangement.places.iter().zip(&self.ground.items);
                 let ends = placed
                     .filter(|(_, item)| item.load == index)
-                    .filter_map(|(place, item)| Some((*place)? + item.new_size));
+                    .filter_map(|(place, item)| (*place)?.checked_add(item.new_size));
                 let mut end = ends.max().unwrap_or(0);
                 if let Some(tail) = &self.arrangement.tail {
                     if tail.extends == Some(index) {
@@ -176,7 +169,7 @@ impl Composition<'_, '_> {
                         new.p_flags |= if tail.dynamic.is_some() { abi::PF_W } else { 0 };
                     }
                 }
-                if end > old.p_offset + old.p_filesz {
+                if end > old.p_offset.checked_add(old.p_filesz)? {
                     new.p_filesz = end - old.p_offset;
                     new.p_memsz = new.p_filesz.max(old.p_memsz);
                 }
@@ -192,8 +185,8 @@ impl Composition<'_, '_> {
             }
             abi::PT_DYNAMIC => {
                 let tail = self.arrangement.tail.as_ref();
-                if let Some((tail, offset)) = tail.and_then(|tail| Some((tail, tail.dynamic?))) {
-                    let size = tail.end - offset;
+                let moved = tail.and_then(|tail| Some((tail, tail.dynamic?)));
+                if let Some((tail, (offset, size))) = moved {
                     let address = tail.address_of(offset);
                     (new.p_offset, new.p_vaddr, new.p_paddr) = (offset, address, address);
                     (new.p_filesz, new.p_memsz) = (size, size);
@@ -237,7 +230,7 @@ impl Composition<'_, '_> {
                 table.p_memsz = table.p_memsz.checked_add(self.layout.segment_size())?;
             }
         }
-        let size = tail.end - tail.offset;
+        let size = tail.end.checked_sub(tail.offset)?;
         let writable = if tail.dynamic.is_some() { abi::PF_W } else { 0 };
         let segment = ProgramHeader {
             p_type: abi::PT_LOAD,
@@ -290,8 +283,8 @@ impl Composition<'_, '_> {
             && dynamic.is_some_and(|dynamic| dynamic.address == section.sh_addr);
         if is_dynamic {
             let tail = self.arrangement.tail.as_ref()?;
-            let offset = tail.dynamic?;
-            return Some((tail.address_of(offset), offset, tail.end - offset));
+            let (offset, size) = tail.dynamic?;
+            return Some((tail.address_of(offset), offset, size));
         }
         let (index, item) = self.holder(section.sh_offset, section.sh_size)?;
         if item.role == Role::SectionHeaders {
@@ -377,9 +370,9 @@ impl Composition<'_, '_> {
             self.update(&mut wanted.entry, needs)?;
         }
         let tail = self.arrangement.tail.as_ref();
-        let moved = tail.and_then(|tail| Some((tail.dynamic?, tail.end)));
+        let moved = tail.and_then(|tail| tail.dynamic);
         let (offset, slots) = match moved {
-            Some((offset, end)) => (offset, (end - offset) / (2 * self.layout.codec.word())),
+            Some((offset, size)) => (offset, size / (2 * self.layout.codec.word())),
             None => (dynamic.offset, dynamic.capacity.min(dynamic.entries.len() as u64 + 1)),
         };
         let address = dynamic_address(dynamic, self.arrangement);

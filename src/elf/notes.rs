@@ -82,7 +82,10 @@ fn parse_padded<'a>(
         let name = slice(bytes, at + 12, name_size)?;
         let content_at = align_up(at + 12 + name_size, align)?;
         let content = slice(bytes, content_at, content_size)?;
-        notes.push(Note { name: name.strip_suffix(b"\0").unwrap_or(name), kind, content });
+        // Go counts the padding of its name as part of it.
+        let name_end = name.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        let name = name.get(..name_end).unwrap_or_default();
+        notes.push(Note { name, kind, content });
         at = align_up(content_at + content_size, align)?;
     }
     bytes.get(usize::try_from(at.min(size)).ok()?..)?.iter().all(|&byte| byte == 0).then_some(notes)

@@ -171,6 +171,6 @@ fn finish(
 /// Address of the dynamic section after the arrangement.
 pub(crate) fn dynamic_address(dynamic: &Dynamic, arrangement: &Arrangement) -> u64 {
     let tail = arrangement.tail.as_ref();
-    let moved = tail.and_then(|tail| tail.dynamic.map(|offset| tail.address_of(offset)));
+    let moved = tail.and_then(|tail| tail.dynamic.map(|(offset, _)| tail.address_of(offset)));
     moved.unwrap_or(dynamic.address)
 }

@@ -9,6 +9,9 @@ use elf::abi;
 use super::raw::string_at;
 use super::tables::Tables;
 
+/// More strings than any edit of a real file drops; each costs a look at every symbol.
+const MOST_DROPPED: usize = 1_000;
+
 /// New strings in the table.
 #[derive(Debug, Default)]
 pub(crate) struct Placement {
@@ -89,7 +92,7 @@ fn holes(
     dropped: &[u64],
     renamed: &[u64],
 ) -> Option<Vec<Hole>> {
-    if has_unknown_user(tables) {
+    if has_unknown_user(tables) || dropped.len() > MOST_DROPPED {
         return None;
     }
     let size = table.len() as u64;

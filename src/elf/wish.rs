@@ -118,12 +118,13 @@ fn wanted(old: &[Entry]) -> Vec<Wanted> {
 
 /// Offsets of strings that an old entry used and no kept one uses.
 fn dropped(old: &[Entry], wanted: &[Wanted]) -> Vec<u64> {
-    let kept = kept_strings(wanted);
+    let mut kept = kept_strings(wanted);
+    kept.sort_unstable();
     let mut dropped: Vec<u64> = old
         .iter()
         .filter(|entry| STRING_TAGS.contains(&entry.tag))
         .map(|entry| entry.value)
-        .filter(|offset| !kept.contains(offset))
+        .filter(|offset| kept.binary_search(offset).is_err())
         .collect();
     dropped.sort_unstable();
     dropped.dedup();

@@ -122,3 +122,15 @@ fn copy_plainly(source: &File, dest: &File, start: u64, end: u64) -> io::Result<
     }
     Ok(())
 }
+
+/// Map a file for reading, so that only the parts that are looked at are ever read.
+///
+/// The mapping is private to the engine's use of it: what another process writes to the file
+/// meanwhile may or may not be seen, and a file that is cut short makes the access fail (SIGBUS),
+/// as with any mapping. Callers hold the lock of the prefix, or work on trees of their own.
+#[expect(unsafe_code, reason = "mapping a file has no safe form; see the callers' duty above")]
+pub fn map(file: &File) -> io::Result<memmap2::Mmap> {
+    // SAFETY: the bytes are only ever read, and every read is checked against the mapped length;
+    // no reference to them is given a stronger promise than that of a file's contents.
+    unsafe { memmap2::Mmap::map(file) }
+}

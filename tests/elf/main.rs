@@ -9,6 +9,12 @@
 )]
 
 mod builds;
+mod corpus;
+mod edits;
 mod fixtures;
+mod foreign;
 mod inspect;
+mod properties;
+mod seal;
 mod tools;
+mod writing;
