@@ -19,7 +19,11 @@ IUSE="+readline"
 # It wants Tcl's headers and hours.
 RESTRICT="test"
 
-DEPEND="readline? ( sys-libs/readline:= )"
+# zlib is for the archives that the program reads and writes.
+DEPEND="
+	sys-libs/zlib:=
+	readline? ( sys-libs/readline:= )
+"
 RDEPEND="${DEPEND}"
 BDEPEND=">=dev-lang/tcl-8.6"
 

@@ -168,14 +168,16 @@ src_install() {
 
 	_python_forget-build "${libdir}"
 
-	# A library of one's own for the stable ABI is there already, and no static one.
-	rm -f "${ED}/usr/$(get_libdir)/libpython${PYVER}.a" || die
 	# There is no Tk.
 	rm -rf "${ED}"/usr/bin/idle${PYVER} "${libdir}"/{idlelib,tkinter,turtledemo,turtle.py} || die
 	find "${libdir}" -name 'turtle.*.pyc' -delete || die
 	use ensurepip || rm -r "${libdir}"/ensurepip || die
 	rm -rf "${libdir}"/test "${libdir}"/*/test{,s} || die
 	use sqlite || rm -r "${libdir}"/sqlite3 || die
+
+	# They are modules; the "env python3" on their first line would lead out of the prefix.
+	find "${libdir}" -name '*.py' -exec chmod a-x {} + || die
+	rm "${libdir}"/ctypes/macholib/fetch_macholib{,.bat} || die
 
 	dodoc Misc/ACKS README.rst
 }

@@ -17,6 +17,10 @@ KEYWORDS="amd64 arm64"
 # It is DejaGnu's.
 RESTRICT="test"
 
+PATCHES=(
+	"${FILESDIR}"/${P}-declare-function.patch
+)
+
 src_configure() {
 	local myconf=(
 		--disable-docs

@@ -47,6 +47,8 @@ src_configure() {
 		shared
 		threads
 		no-docs
+		# An engine for another system.
+		no-capieng
 		$(usev !asm no-asm)
 		$(usev !test no-tests)
 	)
@@ -73,6 +75,8 @@ src_install() {
 	# Perl scripts: a prefix need not have a perl. "openssl rehash" does what c_rehash does.
 	rm "${ED}"/usr/bin/c_rehash || die
 	rm -r "${ED}"/etc/ssl/misc || die
+	# The same files once more.
+	rm "${ED}"/etc/ssl/*.dist || die
 	# Whoever makes them has certificates for this prefix alone.
 	rmdir "${ED}"/etc/ssl/{certs,private} || die
 }

@@ -9,7 +9,7 @@ DESCRIPTION="Compression with deflate"
 HOMEPAGE="https://zlib.net/ https://github.com/madler/zlib"
 # Upstream's release less what Debian takes out (RFCs, other systems' build files).
 # Every file in it is upstream's own.
-SRC_URI="mirror://debian/pool/main/z/zlib/zlib_1.3.dfsg+really${PV}.orig.tar.gz"
+SRC_URI="mirror://debian/pool/main/z/zlib/zlib_$(ver_cut 1-2).dfsg+really${PV}.orig.tar.gz"
 
 LICENSE="ZLIB"
 # The sub-slot is the number in the soname.
