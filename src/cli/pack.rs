@@ -42,7 +42,9 @@ pub struct Pack {
     architecture: Option<Architecture>,
     /// What to write: FORMAT[:COMPRESSOR[:LEVEL]]
     ///
-    /// squashfs[:zstd|lz4|xz|gzip|none]. Can be given several times.
+    /// squashfs[:zstd|lz4|xz|gzip|none], erofs[:lz4hc|lz4|zstd|none] in the form that old kernels
+    /// mount, erofs-tight[:lz4hc|lz4|zstd] for Linux 6.1 and newer, directory, tar. Can be given
+    /// several times.
     #[arg(long = "format", value_name = "FORMAT", default_value = "squashfs")]
     formats: Vec<Format>,
     /// The directory to write to

@@ -8,6 +8,8 @@ use anyhow::{Result, bail};
 use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 use sha2::{Digest, Sha256};
 
+use crate::data::hex;
+
 use super::plan::{Content, Kind, Plan, Source};
 
 /// Reads every file of `plan` once and keeps its digest.
@@ -31,6 +33,47 @@ pub fn fill(plan: &mut Plan) -> Result<()> {
         content.sha256 = Some(sha256);
         Ok(())
     })
+}
+
+/// A UUID that is the same for the same content and time (RFC 9562, version 8).
+pub fn uuid(plan: &Plan) -> String {
+    let mut bytes = of_plan(plan);
+    bytes[6] = (bytes[6] & 0x0f) | 0x80;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let digits = hex(&bytes[..16]);
+    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
+    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+}
+
+/// A digest of all that `plan` says, with the content of its files.
+pub fn of_plan(plan: &Plan) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(&plan.epoch.to_le_bytes());
+    for (path, entry) in &plan.entries {
+        part(path.as_os_str().as_encoded_bytes());
+        for number in [entry.mode, entry.uid, entry.gid] {
+            part(&number.to_le_bytes());
+        }
+        part(&entry.mtime.to_le_bytes());
+        for (name, value) in &entry.xattrs {
+            part(name.as_encoded_bytes());
+            part(value);
+        }
+        match &entry.kind {
+            Kind::Directory => part(b"directory"),
+            Kind::File(content) => part(&content.sha256.unwrap_or_default()),
+            Kind::Link(target) => part(target.as_os_str().as_encoded_bytes()),
+            Kind::HardLink(first) => {
+                part(b"another name of");
+                part(first.as_os_str().as_encoded_bytes());
+            }
+        }
+    }
+    hash.finalize().into()
 }
 
 /// The SHA-256 of the file at `path`, and its size.

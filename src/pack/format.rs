@@ -8,10 +8,18 @@ use serde::Serialize;
 
 /// A kind of image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum FormatKind {
     /// squashfs: every kernel that attaches extensions mounts it.
     Squashfs,
+    /// erofs in the form that Linux 5.10 mounts.
+    Erofs,
+    /// erofs as small as it gets; Linux 6.1 and newer mount it.
+    ErofsTight,
+    /// A directory, which systemd attaches as it is.
+    Directory,
+    /// A tar archive, for other tools.
+    Tar,
 }
 
 /// How the bytes are made smaller.
@@ -24,8 +32,10 @@ pub enum Compressor {
     Xz,
     /// gzip.
     Gzip,
-    /// lz4 in its high compression form, which is read just as fast.
+    /// lz4; in squashfs always in its high compression form.
     Lz4,
+    /// lz4 in its high compression form, which is read just as fast.
+    Lz4hc,
     /// Not at all: for images that lie on a filesystem which compresses.
     None,
 }
@@ -38,22 +48,33 @@ pub struct Format {
     level: Option<u32>,
 }
 
-const KINDS: &[(&str, FormatKind)] = &[("squashfs", FormatKind::Squashfs)];
+const KINDS: &[(&str, FormatKind)] = &[
+    ("squashfs", FormatKind::Squashfs),
+    ("erofs", FormatKind::Erofs),
+    ("erofs-tight", FormatKind::ErofsTight),
+    ("directory", FormatKind::Directory),
+    ("tar", FormatKind::Tar),
+];
 
 const COMPRESSORS: &[(&str, Compressor)] = &[
     ("zstd", Compressor::Zstd),
     ("xz", Compressor::Xz),
     ("gzip", Compressor::Gzip),
     ("lz4", Compressor::Lz4),
+    ("lz4hc", Compressor::Lz4hc),
     ("none", Compressor::None),
 ];
 
 impl FormatKind {
     /// What it compresses with, the default first.
     fn compressors(self) -> &'static [Compressor] {
-        use Compressor::{Gzip, Lz4, None, Xz, Zstd};
+        use Compressor::{Gzip, Lz4, Lz4hc, None, Xz, Zstd};
         match self {
             Self::Squashfs => &[Zstd, Lz4, Xz, Gzip, None],
+            // zstd needs Linux 6.10 and erofs-utils 1.8.
+            Self::Erofs => &[Lz4hc, Lz4, Zstd, None],
+            Self::ErofsTight => &[Lz4hc, Lz4, Zstd],
+            Self::Directory | Self::Tar => &[None],
         }
     }
 
@@ -62,6 +83,8 @@ impl FormatKind {
         match (self, compressor) {
             (Self::Squashfs, Compressor::Zstd) => Some(1..=22),
             (Self::Squashfs, Compressor::Gzip) => Some(1..=9),
+            (Self::Erofs | Self::ErofsTight, Compressor::Lz4hc) => Some(0..=12),
+            (Self::Erofs | Self::ErofsTight, Compressor::Zstd) => Some(0..=22),
             _ => None,
         }
     }
@@ -86,7 +109,9 @@ impl Format {
     /// How the file name ends.
     pub fn suffix(&self) -> &'static str {
         match self.kind {
-            FormatKind::Squashfs => ".raw",
+            FormatKind::Squashfs | FormatKind::Erofs | FormatKind::ErofsTight => ".raw",
+            FormatKind::Directory => "",
+            FormatKind::Tar => ".tar",
         }
     }
 }
@@ -134,7 +159,10 @@ fn parse_level(kind: FormatKind, compressor: Compressor, text: &str) -> Result<u
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.kind, self.compressor)?;
+        write!(f, "{}", self.kind)?;
+        if self.kind.compressors().len() > 1 {
+            write!(f, ":{}", self.compressor)?;
+        }
         self.level.map_or(Ok(()), |level| write!(f, ":{level}"))
     }
 }
@@ -172,8 +200,17 @@ mod tests {
         let text = |text: &str| text.parse::<Format>().map(|format| format.to_string());
         assert_eq!(text("squashfs").unwrap(), "squashfs:zstd");
         assert_eq!(text("squashfs:gzip:9").unwrap(), "squashfs:gzip:9");
-        for bad in ["", "zip", "squashfs:lzma", "squashfs:zstd:23", "squashfs:xz:3", "squashfs:::"]
-        {
+        assert_eq!(text("erofs").unwrap(), "erofs:lz4hc");
+        assert_eq!(text("erofs-tight:lz4hc:12").unwrap(), "erofs-tight:lz4hc:12");
+        for bad in [
+            "",
+            "zip",
+            "tar:zstd",
+            "squashfs:lzma",
+            "squashfs:zstd:23",
+            "squashfs:xz:3",
+            "squashfs:::",
+        ] {
             assert!(text(bad).is_err(), "{bad}");
         }
     }

@@ -8,9 +8,13 @@
 //! directories come from the plan, never from the disk.
 
 pub mod architecture;
+pub mod as_root;
 pub mod capability;
+pub mod compare;
 pub mod digest;
 pub mod epoch;
+pub mod erofs;
+mod erofs_inodes;
 pub mod format;
 mod link_editor;
 pub mod listing;
@@ -21,4 +25,6 @@ pub mod slim;
 pub mod squashfs;
 pub mod stream;
 pub mod survey;
+pub mod tree;
 pub mod workplace;
+pub mod writer;

@@ -80,6 +80,11 @@ impl Entry {
         Self { kind, mode, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() }
     }
 
+    /// Whether it is a directory as every target has it, with this time.
+    pub fn is_shared_directory(&self, epoch: u64) -> bool {
+        *self == Self::shared_directory(epoch)
+    }
+
     /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
         self.kind == Kind::Directory
@@ -172,6 +177,24 @@ impl Plan {
     /// Whether root owns all of it.
     pub fn is_all_root(&self) -> bool {
         self.entries.values().all(|entry| (entry.uid, entry.gid) == (0, 0))
+    }
+
+    /// The first entry that is not root's, and whose it is.
+    pub fn first_not_of_root(&self) -> (&Path, (u32, u32)) {
+        let mut owners =
+            self.entries.iter().map(|(path, entry)| (path.as_path(), (entry.uid, entry.gid)));
+        owners.find(|(_, owner)| *owner != (0, 0)).unwrap_or((Path::new(""), (0, 0)))
+    }
+
+    /// How many more names files have, by the path of the first.
+    pub fn other_names(&self) -> BTreeMap<&Path, u32> {
+        let mut names = BTreeMap::new();
+        for entry in self.entries.values() {
+            if let Kind::HardLink(first) = &entry.kind {
+                *names.entry(first.as_path()).or_default() += 1;
+            }
+        }
+        names
     }
 
     /// Removes the entries at `paths`. Where the first name of a file goes, the next one takes

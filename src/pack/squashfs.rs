@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::format::{Compressor, Format};
 use super::plan::Plan;
-use super::stream;
+use super::{as_root, stream};
 use crate::command::{Command, look_up};
 
 /// Writes `plan` as the squashfs image `output`. Its time comes from the environment variable
@@ -28,6 +28,15 @@ pub fn write(plan: &Plan, format: Format, output: &Path, progress: &dyn Fn(u64))
         .args(compression(format))
         .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
         .run_fed(|input| stream::write(plan, input, progress))
+}
+
+/// Unpacks `image` into the directory `dir`.
+pub fn unpack(image: &Path, dir: &Path) -> Result<()> {
+    as_root::command("read the squashfs image back", "unsquashfs", "squashfs-tools")?
+        .args(["-quiet", "-no-progress", "-xattrs", "-dest"])
+        .arg(dir)
+        .arg(image)
+        .run_quiet()
 }
 
 fn compression(format: Format) -> Vec<String> {

@@ -19,7 +19,21 @@ const XATTR: &str = "SCHILY.xattr.";
 
 /// Writes `plan` as a tar stream in the pax format. `progress` is told of bytes of content.
 pub fn write(plan: &Plan, output: &mut dyn Write, progress: &dyn Fn(u64)) -> Result<()> {
+    write_entries(tar::Builder::new(output), plan, progress)
+}
+
+/// The same with the root directory, for programs that do not make it up.
+pub fn write_all(plan: &Plan, output: &mut dyn Write, progress: &dyn Fn(u64)) -> Result<()> {
     let mut builder = tar::Builder::new(output);
+    append(&mut builder, Path::new("."), &Entry::shared_directory(plan.epoch), progress)?;
+    write_entries(builder, plan, progress)
+}
+
+fn write_entries(
+    mut builder: tar::Builder<&mut dyn Write>,
+    plan: &Plan,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
     for (path, entry) in &plan.entries {
         append(&mut builder, path, entry, progress)
             .with_context(|| format!("could not pack /{}", path.display()))?;

@@ -26,29 +26,64 @@ const OVERLAY_MARKERS: &[&str] = &["trusted.overlay.", "user.overlay."];
 pub fn survey(root: &FinalRoot, plan: &mut Plan) -> Result<()> {
     let eroot = root.eroot();
     let owner = fs_err::symlink_metadata(&eroot)?;
-    let mut seen = HashMap::new();
-    let walk = walkdir::WalkDir::new(&eroot).follow_links(false).sort_by_file_name();
-    for found in walk {
-        let found = found.context("could not read the prefix")?;
-        let meta = found.metadata().context("could not read the prefix")?;
-        let inside = found.path().strip_prefix(root.path())?.to_owned();
-        let kind = kind(found.path(), &meta, &inside, &mut seen)?;
-        let entry = Entry {
-            mtime: match kind {
-                Kind::File(_) | Kind::HardLink(_) => {
-                    u64::try_from(meta.mtime()).unwrap_or(0).min(plan.epoch)
-                }
-                _ => plan.epoch,
-            },
-            mode: if meta.is_symlink() { 0o777 } else { meta.mode() & 0o7777 },
-            uid: if meta.uid() == owner.uid() { 0 } else { meta.uid() },
-            gid: if meta.gid() == owner.gid() { 0 } else { meta.gid() },
-            xattrs: xattrs(found.path())?,
-            kind,
+    let epoch = plan.epoch;
+    for (path, mut entry) in read(&eroot, root.path())? {
+        if entry.uid == owner.uid() {
+            entry.uid = 0;
+        }
+        if entry.gid == owner.gid() {
+            entry.gid = 0;
+        }
+        entry.mtime = match entry.kind {
+            Kind::File(_) | Kind::HardLink(_) => entry.mtime.min(epoch),
+            Kind::Directory | Kind::Link(_) => epoch,
         };
-        plan.add(inside, entry)?;
+        plan.add(path, entry)?;
     }
     Ok(())
+}
+
+/// Reads the tree at `dir`, to which an image was unpacked, into `plan`, as it is. What an
+/// ordinary user unpacks is theirs, and stands for what is root's.
+pub fn unpacked(dir: &Path, plan: &mut Plan) -> Result<()> {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    for (path, mut entry) in read(dir, dir)? {
+        if entry.uid == uid {
+            entry.uid = 0;
+        }
+        if entry.gid == gid {
+            entry.gid = 0;
+        }
+        if path.as_os_str().is_empty() {
+            if !entry.is_shared_directory(plan.epoch) {
+                bail!("the root directory of the image is not as it should be: {entry:?}");
+            }
+            continue;
+        }
+        plan.entries.insert(path, entry);
+    }
+    Ok(())
+}
+
+/// All that is in the tree at `top`, by its path below `base`, as it is on disk.
+fn read(top: &Path, base: &Path) -> Result<Vec<(PathBuf, Entry)>> {
+    let mut entries = Vec::new();
+    let mut seen = HashMap::new();
+    for found in walkdir::WalkDir::new(top).follow_links(false).sort_by_file_name() {
+        let found = found.context("could not read the tree")?;
+        let meta = found.metadata().context("could not read the tree")?;
+        let inside = found.path().strip_prefix(base)?.to_owned();
+        let entry = Entry {
+            kind: kind(found.path(), &meta, &inside, &mut seen)?,
+            mode: if meta.is_symlink() { 0o777 } else { meta.mode() & 0o7777 },
+            uid: meta.uid(),
+            gid: meta.gid(),
+            mtime: u64::try_from(meta.mtime()).unwrap_or(0),
+            xattrs: xattrs(found.path())?,
+        };
+        entries.push((inside, entry));
+    }
+    Ok(entries)
 }
 
 /// What lies in `root` beside the prefix and its parents: it will not be in the extension.

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::{CWD, RenameFlags};
 
 use crate::lock::{Busy, Lock, path_below};
 use crate::tree;
@@ -42,29 +43,52 @@ impl Workplace {
         self.dir.path().join(name)
     }
 
-    /// Moves what was made at `name` to its final place, which it returns.
-    pub fn publish(&self, name: &str) -> Result<PathBuf> {
+    /// Moves what was made at `name` to its final place, which it returns. A file replaces a
+    /// file; a directory replaces one that `may_replace` agrees to.
+    pub fn publish(&self, name: &str, may_replace: impl Fn(&Path) -> bool) -> Result<PathBuf> {
         let target = self.output.join(name);
-        if target.is_dir() && !target.is_symlink() {
-            bail!("{} is there and is a directory", target.display());
-        }
         let made = self.path(name);
-        // The rename may reach the disk before the content does (fsync(2)).
-        fs_err::File::open(&made)?.sync_all()?;
-        fs_err::rename(made, &target)?;
+        let (old, new) = (is_directory(&target), is_directory(&made));
+        if old && !(new && may_replace(&target)) {
+            bail!("{} is there, and is a directory that is not ours to replace", target.display());
+        }
+        if !old {
+            // The rename may reach the disk before the content does (fsync(2)).
+            fs_err::File::open(&made)?.sync_all()?;
+            if new {
+                let _ = fs_err::remove_file(&target);
+            }
+            fs_err::rename(made, &target)?;
+            return Ok(target);
+        }
+        rustix::fs::renameat_with(CWD, &made, CWD, &target, RenameFlags::EXCHANGE)
+            .with_context(|| format!("could not put {} in place", target.display()))?;
+        tree::remove(&made)?;
         Ok(target)
     }
 
     /// Makes the link `name` to `target` in the final place, whatever was there by that name.
     pub fn publish_link(&self, name: &str, target: &str) -> Result<PathBuf> {
         let place = self.output.join(name);
-        if place.is_dir() && !place.is_symlink() {
-            bail!("{} is there and is a directory", place.display());
+        if is_directory(&place) {
+            bail!("{} is there, and is a directory", place.display());
         }
         let made = self.path(name);
         fs_err::os::unix::fs::symlink(target, &made)?;
         fs_err::rename(made, &place)?;
         Ok(place)
+    }
+}
+
+fn is_directory(path: &Path) -> bool {
+    path.is_dir() && !path.is_symlink()
+}
+
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        // What was unpacked can have directories without write permission. What can not be
+        // removed now is removed by the next run.
+        let _ = tree::remove(self.dir.path());
     }
 }
 

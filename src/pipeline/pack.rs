@@ -18,7 +18,7 @@ use crate::pack::plan::{Entry, Plan, Totals};
 use crate::pack::release::{self, Release};
 use crate::pack::slim::{LeftOut, Rules};
 use crate::pack::workplace::Workplace;
-use crate::pack::{digest, epoch, listing, squashfs, survey};
+use crate::pack::{digest, epoch, listing, survey, writer};
 
 /// What is to be packed, and how.
 #[derive(Clone, Debug)]
@@ -60,10 +60,11 @@ pub struct Image {
     /// The name under which it can be attached, where that is a link to the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<PathBuf>,
-    /// Its size.
+    /// Its size; of a directory, that of the files in it.
     pub size: u64,
-    /// Its digest.
-    pub sha256: String,
+    /// Its digest, where it is a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// What was packed.
@@ -140,19 +141,24 @@ pub fn write(
     let names = prepared.naming.files(&request.formats);
     for (format, names) in request.formats.iter().zip(&names) {
         reporter.step(&format!("writing {} ({format})", names.file));
-        write_image(&prepared.plan, *format, &workplace.path(&names.file), reporter)
+        write_image(&prepared.plan, *format, &workplace, &names.file, reporter)
             .with_context(|| format!("{} was not written", names.file))?;
     }
     // All of them are whole: now they appear.
     let mut images = Vec::new();
     for (format, names) in request.formats.iter().zip(&names) {
-        let path = workplace.publish(&names.file)?;
+        let path = workplace.publish(&names.file, |there| is_extension(there, &request.name))?;
         let link = match &names.link {
             Some(link) => Some(workplace.publish_link(link, &names.file)?),
             None => None,
         };
-        let (sha256, size) = digest::of_file(&path)?;
-        images.push(Image { format: format.kind(), path, link, size, sha256: hex(&sha256) });
+        let (size, sha256) = if path.is_dir() {
+            (prepared.plan.totals().bytes, None)
+        } else {
+            let (sha256, size) = digest::of_file(&path)?;
+            (size, Some(hex(&sha256)))
+        };
+        images.push(Image { format: format.kind(), path, link, size, sha256 });
     }
     Ok(Packed {
         name: prepared.naming.name,
@@ -168,7 +174,13 @@ pub fn write(
     })
 }
 
-fn write_image(plan: &Plan, format: Format, path: &Path, reporter: &Reporter) -> Result<()> {
+fn write_image(
+    plan: &Plan,
+    format: Format,
+    workplace: &Workplace,
+    name: &str,
+    reporter: &Reporter,
+) -> Result<()> {
     let total = plan.totals().bytes;
     let bar = reporter.spinner();
     let done = std::cell::Cell::new(0);
@@ -176,11 +188,17 @@ fn write_image(plan: &Plan, format: Format, path: &Path, reporter: &Reporter) ->
         done.set(done.get() + count);
         bar.set_message(format!("{} of {}", HumanBytes(done.get()), HumanBytes(total)));
     };
-    let written = match format.kind() {
-        FormatKind::Squashfs => squashfs::write(plan, format, path, &progress),
-    };
+    let result = writer::write(plan, format, workplace, name, &progress).and_then(|()| {
+        bar.set_message("reading it back");
+        writer::verify(plan, format, workplace, name)
+    });
     bar.finish_and_clear();
-    written
+    result
+}
+
+/// Whether the directory at `path` is an extension of this name, and nothing else.
+fn is_extension(path: &Path, name: &PrefixName) -> bool {
+    path.join(release::path(name)).is_file()
 }
 
 fn left_outside(root: &FinalRoot) -> Result<Vec<String>> {

@@ -40,7 +40,8 @@ fn the_image_is_the_plan_and_not_the_disk() {
         format!("lrwxrwxrwx 0/0 {epoch} libthing.so.1.2")
     );
     assert_ne!(inside("usr/lib64/plugins/libplugin.so"), "");
-    assert_ne!(inside("usr/share/thing/na me line 'é'"), "");
+    let old = "-rw-r--r-- 0/0 2001-09-09 01:46 ";
+    assert_eq!(inside("usr/share/thing/na me line 'é'"), old, "an old file keeps its time");
     for gone in [
         "usr/include",
         "usr/lib64/libthing.a",
@@ -189,4 +190,112 @@ fn a_prefix_in_opt_has_its_release_file_in_usr() {
     let image = squashfs(&small.beside("out/small.raw"));
     assert!(image.contains_key("/opt/vendor/small/bin/script"));
     assert!(image.contains_key("/usr/lib/extension-release.d/extension-release.small"));
+}
+
+/// Everything about the tree at `dir` that an image of it keeps.
+fn tree(dir: &Path) -> BTreeMap<String, String> {
+    let find = ["-mindepth", "1", "-printf", "%P\\0%m %n %T@ %l %s\\0"];
+    let listing = run("find", &[&[dir.to_str().unwrap()], &find[..]].concat());
+    let words: Vec<&str> = listing.split('\0').collect();
+    let mut entries = BTreeMap::new();
+    for pair in words.chunks_exact(2) {
+        let is_file = dir.join(pair[0]).symlink_metadata().unwrap().is_file();
+        let sizes_tell = is_file || dir.join(pair[0]).is_symlink();
+        let facts = if sizes_tell { pair[1] } else { pair[1].rsplit_once(' ').unwrap().0 };
+        let mut facts: Vec<&str> = facts.split(' ').collect();
+        if !is_file {
+            facts.remove(1); // A directory's link count is the filesystem's.
+        }
+        entries.insert(pair[0].to_owned(), facts.join(" "));
+    }
+    entries
+}
+
+#[test]
+fn every_format_holds_the_same() {
+    let small = SmallRoot::full();
+    let formats = ["squashfs:gzip:1", "directory", "tar", "erofs:none"];
+    let mut options: Vec<&str> = formats.iter().flat_map(|format| ["--format", format]).collect();
+    options.extend(["--version", "1", "--architecture", "arm64"]);
+    let answer = small.pack("out", &options);
+    for line in ["small-1-arm64.squashfs.raw (squashfs, ", "small.raw links to it\n"] {
+        assert!(answer.contains(line), "{answer}");
+    }
+    let out = |name: &str| small.beside("out").join(name);
+    assert_eq!(
+        fs_err::read_link(out("small.raw")).unwrap(),
+        Path::new("small-1-arm64.squashfs.raw")
+    );
+    assert_eq!(fs_err::read_link(out("small")).unwrap(), Path::new("small-1-arm64"));
+    let directory = tree(&out("small-1-arm64"));
+    assert!(directory["usr/local/small/usr/bin/setuid"].starts_with("4755 1 "), "{directory:#?}");
+    let unpack = |program: &str, arguments: &[&str]| {
+        let dir = small.beside(program);
+        let dir = dir.to_str().unwrap();
+        let arguments: Vec<&str> =
+            arguments.iter().map(|word| if *word == "DIR" { dir } else { word }).collect();
+        run(program, &arguments);
+        tree(Path::new(dir))
+    };
+    let file = |name: &str| out(name).display().to_string();
+    let squashfs = file("small-1-arm64.squashfs.raw");
+    assert_eq!(unpack("unsquashfs", &["-d", "DIR", &squashfs]), directory);
+    fs_err::create_dir(small.beside("tar")).unwrap();
+    let archive = file("small-1-arm64.tar");
+    assert_eq!(unpack("tar", &["-x", "-p", "-C", "DIR", "-f", &archive]), directory);
+    // fsck.erofs makes files of hard links, and drops setuid.
+    let erofs = file("small-1-arm64.erofs.raw");
+    let extract = format!("--extract={}", small.beside("fsck.erofs").display());
+    let unpacked = unpack("fsck.erofs", &[&extract, "--preserve-perms", &erofs]);
+    assert_eq!(unpacked.keys().collect::<Vec<_>>(), directory.keys().collect::<Vec<_>>());
+    let looked_at = run("dump.erofs", &["--path=/usr/local/small/usr/share/thing/data", &erofs]);
+    assert!(looked_at.contains("Links: 2"), "{looked_at}");
+}
+
+#[test]
+fn every_format_is_reproducible() {
+    let small = SmallRoot::full();
+    let formats = ["squashfs", "erofs", "erofs-tight", "tar"];
+    for format in formats {
+        let name = if format == "tar" { "small.tar" } else { "small.raw" };
+        let pack = |output: &str| {
+            small.pack(output, &["--format", format]);
+            fs_err::read(small.beside(output).join(name)).unwrap()
+        };
+        let first = pack("first");
+        small.file("usr/bin/passing", "");
+        fs_err::remove_file(small.inside("usr/bin/passing")).unwrap();
+        assert!(first == pack("second"), "{format}");
+    }
+}
+
+#[test]
+fn a_directory_is_replaced_only_where_it_is_this_extension() {
+    let small = SmallRoot::full();
+    small.pack("out", &["--format", "directory"]);
+    small.file("usr/share/thing/new", "");
+    small.pack("out", &["--format", "directory"]);
+    assert!(small.beside("out/small/usr/local/small/usr/share/thing/new").exists());
+    let error = small.refuse("", &["--format", "directory", "--name", "root"]);
+    assert!(error.contains("/root is there, and is a directory that is not ours"), "{error}");
+    assert!(small.inside("usr/bin/program").exists());
+    assert_eq!(fs_err::read_dir(small.beside("out")).unwrap().count(), 1);
+}
+
+#[test]
+fn capabilities_are_kept() {
+    let small = SmallRoot::full();
+    small.copy("/bin/true", "usr/bin/ping", 0o755);
+    let ping = small.inside("usr/bin/ping").display().to_string();
+    let words = "--unshare-user --uid 0 --gid 0 --cap-add ALL --dev-bind / / setcap cap_net_raw+ep";
+    let mut arguments: Vec<&str> = words.split(' ').collect();
+    arguments.push(&ping);
+    run("bwrap", &arguments);
+    let formats = ["--format", "tar", "--format", "squashfs", "--format", "erofs"];
+    let answer = small.pack("out", &[&formats[..], &["--json"]].concat());
+    let packed: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(packed["privileged"][0], "/usr/local/small/usr/bin/ping");
+    let archive = fs_err::read(small.beside("out/small.tar")).unwrap();
+    let record = b"SCHILY.xattr.security.capability=\x01\0\0\x02\0\x20\0\0";
+    assert!(archive.windows(record.len()).any(|window| window == record), "no capability");
 }

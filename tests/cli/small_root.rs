@@ -43,6 +43,7 @@ impl SmallRoot {
             root.inside("usr/share/thing/same data"),
         )
         .unwrap();
+        root.age("usr/share/thing/na me\nline 'é'", 1_000_000_000);
         root.link("usr/lib64", "lib64");
         root.file("var/db/pkg/app-misc/thing-1.2/BUILD_TIME", &format!("{BUILD_TIME}\n"));
         root.file("var/db/pkg/app-misc/thing-1.2/repository", "gentoo\n");
@@ -87,6 +88,13 @@ impl SmallRoot {
         let path = self.inside(path);
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
         fs_err::os::unix::fs::symlink(target, path).unwrap();
+    }
+
+    /// Sets the time of a file's last change.
+    pub fn age(&self, path: &str, seconds: u64) {
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let file = std::fs::File::options().write(true).open(self.inside(path)).unwrap();
+        file.set_modified(time).unwrap();
     }
 
     pub fn mode(&self, path: &str, mode: u32) {
