@@ -4,20 +4,20 @@
 //! alone, with what they need at run time. Output and exit status are emerge's own.
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
-use indicatif::ProgressBar;
 
 use crate::command::{Command, shell_code};
 use crate::definition::Prefix;
 use crate::environment::Sandbox;
 use crate::layout::Environment;
 use crate::output::Reporter;
+use crate::phases::Phases;
 
 /// Which of the two environments emerge works on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,12 +176,11 @@ impl Run<'_> {
     }
 
     fn emerge(&self, args: &[String], asked: &Asked) -> Result<ExitStatus> {
-        let events = self.prefix.layout.tmp(Environment::Staging).join("events");
-        fs_err::write(&events, "")?;
+        let phases = Phases::begin(self.prefix)?;
         let begun = Instant::now();
         let draws = self.reporter.draws() && std::io::stdout().is_terminal() && !asked.interactive;
         let status = if draws {
-            self.emerge_with_bar(args, &events)?
+            self.emerge_with_bar(args, &phases)?
         } else {
             self.command(args).run_attached()?
         };
@@ -189,26 +188,23 @@ impl Run<'_> {
             let took = begun.elapsed().as_secs();
             self.reporter.detail(&format!("{}: done after {took} s", self.environment));
         } else {
-            self.explain(&events)?;
+            self.explain(&phases)?;
         }
         Ok(status)
     }
 
     /// Passes emerge's output on, above a line that tells which package of how many is in which
     /// phase, and for how long.
-    fn emerge_with_bar(&self, args: &[String], events: &Path) -> Result<ExitStatus> {
+    fn emerge_with_bar(&self, args: &[String], phases: &Phases) -> Result<ExitStatus> {
         let bar = self.reporter.spinner();
-        let mut count = String::new();
-        let done = Arc::new(AtomicBool::new(false));
-        let follower = follow(events.to_owned(), bar.clone(), Arc::clone(&done));
+        let follower = phases.follow(&bar);
         let mut command = self.command(&[]);
         if std::env::var_os("NO_COLOR").is_none() {
             command = command.arg("--color=y");
         }
         let status = command.args(args).run_piped(|chunk| {
-            if let Some(found) = count_in(&String::from_utf8_lossy(chunk)) {
-                count = found;
-                bar.set_prefix(count.clone());
+            if let Some(count) = count_in(&String::from_utf8_lossy(chunk)) {
+                bar.set_prefix(count);
             }
             bar.suspend(|| {
                 let mut stdout = std::io::stdout().lock();
@@ -216,23 +212,20 @@ impl Run<'_> {
                 let _ = stdout.write_all(chunk).and_then(|()| stdout.flush());
             });
         });
-        done.store(true, Ordering::SeqCst);
-        // The follower only draws; that it ended badly changes nothing.
-        let _ = follower.join();
+        drop(follower);
         bar.finish_and_clear();
         status
     }
 
     /// After a failure: which package, which phase, and where its log is.
-    fn explain(&self, events: &Path) -> Result<()> {
-        let text = fs_err::read_to_string(events)?;
-        for event in text.lines().filter_map(Event::parse).filter(|event| event.died) {
-            let log = self.log_of(event.package)?;
+    fn explain(&self, phases: &Phases) -> Result<()> {
+        for (package, phase) in phases.failures()? {
+            let log = self.log_of(&package)?;
             let log =
                 log.map_or(String::new(), |log| format!("; its build log is {}", log.display()));
             self.reporter.error(&format!(
-                "{} failed in its {} phase, in {}{log}",
-                event.package, event.phase, self.environment
+                "{package} failed in its {phase} phase, in {}{log}",
+                self.environment
             ));
         }
         Ok(())
@@ -251,48 +244,6 @@ impl Run<'_> {
         logs.sort();
         Ok(logs.pop())
     }
-}
-
-/// A line of the events file, which the bashrc of both environments writes.
-#[derive(Debug, PartialEq, Eq)]
-struct Event<'a> {
-    phase: &'a str,
-    package: &'a str,
-    died: bool,
-}
-
-impl<'a> Event<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let mut words = line.split(' ');
-        let (first, package) = (words.next()?, words.next()?);
-        let (phase, died) = match first.strip_prefix("died:") {
-            Some(phase) => (phase, true),
-            None => (first, false),
-        };
-        Some(Self { phase, package, died })
-    }
-}
-
-/// Shows the newest event on `bar` until `done`.
-fn follow(events: PathBuf, bar: ProgressBar, done: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
-    std::thread::spawn(move || {
-        let mut since = Instant::now();
-        let mut last = String::new();
-        while !done.load(Ordering::SeqCst) {
-            if let Ok(text) = fs_err::read_to_string(&events)
-                && let Some(event) = text.lines().last().and_then(Event::parse)
-            {
-                let now = format!("{} {}", event.package, event.phase);
-                if now != last {
-                    since = Instant::now();
-                    last = now;
-                }
-                let phase = since.elapsed().as_secs();
-                bar.set_message(format!("{} {last} ({phase} s)", bar.prefix()));
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
-    })
 }
 
 /// "(2 of 3)" in the last line of emerge that says it.
@@ -328,11 +279,5 @@ mod tests {
         let line = ">>> Emerging (2 of 13) app-misc/jq-1.7.1::fprefix";
         assert_eq!(count_in(line).unwrap(), "[2/13]");
         assert_eq!(count_in("nothing"), None);
-    }
-
-    #[test]
-    fn events() {
-        let event = Event::parse("died:compile app-misc/jq-1.7.1 staging").unwrap();
-        assert_eq!(event, Event { phase: "compile", package: "app-misc/jq-1.7.1", died: true });
     }
 }

@@ -26,6 +26,7 @@ pub mod environment;
 pub mod layout;
 pub mod machine;
 pub mod names;
+pub mod phases;
 pub mod repos;
 pub mod rewrite;
 pub mod toolchain;

@@ -17,6 +17,7 @@ use crate::lock::Busy;
 use crate::machine::{self, Machine};
 use crate::names::{Eprefix, PrefixName, RepoArgument};
 use crate::output::Reporter;
+use crate::phases::Phases;
 use crate::toolchain::{self, Compiler, Import};
 use crate::{broot, repos, template, tree, wrappers};
 
@@ -155,9 +156,9 @@ impl Plan {
         reporter.step("importing the toolchain");
         self.write_files()?;
         reporter.step("installing the toolchain's packages into staging");
-        seed(&self.prefix, Environment::Staging)?;
+        seed(&self.prefix, Environment::Staging, reporter)?;
         reporter.step("installing the runtime into final");
-        seed(&self.prefix, Environment::Final)?;
+        seed(&self.prefix, Environment::Final, reporter)?;
         self.prefix.definition.wrappers = wrappers::write(&self.prefix, &self.wrapper_dir)?;
         self.prefix.definition.complete = true;
         self.prefix.save()?;
@@ -488,13 +489,18 @@ fn mirrors() -> Vec<minijinja::Value> {
 }
 
 /// Installs the packages that every prefix starts with.
-fn seed(prefix: &Prefix, environment: Environment) -> Result<()> {
+fn seed(prefix: &Prefix, environment: Environment, reporter: &Reporter) -> Result<()> {
     let sandbox = Sandbox::open(prefix)?;
     let log = prefix.layout.logs(environment).join("setup.log");
-    sandbox
+    let bar = reporter.spinner();
+    let follower = Phases::begin(prefix)?.follow(&bar);
+    let result = sandbox
         .portage(environment, "emerge", &format!("install the first packages into {environment}"))
         .args(["--oneshot", "--noreplace", "--quiet", "--color=n", "--jobs=2", "@system"])
-        .run_logged(&log)
+        .run_logged(&log);
+    drop(follower);
+    bar.finish_and_clear();
+    result
 }
 
 /// Removes a prefix: its environments where they carry its marker, its wrappers, its definition.

@@ -2,7 +2,6 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::{Context, DONE, FOUND};
-use crate::command::describe;
 use crate::doctor::{self, Finding, Need};
 use crate::environment;
 use crate::machine::Machine;
@@ -45,14 +44,14 @@ impl Doctor {
         if self.install {
             if let Some(command) = remedy {
                 context.reporter.step(&format!("installing what is missing: {command}"));
+                let bar = context.reporter.spinner();
                 for command in doctor::refresh().into_iter().chain([command]) {
-                    let status = command.run_attached()?;
-                    if !status.success() {
-                        bail!("`{command}` {}", describe(status));
-                    }
+                    bar.set_message(command.to_string());
+                    command.run_quiet()?;
                 }
+                bar.finish_and_clear();
             }
-            return Ok(DONE);
+            return confirm(&findings);
         }
         let mut text = format!("machine         {}\n", Machine::this());
         for finding in &findings {
@@ -74,6 +73,20 @@ impl Doctor {
         }
         Ok(verdict(&findings, namespaces.is_ok()))
     }
+}
+
+/// Looks again for what was missing.
+fn confirm(before: &[Finding]) -> Result<u8> {
+    let still: Vec<String> = doctor::examine()?
+        .into_iter()
+        .filter(|now| now.path.is_none())
+        .filter(|now| before.iter().any(|then| then.name == now.name))
+        .map(|now| now.name)
+        .collect();
+    if !still.is_empty() {
+        bail!("still missing: {}; install what brings them by hand", still.join(", "));
+    }
+    Ok(DONE)
 }
 
 fn verdict(findings: &[Finding], namespaces: bool) -> u8 {
