@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Detail, Fact, Kind, Scene};
 use crate::elf::{Image, Kind as ElfKind};
+use crate::rewrite::{Gconv, gconv};
 use crate::rooted::normal;
 
 fn path_of(bytes: &[u8]) -> &Path {
@@ -199,5 +200,27 @@ pub(super) fn loader(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
             "consults ld.so.preload, ld.so.cache and the library directories of the target",
         )],
         Err(error) => vec![Detail::note(format!("whether it is sealed is not known: {error}"))],
+    }
+}
+
+/// A C library that looks for its character set modules outside of the prefix.
+pub(super) fn character_sets(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+    let Some(image) = dynamic(fact).filter(|_| scene.is_inside(&fact.path)) else {
+        return Vec::new();
+    };
+    if image.soname.as_deref() != Some(b"libc.so.6") {
+        return Vec::new();
+    }
+    let Ok(bytes) = crate::tree::map(&scene.root.on_disk(&fact.path)) else { return Vec::new() };
+    match gconv(&bytes, image, scene.root.eprefix().as_path(), &scene.rooted) {
+        Gconv::Fine => Vec::new(),
+        Gconv::Change(_, dir) => vec![Detail::error(format!(
+            "looks for character set modules outside of the prefix, which has them in {}",
+            dir.display()
+        ))],
+        Gconv::Outside(dir) => vec![Detail::note(format!(
+            "looks for character set modules in {}; there is no room in it for the prefix's path",
+            dir.display()
+        ))],
     }
 }

@@ -58,6 +58,15 @@ pub(super) const RULES: &[Rule] = &[
         look: elf_rules::loader,
     },
     Rule {
+        id: "character-sets",
+        sentence: "The C library finds its character set modules (gconv) in the prefix.",
+        reason: "Modules of the target belong to its own C library, and end a program that loads \
+                 them into another.",
+        remedy: "`fprefix rewrite` sets the path where there is room for it: the prefix's own path \
+                 may have 25 characters at most. Without modules, UTF-8, ASCII and Latin-1 work.",
+        look: elf_rules::character_sets,
+    },
+    Rule {
         id: "machine",
         sentence: "All programs and libraries are for the machine of the prefix's loader.",
         reason: "The loader refuses others.",

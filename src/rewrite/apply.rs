@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use super::{Action, Change};
+use crate::elf::Patch;
 use crate::tree;
 
 pub(super) fn apply(tree: &Path, change: &Change) -> Result<()> {
@@ -39,13 +40,13 @@ pub(super) fn replace(
 
 fn write(action: &Action, source: &std::fs::File, mut new: &std::fs::File) -> Result<()> {
     match action {
-        Action::Elf(plan) => plan.write_copy(source, new)?,
+        Action::Elf { plan, extra } => {
+            plan.write_copy(source, new)?;
+            write_patches(new, extra)?;
+        }
         Action::Seal(patches) => {
-            use std::os::unix::fs::FileExt;
             std::io::copy(&mut { source }, &mut { new })?;
-            for patch in patches {
-                new.write_all_at(&patch.bytes, patch.offset)?;
-            }
+            write_patches(new, patches)?;
         }
         Action::FirstLine { old, new: line } => {
             use std::io::{Seek, SeekFrom};
@@ -56,6 +57,11 @@ fn write(action: &Action, source: &std::fs::File, mut new: &std::fs::File) -> Re
         }
     }
     Ok(())
+}
+
+fn write_patches(new: &std::fs::File, patches: &[Patch]) -> std::io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    patches.iter().try_for_each(|patch| new.write_all_at(&patch.bytes, patch.offset))
 }
 
 /// Gives `new` the owner, mode, attributes and times of `old`.

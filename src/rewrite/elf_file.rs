@@ -1,12 +1,13 @@
 //! ELF files: the loader of the prefix, the directories that hold needed libraries, and a sealed
 //! loader.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::libc::{Gconv, gconv};
 use super::{Action, Libraries, Outcome, Request, SearchTag};
 use crate::elf::{self, Edit, Image, Kind, Seal, SealError, Search};
 use crate::rooted::{Rooted, normal};
@@ -35,11 +36,20 @@ pub(super) fn look_at(
     }
     let file = ElfFile { request, path, image: &image, rooted, libraries };
     let edit = file.edit();
-    Ok(match elf::plan(&bytes, &edit) {
-        Ok(plan) if plan.is_unchanged() => Outcome::Nothing,
-        Ok(plan) => Outcome::Change(Action::Elf(plan), file.describe(&edit)),
-        Err(error) => Outcome::Left(error.to_string()),
-    })
+    let plan = match elf::plan(&bytes, &edit) {
+        Ok(plan) => plan,
+        Err(error) => return Ok(Outcome::Left(error.to_string())),
+    };
+    let mut what = if plan.is_unchanged() { Vec::new() } else { file.describe(&edit) };
+    let mut extra = Vec::new();
+    if let Gconv::Change(patch, dir) = gconv(&bytes, &image, request.eprefix.as_path(), rooted) {
+        what.push(format!("character set modules in {}", dir.display()));
+        extra.push(patch);
+    }
+    if plan.is_unchanged() && extra.is_empty() {
+        return Ok(Outcome::Nothing);
+    }
+    Ok(Outcome::Change(Action::Elf { plan, extra }, what))
 }
 
 fn seal(bytes: &[u8]) -> Outcome {
@@ -99,7 +109,10 @@ impl ElfFile<'_> {
                 dirs.push(dir);
             }
         };
-        for name in self.image.needed.iter().map(|name| Path::new(OsStr::from_bytes(name))) {
+        let opened = self.opened_libraries();
+        let needed = self.image.needed.iter().map(|name| OsStr::from_bytes(name));
+        let all = needed.chain(opened.iter().map(AsRef::as_ref));
+        for name in all.map(Path::new) {
             // A name with a slash is a path and is not searched for (ld.so(8)).
             if name.components().count() > 1 {
                 continue;
@@ -120,6 +133,19 @@ impl ElfFile<'_> {
             }
         }
         dirs
+    }
+
+    /// The libraries that the file says it opens while it runs (the ELF notes of dlopen metadata,
+    /// <https://uapi-group.org/specifications/specs/elf_dlopen_metadata/>).
+    fn opened_libraries(&self) -> Vec<OsString> {
+        #[derive(serde::Deserialize)]
+        struct Note {
+            #[serde(default)]
+            soname: Vec<String>,
+        }
+        let parse = |note: &Vec<u8>| serde_json::from_slice::<Vec<Note>>(note).unwrap_or_default();
+        let notes = self.image.dlopen_notes.iter().flat_map(parse);
+        notes.flat_map(|note| note.soname).map(OsString::from).collect()
     }
 
     /// The directories inside the prefix that the file names now, and whether relative to itself.

@@ -6,6 +6,7 @@
 
 mod apply;
 mod elf_file;
+mod libc;
 mod libraries;
 mod script;
 
@@ -22,6 +23,7 @@ use crate::names::Eprefix;
 use crate::rooted::Rooted;
 use crate::tree;
 
+pub use libc::{Gconv, gconv};
 pub use libraries::Libraries;
 pub use script::Shebang;
 
@@ -55,7 +57,12 @@ pub struct Request {
 #[derive(Debug)]
 pub enum Action {
     /// An ELF file: bytes at offsets, and what is appended.
-    Elf(elf::Plan),
+    Elf {
+        /// What the engine planned.
+        plan: elf::Plan,
+        /// Other bytes at offsets.
+        extra: Vec<elf::Patch>,
+    },
     /// The loader: bytes at offsets.
     Seal(Vec<elf::Patch>),
     /// Another beginning: a script's first line.
