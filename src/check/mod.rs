@@ -7,6 +7,7 @@ mod elf_rules;
 mod facts;
 mod rules;
 mod symbols;
+mod units;
 
 use std::path::PathBuf;
 

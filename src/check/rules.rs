@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Detail, Fact, Kind, Rule, Scene, elf_rules, symbols};
+use super::{Detail, Fact, Kind, Rule, Scene, elf_rules, symbols, units};
 use crate::rewrite::Shebang;
 use crate::rooted::{Place, normal};
 
@@ -94,6 +94,15 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "Install the interpreter into final (`fprefix emerge app-shells/bash`); \
                  `fprefix rewrite` then sets the line. /bin/sh is on every target and only noted.",
         look: shebang,
+    },
+    Rule {
+        id: "unit",
+        sentence: "Units start programs that are there.",
+        reason: "A unit that names a program by a path that is not in the image fails when it is \
+                 started.",
+        remedy: "Correct the path in the ebuild: programs are in EPREFIX/usr/bin. Programs of the \
+                 target are only noted.",
+        look: units::programs_are_there,
     },
     Rule {
         id: "link",
@@ -203,7 +212,19 @@ fn staging(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     fact.staging.iter().map(|path| Detail::error(format!("names {path}"))).collect()
 }
 
+/// Directories that are links on some targets: a directory of an extension takes their place.
+const LINKS_ON_TARGETS: &[(&str, &str)] = &[
+    ("/usr/sbin", "/usr/bin on distributions that have merged the two"),
+    ("/usr/local", "/var/usrlocal on ostree-based ones"),
+    ("/usr/lib64", "/usr/lib on some"),
+    ("/opt", "/var/opt on ostree-based ones"),
+];
+
 fn place(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
+    let clash = LINKS_ON_TARGETS.iter().find(|(path, _)| fact.path == Path::new(path));
+    if let (Kind::Directory, Some((path, target))) = (&fact.kind, clash) {
+        return vec![Detail::note(format!("is a directory here; {path} is a link to {target}"))];
+    }
     if fact.path.starts_with("/usr") || fact.path.starts_with("/opt") {
         return Vec::new();
     }

@@ -1,0 +1,74 @@
+//! systemd units: whether the programs that they start are there (systemd.service(5)).
+
+use std::path::Path;
+
+use super::{Detail, Fact, Kind, Scene};
+
+/// Settings of which the value is a command line.
+const COMMANDS: &[&str] = &[
+    "ExecStart",
+    "ExecStartPre",
+    "ExecStartPost",
+    "ExecCondition",
+    "ExecReload",
+    "ExecStop",
+    "ExecStopPost",
+];
+/// What may stand before the program in such a value.
+const PREFIXES: &[char] = &['@', '-', ':', '+', '!', '|'];
+
+/// Whether the entry is a unit that starts something, where systemd or a package looks for one.
+fn is_unit(fact: &Fact) -> bool {
+    let suffix = fact.path.extension().is_some_and(|suffix| {
+        ["service", "socket", "mount", "swap"].iter().any(|unit| suffix == *unit)
+    });
+    let dir = fact.path.parent().unwrap_or(Path::new("/"));
+    matches!(fact.kind, Kind::File)
+        && suffix
+        && (dir.ends_with("systemd/system") || dir.ends_with("systemd/user"))
+}
+
+/// The programs that the unit with this text starts.
+fn programs(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .filter(|(key, _)| COMMANDS.contains(&key.trim()))
+        .filter_map(|(_, value)| value.split_whitespace().next())
+        .map(|word| word.trim_start_matches(PREFIXES).trim_matches(['"', '\'']))
+        .filter(|program| !program.is_empty())
+        .collect()
+}
+
+pub(super) fn programs_are_there(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+    if !is_unit(fact) {
+        return Vec::new();
+    }
+    let Ok(text) = fs_err::read_to_string(scene.root.on_disk(&fact.path)) else {
+        return vec![Detail::error("is a unit, and not text")];
+    };
+    let detail = |program: &str| {
+        let path = Path::new(program);
+        if scene.at(path).is_some() {
+            return None;
+        }
+        let inside = scene.is_inside(path) || !path.is_absolute();
+        Some(if inside {
+            Detail::error(format!("starts {program}, which is not there"))
+        } else {
+            Detail::note(format!("starts {program} of the target"))
+        })
+    };
+    programs(&text).into_iter().filter_map(detail).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_programs() {
+        let text = "[Service]\nExecStart=-@/opt/x/usr/bin/d d --foreground\nExecStop=\nUser=x\n\
+                    ExecReload = /bin/kill -HUP $MAINPID\n";
+        assert_eq!(programs(text), ["/opt/x/usr/bin/d", "/bin/kill"]);
+    }
+}
