@@ -62,7 +62,7 @@ impl Canvas {
             let old = file.get(start.min(file.len())..)?.get(..inside)?;
             for (start, end) in differences(old, inner) {
                 let bytes = inner.get(start..end)?;
-                join(&mut settled.patches, file, offset + start as u64, bytes)?;
+                join(&mut settled.patches, file, offset + start as u64, bytes);
             }
             if !outer.is_empty() {
                 let at = (start + inside).checked_sub(file.len())?;
@@ -94,7 +94,7 @@ fn differences(old: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
 }
 
 /// Add a patch behind the others, together with the last one if that is near.
-fn join(patches: &mut Vec<Patch>, file: &[u8], offset: u64, bytes: &[u8]) -> Option<()> {
+fn join(patches: &mut Vec<Patch>, file: &[u8], offset: u64, bytes: &[u8]) {
     let last = patches.last_mut().and_then(|last| {
         let end = last.offset + last.bytes.len() as u64;
         let between = slice(file, end, offset.checked_sub(end)?)?;
@@ -107,5 +107,4 @@ fn join(patches: &mut Vec<Patch>, file: &[u8], offset: u64, bytes: &[u8]) -> Opt
         }
         None => patches.push(Patch { offset, bytes: bytes.to_vec() }),
     }
-    Some(())
 }
