@@ -18,11 +18,11 @@ const ALIGNMENT_PADDING: u64 = 16;
 pub(crate) struct Arrangement {
     /// New file offset by item; `None` for the items that went into the tail.
     pub places: Vec<Option<u64>>,
-    /// The segment at the end, if one is needed.
+    /// Where the others went.
     pub tail: Option<Tail>,
 }
 
-/// The segment at the end of the file: a new one, or the last one made longer.
+/// The segment that takes what moves out: a new one at the end of the file, or one made longer.
 #[derive(Clone, Debug)]
 pub(crate) struct Tail {
     /// Index of the segment that is made longer.
@@ -43,13 +43,15 @@ impl Tail {
     }
 }
 
-/// Where a tail begins: `extends`, `offset`, `address` and `align` as in [`Tail`].
+/// Where a tail may be: `extends`, `offset`, `address` and `align` as in [`Tail`].
 #[derive(Clone, Copy)]
 struct Start {
     extends: Option<usize>,
     offset: u64,
     address: u64,
     align: u64,
+    /// The offset that it must not reach beyond.
+    limit: u64,
 }
 
 /// What the arrangement has to provide.
@@ -63,17 +65,64 @@ pub(crate) struct Demand<'l, 'a> {
 }
 
 impl Demand<'_, '_> {
-    /// The first of the arrangements that works: nothing moved out, then as little as will do.
+    /// The first of the arrangements that works: nothing moved out, some small items moved into
+    /// the padding of a segment, as little as will do moved into a segment at the end.
     pub fn arrange(&self) -> Option<Arrangement> {
         if self.dynamic.is_none() {
             if let Some(places) = self.place(&[], false) {
                 return Some(Arrangement { places, tail: None });
             }
+            if let Some(arrangement) = self.use_padding() {
+                return Some(arrangement);
+            }
         }
         if self.payload {
             return None;
         }
-        self.evictions().find_map(|evicted| self.append(&evicted))
+        let start = self.tail_start()?;
+        self.evictions().find_map(|evicted| self.move_out(start, &evicted))
+    }
+
+    /// Move items behind the end of a read-only segment, into the padding up to the next page.
+    fn use_padding(&self) -> Option<Arrangement> {
+        let segments = self.layout.segments.iter().enumerate();
+        let mut paddings: Vec<(u32, Start)> = segments
+            .filter(|(_, load)| load.p_type == abi::PT_LOAD && load.p_flags & abi::PF_W == 0)
+            .filter_map(|(index, load)| {
+                let end = load.p_offset.checked_add(load.p_filesz)?;
+                let limit = self.limit(end, index, &[]).min(self.layout.file_size());
+                let (offset, address, align) = (load.p_offset, load.p_vaddr, load.p_align);
+                let start = Start { extends: Some(index), offset, address, align, limit };
+                (limit > end).then_some((load.p_flags & abi::PF_X, start))
+            })
+            .collect();
+        paddings.sort_by_key(|(executable, _)| *executable);
+        let sets = self.small_evictions();
+        let tries = paddings.iter().flat_map(|(_, start)| sets.iter().map(move |set| (start, set)));
+        tries.into_iter().find_map(|(start, set)| self.move_out(*start, set))
+    }
+
+    /// What may go into padding: the interpreter, the strings, both; else the smallest tables.
+    fn small_evictions(&self) -> Vec<Vec<usize>> {
+        let strings = self.ground.position(Role::Strings);
+        let interpreter = self.ground.position(Role::Interpreter);
+        let mut sets: Vec<Vec<usize>> = vec![
+            interpreter.into_iter().collect(),
+            strings.into_iter().collect(),
+            strings.into_iter().chain(interpreter).collect(),
+        ];
+        let items = self.ground.items.iter().enumerate();
+        let mut small: Vec<(u64, usize)> = items
+            .filter(|(_, item)| matches!(item.role, Role::Interpreter | Role::Table))
+            .map(|(index, item)| (item.new_size, index))
+            .collect();
+        small.sort_unstable();
+        sets.extend(
+            (1..=small.len())
+                .map(|count| small.iter().take(count).map(|&(_, index)| index).collect()),
+        );
+        sets.retain(|set| !set.is_empty());
+        sets
     }
 
     /// Which items to move into the tail, in the order of trial: the strings come first in the
@@ -93,11 +142,10 @@ impl Demand<'_, '_> {
         (first..=order.len()).map(move |count| order.iter().take(count).copied().collect())
     }
 
-    fn append(&self, evicted: &[usize]) -> Option<Arrangement> {
-        let start = self.tail_start()?;
+    fn move_out(&self, start: Start, evicted: &[usize]) -> Option<Arrangement> {
         // What is at the end of the segment already only needs to be packed anew.
-        let open = start.extends.and_then(|load| self.open_run(load));
-        let at_end = open.as_ref().map_or(&[][..], |run| &run.items);
+        let last_run = start.extends.and_then(|load| self.last_run(load));
+        let at_end = last_run.as_ref().map_or(&[][..], |run| &run.items);
         let evicted: Vec<usize> =
             evicted.iter().copied().filter(|index| !at_end.contains(index)).collect();
         let new_header = start.extends.is_none() && !self.has_spare_header();
@@ -107,10 +155,11 @@ impl Demand<'_, '_> {
         Some(Arrangement { places, tail: Some(tail) })
     }
 
-    /// The run of this segment that ends with the file.
-    fn open_run(&self, load: usize) -> Option<Run> {
-        let mut runs = self.runs(&[]).into_iter();
-        runs.find(|run| run.load == load && run.limit > self.layout.file_size())
+    /// The run that ends this segment.
+    fn last_run(&self, load: usize) -> Option<Run> {
+        let segment = self.layout.segments.get(load)?;
+        let end = segment.p_offset.checked_add(segment.p_filesz)?;
+        self.runs(&[]).into_iter().find(|run| run.load == load && run.limit >= end)
     }
 
     fn placed_end(&self, places: &[Option<u64>], index: usize) -> Option<u64> {
@@ -318,11 +367,14 @@ impl Demand<'_, '_> {
     /// these can grow later; and something comes before it, because no other segment may begin
     /// where the new one does (llvm-strip would align the wrong one).
     fn tail(&self, start: Start, last: Option<u64>, evicted: &[usize]) -> Option<Tail> {
-        let Start { extends, offset, address, align } = start;
+        let Start { extends, offset, address, align, limit } = start;
         let mut tail =
             Tail { extends, offset, address, end: offset, align, items: vec![], dynamic: None };
         let mut at = match extends {
-            Some(_) => last.unwrap_or(self.layout.file_size()),
+            Some(load) => last.or_else(|| {
+                let load = self.layout.segments.get(load)?;
+                load.p_offset.checked_add(load.p_filesz)
+            })?,
             None => offset,
         };
         let first = evicted.first().and_then(|&index| self.ground.items.get(index));
@@ -344,7 +396,7 @@ impl Demand<'_, '_> {
         tail.end = at;
         let end = tail.address.checked_add(at.checked_sub(tail.offset)?)?;
         let changes = self.dynamic.is_some() || !evicted.is_empty();
-        (end <= self.layout.codec.word_max() && changes).then_some(tail)
+        (end <= self.layout.codec.word_max() && at <= limit && changes).then_some(tail)
     }
 
     /// Where the tail begins: in the last segment if that ends the file and the memory, else in
@@ -361,14 +413,14 @@ impl Demand<'_, '_> {
             && last.p_offset > 0;
         if reusable {
             let (offset, address, align) = (last.p_offset, last.p_vaddr, last.p_align);
-            return Some(Start { extends: Some(index), offset, address, align });
+            return Some(Start { extends: Some(index), offset, address, align, limit: u64::MAX });
         }
         let align = self.page_size();
         let offset = align_up(file_size, 16)?;
         let memory = self.layout.loads().map(|load| load.p_vaddr.checked_add(load.p_memsz));
         let end = memory.collect::<Option<Vec<_>>>()?.into_iter().max()?;
         let address = align_up(end, align)?.checked_add(offset % align)?;
-        Some(Start { extends: None, offset, address, align })
+        Some(Start { extends: None, offset, address, align, limit: u64::MAX })
     }
 
     /// The largest page that a kernel for this machine may use, and so what keeps segments

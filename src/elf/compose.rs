@@ -148,7 +148,7 @@ impl Composition<'_, '_> {
         }
         let mut table = Vec::new();
         for segment in &segments {
-            table.extend(self.layout.codec.segment_bytes(segment)?);
+            self.layout.codec.segment_bytes(segment, &mut table)?;
         }
         canvas.paint(self.layout.header.e_phoff, &table)
     }

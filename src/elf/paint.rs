@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::edit::Patch;
+use super::raw::slice;
 
-/// Equal bytes between two differences that are worth two writes instead of one.
-const WORTH_SPLITTING: usize = 64;
+/// Equal bytes between two differences that are worth two writes instead of one: a system call
+/// costs about as much as copying some hundred bytes.
+const WORTH_SPLITTING: usize = 512;
+/// Bytes that are compared at once.
+const BLOCK: usize = 64;
 
 /// Bytes by offset, none overlapping.
 #[derive(Debug, Default)]
@@ -56,7 +60,10 @@ impl Canvas {
             let inside = file.len().saturating_sub(start).min(bytes.len());
             let (inner, outer) = bytes.split_at_checked(inside)?;
             let old = file.get(start.min(file.len())..)?.get(..inside)?;
-            differences(offset, old, inner, &mut settled.patches);
+            for (start, end) in differences(old, inner) {
+                let bytes = inner.get(start..end)?;
+                join(&mut settled.patches, file, offset + start as u64, bytes);
+            }
             if !outer.is_empty() {
                 let at = (start + inside).checked_sub(file.len())?;
                 let end = at.checked_add(outer.len())?;
@@ -68,22 +75,36 @@ impl Canvas {
     }
 }
 
-fn differences(offset: u64, old: &[u8], new: &[u8], patches: &mut Vec<Patch>) {
-    let mut open: Option<(usize, usize)> = None;
-    let mut emit = |(start, end): (usize, usize)| {
-        if let Some(bytes) = new.get(start..end) {
-            patches.push(Patch { offset: offset + start as u64, bytes: bytes.to_vec() });
+/// The ranges in which two slices of one length differ, near ones taken together. Compared in
+/// blocks, because most of a moved table differs.
+fn differences(old: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    let blocks = old.chunks(BLOCK).zip(new.chunks(BLOCK)).enumerate();
+    for (number, (old, new)) in blocks.filter(|(_, (old, new))| old != new) {
+        let unequal = || old.iter().zip(new).map(|(old, new)| old != new);
+        let first = unequal().position(|unequal| unequal).unwrap_or(0);
+        let last = unequal().rposition(|unequal| unequal).unwrap_or(0);
+        let (start, last) = (number * BLOCK + first, number * BLOCK + last);
+        match ranges.last_mut() {
+            Some((_, end)) if start - *end < WORTH_SPLITTING => *end = last + 1,
+            _ => ranges.push((start, last + 1)),
         }
-    };
-    for (at, _) in old.iter().zip(new).enumerate().filter(|(_, (old, new))| old != new) {
-        open = match open {
-            Some((start, end)) if at - end < WORTH_SPLITTING => Some((start, at + 1)),
-            Some(range) => {
-                emit(range);
-                Some((at, at + 1))
-            }
-            None => Some((at, at + 1)),
-        };
     }
-    open.into_iter().for_each(emit);
+    ranges
+}
+
+/// Add a patch behind the others, together with the last one if that is near.
+fn join(patches: &mut Vec<Patch>, file: &[u8], offset: u64, bytes: &[u8]) {
+    let last = patches.last_mut().and_then(|last| {
+        let end = last.offset + last.bytes.len() as u64;
+        let between = slice(file, end, offset.checked_sub(end)?)?;
+        (between.len() < WORTH_SPLITTING).then_some((last, between))
+    });
+    match last {
+        Some((last, between)) => {
+            last.bytes.extend_from_slice(between);
+            last.bytes.extend_from_slice(bytes);
+        }
+        None => patches.push(Patch { offset, bytes: bytes.to_vec() }),
+    }
 }

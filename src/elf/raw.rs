@@ -13,6 +13,21 @@ use elf::segment::ProgramHeader;
 
 use super::Error;
 
+/// A number in file order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Encoded {
+    bytes: [u8; 8],
+    len: usize,
+}
+
+impl std::ops::Deref for Encoded {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
 /// Word size and byte order of one file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Codec {
@@ -63,48 +78,47 @@ impl Codec {
         }
     }
 
-    pub fn u16_bytes(self, value: u16) -> Vec<u8> {
-        match self.endian {
-            AnyEndian::Little => value.to_le_bytes().to_vec(),
-            AnyEndian::Big => value.to_be_bytes().to_vec(),
-        }
+    pub fn u16_bytes(self, value: u16) -> Encoded {
+        self.encode(value.into(), 2)
     }
 
-    pub fn u32_bytes(self, value: u32) -> Vec<u8> {
-        match self.endian {
-            AnyEndian::Little => value.to_le_bytes().to_vec(),
-            AnyEndian::Big => value.to_be_bytes().to_vec(),
-        }
+    pub fn u32_bytes(self, value: u32) -> Encoded {
+        self.encode(value.into(), 4)
     }
 
     /// A word in file order. `None` when the value does not fit a 32-bit file.
-    pub fn word_bytes(self, value: u64) -> Option<Vec<u8>> {
+    pub fn word_bytes(self, value: u64) -> Option<Encoded> {
         match self.class {
             Class::ELF32 => u32::try_from(value).ok().map(|value| self.u32_bytes(value)),
-            Class::ELF64 => Some(match self.endian {
-                AnyEndian::Little => value.to_le_bytes().to_vec(),
-                AnyEndian::Big => value.to_be_bytes().to_vec(),
-            }),
+            Class::ELF64 => Some(self.encode(value, 8)),
         }
+    }
+
+    fn encode(self, value: u64, len: usize) -> Encoded {
+        let mut bytes = value.to_le_bytes();
+        if let (AnyEndian::Big, Some(used)) = (self.endian, bytes.get_mut(..len)) {
+            used.reverse();
+        }
+        Encoded { bytes, len }
     }
 
     /// One program header in file order (gABI, "Program Header": the two classes order the
     /// fields differently).
-    pub fn segment_bytes(self, segment: &ProgramHeader) -> Option<Vec<u8>> {
-        let mut out = self.u32_bytes(segment.p_type);
+    pub fn segment_bytes(self, segment: &ProgramHeader, out: &mut Vec<u8>) -> Option<()> {
+        out.extend_from_slice(&self.u32_bytes(segment.p_type));
         if self.is_64() {
-            out.extend(self.u32_bytes(segment.p_flags));
+            out.extend_from_slice(&self.u32_bytes(segment.p_flags));
         }
         for value in
             [segment.p_offset, segment.p_vaddr, segment.p_paddr, segment.p_filesz, segment.p_memsz]
         {
-            out.extend(self.word_bytes(value)?);
+            out.extend_from_slice(&self.word_bytes(value)?);
         }
         if !self.is_64() {
-            out.extend(self.u32_bytes(segment.p_flags));
+            out.extend_from_slice(&self.u32_bytes(segment.p_flags));
         }
-        out.extend(self.word_bytes(segment.p_align)?);
-        Some(out)
+        out.extend_from_slice(&self.word_bytes(segment.p_align)?);
+        Some(())
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn edits(
     let mut edits = Vec::new();
     for &(at, name) in renamed {
         let name = layout.codec.u32_bytes(u32::try_from(name).ok()?);
-        edits.push((table + at + 4, name));
+        edits.push((table + at + 4, name.to_vec()));
     }
     if !orphaned.is_empty() {
         unlink(tables, table, &needs.files, orphaned, &mut edits)?;
@@ -62,8 +62,8 @@ fn unlink(
             entry.truncate(4);
             entry.extend(name);
         }
-        entry.extend(codec.u32_bytes(u32::try_from(aux).ok()?));
-        entry.extend(codec.u32_bytes(u32::try_from(next).ok()?));
+        entry.extend_from_slice(&codec.u32_bytes(u32::try_from(aux).ok()?));
+        entry.extend_from_slice(&codec.u32_bytes(u32::try_from(next).ok()?));
         edits.push((table + place, entry));
     }
     let section = layout.sections.iter().position(|section| {
@@ -73,7 +73,7 @@ fn unlink(
     if let Some(index) = section {
         let header = layout.header.e_shoff + index as u64 * layout.section_size();
         let field = if codec.is_64() { 44 } else { 28 };
-        edits.push((header + field, codec.u32_bytes(u32::try_from(kept.len()).ok()?)));
+        edits.push((header + field, codec.u32_bytes(u32::try_from(kept.len()).ok()?).to_vec()));
     }
     Some(())
 }
@@ -99,7 +99,7 @@ fn release_symbols(
         let offset = table + 2 * number;
         let index = layout.codec.u16_at(layout.bytes, offset)?;
         if gone.contains(&(index & 0x7fff)) {
-            edits.push((offset, layout.codec.u16_bytes(GLOBAL)));
+            edits.push((offset, layout.codec.u16_bytes(GLOBAL).to_vec()));
         }
     }
     Some(())

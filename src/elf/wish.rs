@@ -290,8 +290,9 @@ pub(crate) fn encode(
             let new = address.wrapping_add(index * size);
             value = value.wrapping_add(old).wrapping_sub(new) & codec.word_max();
         }
-        out.extend(codec.word_bytes(u64::from_ne_bytes(wanted.entry.tag.to_ne_bytes()))?);
-        out.extend(codec.word_bytes(value)?);
+        let tag = u64::from_ne_bytes(wanted.entry.tag.to_ne_bytes());
+        out.extend_from_slice(&codec.word_bytes(tag)?);
+        out.extend_from_slice(&codec.word_bytes(value)?);
     }
     out.resize(usize::try_from(slots.max(entries.len() as u64) * size).ok()?, 0);
     Some(out)

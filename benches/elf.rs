@@ -1,0 +1,217 @@
+//! Rewriting the files of a system: in place, as copies, and again without a change, beside what
+//! one would do otherwise. `cargo bench --bench elf`; `PATCHELF=PATH` names the patchelf.
+//!
+//! Everything runs warm on a tmpfs and on one thread; only the ratios mean something. Each
+//! measure is the best of three, on fresh copies where files are changed.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "it reports ratios to the person who runs it"
+)]
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use assert_cmd::Command;
+use fprefix::elf::{self, Edit, Kind, Method, Search};
+use walkdir::WalkDir;
+
+/// Files to measure, and the largest of them: patchelf reads and writes whole files, so large
+/// ones would only make it look worse.
+const FILES: usize = 1_500;
+const LARGEST: u64 = 2 << 20;
+
+fn main() -> Result<()> {
+    let shm = Path::new("/dev/shm");
+    let dir = tempfile::tempdir_in(if shm.is_dir() { shm } else { Path::new("/tmp") })?;
+    let corpus = Corpus::collect(&dir.path().join("source"))?;
+    println!("{} dynamic files, {} MiB", corpus.names.len(), corpus.bytes >> 20);
+    let edit = edit();
+
+    let in_place =
+        corpus.best(dir.path(), |tree| corpus.each(tree, |file| rewrite(file, &edit)))?;
+    let rewritten = corpus.copy(dir.path(), "rewritten")?;
+    corpus.each(&rewritten, |file| rewrite(file, &edit))?;
+    let again =
+        corpus.best_on(&rewritten, || corpus.each(&rewritten, |file| rewrite(file, &edit)))?;
+    let headers = corpus.best_on(&rewritten, || corpus.each(&rewritten, read_headers))?;
+    let copying = corpus.best_on(&corpus.source, || corpus.copy_each(dir.path(), None))?;
+    let copies = corpus.best_on(&corpus.source, || corpus.copy_each(dir.path(), Some(&edit)))?;
+    let copy = corpus.best_on(&corpus.source, || {
+        let to = dir.path().join("cp");
+        run("cp", &["-a".as_ref(), corpus.source.as_ref(), to.as_ref()])?;
+        Ok(fs_err::remove_dir_all(to)?)
+    })?;
+    let report = |what: &str, time: Duration, to: &str, other: Duration| {
+        let ratio = time.as_secs_f64() / other.as_secs_f64();
+        println!("{what:34} {:9.1} ms   {ratio:7.3} x {to}", time.as_secs_f64() * 1e3);
+    };
+    report("in place", in_place, "cp -a and its removal", copy);
+    report("a second time, nothing to change", again, "reading the headers", headers);
+    report("as copies", copies, "copying with the same calls", copying);
+    report("cp -a and its removal", copy, "in place", in_place);
+    match patchelf(&corpus, dir.path()) {
+        Ok((version, time)) => report(&version, time, "in place", in_place),
+        Err(error) => println!("patchelf was not compared: {error:#}"),
+    }
+    corpus.methods(&edit)
+}
+
+fn edit() -> Edit {
+    let prefix = format!("/opt/{}/usr/lib64", "p".repeat(85));
+    Edit {
+        interpreter: Some(format!("{prefix}/ld-linux-x86-64.so.2").into()),
+        search: Search::Runpath(prefix.into()),
+        ..Edit::default()
+    }
+}
+
+fn rewrite(path: &Path, edit: &Edit) -> Result<()> {
+    let file: File = fs_err::OpenOptions::new().read(true).write(true).open(path)?.into();
+    let bytes = elf::map(&file)?;
+    let plan = elf::plan(&bytes, edit).with_context(|| path.display().to_string())?;
+    if !plan.is_unchanged() {
+        plan.write_in_place(&file)?;
+    }
+    Ok(())
+}
+
+fn read_headers(path: &Path) -> Result<()> {
+    let file: File = fs_err::File::open(path)?.into();
+    let image = elf::read(&elf::map(&file)?)?;
+    ensure!(image.class == elf::Class::Elf64 || image.needed.len() < usize::MAX);
+    Ok(())
+}
+
+/// The newest patchelf (`PATCHELF`, or the one on PATH), one process for each file.
+fn patchelf(corpus: &Corpus, dir: &Path) -> Result<(String, Duration)> {
+    let program = std::env::var("PATCHELF").unwrap_or_else(|_| "patchelf".to_owned());
+    let version = run(&program, &["--version".as_ref()])?.trim().to_owned();
+    let edit = edit();
+    let Search::Runpath(runpath) = &edit.search else { return Ok((version, Duration::ZERO)) };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let interpreter = text(edit.interpreter.as_deref().unwrap_or_default());
+    let runpath = text(runpath);
+    let tree = corpus.copy(dir, "patchelf")?;
+    let started = Instant::now();
+    let mut refused = 0;
+    for (name, has_interpreter) in &corpus.names {
+        let path = tree.join(name);
+        let mut args: Vec<&OsStr> = vec!["--set-rpath".as_ref(), runpath.as_ref()];
+        if *has_interpreter {
+            let both: [&OsStr; 2] = ["--set-interpreter".as_ref(), interpreter.as_ref()];
+            args.extend(both);
+        }
+        args.push(path.as_os_str());
+        refused += usize::from(run(&program, &args).is_err());
+    }
+    let took = started.elapsed();
+    fs_err::remove_dir_all(tree)?;
+    Ok((format!("{version}, {refused} refused"), took))
+}
+
+fn run(program: &str, args: &[&OsStr]) -> Result<String> {
+    let output = Command::new(program).args(args).output().context(program.to_owned())?;
+    ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The files, by number, and whether each has an interpreter.
+struct Corpus {
+    source: PathBuf,
+    names: Vec<(String, bool)>,
+    bytes: u64,
+}
+
+impl Corpus {
+    fn collect(source: &Path) -> Result<Corpus> {
+        fs_err::create_dir_all(source)?;
+        let mut corpus = Corpus { source: source.to_owned(), names: vec![], bytes: 0 };
+        let roots = ["/usr/bin", "/usr/sbin", "/usr/lib/x86_64-linux-gnu", "/usr/lib"];
+        let entries = roots.iter().flat_map(|root| WalkDir::new(root).sort_by_file_name());
+        for entry in entries.filter_map(Result::ok).filter(|e| e.file_type().is_file()) {
+            let len = entry.metadata()?.len();
+            if corpus.names.len() == FILES || !(64..=LARGEST).contains(&len) {
+                continue;
+            }
+            let bytes = fs_err::read(entry.path())?;
+            let Ok(image) = elf::read(&bytes) else { continue };
+            let wanted = [Kind::Executable, Kind::PieExecutable, Kind::SharedObject];
+            if !wanted.contains(&image.kind) {
+                continue;
+            }
+            let name = format!("{:04}", corpus.names.len());
+            fs_err::write(source.join(&name), &bytes)?;
+            corpus.names.push((name, image.interpreter.is_some()));
+            corpus.bytes += len;
+        }
+        Ok(corpus)
+    }
+
+    fn each(&self, tree: &Path, act: impl Fn(&Path) -> Result<()>) -> Result<()> {
+        self.names.iter().try_for_each(|(name, _)| act(&tree.join(name)))
+    }
+
+    fn copy(&self, dir: &Path, name: &str) -> Result<PathBuf> {
+        let to = dir.join(name);
+        run("cp", &["-a".as_ref(), self.source.as_ref(), to.as_ref()])?;
+        Ok(to)
+    }
+
+    /// Best of three, each on a fresh copy.
+    fn best(&self, dir: &Path, act: impl Fn(&Path) -> Result<()>) -> Result<Duration> {
+        let mut best = Duration::MAX;
+        for _ in 0..3 {
+            let tree = self.copy(dir, "fresh")?;
+            let started = Instant::now();
+            act(&tree)?;
+            best = best.min(started.elapsed());
+            fs_err::remove_dir_all(tree)?;
+        }
+        Ok(best)
+    }
+
+    fn best_on(&self, _tree: &Path, act: impl Fn() -> Result<()>) -> Result<Duration> {
+        let mut best = Duration::MAX;
+        for _ in 0..3 {
+            let started = Instant::now();
+            act()?;
+            best = best.min(started.elapsed());
+        }
+        Ok(best)
+    }
+
+    /// A copy of every file, rewritten or as it is, by the same system calls; each is removed.
+    fn copy_each(&self, dir: &Path, edit: Option<&Edit>) -> Result<()> {
+        let none = Edit::default();
+        let to = dir.join("copy");
+        self.each(&self.source, |path| {
+            let source: File = fs_err::File::open(path)?.into();
+            let dest: File = fs_err::File::create(&to)?.into();
+            let bytes = elf::map(&source)?;
+            elf::plan(&bytes, edit.unwrap_or(&none))?.write_copy(&source, &dest)?;
+            Ok(fs_err::remove_file(&to)?)
+        })
+    }
+
+    /// How the files are changed.
+    fn methods(&self, edit: &Edit) -> Result<()> {
+        let mut counts = [0_usize; 4];
+        for (name, _) in &self.names {
+            let plan = elf::plan(&fs_err::read(self.source.join(name))?, edit)?;
+            counts[match plan.method {
+                Method::Unchanged(_) => 0,
+                Method::InPlace => 1,
+                Method::Slide => 2,
+                Method::Append => 3,
+            }] += 1;
+        }
+        let [unchanged, in_place, slide, append] = counts;
+        println!("unchanged {unchanged}, in place {in_place}, slid {slide}, appended {append}");
+        Ok(())
+    }
+}
