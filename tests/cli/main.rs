@@ -9,4 +9,5 @@
 )]
 
 mod pack;
+mod small_programs;
 mod small_root;

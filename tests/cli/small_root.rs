@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use assert_cmd::cargo::cargo_bin;
 
+use super::small_programs::{library, program};
+
 /// The time of every package in the small root's database: no image is newer.
 pub const BUILD_TIME: u64 = 1_700_000_000;
 
@@ -26,8 +28,8 @@ impl SmallRoot {
     /// A root with one of everything that packing has to treat in a way of its own.
     pub fn full() -> Self {
         let root = Self::empty("/usr/local/small");
-        root.copy("/bin/true", "usr/bin/program", 0o755);
-        root.copy("/bin/true", "usr/bin/setuid", 0o4755);
+        root.copy(program(), "usr/bin/program", 0o755);
+        root.copy(program(), "usr/bin/setuid", 0o4755);
         root.copy(library(), "usr/lib64/libthing.so.1.2", 0o755);
         root.link("libthing.so.1.2", "usr/lib64/libthing.so.1");
         root.link("libthing.so.1.2", "usr/lib64/libthing.so");
@@ -37,13 +39,13 @@ impl SmallRoot {
         root.file("usr/include/thing.h", "int thing;\n");
         root.file("usr/share/doc/thing/README", "read me\n");
         root.file("usr/share/thing/data", "data\n");
-        root.file("usr/share/thing/na me\nline 'é'", "odd name\n");
+        root.file("usr/share/thing/na me 'é' \"x\"", "odd name\n");
         fs_err::hard_link(
             root.inside("usr/share/thing/data"),
             root.inside("usr/share/thing/same data"),
         )
         .unwrap();
-        root.age("usr/share/thing/na me\nline 'é'", 1_000_000_000);
+        root.age("usr/share/thing/na me 'é' \"x\"", 1_000_000_000);
         root.link("usr/lib64", "lib64");
         root.file("var/db/pkg/app-misc/thing-1.2/BUILD_TIME", &format!("{BUILD_TIME}\n"));
         root.file("var/db/pkg/app-misc/thing-1.2/repository", "gentoo\n");
@@ -152,13 +154,7 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
 
 pub fn succeeded(output: Output) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {error}", output.status);
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Some shared library of this machine.
-fn library() -> PathBuf {
-    let maps = fs_err::read_to_string("/proc/self/maps").unwrap();
-    let path = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
-    path.filter(|path| path.contains("/libc.so")).map(PathBuf::from).next().unwrap()
+    let answer = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}: {error}{answer}", output.status);
+    answer
 }
