@@ -50,6 +50,8 @@ pub struct Command {
     args: Vec<OsString>,
     env: BTreeMap<OsString, OsString>,
     dir: Option<PathBuf>,
+    /// How many of the arguments messages leave out.
+    unsaid: usize,
 }
 
 impl Command {
@@ -67,7 +69,15 @@ impl Command {
             args: Vec::new(),
             env,
             dir: None,
+            unsaid: 0,
         }
+    }
+
+    /// Leaves the arguments that it has so far out of messages, which they would make unreadable.
+    #[must_use]
+    pub fn brief(mut self) -> Self {
+        self.unsaid = self.args.len();
+        self
     }
 
     /// Adds one argument.
@@ -257,7 +267,10 @@ impl Command {
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&quote(&self.program))?;
-        for arg in &self.args {
+        if self.unsaid > 0 {
+            f.write_str(" ...")?;
+        }
+        for arg in self.args.iter().skip(self.unsaid) {
             write!(f, " {}", quote(arg))?;
         }
         Ok(())

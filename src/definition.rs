@@ -1,18 +1,20 @@
 //! A prefix as it was set up: what its definition file says, opened from disk.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::board::Board;
+use crate::command::Command;
 use crate::layout::{Environment, Home, Layout, Owner, PrefixId, owner};
 use crate::lock::{self, Busy, Lock};
 use crate::machine::Machine;
 use crate::names::{Eprefix, PrefixName};
 use crate::portage::Portage;
 use crate::toolchain::Compiler;
-use crate::tree;
+use crate::{repos, tree};
 
 /// The file of a definition.
 const FILE: &str = "prefix.toml";
@@ -65,6 +67,43 @@ pub struct Definition {
     pub complete: bool,
 }
 
+impl Definition {
+    /// The command that sets the prefix up as this one was, with --force to replace it.
+    pub fn setup_command(&self, home: &Home, force: bool) -> String {
+        let mut words: Vec<OsString> = vec!["setup".into()];
+        words.extend(force.then(|| "--force".into()));
+        if Board::of_this_machine().is_ok_and(|board| board.name != self.id.board) {
+            words.extend(["--board".into(), self.id.board.clone().into()]);
+        }
+        let defaults = home.default_dirs(&self.id, self.machine);
+        for (option, dir, default) in [
+            ("--staging-dir", &self.staging, &defaults.0),
+            ("--final-dir", &self.r#final, &defaults.1),
+            ("--distdir", &self.distdir, &home.distfiles()),
+        ] {
+            if std::path::absolute(default).ok().as_ref() != Some(dir) {
+                words.extend([option.into(), dir.into()]);
+            }
+        }
+        for repo in &self.repos {
+            if let Some(path) = &repo.path {
+                let mut argument = OsString::from(format!("{}=", repo.name));
+                argument.push(path);
+                words.extend(["--repo".into(), argument]);
+                let below = repos::inside(&repo.name).join("profiles");
+                if let Ok(profile) = Path::new(&self.profile).strip_prefix(below) {
+                    words.extend(["--profile".into(), profile.into()]);
+                }
+            }
+        }
+        for flags in &self.use_flags {
+            words.extend(["--use".into(), flags.into()]);
+        }
+        words.extend([self.id.name.as_str().into(), self.eprefix.as_str().into()]);
+        Command::new("set a prefix up", "fprefix").args(words).to_string()
+    }
+}
+
 /// A prefix that was set up.
 #[derive(Clone, Debug)]
 pub struct Prefix {
@@ -114,10 +153,9 @@ impl Prefix {
         let id = &prefix.definition.id;
         if !prefix.definition.complete {
             bail!(
-                "the set-up of {id} did not come to its end; run `fprefix setup {} {}` again, it \
-                 goes on where it stopped",
-                id.name,
-                prefix.definition.eprefix
+                "the set-up of {id} did not come to its end; run `{}` again, it goes on where it \
+                 stopped",
+                prefix.definition.setup_command(home, false)
             );
         }
         for environment in [Environment::Staging, Environment::Final] {
@@ -125,10 +163,9 @@ impl Prefix {
             if owner(dir)? != Owner::Prefix(id.clone()) {
                 bail!(
                     "{environment} of {id} is not at {} any more; put it back, or start again \
-                     with `fprefix setup --force {} {}`",
+                     with `{}`",
                     dir.display(),
-                    id.name,
-                    prefix.definition.eprefix
+                    prefix.definition.setup_command(home, true)
                 );
             }
         }
@@ -175,10 +212,11 @@ impl Choice {
                 _ => bail!("which prefix? Name it with -P NAME; there are {known}"),
             };
         };
-        all.retain(|prefix| {
-            let id = &prefix.definition.id;
-            id.to_string() == *wanted || id.name.as_str() == wanted
-        });
+        // The whole name wins: another prefix may be called what this one is with its board.
+        if let Some(exact) = all.iter().position(|p| p.definition.id.to_string() == *wanted) {
+            return Ok(all.swap_remove(exact));
+        }
+        all.retain(|prefix| prefix.definition.id.name.as_str() == wanted);
         match all.len() {
             0 if known.is_empty() => bail!("there is no prefix {wanted:?}, nor any other"),
             0 => bail!("there is no prefix {wanted:?}; there are {known}"),

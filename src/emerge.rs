@@ -168,11 +168,11 @@ impl Run<'_> {
     }
 
     /// What would be installed into final is known to emerge only once it is built; before, it is
-    /// what staging would build, less what is needed for building alone.
+    /// told to take ebuilds for what has no binpkg. (`--usepkgonly=n` does not take back what
+    /// make.conf says: the dependency resolver asks whether the option is there at all.)
     fn pretend_final(&self, args: &[String]) -> Result<ExitStatus> {
-        let mut args = args.to_vec();
-        args.extend(["--usepkgonly=n".to_owned(), "--usepkg".to_owned()]);
-        self.command(&args).run_attached()
+        let options = "--usepkg --root-deps=rdeps";
+        self.command(args).env("EMERGE_DEFAULT_OPTS", options).run_attached()
     }
 
     fn emerge(&self, args: &[String], asked: &Asked) -> Result<ExitStatus> {

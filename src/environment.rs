@@ -59,7 +59,7 @@ impl<'a> Sandbox<'a> {
     }
 
     fn command(&self, environment: Environment, purpose: &str) -> Command {
-        let mut command = Command::new(purpose, &self.bwrap).args(&self.mounts).arg("--");
+        let mut command = Command::new(purpose, &self.bwrap).args(&self.mounts).brief().arg("--");
         for (name, value) in self.variables(environment) {
             command = command.env(name, value);
         }
@@ -113,6 +113,14 @@ impl<'a> Sandbox<'a> {
         plan.writable(&self.prefix.definition.distdir, &Path::new(INSIDE).join("distfiles"));
         for repo in &self.prefix.definition.repos {
             if let Some(path) = &repo.path {
+                if !path.is_dir() {
+                    bail!(
+                        "the repository {} is not at {} any more; put it back, or start again \
+                         with `fprefix setup --force` and without it",
+                        repo.name,
+                        path.display()
+                    );
+                }
                 plan.readable(path, &crate::repos::inside(&repo.name));
             }
         }
@@ -120,6 +128,14 @@ impl<'a> Sandbox<'a> {
             plan.readable(dir, inside);
         }
         for part in self.prefix.definition.compiler.iter().flat_map(|compiler| &compiler.parts) {
+            if !part.exists() {
+                bail!(
+                    "the compiler that the prefix was set up with is gone: there is no {}; \
+                     `{}` takes the one that is there now",
+                    part.display(),
+                    self.prefix.definition.setup_command(&self.prefix.home, true)
+                );
+            }
             plan.readable(part, &Compiler::inside(part));
         }
         let own = std::env::current_exe().context("could not find our own program")?;
@@ -154,6 +170,16 @@ pub fn prove_bubblewrap() -> Result<()> {
              user.max_user_namespaces`; in a container, it has to be started so that it may mount \
              (docker: --privileged, or --cap-add SYS_ADMIN with seccomp and apparmor unconfined)",
         )
+}
+
+/// The deepest directory of the machine on the way to EPREFIX, and what is below it.
+pub fn place(eprefix: &Path) -> Result<(PathBuf, PathBuf)> {
+    let (ancestor, rest) = tree::existing_ancestor(eprefix);
+    let ancestor = fs_err::canonicalize(&ancestor)?;
+    if !ancestor.is_dir() {
+        bail!("{} is there and is not a directory", ancestor.display());
+    }
+    Ok((ancestor, rest))
 }
 
 /// Options of bubblewrap, in the order in which it carries them out.
@@ -199,12 +225,8 @@ impl Mounts {
     /// would be in is laid out anew with all that the machine has there, since a mount point can
     /// not be made on what is read-only.
     fn at_eprefix(&mut self, from: &Path, eprefix: &Path) -> Result<()> {
-        let (ancestor, rest) = tree::existing_ancestor(eprefix);
-        let ancestor = fs_err::canonicalize(&ancestor)?;
+        let (ancestor, rest) = place(eprefix)?;
         if rest.as_os_str().is_empty() {
-            if !ancestor.is_dir() {
-                bail!("{} is there and is not a directory", eprefix.display());
-            }
             self.writable(from, &ancestor);
             return Ok(());
         }

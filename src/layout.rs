@@ -44,8 +44,10 @@ impl Home {
         if machine::is_root() {
             return Ok(Self("/var/lib/fprefix".into()));
         }
-        if let Some(data) = std::env::var_os("XDG_DATA_HOME").filter(|data| !data.is_empty()) {
-            return Ok(Self(Path::new(&data).join("fprefix")));
+        // One that is not absolute is to be ignored (XDG Base Directory Specification).
+        let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+        if let Some(data) = data.filter(|data| data.is_absolute()) {
+            return Ok(Self(data.join("fprefix")));
         }
         match std::env::home_dir() {
             Some(home) if home.is_absolute() => Ok(Self(home.join(".local/share/fprefix"))),

@@ -1,6 +1,7 @@
 //! One lock per prefix: two runs do not change the same environments at once.
 
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 /// A held lock; dropping it, or the end of the process however it ends, lets it go (flock(2)).
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 /// What to do when somebody else holds the lock.
@@ -24,8 +25,32 @@ pub enum Busy<'a> {
 impl Lock {
     /// Takes the lock of which the file is at `path`, for `what` (shown to whoever waits).
     pub fn take(path: &Path, what: &str, busy: &Busy<'_>) -> Result<Self> {
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        loop {
+            let lock = Self::take_file(path, what, busy)?;
+            // Whoever held the lock may have removed its file, and somebody else made a new one.
+            if lock.is_at(path)? {
+                return Ok(lock);
+            }
+        }
+    }
+
+    fn is_at(&self, path: &Path) -> Result<bool> {
+        let ours = self.file.metadata()?;
+        match fs_err::metadata(path) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn take_file(path: &Path, what: &str, busy: &Busy<'_>) -> Result<Self> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .context("the lock can not be taken; was the prefix removed meanwhile?")?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let holder = holder(&mut file);
             match busy {
@@ -42,7 +67,7 @@ impl Lock {
         file.set_len(0)?;
         file.rewind()?;
         write!(file, "{what} (process {})", std::process::id())?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
@@ -72,5 +97,21 @@ mod tests {
         assert!(error.contains("fprefix emerge jq (process "), "{error}");
         drop(held);
         Lock::take(&path, "fprefix pack", &Busy::Fail).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_was_removed_holds_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path_below(dir.path());
+        let held = Lock::take(&path, "fprefix remove demo", &Busy::Fail).unwrap();
+        let waits = std::thread::spawn({
+            let path = path.clone();
+            move || Lock::take(&path, "fprefix emerge jq", &Busy::Wait(&|_| ())).unwrap()
+        });
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        fs_err::remove_file(&path).unwrap();
+        drop(held);
+        let _held = waits.join().unwrap();
+        assert!(Lock::take(&path, "fprefix pack", &Busy::Fail).is_err());
     }
 }

@@ -155,7 +155,7 @@ impl FromStr for Eprefix {
     fn from_str(text: &str) -> Result<Self> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '+');
         if !text.starts_with('/') {
-            bail!("the prefix path {text:?} has to be absolute, like /usr/local/{text}");
+            bail!("the prefix path {text:?} has to be absolute, like /usr/local/my-stuff");
         }
         if let Some(c) = text.chars().find(|c| !plain(*c)) {
             bail!(
@@ -244,6 +244,35 @@ pub fn is_repo_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
 }
 
+/// USE flags as make.conf(5) takes them, in one text: words like `-nls` or `ssl`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UseFlags(String);
+
+impl UseFlags {
+    /// The flags as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for UseFlags {
+    type Err = Error;
+
+    /// PMS 3.1.4 says what a flag's name may have; `-*` takes back what the profile set.
+    fn from_str(text: &str) -> Result<Self> {
+        for word in text.split_whitespace() {
+            let name = word.strip_prefix(['-', '+']).unwrap_or(word);
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '_' | '@' | '-');
+            let good =
+                name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain);
+            if !good && word != "-*" {
+                bail!("{word:?} can not be a USE flag: letters, digits and + _ @ - only");
+            }
+        }
+        Ok(Self(text.split_whitespace().collect::<Vec<_>>().join(" ")))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,6 +302,18 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
         assert!(parse(&format!("/opt/{}", "x".repeat(EPREFIX_MAX))).is_err());
+    }
+
+    #[test]
+    fn use_flags() {
+        let parse = |text: &str| text.parse::<UseFlags>();
+        assert_eq!(
+            parse(" -nls\n ssl  -* python_targets_python3_11 +a@b").unwrap().as_str(),
+            "-nls ssl -* python_targets_python3_11 +a@b"
+        );
+        for bad in ["-", "a$b", "\"", "--a", "a;b", "ü", "*"] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -11,11 +11,11 @@ use crate::board::Board;
 use crate::command::{Command, look_up};
 use crate::data::{self, Folder};
 use crate::definition::{Definition, Prefix, Repo};
-use crate::environment::{Sandbox, prove_bubblewrap};
+use crate::environment::{Sandbox, place, prove_bubblewrap};
 use crate::layout::{self, Environment, Home, Layout, Owner, PrefixId, owner};
 use crate::lock::Busy;
 use crate::machine::{self, Machine};
-use crate::names::{Eprefix, PrefixName, RepoArgument};
+use crate::names::{Eprefix, PrefixName, RepoArgument, UseFlags};
 use crate::output::Reporter;
 use crate::phases::Phases;
 use crate::toolchain::{self, Compiler, Import};
@@ -47,7 +47,7 @@ pub struct Request {
     /// The profile, if not the built-in one: a directory, or a path below a repository's profiles.
     pub profile: Option<String>,
     /// USE flags.
-    pub use_flags: Vec<String>,
+    pub use_flags: Vec<UseFlags>,
 }
 
 /// A set-up of which all preconditions hold.
@@ -71,20 +71,35 @@ impl Plan {
         };
         let id = PrefixId::new(&request.name, &board);
         let machine = Machine::this();
-        let defaults = home.default_dirs(&id, machine);
+        let existing = existing(home, &id)?;
+        // A set-up that was cut short goes on where it was.
+        let defaults = match &existing {
+            Some(prefix) if !request.force => {
+                (prefix.definition.staging.clone(), prefix.definition.r#final.clone())
+            }
+            _ => home.default_dirs(&id, machine),
+        };
         let staging = absolute(request.staging_dir.as_ref().unwrap_or(&defaults.0))?;
         let r#final = absolute(request.final_dir.as_ref().unwrap_or(&defaults.1))?;
-        check_apart(&staging, &r#final)?;
-        let replace =
-            check_owners(home, &id, &request.eprefix, [&staging, &r#final], request.force)?;
+        check_apart(home, &id, &staging, &r#final)?;
+        check_owners(&id, [&staging, &r#final])?;
+        let wrappers = match &existing {
+            Some(prefix) => {
+                if !request.force {
+                    check_existing(prefix, &request.eprefix, [&staging, &r#final])?;
+                }
+                prefix.definition.wrappers.clone()
+            }
+            None => Vec::new(),
+        };
         let repos = repositories(request)?;
         let definition = Definition {
             profile: profile(request, &repos, &board)?,
             eprefix: request.eprefix.clone(),
             distdir: absolute(request.distdir.as_ref().unwrap_or(&home.distfiles()))?,
-            use_flags: request.use_flags.clone(),
+            use_flags: request.use_flags.iter().map(|flags| flags.as_str().to_owned()).collect(),
             compiler: None,
-            wrappers: Vec::new(),
+            wrappers,
             data: data::stamp()?,
             complete: false,
             id,
@@ -94,6 +109,7 @@ impl Plan {
             repos,
         };
         let mut prefix = Prefix::new(home, definition)?;
+        place(prefix.layout.eprefix().as_path())?;
         check_machine(&prefix)?;
         let compiler = Compiler::find(&board)?;
         let imports = toolchain::plan(&compiler, &board)?;
@@ -104,6 +120,7 @@ impl Plan {
         };
         wrappers::check(&prefix, &wrapper_dir)?;
         check_writable(&prefix, &wrapper_dir)?;
+        let replace = existing.filter(|_| request.force);
         Ok(Self { prefix, compiler, imports, wrapper_dir, replace })
     }
 
@@ -139,16 +156,12 @@ impl Plan {
             reporter.step(&format!("removing the prefix {} that is there", old.definition.id));
             remove(&old)?;
         }
-        for environment in [Environment::Staging, Environment::Final] {
-            layout::mark(
-                self.prefix.layout.dir(environment),
-                &self.prefix.definition.id,
-                environment,
-            )?;
-        }
-        self.prefix.save()?;
+        // The lock is in staging. Nothing else is written before it is ours.
+        self.mark(Environment::Staging)?;
         let what = format!("fprefix setup {}", self.prefix.definition.id.name);
         let lock = self.prefix.lock(&what, &Busy::Fail)?;
+        self.mark(Environment::Final)?;
+        self.prefix.save()?;
         if !self.prefix.portage.is_there() {
             reporter.step("fetching Portage from PyPI");
             self.prefix.portage.fetch()?;
@@ -164,6 +177,14 @@ impl Plan {
         self.prefix.save()?;
         drop(lock);
         Ok(self.prefix)
+    }
+
+    fn mark(&self, environment: Environment) -> Result<()> {
+        let (dir, id) = (self.prefix.layout.dir(environment), &self.prefix.definition.id);
+        if owner(dir)? == Owner::Prefix(id.clone()) {
+            return Ok(());
+        }
+        layout::mark(dir, id, environment)
     }
 
     fn write_files(&self) -> Result<()> {
@@ -224,7 +245,10 @@ fn absolute(path: &Path) -> Result<PathBuf> {
         .with_context(|| format!("could not make {} absolute", path.display()))?;
     // What exists is named by its real path, so that two spellings can not hide one place.
     let (ancestor, rest) = tree::existing_ancestor(&path);
-    let mut real = fs_err::canonicalize(ancestor)?;
+    let mut real = fs_err::canonicalize(&ancestor)?;
+    if !rest.as_os_str().is_empty() && !real.is_dir() {
+        bail!("{} can not be made: {} is not a directory", path.display(), ancestor.display());
+    }
     for part in rest.components() {
         if matches!(part, std::path::Component::ParentDir) {
             bail!("{} has .. in it behind a directory that does not exist", path.display());
@@ -234,7 +258,9 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     Ok(real)
 }
 
-fn check_apart(staging: &Path, r#final: &Path) -> Result<()> {
+/// Refuses environments inside each other, and those in which something else would be that must
+/// not go with them.
+fn check_apart(home: &Home, id: &PrefixId, staging: &Path, r#final: &Path) -> Result<()> {
     if staging.starts_with(r#final) || r#final.starts_with(staging) {
         bail!(
             "staging and final have to be apart: {} and {}",
@@ -242,23 +268,22 @@ fn check_apart(staging: &Path, r#final: &Path) -> Result<()> {
             r#final.display()
         );
     }
+    for kept in [home.prefix(id), home.portage(), home.distfiles()] {
+        let kept = absolute(&kept)?;
+        if let Some(dir) = [staging, r#final].into_iter().find(|dir| kept.starts_with(dir)) {
+            bail!(
+                "{} can not be an environment: fprefix keeps {} in it, which belongs to more than \
+                 that",
+                dir.display(),
+                kept.display()
+            );
+        }
+    }
     Ok(())
 }
 
-/// Refuses directories that are not ours, and a prefix that is there already. Returns the one
-/// that `--force` is to replace.
-fn check_owners(
-    home: &Home,
-    id: &PrefixId,
-    eprefix: &Eprefix,
-    dirs: [&Path; 2],
-    force: bool,
-) -> Result<Option<Prefix>> {
-    let existing = if home.prefix(id).join("prefix.toml").exists() {
-        Some(Prefix::load(home, id)?)
-    } else {
-        None
-    };
+/// Refuses directories that are not ours.
+fn check_owners(id: &PrefixId, dirs: [&Path; 2]) -> Result<()> {
     for dir in dirs {
         match owner(dir)? {
             Owner::Nobody => {}
@@ -275,26 +300,39 @@ fn check_owners(
             ),
         }
     }
-    match existing {
-        None => Ok(None),
-        Some(prefix) if force => Ok(Some(prefix)),
-        Some(prefix) if prefix.definition.complete => bail!(
-            "the prefix {id} is there already, at {}; build into it with `fprefix -P {id} emerge \
-             ...`, start over with `fprefix setup --force {} {eprefix}`, or remove it with \
-             `fprefix remove {id}`",
-            prefix.definition.eprefix,
-            id.name
-        ),
-        // A set-up that was cut short goes on, unless it was for something else.
-        Some(prefix) if prefix.definition.eprefix == *eprefix => Ok(None),
-        Some(prefix) => bail!(
-            "a set-up of {id} for {} was cut short; finish it with `fprefix setup {} {}`, or \
-             replace it with --force",
-            prefix.definition.eprefix,
-            id.name,
-            prefix.definition.eprefix
-        ),
+    Ok(())
+}
+
+/// The prefix of this name, if there is one already, complete or not.
+fn existing(home: &Home, id: &PrefixId) -> Result<Option<Prefix>> {
+    if !home.prefix(id).join("prefix.toml").exists() {
+        return Ok(None);
     }
+    Prefix::load(home, id).map(Some)
+}
+
+/// Refuses to set up once more what is there, or to go on with what was cut short as something
+/// else.
+fn check_existing(prefix: &Prefix, eprefix: &Eprefix, dirs: [&Path; 2]) -> Result<()> {
+    let definition = &prefix.definition;
+    let id = &definition.id;
+    if definition.complete {
+        bail!(
+            "the prefix {id} is there already, at {}; build into it with `fprefix -P {id} emerge \
+             ...`, start over with `{}`, or remove it with `fprefix remove {id}`",
+            definition.eprefix,
+            definition.setup_command(&prefix.home, true)
+        );
+    }
+    if definition.eprefix != *eprefix || [&definition.staging, &definition.r#final] != dirs {
+        bail!(
+            "a set-up of {id} for {} was cut short; finish it with `{}`, or replace it with \
+             --force",
+            definition.eprefix,
+            definition.setup_command(&prefix.home, false)
+        );
+    }
+    Ok(())
 }
 
 /// Priorities as Flatcar orders its repositories: what the user adds wins over what is built in,
@@ -340,12 +378,18 @@ fn profile(request: &Request, all: &[Repo], board: &Board) -> Result<String> {
             Err(_) if Path::new(wanted).is_absolute() => continue,
             Err(_) => Path::new("profiles").join(wanted),
         };
-        if path.join(&below).is_dir() {
+        let climbs = below.components().any(|part| part == std::path::Component::ParentDir);
+        if !climbs && is_profile(&path.join(&below)) {
             let inside = repos::inside(&repo.name).join(below);
             return Ok(inside.display().to_string());
         }
     }
     bail!("there is no profile {wanted:?} in any of the repositories that were given")
+}
+
+/// Whether `dir` is a profile, and not a folder that holds some (PMS 5.2).
+fn is_profile(dir: &Path) -> bool {
+    ["parent", "make.defaults"].iter().any(|name| dir.join(name).is_file())
 }
 
 /// What the machine has to have, asked before anything is written.
@@ -390,6 +434,13 @@ fn check_writable(prefix: &Prefix, wrapper_dir: &Path) -> Result<()> {
         &definition.distdir,
         wrapper_dir,
     ] {
+        if dir.to_str().is_none() {
+            bail!(
+                "{} has a name that is not UTF-8, which neither the definition nor the wrappers of \
+                 a prefix can say",
+                dir.display()
+            );
+        }
         let (ancestor, _) = tree::existing_ancestor(dir);
         if !ancestor.is_dir() {
             bail!("{} can not be made: {} is not a directory", dir.display(), ancestor.display());
@@ -515,6 +566,10 @@ pub fn remove(prefix: &Prefix) -> Result<()> {
         }
     }
     let lock = prefix.lock(&format!("fprefix remove {id}"), &Busy::Fail)?;
+    // Should this be cut short, nobody takes what is left for a prefix that is whole.
+    let mut half = prefix.clone();
+    half.definition.complete = false;
+    half.save()?;
     wrappers::remove(prefix)?;
     for environment in [Environment::Final, Environment::Staging] {
         let dir = prefix.layout.dir(environment);
@@ -530,7 +585,9 @@ fn remove_contents(dir: &Path) -> Result<()> {
     if !dir.exists() {
         return Ok(());
     }
-    for entry in fs_err::read_dir(dir)? {
+    // What carries the marker is removed where it is, should somebody have put a link to it here.
+    let real = fs_err::canonicalize(dir)?;
+    for entry in fs_err::read_dir(&real)? {
         let path = entry?.path();
         if path.file_name().is_some_and(|name| name != ".fprefix") {
             if path.is_dir() && !path.is_symlink() {
@@ -540,6 +597,7 @@ fn remove_contents(dir: &Path) -> Result<()> {
             }
         }
     }
+    tree::remove(&real)?;
     tree::remove(dir)
 }
 

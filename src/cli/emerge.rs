@@ -40,6 +40,8 @@ impl Emerge {
         let what = format!("fprefix emerge {}", self.args.join(" "));
         let tell = |holder: &str| context.reporter.step(&format!("waiting for {holder}"));
         let _lock = prefix.lock(&what, &Busy::Wait(&tell))?;
+        // Whoever held the lock may have set it up anew, or removed it.
+        let prefix = context.prefix()?;
         emerge::run(&prefix, target, &self.args, &context.reporter)
     }
 }

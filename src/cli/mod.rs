@@ -139,7 +139,9 @@ fn separate(mut args: Vec<OsString>) -> Vec<OsString> {
 }
 
 fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
-    let context = Context { home: Home::of_user()?, choice: Choice { name: cli.prefix }, reporter };
+    // FPREFIX set to nothing names nothing.
+    let name = cli.prefix.filter(|name| !name.is_empty());
+    let context = Context { home: Home::of_user()?, choice: Choice { name }, reporter };
     match cli.command {
         Subcommands::Setup(command) => command.run(&context),
         Subcommands::Emerge(command) => command.run(&context),

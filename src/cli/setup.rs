@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{Context, DONE};
-use crate::names::{Eprefix, PrefixName, RepoArgument};
+use crate::names::{Eprefix, PrefixName, RepoArgument, UseFlags};
 use crate::output;
 use crate::setup::{Plan, Request};
 
@@ -48,7 +48,7 @@ pub struct Setup {
     profile: Option<String>,
     /// USE flags for all packages, as in make.conf
     #[arg(long = "use", value_name = "FLAGS", allow_hyphen_values = true)]
-    use_flags: Vec<String>,
+    use_flags: Vec<UseFlags>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,

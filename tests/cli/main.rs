@@ -1,4 +1,5 @@
-//! Tests of the binary against small worlds.
+//! The binary against small worlds: what it says to bad input, to machines that lack something,
+//! and to prefixes in every state. Nothing is built here; tests/e2e does that.
 
 #![allow(
     clippy::disallowed_methods,
@@ -8,6 +9,15 @@
     reason = "a test fails by panicking, and runs programs as a user does"
 )]
 
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod choice;
+mod machine;
 mod pack;
+mod refusals;
+mod removal;
 mod small_programs;
 mod small_root;
+mod templates;
+mod wrappers;

@@ -110,8 +110,6 @@ impl SmallRoot {
         arguments.push(self.root().display().to_string());
         arguments.extend(["--eprefix".into(), self.eprefix.into(), "--output".into()]);
         arguments.push(self.beside(output).display().to_string());
-        // Its programs are this machine's, and one name is odd on purpose.
-        arguments.extend(["--waive".into(), "interpreter,needed,name".into()]);
         arguments.extend(more.iter().map(ToString::to_string));
         arguments
     }
