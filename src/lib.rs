@@ -14,7 +14,6 @@ pub mod pack;
 pub mod portage;
 pub mod prove;
 pub mod setup;
-pub mod wrappers;
 
 pub mod elf;
 
@@ -23,14 +22,17 @@ pub mod broot;
 pub mod definition;
 pub mod doctor;
 pub mod environment;
+pub mod gconv;
 pub mod layout;
 pub mod machine;
 pub mod names;
 pub mod phases;
 pub mod repos;
 pub mod rewrite;
+pub mod shebang;
 pub mod toolchain;
 pub mod vdb;
+pub mod wrappers;
 
 pub mod command;
 pub mod data;

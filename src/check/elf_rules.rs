@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Detail, Fact, Kind, Scene};
 use crate::elf::{Image, Kind as ElfKind};
-use crate::rewrite::{Gconv, gconv};
+use crate::gconv::{Gconv, gconv};
 use crate::rooted::normal;
 
 fn path_of(bytes: &[u8]) -> &Path {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{Detail, Fact, Kind, Rule, Scene, elf_rules, symbols, units};
-use crate::rewrite::Shebang;
 use crate::rooted::{Place, normal};
+use crate::shebang::Shebang;
 
 /// All rules.
 pub(super) const RULES: &[Rule] = &[

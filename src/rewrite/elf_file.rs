@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::libc::{Gconv, gconv};
 use super::{Action, Libraries, Outcome, Request, SearchTag};
 use crate::elf::{self, Edit, Image, Kind, Seal, SealError, Search};
+use crate::gconv::{Gconv, gconv};
 use crate::rooted::{Rooted, normal};
 use crate::tree;
 

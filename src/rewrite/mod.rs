@@ -6,7 +6,6 @@
 
 mod apply;
 mod elf_file;
-mod libc;
 mod libraries;
 mod script;
 
@@ -23,9 +22,7 @@ use crate::names::Eprefix;
 use crate::rooted::Rooted;
 use crate::tree;
 
-pub use libc::{Gconv, gconv};
 pub use libraries::Libraries;
-pub use script::Shebang;
 
 /// How files say where their libraries are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -12,6 +12,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod architecture;
 mod choice;
 mod machine;
 mod pack;
