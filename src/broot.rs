@@ -244,7 +244,7 @@ pub fn lay_out(prefix: &Prefix, environment: Environment) -> Result<()> {
     if libdir != "lib" {
         tree::link(format!("usr/{libdir}"), &eroot.join(libdir))?;
     }
-    // In the C library there is room for a short path to its modules only, see gconv.rs.
+    // In the C library there is room for a short path to its modules only, see libc.rs.
     if let [real, short] = GCONV
         && prefix.layout.eprefix().as_path().join(real).as_os_str().len() > GCONV_ROOM
     {

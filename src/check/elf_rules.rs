@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Detail, Fact, Kind, Scene};
 use crate::elf::{Image, Kind as ElfKind};
-use crate::gconv::{Gconv, gconv};
+use crate::libc::{Gconv, gconv, nss};
 use crate::rooted::normal;
 
 fn path_of(bytes: &[u8]) -> &Path {
@@ -201,6 +201,19 @@ pub(super) fn loader(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
         )],
         Err(error) => vec![Detail::note(format!("whether it is sealed is not known: {error}"))],
     }
+}
+
+/// A C library that loads the target's name service modules.
+pub(super) fn name_services(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+    let Some(image) = dynamic(fact).filter(|_| scene.is_inside(&fact.path)) else {
+        return Vec::new();
+    };
+    if image.soname.as_deref() != Some(b"libc.so.6") {
+        return Vec::new();
+    }
+    let Ok(bytes) = crate::tree::map(&scene.root.on_disk(&fact.path)) else { return Vec::new() };
+    let text = "loads the name service modules that the target's nsswitch.conf names";
+    nss(&bytes, image).map(|_| Detail::error(text)).into_iter().collect()
 }
 
 /// A C library that looks for its character set modules outside of the prefix.

@@ -67,6 +67,14 @@ pub(super) const RULES: &[Rule] = &[
         look: elf_rules::character_sets,
     },
     Rule {
+        id: "name-services",
+        sentence: "The C library loads no name service modules of the target.",
+        reason: "The target's nsswitch.conf names modules (systemd, sss ...) that belong to the \
+                 target's own C library. Users and hosts are still looked up in files and DNS.",
+        remedy: "`fprefix rewrite` closes them off.",
+        look: elf_rules::name_services,
+    },
+    Rule {
         id: "machine",
         sentence: "All programs and libraries are for the machine of the prefix's loader.",
         reason: "The loader refuses others.",

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::{Action, Libraries, Outcome, Request, SearchTag};
 use crate::elf::{self, Edit, Image, Kind, Seal, SealError, Search};
-use crate::gconv::{Gconv, gconv};
+use crate::libc::{Gconv, gconv, nss};
 use crate::rooted::{Rooted, normal};
 use crate::tree;
 
@@ -44,6 +44,10 @@ pub(super) fn look_at(
     let mut extra = Vec::new();
     if let Gconv::Change(patch, dir) = gconv(&bytes, &image, request.eprefix.as_path(), rooted) {
         what.push(format!("character set modules in {}", dir.display()));
+        extra.push(patch);
+    }
+    if let Some(patch) = nss(&bytes, &image) {
+        what.push("no name service modules of the target".into());
         extra.push(patch);
     }
     if plan.is_unchanged() && extra.is_empty() {

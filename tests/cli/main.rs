@@ -14,6 +14,7 @@ mod harness;
 
 mod architecture;
 mod choice;
+mod isolation;
 mod machine;
 mod pack;
 mod refusals;

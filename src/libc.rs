@@ -1,5 +1,10 @@
-//! The C library's own path to its character set modules (iconv(3)): a string in its read-only
-//! data, which is replaced where the prefix's fits into its place.
+//! What a copied C library knows of the machine that it was built for, besides what its loader
+//! knows (that is `elf::seal_loader`): strings in its read-only data.
+//!
+//! - The path to its character set modules (iconv(3)), which is replaced where the prefix's fits
+//!   into its place.
+//! - The names of the modules that nsswitch.conf asks for (nsswitch.conf(5)). From 2.34 on, `files`
+//!   and `dns` are in the C library itself, and all that it can still load are the target's.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -7,6 +12,23 @@ use std::path::{Path, PathBuf};
 use crate::elf::{Image, Patch};
 use crate::layout::GCONV;
 use crate::rooted::Rooted;
+
+/// How the C library makes a name service module's file name of the service's name.
+const NSS: &[u8] = b"libnss_%s.so%s\0";
+/// The same, as a path that nobody has: a name with a slash is not searched for (dlopen(3)).
+const NSS_SEALED: &[u8] = b"/~/nss_%s.so%s\0";
+
+/// What has to change so that the C library with these `bytes` loads none of the target's name
+/// service modules, which belong to another C library; nothing where they are closed off, or where
+/// the C library is so old that it needs modules of its own.
+pub fn nss(bytes: &[u8], image: &Image) -> Option<Patch> {
+    if image.soname.as_deref() != Some(b"libc.so.6") {
+        return None;
+    }
+    let mut found = memchr::memmem::find_iter(bytes, NSS);
+    let offset = found.next().filter(|_| found.next().is_none())?;
+    Some(Patch { offset: u64::try_from(offset).ok()?, bytes: NSS_SEALED.to_vec() })
+}
 
 /// What was found of the path to the modules.
 #[derive(Debug, PartialEq, Eq)]
