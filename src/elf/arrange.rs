@@ -148,7 +148,7 @@ impl Demand<'_, '_> {
         let at_end = last_run.as_ref().map_or(&[][..], |run| &run.items);
         let evicted: Vec<usize> =
             evicted.iter().copied().filter(|index| !at_end.contains(index)).collect();
-        let new_header = start.extends.is_none() && !self.has_spare_header();
+        let new_header = start.extends.is_none() && spare_header(self.layout).is_none();
         let places = self.place(&evicted, new_header)?;
         let last = at_end.last().and_then(|&index| self.placed_end(&places, index));
         let tail = self.tail(start, last, &evicted)?;
@@ -165,10 +165,6 @@ impl Demand<'_, '_> {
     fn placed_end(&self, places: &[Option<u64>], index: usize) -> Option<u64> {
         let place = places.get(index).copied().flatten()?;
         place.checked_add(self.ground.items.get(index)?.new_size)
-    }
-
-    fn has_spare_header(&self) -> bool {
-        self.layout.segment(abi::PT_NULL).is_some()
     }
 
     /// Offsets of all items but the evicted, or `None` if they do not fit.
@@ -431,6 +427,15 @@ impl Demand<'_, '_> {
             _ => 0x1_0000,
         }
     }
+}
+
+/// Index of a program header that can be given up for another one: one that is unused, or
+/// `PT_PHDR` in a library, where it tells nobody anything. (The loader wants it of programs, to
+/// learn where they were loaded. GNU ld does not even write it into libraries, lld does.)
+pub(crate) fn spare_header(layout: &Layout<'_>) -> Option<usize> {
+    let position = |kind| layout.segments.iter().position(|segment| segment.p_type == kind);
+    let in_library = layout.segment(abi::PT_INTERP).is_none();
+    position(abi::PT_NULL).or_else(|| position(abi::PT_PHDR).filter(|_| in_library))
 }
 
 /// A sequence of items, the space it may take, and whether it begins behind the program headers.

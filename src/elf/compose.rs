@@ -4,7 +4,7 @@ use elf::abi;
 use elf::section::SectionHeader;
 use elf::segment::ProgramHeader;
 
-use super::arrange::{Arrangement, Tail};
+use super::arrange::{Arrangement, Tail, spare_header};
 use super::items::{Ground, Item, Role};
 use super::paint::Canvas;
 use super::plan::dynamic_address;
@@ -181,6 +181,16 @@ impl Composition<'_, '_> {
                         new.p_filesz = item.new_size;
                         new.p_memsz = item.new_size;
                     }
+                } else if let Some((index, item)) = self.holder(old.p_offset, 1) {
+                    // Notes that were taken out of the beginning of their segment.
+                    if self.is_moved(index, item) {
+                        let gone = item.size;
+                        new.p_offset = old.p_offset.checked_add(gone)?;
+                        new.p_vaddr = old.p_vaddr.checked_add(gone)?;
+                        new.p_paddr = old.p_paddr.wrapping_add(gone) & self.layout.codec.word_max();
+                        new.p_filesz = old.p_filesz.checked_sub(gone)?;
+                        new.p_memsz = old.p_memsz.saturating_sub(gone);
+                    }
                 }
             }
             abi::PT_DYNAMIC => {
@@ -219,8 +229,8 @@ impl Composition<'_, '_> {
         segments: &mut Vec<ProgramHeader>,
         tail: &Tail,
     ) -> Option<()> {
-        if let Some(unused) = segments.iter().position(|s| s.p_type == abi::PT_NULL) {
-            segments.remove(unused);
+        if let Some(spare) = spare_header(self.layout) {
+            segments.remove(spare);
         } else {
             let count = u16::try_from(segments.len() + 1).ok().filter(|&n| n < abi::PN_XNUM)?;
             let field = if self.layout.codec.is_64() { 56 } else { 44 };
