@@ -56,9 +56,14 @@ fn files_of_a_system_are_rewritten_soundly() {
     let edit = edit();
     let mut methods: BTreeMap<String, usize> = BTreeMap::new();
     let (mut dynamic, mut grown, mut growth) = (0, 0, Vec::new());
+    let mut refused = Vec::new();
     for path in &files {
         let bytes = fs_err::read(path).unwrap();
         let name = path.to_string_lossy();
+        if let Err(error) = elf::plan(&bytes, &edit) {
+            refused.push(format!("{name}: {error}"));
+            continue;
+        }
         let (plan, new) = rewrite(&bytes, &edit, &name);
         *methods.entry(format!("{:?}", plan.method)).or_default() += 1;
         if plan.is_unchanged() {
@@ -80,6 +85,7 @@ fn files_of_a_system_are_rewritten_soundly() {
     let median = growth.get(growth.len() / 2);
     println!("{} files, {dynamic} rewritten: {methods:#?}", files.len());
     println!("{grown} grew, median by {median:?} bytes");
+    assert!(refused.is_empty(), "{refused:#?}");
     assert!(dynamic >= 300 || named.is_some(), "only {dynamic} dynamic files on this machine");
 }
 
