@@ -279,12 +279,26 @@ fn files_of_other_kinds_stay() {
         fs_err::read(to).unwrap()
     };
     let program = build(&[]);
-    let core = std::env::current_exe().unwrap();
-    assert_eq!(elf::read(&fs_err::read(core).unwrap()).unwrap().kind, Kind::PieExecutable);
+    let of_type = |number: u8| {
+        let mut copy = program.clone();
+        copy[16] = number;
+        copy
+    };
+    let module = {
+        let (object, text) = (dir.path().join("module.ko"), dir.path().join("modinfo"));
+        write_program(&object, &build(&["-c"]));
+        fs_err::write(&text, "license=GPL\0").unwrap();
+        let section = format!(".modinfo={}", text.display());
+        must("objcopy", ["--add-section", &section, object.to_str().unwrap()]);
+        fs_err::read(object).unwrap()
+    };
     let cases = [
         (build(&["-static"]), Kind::StaticExecutable),
         (build(&["-static-pie"]), Kind::StaticPie),
         (build(&["-c"]), Kind::Relocatable),
+        (module, Kind::KernelModule),
+        (of_type(4), Kind::Core),
+        (of_type(200), Kind::Other),
         (debug(&program, "objcopy"), Kind::DebugFile),
         (debug(&program, "eu-strip"), Kind::DebugFile),
         (debug(&build(&["-no-pie"]), "objcopy"), Kind::DebugFile),
