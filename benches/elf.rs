@@ -36,12 +36,11 @@ fn main() -> Result<()> {
         corpus.best(dir.path(), |tree| corpus.each(tree, |file| rewrite(file, &edit)))?;
     let rewritten = corpus.copy(dir.path(), "rewritten")?;
     corpus.each(&rewritten, |file| rewrite(file, &edit))?;
-    let again =
-        corpus.best_on(&rewritten, || corpus.each(&rewritten, |file| rewrite(file, &edit)))?;
-    let headers = corpus.best_on(&rewritten, || corpus.each(&rewritten, read_headers))?;
-    let copying = corpus.best_on(&corpus.source, || corpus.copy_each(dir.path(), None))?;
-    let copies = corpus.best_on(&corpus.source, || corpus.copy_each(dir.path(), Some(&edit)))?;
-    let copy = corpus.best_on(&corpus.source, || {
+    let again = best_of(|| corpus.each(&rewritten, |file| rewrite(file, &edit)))?;
+    let headers = best_of(|| corpus.each(&rewritten, read_headers))?;
+    let copying = best_of(|| corpus.copy_each(dir.path(), None))?;
+    let copies = best_of(|| corpus.copy_each(dir.path(), Some(&edit)))?;
+    let copy = best_of(|| {
         let to = dir.path().join("cp");
         run("cp", &["-a".as_ref(), corpus.source.as_ref(), to.as_ref()])?;
         Ok(fs_err::remove_dir_all(to)?)
@@ -175,16 +174,6 @@ impl Corpus {
         Ok(best)
     }
 
-    fn best_on(&self, _tree: &Path, act: impl Fn() -> Result<()>) -> Result<Duration> {
-        let mut best = Duration::MAX;
-        for _ in 0..3 {
-            let started = Instant::now();
-            act()?;
-            best = best.min(started.elapsed());
-        }
-        Ok(best)
-    }
-
     /// A copy of every file, rewritten or as it is, by the same system calls; each is removed.
     fn copy_each(&self, dir: &Path, edit: Option<&Edit>) -> Result<()> {
         let none = Edit::default();
@@ -214,4 +203,15 @@ impl Corpus {
         println!("unchanged {unchanged}, in place {in_place}, slid {slide}, appended {append}");
         Ok(())
     }
+}
+
+/// Best of three.
+fn best_of(act: impl Fn() -> Result<()>) -> Result<Duration> {
+    let mut best = Duration::MAX;
+    for _ in 0..3 {
+        let started = Instant::now();
+        act()?;
+        best = best.min(started.elapsed());
+    }
+    Ok(best)
 }

@@ -188,9 +188,10 @@ fn note_items(layout: &Layout<'_>) -> Vec<Item> {
     ranges.sort_by_key(|segment| (segment.p_offset, std::cmp::Reverse(segment.p_filesz)));
     ranges
         .iter()
-        .filter(|note| notes::all_movable(layout, note.p_offset, note.p_filesz, note.p_align))
         .filter_map(|note| {
-            item(layout, Role::Note, note.p_offset, note.p_filesz, note.p_align.clamp(4, 8))
+            let whole = notes::all_movable(layout, note.p_offset, note.p_filesz, note.p_align);
+            let size = if whole { note.p_filesz } else { notes::detachable(layout, note) };
+            item(layout, Role::Note, note.p_offset, size, note.p_align.clamp(4, 8))
         })
         .collect()
 }
@@ -211,7 +212,13 @@ fn referenced_ranges(layout: &Layout<'_>) -> Vec<Claim> {
             abi::PT_NULL | abi::PT_LOAD | abi::PT_PHDR | abi::PT_GNU_STACK | abi::PT_GNU_RELRO
         )
     });
-    let in_segments = in_segments.map(|segment| (segment.p_offset, segment.p_filesz));
+    let in_segments = in_segments.map(|segment| {
+        let movable = match segment.p_type {
+            abi::PT_NOTE => notes::detachable(layout, segment),
+            _ => 0,
+        };
+        (segment.p_offset.saturating_add(movable), segment.p_filesz.saturating_sub(movable))
+    });
     let in_sections = layout
         .sections
         .iter()

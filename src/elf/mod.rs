@@ -14,12 +14,14 @@
 mod arrange;
 mod compose;
 mod edit;
+mod headers;
 mod image;
 mod items;
 mod notes;
 mod paint;
 mod plan;
 mod raw;
+mod runs;
 mod seal;
 mod strings;
 mod tables;

@@ -1,6 +1,7 @@
 //! Notes: the build-id, the dlopen and package metadata, and which notes may be moved.
 
 use elf::abi;
+use elf::segment::ProgramHeader;
 
 use super::raw::{Layout, align_up, slice};
 
@@ -23,6 +24,8 @@ pub(crate) struct Note<'a> {
     pub name: &'a [u8],
     pub kind: u32,
     pub content: &'a [u8],
+    /// Where the next one begins, counted from the first.
+    end: u64,
 }
 
 impl Note<'_> {
@@ -85,8 +88,8 @@ fn parse_padded<'a>(
         // Go counts the padding of its name as part of it.
         let name_end = name.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         let name = name.get(..name_end).unwrap_or_default();
-        notes.push(Note { name, kind, content });
         at = align_up(content_at + content_size, align)?;
+        notes.push(Note { name, kind, content, end: at });
     }
     bytes.get(usize::try_from(at.min(size)).ok()?..)?.iter().all(|&byte| byte == 0).then_some(notes)
 }
@@ -108,6 +111,24 @@ pub(crate) fn all<'a>(layout: &Layout<'a>) -> Vec<Note<'a>> {
         .filter_map(|(offset, size, align)| parse(layout, offset, size, align))
         .flatten()
         .collect()
+}
+
+/// How many bytes at the beginning of a `PT_NOTE` segment, some of whose notes must stay, can be
+/// taken out of it: the ABI tag, which says which kernels will do and is not asked for any more,
+/// and properties, where `PT_GNU_PROPERTY` leads to them as well.
+pub(crate) fn detachable(layout: &Layout<'_>, segment: &ProgramHeader) -> u64 {
+    let (offset, size) = (segment.p_offset, segment.p_filesz);
+    let notes = parse(layout, offset, size, segment.p_align).unwrap_or_default();
+    if notes.iter().all(Note::is_movable) {
+        return 0;
+    }
+    let properties = layout.segment(abi::PT_GNU_PROPERTY).is_some();
+    let detachable = |note: &&Note<'_>| {
+        let known =
+            note.kind == NT_GNU_ABI_TAG || note.kind == NT_GNU_PROPERTY_TYPE_0 && properties;
+        note.name == GNU && known
+    };
+    notes.iter().take_while(detachable).last().map_or(0, |note| note.end.min(size))
 }
 
 /// Whether all notes in this range are of the kinds that may be moved.

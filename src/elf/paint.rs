@@ -108,3 +108,41 @@ fn join(patches: &mut Vec<Patch>, file: &[u8], offset: u64, bytes: &[u8]) {
         None => patches.push(Patch { offset, bytes: bytes.to_vec() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settle(strokes: &[(u64, &[u8])], file: &[u8]) -> (Vec<(u64, Vec<u8>)>, Vec<u8>) {
+        let mut canvas = Canvas::default();
+        for (offset, bytes) in strokes {
+            canvas.paint(*offset, bytes).unwrap();
+        }
+        let settled = canvas.settle(file).unwrap();
+        let patches = settled.patches.into_iter();
+        (patches.map(|patch| (patch.offset, patch.bytes)).collect(), settled.tail)
+    }
+
+    #[test]
+    fn later_strokes_cover_earlier_ones() {
+        let file = [0; 8];
+        let strokes: [(u64, &[u8]); 4] = [(0, &[1; 4]), (2, &[2; 4]), (1, &[3]), (4, &[4; 1])];
+        assert_eq!(settle(&strokes, &file).0, [(0, vec![1, 3, 2, 2, 4, 2])]);
+        let strokes: [(u64, &[u8]); 3] = [(1, &[1; 2]), (4, &[2; 3]), (0, &[3; 5])];
+        assert_eq!(settle(&strokes, &file).0, [(0, vec![3, 3, 3, 3, 3, 2, 2])]);
+    }
+
+    #[test]
+    fn only_differences_are_written_and_the_rest_is_a_tail() {
+        let mut file = vec![7; 2000];
+        file[0] = 1;
+        let mut new = vec![7; 2000];
+        new[1500] = 2;
+        new.extend([5, 6]);
+        let strokes: [(u64, &[u8]); 2] = [(0, &new), (2004, &[9])];
+        let (patches, tail) = settle(&strokes, &file);
+        assert_eq!(patches, [(0, vec![7]), (1500, vec![2])]);
+        assert_eq!(tail, [5, 6, 0, 0, 9]);
+        assert_eq!(settle(&[(0, &file)], &file), (vec![], vec![]));
+    }
+}

@@ -1,5 +1,7 @@
 //! From an edit to a plan: what is wished, where it finds room, which bytes that makes.
 
+use elf::abi;
+
 use super::Error;
 use super::arrange::{Arrangement, Demand};
 use super::compose::Composition;
@@ -26,7 +28,8 @@ pub fn plan(bytes: &[u8], edit: &Edit) -> Result<Plan, Error> {
     if !matches!(kind, Kind::Executable | Kind::PieExecutable | Kind::SharedObject) {
         return unchanged(Reason::Kind(kind));
     }
-    let dynamic = layout.dynamic()?;
+    // Guile's object files have a dynamic section of their own kind, with no strings.
+    let dynamic = layout.dynamic()?.filter(|dynamic| dynamic.value(abi::DT_STRTAB).is_some());
     if dynamic.is_none() && layout.interpreter().is_none() {
         return unchanged(Reason::NotDynamic);
     }

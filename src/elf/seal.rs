@@ -11,7 +11,7 @@ use super::edit::Patch;
 use super::image::{Kind, read};
 
 /// Files that must occur exactly once each.
-const FILES: [&[u8]; 2] = [b"/etc/ld.so.cache\0", b"/etc/ld.so.preload\0"];
+const FILES: [&str; 2] = ["/etc/ld.so.cache", "/etc/ld.so.preload"];
 /// Copies of the list of directories that a loader may have: one to search, one to print.
 const MOST_LISTS: usize = 4;
 /// What a sealed directory is made of. Nobody has `/~~~~~`.
@@ -65,45 +65,38 @@ pub fn seal_loader(bytes: &[u8]) -> Result<Seal, SealError> {
         return Err(SealError::Musl);
     }
     let mut patches = Vec::new();
-    let mut sealed = 0;
-    for (file, what) in FILES.iter().zip(["/etc/ld.so.cache", "/etc/ld.so.preload"]) {
-        let [at] = places_of(bytes, file.get(1..).unwrap_or_default())[..] else {
-            let found = places_of(bytes, file).len();
-            return Err(SealError::Unexpected { what, found });
-        };
-        match at.checked_sub(1).and_then(|before| Some((before, *bytes.get(before)?))) {
-            Some((before, b'/')) => {
-                patches.push(Patch { offset: before as u64, bytes: vec![0] });
-            }
-            Some((_, 0)) => sealed += 1,
-            _ => return Err(SealError::Unexpected { what, found: 0 }),
+    let mut open = Vec::new();
+    for file in FILES {
+        if let Some(patch) = file_patch(bytes, file)? {
+            patches.push(patch);
+            open.push(file);
         }
     }
-    if sealed == 1 {
-        return Err(SealError::Partly(
-            if patches.first().is_some_and(|patch| {
-                bytes
-                    .get(usize::try_from(patch.offset).unwrap_or(0)..)
-                    .is_some_and(|rest| rest.starts_with(b"/etc/ld.so.cache"))
-            }) {
-                "/etc/ld.so.cache"
-            } else {
-                "/etc/ld.so.preload"
-            },
-        ));
-    }
     let directories = directory_patches(bytes);
-    match (sealed, directories.is_empty()) {
-        (0, false) => {
+    match (&open[..], directories.is_empty()) {
+        ([], true) => Ok(Seal::Already),
+        ([], false) => Err(SealError::Partly("the list of built-in directories")),
+        ([one], _) => Err(SealError::Partly(one)),
+        (_, true) => {
+            let what = "the list of built-in directories";
+            Err(SealError::Unexpected { what, found: 0 })
+        }
+        (_, false) => {
             patches.extend(directories);
             patches.sort_by_key(|patch| patch.offset);
             Ok(Seal::Needed(patches))
         }
-        (0, true) => {
-            Err(SealError::Unexpected { what: "the list of built-in directories", found: 0 })
-        }
-        (_, false) => Err(SealError::Partly("the list of built-in directories")),
-        (_, true) => Ok(Seal::Already),
+    }
+}
+
+/// What seals the path of a file, or `None` where it is sealed: its first byte is NUL then.
+fn file_patch(bytes: &[u8], file: &'static str) -> Result<Option<Patch>, SealError> {
+    let needle = |text: &str| [text.as_bytes(), b"\0"].concat();
+    let found = places_of(bytes, &needle(file));
+    match (&found[..], &places_of(bytes, &needle(file.get(1..).unwrap_or_default()))[..]) {
+        ([at], [_]) => Ok(Some(Patch { offset: *at as u64, bytes: vec![0] })),
+        ([], [at]) if at.checked_sub(1).and_then(|at| bytes.get(at)) == Some(&0) => Ok(None),
+        _ => Err(SealError::Unexpected { what: file, found: found.len() }),
     }
 }
 
@@ -165,4 +158,19 @@ fn nowhere(directory: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_those_of_libraries_in_a_row() {
+        let data = b"/usr/share/\0/lib/x86_64-linux-gnu/\0/usr/lib/\0/etc/\0/lib/\0x";
+        let patches = directory_patches(data);
+        let at: Vec<u64> = patches.iter().map(|patch| patch.offset).collect();
+        assert_eq!(at, [12, 35], "a single one is no list");
+        assert_eq!(patches[1].bytes, b"/~~~~~~~/");
+        assert_eq!(patches[0].bytes.len(), "/lib/x86_64-linux-gnu/".len());
+    }
 }

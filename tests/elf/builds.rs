@@ -280,3 +280,51 @@ fn go_programs() {
         assert_eq!(run(&to, [""; 0]).status.code(), Some(42), "go {name} stripped");
     }
 }
+
+/// A note that the program's own code knows the address of (as crash reporters do), between
+/// two that may move: it stays, and is still found.
+#[test]
+fn a_note_that_is_referred_to_stays() {
+    let text = r#"
+        #define _GNU_SOURCE
+        #include <link.h>
+        extern const char own_note[];
+        __asm__(".pushsection .note.custom,\"a\",@note\n.globl own_note\nown_note:\n"
+                ".long 7,8,1\n.asciz \"Custom\"\n.balign 4\n.long 1,2\n.popsection\n");
+        static int find(struct dl_phdr_info *info, size_t size, void *found) {
+            (void)size;
+            for (int i = 0; i < info->dlpi_phnum && !*(int *)found; i++) {
+                const char *note = (const char *)info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+                const char *end = note + info->dlpi_phdr[i].p_memsz;
+                if (info->dlpi_phdr[i].p_type == PT_NOTE && note <= own_note && own_note < end)
+                    *(int *)found = 1;
+            }
+            return 1;
+        }
+        int main(void) { int found = 0; dl_iterate_phdr(find, &found); return found ? 42 : 1; }
+    "#;
+    let dir = tempfile::tempdir().unwrap();
+    let (source, file) = (dir.path().join("note.c"), dir.path().join("note"));
+    fs_err::write(&source, text).unwrap();
+    for flags in [&["-fuse-ld=lld"][..], &["-fuse-ld=bfd"], &["-fuse-ld=gold"]] {
+        let mut args = vec![source.to_str().unwrap(), "-o", file.to_str().unwrap()];
+        args.extend(flags);
+        must("clang", args);
+        // With lld's order, longer than any padding, so that a segment has to be added.
+        let append = flags[0].ends_with("lld");
+        let more = if append { "/x".repeat(10_000) } else { String::new() };
+        let path = format!("{}:{more}", World::get().lib_text());
+        let edit = Edit { search: Search::Runpath(path.into()), ..prefix_edit() };
+        let (plan, new) = rewrite(&fs_err::read(&file).unwrap(), &edit, flags[0]);
+        assert_eq!(plan.method == Method::Append, append, "{flags:?}");
+        let to = dir.path().join("new");
+        write_program(&to, &new);
+        assert_no_new_complaints(&file, &to, &format!("{flags:?}"));
+        for tool in ["none", "strip", "llvm-strip-14"] {
+            if tool != "none" {
+                must(tool, [&to]);
+            }
+            assert_eq!(run(&to, [""; 0]).status.code(), Some(42), "{flags:?} {tool}");
+        }
+    }
+}

@@ -56,9 +56,14 @@ fn files_of_a_system_are_rewritten_soundly() {
     let edit = edit();
     let mut methods: BTreeMap<String, usize> = BTreeMap::new();
     let (mut dynamic, mut grown, mut growth) = (0, 0, Vec::new());
+    let mut refused = Vec::new();
     for path in &files {
         let bytes = fs_err::read(path).unwrap();
         let name = path.to_string_lossy();
+        if let Err(error) = elf::plan(&bytes, &edit) {
+            refused.push(format!("{name}: {error}"));
+            continue;
+        }
         let (plan, new) = rewrite(&bytes, &edit, &name);
         *methods.entry(format!("{:?}", plan.method)).or_default() += 1;
         if plan.is_unchanged() {
@@ -80,6 +85,7 @@ fn files_of_a_system_are_rewritten_soundly() {
     let median = growth.get(growth.len() / 2);
     println!("{} files, {dynamic} rewritten: {methods:#?}", files.len());
     println!("{grown} grew, median by {median:?} bytes");
+    assert!(refused.is_empty(), "{refused:#?}");
     assert!(dynamic >= 300 || named.is_some(), "only {dynamic} dynamic files on this machine");
 }
 
@@ -273,12 +279,26 @@ fn files_of_other_kinds_stay() {
         fs_err::read(to).unwrap()
     };
     let program = build(&[]);
-    let core = std::env::current_exe().unwrap();
-    assert_eq!(elf::read(&fs_err::read(core).unwrap()).unwrap().kind, Kind::PieExecutable);
+    let of_type = |number: u8| {
+        let mut copy = program.clone();
+        copy[16] = number;
+        copy
+    };
+    let module = {
+        let (object, text) = (dir.path().join("module.ko"), dir.path().join("modinfo"));
+        write_program(&object, &build(&["-c"]));
+        fs_err::write(&text, "license=GPL\0").unwrap();
+        let section = format!(".modinfo={}", text.display());
+        must("objcopy", ["--add-section", &section, object.to_str().unwrap()]);
+        fs_err::read(object).unwrap()
+    };
     let cases = [
         (build(&["-static"]), Kind::StaticExecutable),
         (build(&["-static-pie"]), Kind::StaticPie),
         (build(&["-c"]), Kind::Relocatable),
+        (module, Kind::KernelModule),
+        (of_type(4), Kind::Core),
+        (of_type(200), Kind::Other),
         (debug(&program, "objcopy"), Kind::DebugFile),
         (debug(&program, "eu-strip"), Kind::DebugFile),
         (debug(&build(&["-no-pie"]), "objcopy"), Kind::DebugFile),

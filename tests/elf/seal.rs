@@ -162,6 +162,22 @@ fn a_sealed_loader_asks_for_nothing_of_a_hostile_target() {
     }
 }
 
+/// musl's libc is its loader, without any of glibc's files in it.
+#[test]
+fn a_loader_of_musl_is_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, file) = (dir.path().join("libc.c"), dir.path().join("libc.so"));
+    fs_err::write(&source, "void start(void) {}\n").unwrap();
+    for soname in ["libc.so", "libc.musl-x86_64.so.1"] {
+        let flags = format!("-Wl,-soname,{soname},-e,start");
+        let args = ["-shared", "-fPIC", "-nostdlib", &flags, "-o", file.to_str().unwrap()];
+        must("gcc", args.into_iter().chain(source.to_str()));
+        let bytes = fs_err::read(&file).unwrap();
+        assert_eq!(elf::read(&bytes).unwrap().kind, Kind::Loader);
+        assert_eq!(elf::seal_loader(&bytes).unwrap_err(), SealError::Musl);
+    }
+}
+
 #[test]
 fn loaders_of_other_machines_are_sealed_too() {
     for loader in [
