@@ -15,6 +15,7 @@ mod harness;
 mod choice;
 mod machine;
 mod pack;
+mod pack_reports;
 mod refusals;
 mod removal;
 mod small_programs;
