@@ -15,6 +15,7 @@ mod harness;
 mod choice;
 mod machine;
 mod pack;
+mod pack_faults;
 mod pack_reports;
 mod refusals;
 mod removal;
