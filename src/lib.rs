@@ -13,6 +13,7 @@ pub mod final_root;
 pub mod pack;
 pub mod portage;
 pub mod prove;
+pub mod report;
 pub mod setup;
 
 pub mod elf;

@@ -16,6 +16,7 @@ use crate::pack::format::Format;
 use crate::pack::listing;
 use crate::pack::name::Version;
 use crate::pipeline::pack::{self, Packed, Prepared, Request};
+use crate::report::Repositories;
 
 /// Make a systemd sysext image of what is in final
 ///
@@ -56,6 +57,9 @@ pub struct Pack {
     /// Pack although this rule of `fprefix check` finds something
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     waive: Vec<String>,
+    /// Write the images alone: no lists of packages and files, no licences, no bill of materials
+    #[arg(long)]
+    no_reports: bool,
     /// Answer as JSON
     #[arg(long)]
     json: bool,
@@ -106,6 +110,7 @@ impl Pack {
 
     /// What is asked for, and the lock of the prefix while that is looked at.
     fn request(&self, context: &Context) -> Result<(Request, Option<Lock>)> {
+        let mut repositories = Repositories::default();
         let (root, name, lock) = if let (Some(root), Some(eprefix)) = (&self.root, &self.eprefix) {
             let name = eprefix.as_path().file_name().unwrap_or_default().to_string_lossy();
             (FinalRoot::open(root, eprefix)?, name.into_owned(), None)
@@ -113,6 +118,8 @@ impl Pack {
             let prefix = context.prefix()?;
             let wait = |holder: &str| context.reporter.step(&format!("waiting for {holder}"));
             let lock = prefix.lock("fprefix pack", &Busy::Wait(&wait))?;
+            repositories.paths =
+                prefix.definition.repos.iter().filter_map(|repo| repo.path.clone()).collect();
             (FinalRoot::of(&prefix)?, prefix.definition.id.name.to_string(), Some(lock))
         };
         let name = match &self.name {
@@ -126,6 +133,7 @@ impl Pack {
             architecture: self.architecture,
             formats: self.formats.clone(),
             keep: self.keep.clone(),
+            reports: (!self.no_reports).then_some(repositories),
         };
         Ok((request, lock))
     }
@@ -175,6 +183,9 @@ fn describe(packed: &Packed) -> String {
         if let Some(link) = &image.link {
             text += &format!("{} links to it\n", link.display());
         }
+    }
+    for report in &packed.reports {
+        text += &format!("{}\n", report.display());
     }
     text
 }

@@ -43,10 +43,15 @@ impl Workplace {
         self.dir.path().join(name)
     }
 
+    /// The final place of what is made at `name`.
+    pub fn place(&self, name: &str) -> PathBuf {
+        self.output.join(name)
+    }
+
     /// Moves what was made at `name` to its final place, which it returns. A file replaces a
     /// file; a directory replaces one that `may_replace` agrees to.
     pub fn publish(&self, name: &str, may_replace: impl Fn(&Path) -> bool) -> Result<PathBuf> {
-        let target = self.output.join(name);
+        let target = self.place(name);
         let made = self.path(name);
         let (old, new) = (is_directory(&target), is_directory(&made));
         if old && !(new && may_replace(&target)) {
@@ -67,9 +72,22 @@ impl Workplace {
         Ok(target)
     }
 
+    /// The text of the file `name` in the final place; nothing where there is none.
+    pub fn published(&self, name: &str) -> Result<String> {
+        if !self.has_published(name) {
+            return Ok(String::new());
+        }
+        Ok(fs_err::read_to_string(self.place(name))?)
+    }
+
+    /// Whether there is a file `name` in the final place.
+    pub fn has_published(&self, name: &str) -> bool {
+        self.place(name).is_file()
+    }
+
     /// Makes the link `name` to `target` in the final place, whatever was there by that name.
     pub fn publish_link(&self, name: &str, target: &str) -> Result<PathBuf> {
-        let place = self.output.join(name);
+        let place = self.place(name);
         if is_directory(&place) {
             bail!("{} is there, and is a directory", place.display());
         }

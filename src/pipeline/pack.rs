@@ -13,12 +13,13 @@ use crate::names::PrefixName;
 use crate::output::Reporter;
 use crate::pack::architecture::Architecture;
 use crate::pack::format::{Format, FormatKind};
-use crate::pack::name::{Naming, Version};
+use crate::pack::name::{FileNames, Naming, Version};
 use crate::pack::plan::{Entry, Plan, Totals};
 use crate::pack::release::{self, Release};
 use crate::pack::slim::{LeftOut, Rules};
 use crate::pack::workplace::Workplace;
 use crate::pack::{digest, epoch, listing, survey, writer};
+use crate::report::{self, ImageFile, Repositories, Subject};
 
 /// What is to be packed, and how.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct Request {
     pub formats: Vec<Format>,
     /// The slimming rules that are not to be applied.
     pub keep: Vec<String>,
+    /// Where the ebuilds of its packages are; none if no reports are wanted.
+    pub reports: Option<Repositories>,
 }
 
 /// What will be written.
@@ -67,6 +70,32 @@ pub struct Image {
     pub sha256: Option<String>,
 }
 
+impl Image {
+    /// What was made in the workplace, by the names that it will have.
+    fn of(format: Format, names: &FileNames, workplace: &Workplace, plan: &Plan) -> Result<Self> {
+        let made = workplace.path(&names.file);
+        let (size, sha256) = if made.is_dir() {
+            (plan.totals().bytes, None)
+        } else {
+            let (sha256, size) = digest::of_file(&made)?;
+            (size, Some(hex(&sha256)))
+        };
+        Ok(Self {
+            format: format.kind(),
+            path: workplace.place(&names.file),
+            link: names.link.as_ref().map(|link| workplace.place(link)),
+            size,
+            sha256,
+        })
+    }
+
+    fn file(&self) -> ImageFile {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (format, sha256) = (self.format.to_string(), self.sha256.clone());
+        ImageFile { name, format, size: self.size, sha256 }
+    }
+}
+
 /// What was packed.
 #[derive(Debug, Serialize)]
 pub struct Packed {
@@ -82,6 +111,8 @@ pub struct Packed {
     pub epoch: u64,
     /// The images.
     pub images: Vec<Image>,
+    /// The reports.
+    pub reports: Vec<PathBuf>,
     /// What they hold.
     pub contents: Totals,
     /// What was left out.
@@ -144,23 +175,30 @@ pub fn write(
         write_image(&prepared.plan, *format, &workplace, &names.file, reporter)
             .with_context(|| format!("{} was not written", names.file))?;
     }
-    // All of them are whole: now they appear.
     let mut images = Vec::new();
     for (format, names) in request.formats.iter().zip(&names) {
-        let path = workplace.publish(&names.file, |there| is_extension(there, &request.name))?;
-        let link = match &names.link {
-            Some(link) => Some(workplace.publish_link(link, &names.file)?),
-            None => None,
-        };
-        let (size, sha256) = if path.is_dir() {
-            (prepared.plan.totals().bytes, None)
-        } else {
-            let (sha256, size) = digest::of_file(&path)?;
-            (size, Some(hex(&sha256)))
-        };
-        images.push(Image { format: format.kind(), path, link, size, sha256 });
+        images.push(Image::of(*format, names, &workplace, &prepared.plan)?);
     }
+    let reports = match &request.reports {
+        Some(repositories) => {
+            reporter.step("writing the reports");
+            write_reports(request, &prepared, repositories, &images, &workplace)?
+        }
+        None => Vec::new(),
+    };
+    // All of it is whole: now it appears.
+    for names in &names {
+        workplace.publish(&names.file, |there| is_extension(there, &request.name))?;
+        if let Some(link) = &names.link {
+            workplace.publish_link(link, &names.file)?;
+        }
+    }
+    for report in &reports {
+        workplace.publish(report, |_| false)?;
+    }
+    let reports = reports.iter().map(|report| workplace.place(report)).collect();
     Ok(Packed {
+        reports,
         name: prepared.naming.name,
         version: prepared.naming.version,
         architecture: prepared.naming.architecture,
@@ -194,6 +232,39 @@ fn write_image(
     });
     bar.finish_and_clear();
     result
+}
+
+/// Writes what goes with the images.
+fn write_reports(
+    request: &Request,
+    prepared: &Prepared,
+    repositories: &Repositories,
+    images: &[Image],
+    workplace: &Workplace,
+) -> Result<Vec<String>> {
+    let packages = report::installed(&request.root.vdb())?;
+    let images: Vec<ImageFile> = images.iter().map(Image::file).collect();
+    let subject = Subject {
+        naming: &prepared.naming,
+        plan: &prepared.plan,
+        packages: &packages,
+        repositories,
+        left_out: &prepared.left_out,
+        images: &images,
+    };
+    let mut written = Vec::new();
+    for (end, bytes) in report::render(&subject).context("could not make the reports")? {
+        let name = format!("{}{end}", prepared.naming.stem());
+        fs_err::write(workplace.path(&name), bytes)?;
+        written.push(name);
+    }
+    let sums: Vec<(String, String)> =
+        images.into_iter().filter_map(|image| Some((image.name, image.sha256?))).collect();
+    let old = workplace.published(report::SUMS)?;
+    let text = report::merge_sums(&old, &sums, |name| workplace.has_published(name));
+    fs_err::write(workplace.path(report::SUMS), text)?;
+    written.push(report::SUMS.to_owned());
+    Ok(written)
 }
 
 /// Whether the directory at `path` is an extension of this name, and nothing else.

@@ -17,6 +17,8 @@ mod choice;
 mod isolation;
 mod machine;
 mod pack;
+mod pack_faults;
+mod pack_reports;
 mod refusals;
 mod removal;
 mod small_programs;

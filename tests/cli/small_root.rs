@@ -47,11 +47,32 @@ impl SmallRoot {
         .unwrap();
         root.age("usr/share/thing/na me 'é' \"x\"", 1_000_000_000);
         root.link("usr/lib64", "lib64");
-        root.file("var/db/pkg/app-misc/thing-1.2/BUILD_TIME", &format!("{BUILD_TIME}\n"));
-        root.file("var/db/pkg/app-misc/thing-1.2/repository", "gentoo\n");
+        root.package();
         fs_err::create_dir_all(root.inside("var/lib/thing")).unwrap();
         root.mode("var/lib/thing", 0o1770);
         root
+    }
+
+    /// What Portage knows of the package in it.
+    fn package(&self) {
+        let fact = |name: &str, text: &str| {
+            self.file(&format!("var/db/pkg/app-misc/thing-1.2-r1/{name}"), text);
+        };
+        fact("BUILD_TIME", &format!("{BUILD_TIME}\n"));
+        fact("repository", "gentoo\n");
+        fact("LICENSE", "MIT || ( GPL-2+ odd ) strange\n");
+        fact("DESCRIPTION", "A \"thing\"\n");
+        fact("HOMEPAGE", "https://thing.example/\n");
+        let prefix = self.eprefix;
+        fact(
+            "CONTENTS",
+            &format!(
+                "dir {prefix}/usr\n\
+                 obj {prefix}/usr/bin/program 0123 {BUILD_TIME}\n\
+                 obj {prefix}/usr/include/thing.h 0123 {BUILD_TIME}\n\
+                 sym {prefix}/usr/lib64/libthing.so.1 -> libthing.so.1.2 {BUILD_TIME}\n"
+            ),
+        );
     }
 
     /// The root directory.

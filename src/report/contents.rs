@@ -1,0 +1,153 @@
+//! Lists of files, in the forms of Flatcar's `write_contents`, `write_contents_with_technical_details`
+//! and `write_disk_space_usage` (flatcar/scripts, `build_library/reports_util.sh`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use indicatif::HumanBytes;
+use time::OffsetDateTime;
+
+use super::ImageFile;
+use crate::pack::plan::{Entry, Kind, Plan};
+
+/// A list in the manner of `ls -l`, sorted by path.
+pub fn contents(plan: &Plan) -> Result<String> {
+    let names = Names::of(plan);
+    let mut text = String::new();
+    for (path, entry) in with_root(plan) {
+        let time = OffsetDateTime::from_unix_timestamp(i64::try_from(entry.mtime)?)?;
+        let target = match &entry.kind {
+            Kind::Link(target) => format!(" -> {}", target.display()),
+            _ => String::new(),
+        };
+        text += &format!(
+            "{} {:2} {:<7} {:<7} {:>7} {:04}-{:02}-{:02} {:02}:{:02} ./{}{target}\n",
+            permissions(&entry),
+            names.count(&path, &entry),
+            owner(entry.uid),
+            owner(entry.gid),
+            size(plan, &entry),
+            time.year(),
+            u8::from(time.month()),
+            time.day(),
+            time.hour(),
+            time.minute(),
+            path.display(),
+        );
+    }
+    Ok(text)
+}
+
+/// A list for programs that compare images. The number of the device is always 0, and that of the
+/// inode counts the files of this image.
+pub fn with_details(plan: &Plan) -> String {
+    let names = Names::of(plan);
+    let mut numbers: BTreeMap<std::path::PathBuf, usize> = BTreeMap::new();
+    let mut text = String::new();
+    for (index, (path, entry)) in with_root(plan).into_iter().enumerate() {
+        let number = match &entry.kind {
+            Kind::HardLink(first) => numbers.get(first).copied().unwrap_or(index + 1),
+            _ => index + 1,
+        };
+        numbers.insert(path.clone(), number);
+        text += &format!(
+            "{} 0 {number} {} {} ./{}\n",
+            permissions(&entry),
+            names.count(&path, &entry),
+            size(plan, &entry),
+            path.display()
+        );
+    }
+    text
+}
+
+/// A table in the manner of `df`. A read-only filesystem is always full.
+pub fn disk_usage(images: &[ImageFile]) -> String {
+    let mut rows = vec![["File", "Size", "Used", "Avail", "Use%", "Type"].map(String::from)];
+    for image in images {
+        let size = HumanBytes(image.size).to_string().replace(' ', "");
+        let words = ["0", "100%", &image.format].map(String::from);
+        let [avail, percent, format] = words;
+        rows.push([image.name.clone(), size.clone(), size, avail, percent, format]);
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        text += &format!("{:<width$}", row[0], width = widths[0]);
+        for column in 1..5 {
+            text += &format!(" {:>width$}", row[column], width = widths[column]);
+        }
+        text += &format!(" {}\n", row[5]);
+    }
+    text
+}
+
+/// The entries with the root directory before them.
+fn with_root(plan: &Plan) -> Vec<(std::path::PathBuf, Entry)> {
+    let mut entries = vec![(std::path::PathBuf::new(), Entry::shared_directory(plan.epoch))];
+    entries.extend(plan.entries.iter().map(|(path, entry)| (path.clone(), entry.clone())));
+    entries
+}
+
+/// How many names everything has.
+struct Names<'a> {
+    others: BTreeMap<&'a Path, u32>,
+    directories: BTreeMap<&'a Path, u32>,
+}
+
+impl<'a> Names<'a> {
+    fn of(plan: &'a Plan) -> Self {
+        let mut directories = BTreeMap::new();
+        for (path, entry) in &plan.entries {
+            if let (true, Some(parent)) = (entry.is_directory(), path.parent()) {
+                *directories.entry(parent).or_default() += 1;
+            }
+        }
+        Self { others: plan.other_names(), directories }
+    }
+
+    fn count(&self, path: &Path, entry: &Entry) -> u32 {
+        match &entry.kind {
+            // Its own name, the one in itself, and the one in each directory in it.
+            Kind::Directory => 2 + self.directories.get(path).copied().unwrap_or(0),
+            Kind::HardLink(first) => 1 + self.others.get(first.as_path()).copied().unwrap_or(0),
+            _ => 1 + self.others.get(path).copied().unwrap_or(0),
+        }
+    }
+}
+
+fn size(plan: &Plan, entry: &Entry) -> u64 {
+    match &entry.kind {
+        Kind::HardLink(first) => plan.entries.get(first).map_or(0, Entry::size),
+        Kind::Link(target) => target.as_os_str().len() as u64,
+        _ => entry.size(),
+    }
+}
+
+fn owner(id: u32) -> String {
+    if id == 0 { "root".to_owned() } else { id.to_string() }
+}
+
+/// `drwxr-xr-x` and the like.
+fn permissions(entry: &Entry) -> String {
+    let kind = match entry.kind {
+        Kind::Directory => 'd',
+        Kind::Link(_) => 'l',
+        Kind::File(_) | Kind::HardLink(_) => '-',
+    };
+    let mut text = String::from(kind);
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = entry.mode >> shift;
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (entry.mode & special != 0, bits & 1 != 0) {
+            (true, true) => letter,
+            (true, false) => letter.to_ascii_uppercase(),
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}

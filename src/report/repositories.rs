@@ -1,0 +1,57 @@
+//! The ebuild repositories that packages came from, for what the package database does not keep:
+//! the digests of sources, and the texts of licences.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::data::{self, Folder};
+
+/// Repositories on disk, and the built-in one.
+#[derive(Clone, Debug, Default)]
+pub struct Repositories {
+    /// Where they are.
+    pub paths: Vec<PathBuf>,
+}
+
+/// The digest of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checksum {
+    /// The algorithm, as Manifest files and SPDX name it.
+    pub algorithm: &'static str,
+    /// In hexadecimal digits.
+    pub value: String,
+}
+
+impl Repositories {
+    /// The text of the licence that Gentoo calls `name`.
+    pub fn license(&self, name: &str) -> Result<Option<String>> {
+        self.file(&format!("licenses/{name}"))
+    }
+
+    /// The digest of the source `file` of a package (Manifest files, GLEP 74).
+    pub fn checksum(&self, category: &str, name: &str, file: &str) -> Result<Option<Checksum>> {
+        let manifest = self.file(&format!("{category}/{name}/Manifest"))?.unwrap_or_default();
+        for line in manifest.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if words.starts_with(&["DIST", file])
+                && let Some(at) = words.iter().position(|word| *word == "SHA512")
+            {
+                let value = words.get(at + 1).copied().unwrap_or_default().to_owned();
+                return Ok(Some(Checksum { algorithm: "SHA512", value }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The file at `path` in the first repository that has it.
+    fn file(&self, path: &str) -> Result<Option<String>> {
+        for repository in &self.paths {
+            let file = repository.join(path);
+            if file.is_file() {
+                return Ok(Some(String::from_utf8_lossy(&fs_err::read(file)?).into_owned()));
+            }
+        }
+        Ok(data::text(Folder::Overlay, path).ok().map(std::borrow::Cow::into_owned))
+    }
+}

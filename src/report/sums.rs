@@ -1,0 +1,34 @@
+//! SHA256SUMS: what systemd-sysupdate reads to learn which versions there are
+//! (sysupdate.d(5), "url-file").
+
+use std::collections::BTreeMap;
+
+/// The name of the file.
+pub const FILE: &str = "SHA256SUMS";
+
+/// The lines of `old` of which `is_there` still knows the file, with those of `new` (name and
+/// digest), sorted by name.
+pub fn merge(old: &str, new: &[(String, String)], is_there: impl Fn(&str) -> bool) -> String {
+    let mut sums: BTreeMap<&str, &str> = BTreeMap::new();
+    for line in old.lines() {
+        if let Some((sum, name)) = line.split_once("  ")
+            && is_there(name)
+        {
+            sums.insert(name, sum);
+        }
+    }
+    sums.extend(new.iter().map(|(name, sum)| (name.as_str(), sum.as_str())));
+    sums.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_versions_stay() {
+        let old = "aa  x-1.raw\nbb  x-2.raw\ncc  gone.raw\nnonsense\n";
+        let new = [("x-2.raw".to_owned(), "dd".to_owned())];
+        assert_eq!(merge(old, &new, |name| name != "gone.raw"), "aa  x-1.raw\ndd  x-2.raw\n");
+    }
+}
