@@ -97,17 +97,33 @@ impl Composition<'_, '_> {
     /// written at the new ones.
     fn move_contents(&self, canvas: &mut Canvas) -> Option<()> {
         let moved = || self.items().filter(|&(index, item)| self.is_moved(index, item));
+        // Before anything is written, as others may move to where one shrinks. Neighbours are
+        // one stroke: what is between the items of a run is zero already.
+        let mut open: Option<(u64, u64)> = None;
         for (index, item) in self.items() {
-            // Before anything is written, as others may move to where this one shrinks.
             let kept = if self.is_moved(index, item) { 0 } else { item.size.min(item.new_size) };
-            let left = usize::try_from(item.size - kept).ok()?;
-            canvas.paint(item.offset + kept, &vec![0; left])?;
+            let (start, end) = (item.offset + kept, item.end());
+            open = match open {
+                Some((first, last)) if self.is_zero(last, start) => Some((first, end)),
+                _ => {
+                    vacate(canvas, open)?;
+                    Some((start, end))
+                }
+            };
         }
+        vacate(canvas, open)?;
         for (index, item) in moved() {
             let len = item.size.min(item.new_size);
             canvas.paint(self.place(index)?, slice(self.layout.bytes, item.offset, len)?)?;
         }
         Some(())
+    }
+
+    /// Whether a short range of the file is zero.
+    fn is_zero(&self, start: u64, end: u64) -> bool {
+        let len = end.checked_sub(start).filter(|&len| len < 64);
+        let bytes = len.and_then(|len| slice(self.layout.bytes, start, len));
+        bytes.is_some_and(|bytes| bytes.iter().all(|&byte| byte == 0))
     }
 
     fn write_strings(&self, canvas: &mut Canvas) -> Option<()> {
@@ -211,4 +227,10 @@ impl Composition<'_, '_> {
         }
         Some(())
     }
+}
+
+/// Paint a range with zeros.
+fn vacate(canvas: &mut Canvas, range: Option<(u64, u64)>) -> Option<()> {
+    let Some((start, end)) = range.filter(|(start, end)| start < end) else { return Some(()) };
+    canvas.paint(start, &vec![0; usize::try_from(end - start).ok()?])
 }

@@ -6,6 +6,9 @@ use std::path::Path;
 
 use fprefix::elf::{self, Edit, Search};
 
+use crate::fixtures::LOADER;
+use crate::tools::{run, write_program};
+
 fn edit(len: usize) -> Edit {
     Edit {
         interpreter: Some(b"/opt/some/prefix/lib64/ld-linux-x86-64.so.2".to_vec()),
@@ -64,4 +67,32 @@ fn a_file_beyond_4_gib_with_holes_takes_no_time_and_no_space() {
     let again = elf::map(&open(&copy)).unwrap();
     assert_eq!(elf::read(&again).unwrap().runpath, Some(vec![b'x'; 100]));
     assert!(again.ends_with(b"end of the payload"));
+}
+
+#[test]
+fn a_segment_is_appended_beyond_4_gib() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("big");
+    let mut head = fs_err::read("/bin/ls").unwrap();
+    // The section header table goes to the very end of the file.
+    let word = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().unwrap()) as usize;
+    let (table, count) = (word(40), usize::from(u16::from_le_bytes([head[60], head[61]])));
+    let sections = head[table..table + 64 * count].to_vec();
+    let end: u64 = 5 << 30;
+    head[40..48].copy_from_slice(&end.to_le_bytes());
+    write_program(&path, &head);
+    let file = open(&path);
+    file.write_all_at(&sections, end).unwrap();
+    let edit = Edit {
+        interpreter: Some(LOADER.into()),
+        search: Search::Runpath(format!("/{}", "x".repeat(20_000)).into()),
+        ..Edit::default()
+    };
+    let plan = elf::plan(&elf::map(&file).unwrap(), &edit).unwrap();
+    assert_eq!(plan.method, elf::Method::Append);
+    plan.write_in_place(&file).unwrap();
+    drop(file);
+    assert!(run(&path, ["--version"]).status.success());
+    let bytes = elf::map(&open(&path)).unwrap();
+    assert!(elf::plan(&bytes, &edit).unwrap().is_unchanged());
 }
