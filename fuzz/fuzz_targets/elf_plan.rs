@@ -4,8 +4,10 @@
 use fprefix::elf::{Edit, Search, plan, read};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: (u16, u16, u8, &[u8])| {
-    let (interpreter, search, choice, bytes) = input;
+fuzz_target!(|input: &[u8]| {
+    // The edit comes from the last bytes, so that an ELF file is a good seed as it is.
+    let Some((bytes, &[i0, i1, s0, s1, choice])) = input.split_last_chunk() else { return };
+    let (interpreter, search) = (u16::from_le_bytes([i0, i1]), u16::from_le_bytes([s0, s1]));
     let text = |len: u16| vec![b'x'; usize::from(len % 5_000) + 1];
     let edit = Edit {
         interpreter: (choice & 1 == 1).then(|| text(interpreter % 4_000)),
