@@ -1,6 +1,6 @@
 //! Portage's database of installed packages (VDB): `<EROOT>/var/db/pkg/<category>/<PF>/`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -24,4 +24,39 @@ pub fn packages(vdb: &Path) -> Result<Vec<String>> {
     }
     packages.sort();
     Ok(packages)
+}
+
+/// The files and links of the package of which the entry in the VDB is at `dir`, without a slash in
+/// front.
+pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let file = dir.join("CONTENTS");
+    if !file.is_file() {
+        return Ok(Vec::new());
+    }
+    Ok(parse_contents(&fs_err::read(file)?))
+}
+
+/// The files and links in a CONTENTS file: `obj PATH MD5 MTIME`, `sym PATH -> TARGET MTIME`.
+fn parse_contents(contents: &[u8]) -> Vec<PathBuf> {
+    let contents = String::from_utf8_lossy(contents);
+    let path = |line: &str| {
+        if let Some(rest) = line.strip_prefix("obj ") {
+            return rest.rsplitn(3, ' ').nth(2).map(str::to_owned);
+        }
+        let rest = line.strip_prefix("sym ")?;
+        rest.split_once(" -> ").map(|(path, _)| path.to_owned())
+    };
+    let paths = contents.lines().filter_map(path);
+    paths.map(|path| path.trim_start_matches('/').into()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_with_spaces() {
+        let contents = b"dir /usr\nobj /usr/a b.txt 0123 17\nsym /usr/l k -> a b.txt 17\n";
+        assert_eq!(parse_contents(contents), [PathBuf::from("usr/a b.txt"), "usr/l k".into()]);
+    }
 }

@@ -12,11 +12,15 @@ use crate::lock::{Busy, Lock};
 use crate::names::{Eprefix, PrefixName};
 use crate::output;
 use crate::pack::architecture::Architecture;
+use crate::pack::base::Base;
+use crate::pack::expose::Expose;
 use crate::pack::format::Format;
 use crate::pack::listing;
+use crate::pack::mangle::Mangle;
 use crate::pack::name::Version;
 use crate::pipeline::pack::{self, Packed, Prepared, Request};
 use crate::report::Repositories;
+use crate::report::sysupdate::SourceUrl;
 
 /// Make a systemd sysext image of what is in final
 ///
@@ -25,6 +29,7 @@ use crate::report::Repositories;
 /// the newest package otherwise.
 #[derive(Debug, Args)]
 #[command(disable_version_flag = true)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Pack {
     /// Pack the root directory DIR instead of a prefix that was set up
     #[arg(long, value_name = "DIR", requires = "eprefix")]
@@ -57,6 +62,24 @@ pub struct Pack {
     /// Pack although this rule of `fprefix check` finds something
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     waive: Vec<String>,
+    /// What the target has: its root directory, or the _pkginfo.raw of an earlier extension
+    ///
+    /// Packages that it has in the same prefix are left out, and its programs are not hidden by
+    /// links. Can be given several times.
+    #[arg(long = "base", value_name = "DIR|FILE")]
+    bases: Vec<PathBuf>,
+    /// Link this program of the prefix into /usr/bin; "all" links what the target does not have
+    #[arg(long, value_name = "PROGRAM", value_delimiter = ',')]
+    expose: Vec<Expose>,
+    /// Lay a directory over the content, or run a program that gets the content's directory
+    #[arg(long, value_name = "DIR|PROGRAM")]
+    mangle: Vec<PathBuf>,
+    /// Write the package database as an image, to pack further extensions against (--base)
+    #[arg(long)]
+    pkginfo: bool,
+    /// Write the files by which systemd-sysupdate fetches new versions from the directory URL
+    #[arg(long, value_name = "URL", requires = "version")]
+    sysupdate: Option<SourceUrl>,
     /// Write the images alone: no lists of packages and files, no licences, no bill of materials
     #[arg(long)]
     no_reports: bool,
@@ -133,6 +156,11 @@ impl Pack {
             architecture: self.architecture,
             formats: self.formats.clone(),
             keep: self.keep.clone(),
+            bases: self.bases.iter().map(|path| Base::open(path)).collect::<Result<_>>()?,
+            expose: self.expose.clone(),
+            mangle: self.mangle.iter().map(|path| Mangle::open(path)).collect::<Result<_>>()?,
+            package_information: self.pkginfo,
+            sysupdate: self.sysupdate.clone(),
             reports: (!self.no_reports).then_some(repositories),
         };
         Ok((request, lock))
@@ -155,6 +183,7 @@ impl Pack {
                 "contents": prepared.plan.totals(),
                 "entries": listing::entries(&prepared.plan),
                 "left_out": prepared.left_out,
+                "in_base": prepared.in_base,
                 "privileged": listing::privileged(&prepared.plan),
                 "warnings": prepared.warnings,
             });
@@ -169,6 +198,9 @@ impl Pack {
                 HumanBytes(left.bytes),
                 left.why
             );
+        }
+        for package in &prepared.in_base {
+            text += &format!("left out: {package}: a base has it\n");
         }
         Ok(text)
     }

@@ -4,6 +4,8 @@
 //! ordinary user gets a user namespace in which their own files are root's (`user_namespaces(7)`);
 //! nothing is mounted, and nothing that the tool could not do anyway becomes possible.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 
 use crate::command::{Command, look_up};
@@ -14,6 +16,11 @@ pub fn command(purpose: &str, program: &str, package: &str) -> Result<Command> {
     let path = look_up(program).with_context(|| {
         format!("{program} is not there; install {package} (`fprefix doctor` says how)")
     })?;
+    command_at(purpose, &path)
+}
+
+/// The same for the program at `path`.
+pub fn command_at(purpose: &str, path: &Path) -> Result<Command> {
     if machine::is_root() {
         return Ok(Command::new(purpose, path));
     }

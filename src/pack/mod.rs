@@ -9,15 +9,18 @@
 
 pub mod architecture;
 pub mod as_root;
+pub mod base;
 pub mod capability;
 pub mod compare;
 pub mod digest;
 pub mod epoch;
 pub mod erofs;
 mod erofs_inodes;
+pub mod expose;
 pub mod format;
 mod link_editor;
 pub mod listing;
+pub mod mangle;
 pub mod name;
 pub mod plan;
 pub mod release;

@@ -24,10 +24,21 @@ const OVERLAY_MARKERS: &[&str] = &["trusted.overlay.", "user.overlay."];
 /// the epoch: their times on disk say when they were put there, which is no property of the
 /// prefix. Whoever owns the prefix is root in the image; other owners are kept.
 pub fn survey(root: &FinalRoot, plan: &mut Plan) -> Result<()> {
-    let eroot = root.eroot();
-    let owner = fs_err::symlink_metadata(&eroot)?;
+    normal(&root.eroot(), root.path(), plan)
+}
+
+/// Reads all of the tree at `dir`, which will be the root directory, into `plan`, by the same rules.
+pub fn tree(dir: &Path, plan: &mut Plan) -> Result<()> {
+    normal(dir, dir, plan)
+}
+
+fn normal(top: &Path, base: &Path, plan: &mut Plan) -> Result<()> {
+    let owner = fs_err::symlink_metadata(top)?;
     let epoch = plan.epoch;
-    for (path, mut entry) in read(&eroot, root.path())? {
+    for (path, mut entry) in read(top, base)? {
+        if path.as_os_str().is_empty() {
+            continue;
+        }
         if entry.uid == owner.uid() {
             entry.uid = 0;
         }

@@ -1,5 +1,7 @@
 //! From a final root to images: plan, write, compare, publish.
 
+mod beside;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -12,14 +14,18 @@ use crate::final_root::FinalRoot;
 use crate::names::PrefixName;
 use crate::output::Reporter;
 use crate::pack::architecture::Architecture;
+use crate::pack::base::{self, Base};
+use crate::pack::expose::{self, Expose};
 use crate::pack::format::{Format, FormatKind};
+use crate::pack::mangle::Mangle;
 use crate::pack::name::{FileNames, Naming, Version};
 use crate::pack::plan::{Entry, Plan, Totals};
 use crate::pack::release::{self, Release};
 use crate::pack::slim::{LeftOut, Rules};
 use crate::pack::workplace::Workplace;
 use crate::pack::{digest, epoch, listing, survey, writer};
-use crate::report::{self, ImageFile, Repositories, Subject};
+use crate::report::sysupdate::SourceUrl;
+use crate::report::{ImageFile, Repositories};
 
 /// What is to be packed, and how.
 #[derive(Clone, Debug)]
@@ -36,6 +42,16 @@ pub struct Request {
     pub formats: Vec<Format>,
     /// The slimming rules that are not to be applied.
     pub keep: Vec<String>,
+    /// What the target has already.
+    pub bases: Vec<Base>,
+    /// Programs that get a link in /usr/bin.
+    pub expose: Vec<Expose>,
+    /// What changes the content in the end.
+    pub mangle: Vec<Mangle>,
+    /// Whether to write the package database as an image for extensions that build on this one.
+    pub package_information: bool,
+    /// Where images will be fetched from, for systemd-sysupdate.
+    pub sysupdate: Option<SourceUrl>,
     /// Where the ebuilds of its packages are; none if no reports are wanted.
     pub reports: Option<Repositories>,
 }
@@ -49,6 +65,10 @@ pub struct Prepared {
     pub naming: Naming,
     /// What was left out.
     pub left_out: Vec<LeftOut>,
+    /// The packages that a base has, and which are left out for that.
+    pub in_base: Vec<String>,
+    /// The package database, where that is wanted.
+    pub package_information: Option<Plan>,
     /// What somebody should know.
     pub warnings: Vec<String>,
 }
@@ -111,12 +131,14 @@ pub struct Packed {
     pub epoch: u64,
     /// The images.
     pub images: Vec<Image>,
-    /// The reports.
+    /// What was written beside them.
     pub reports: Vec<PathBuf>,
     /// What they hold.
     pub contents: Totals,
     /// What was left out.
     pub left_out: Vec<LeftOut>,
+    /// The packages that a base has, and which are left out for that.
+    pub in_base: Vec<String>,
     /// Programs with setuid, setgid or capabilities.
     pub privileged: Vec<String>,
     /// What somebody should know.
@@ -132,8 +154,12 @@ pub fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
     let rules = Rules::load(&request.keep)?;
     let mut plan = Plan::new(request.root.eprefix(), epoch::of(&request.root)?);
     survey::survey(&request.root, &mut plan)?;
-    let warnings = left_outside(&request.root)?;
+    let mut warnings = left_outside(&request.root)?;
+    let package_information =
+        if request.package_information { Some(base::package_information(&plan)?) } else { None };
+    let in_base = base::leave_out(&mut plan, &request.root, &request.bases)?;
     let left_out = rules.apply(&mut plan)?;
+    warnings.extend(expose(request, &mut plan)?);
     let architecture = match request.architecture {
         Some(architecture) => Some(architecture),
         None => Architecture::of(&plan)?,
@@ -142,7 +168,27 @@ pub fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
     plan.add(release::path(&request.name), Entry::made(release.render()?, plan.epoch))?;
     let naming =
         Naming { name: request.name.clone(), version: request.version.clone(), architecture };
-    Ok(Prepared { plan, naming, left_out, warnings })
+    Ok(Prepared { plan, naming, left_out, in_base, package_information, warnings })
+}
+
+fn expose(request: &Request, plan: &mut Plan) -> Result<Vec<String>> {
+    if request.expose.is_empty() {
+        return Ok(Vec::new());
+    }
+    let roots: Vec<PathBuf> = request.bases.iter().map(|base| base.root.clone()).collect();
+    let taken = expose::apply(plan, &request.expose, &roots)?;
+    let mut warnings = Vec::new();
+    if roots.is_empty() {
+        warnings.push(
+            "nothing says which programs the target has, and a link in /usr/bin hides one of the \
+             same name; name a root directory like the target's with --base"
+                .to_owned(),
+        );
+    }
+    if !taken.is_empty() {
+        warnings.push(format!("not exposed, since the target has them: {}", taken.join(", ")));
+    }
+    Ok(warnings)
 }
 
 /// Checks what is about to be packed: the findings about files that the plan has.
@@ -167,8 +213,15 @@ pub fn write(
     output: &Path,
     reporter: &Reporter,
 ) -> Result<Packed> {
-    digest::fill(&mut prepared.plan)?;
     let workplace = Workplace::open(output)?;
+    for (index, mangle) in request.mangle.iter().enumerate() {
+        reporter.step("mangling the content");
+        mangle.apply(&mut prepared.plan, &workplace.path(&format!(".mangled-{index}")))?;
+    }
+    if !prepared.plan.entries.contains_key(&release::path(&request.name)) {
+        bail!("mangling took the extension-release file, without which nothing is attached");
+    }
+    digest::fill(&mut prepared.plan)?;
     let names = prepared.naming.files(&request.formats);
     for (format, names) in request.formats.iter().zip(&names) {
         reporter.step(&format!("writing {} ({format})", names.file));
@@ -179,13 +232,7 @@ pub fn write(
     for (format, names) in request.formats.iter().zip(&names) {
         images.push(Image::of(*format, names, &workplace, &prepared.plan)?);
     }
-    let reports = match &request.reports {
-        Some(repositories) => {
-            reporter.step("writing the reports");
-            write_reports(request, &prepared, repositories, &images, &workplace)?
-        }
-        None => Vec::new(),
-    };
+    let reports = beside::write(request, &mut prepared, &images, &workplace, reporter)?;
     // All of it is whole: now it appears.
     for names in &names {
         workplace.publish(&names.file, |there| is_extension(there, &request.name))?;
@@ -208,6 +255,7 @@ pub fn write(
         contents: prepared.plan.totals(),
         privileged: listing::privileged(&prepared.plan),
         left_out: prepared.left_out,
+        in_base: prepared.in_base,
         warnings: prepared.warnings,
     })
 }
@@ -232,39 +280,6 @@ fn write_image(
     });
     bar.finish_and_clear();
     result
-}
-
-/// Writes what goes with the images.
-fn write_reports(
-    request: &Request,
-    prepared: &Prepared,
-    repositories: &Repositories,
-    images: &[Image],
-    workplace: &Workplace,
-) -> Result<Vec<String>> {
-    let packages = report::installed(&request.root.vdb())?;
-    let images: Vec<ImageFile> = images.iter().map(Image::file).collect();
-    let subject = Subject {
-        naming: &prepared.naming,
-        plan: &prepared.plan,
-        packages: &packages,
-        repositories,
-        left_out: &prepared.left_out,
-        images: &images,
-    };
-    let mut written = Vec::new();
-    for (end, bytes) in report::render(&subject).context("could not make the reports")? {
-        let name = format!("{}{end}", prepared.naming.stem());
-        fs_err::write(workplace.path(&name), bytes)?;
-        written.push(name);
-    }
-    let sums: Vec<(String, String)> =
-        images.into_iter().filter_map(|image| Some((image.name, image.sha256?))).collect();
-    let old = workplace.published(report::SUMS)?;
-    let text = report::merge_sums(&old, &sums, |name| workplace.has_published(name));
-    fs_err::write(workplace.path(report::SUMS), text)?;
-    written.push(report::SUMS.to_owned());
-    Ok(written)
 }
 
 /// Whether the directory at `path` is an extension of this name, and nothing else.

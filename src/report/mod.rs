@@ -11,6 +11,7 @@ mod package;
 mod repositories;
 mod sbom;
 mod sums;
+pub mod sysupdate;
 
 use anyhow::Result;
 use serde::Serialize;

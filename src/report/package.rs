@@ -51,8 +51,7 @@ impl Package {
             }
             // A description may be in any encoding.
             let bytes = fs_err::read(file)?;
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            Ok(if name == "CONTENTS" { text } else { one_line(&text) })
+            Ok(one_line(&String::from_utf8_lossy(&bytes)))
         };
         let (category, pf) = cpv.split_once('/').unwrap_or(("", cpv));
         let (name, version) = split(pf)?;
@@ -67,7 +66,7 @@ impl Package {
             description: read("DESCRIPTION")?,
             homepage: read("HOMEPAGE")?,
             sources,
-            files: contents(&read("CONTENTS")?),
+            files: vdb::files(&dir)?,
         })
     }
 }
@@ -94,19 +93,6 @@ fn split(pf: &str) -> Result<(String, String)> {
     let pattern = Regex::new(&format!("^(?<pn>.+)-(?<pvr>{version})$"))?;
     let parts = pattern.captures(pf).with_context(|| format!("{pf:?} has no version"))?;
     Ok((parts["pn"].to_owned(), parts["pvr"].to_owned()))
-}
-
-/// The files and links in a CONTENTS file: `obj PATH MD5 MTIME`, `sym PATH -> TARGET MTIME`.
-fn contents(text: &str) -> Vec<PathBuf> {
-    let path = |line: &str| {
-        if let Some(rest) = line.strip_prefix("obj ") {
-            let mut parts = rest.rsplitn(3, ' ');
-            return parts.nth(2).map(str::to_owned);
-        }
-        let rest = line.strip_prefix("sym ")?;
-        rest.split_once(" -> ").map(|(path, _)| path.to_owned())
-    };
-    text.lines().filter_map(path).map(|path| path.trim_start_matches('/').into()).collect()
 }
 
 /// `SRC_URI` out of the environment that Portage kept of the build.
@@ -180,12 +166,6 @@ mod tests {
         assert_eq!(split("gtk+-2.24.33-r3"), pair("gtk+", "2.24.33-r3"));
         assert_eq!(split("ncurses-6.5_p20250216"), pair("ncurses", "6.5_p20250216"));
         assert!(super::split("jq").is_err());
-    }
-
-    #[test]
-    fn files_with_spaces() {
-        let text = "dir /usr\nobj /usr/a b.txt 0123 17\nsym /usr/l k -> a b.txt 17\n";
-        assert_eq!(contents(text), [PathBuf::from("usr/a b.txt"), "usr/l k".into()]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod isolation;
 mod machine;
 mod pack;
 mod pack_faults;
+mod pack_options;
 mod pack_reports;
 mod refusals;
 mod removal;

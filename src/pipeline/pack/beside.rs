@@ -1,0 +1,74 @@
+//! What is written beside images.
+
+use anyhow::{Context, Result};
+
+use super::{Image, Prepared, Request, write_image};
+use crate::output::Reporter;
+use crate::pack::workplace::Workplace;
+use crate::pack::{base, digest};
+use crate::report::{self, ImageFile, Repositories, Subject, sysupdate};
+
+/// Writes it into `workplace`; returns the names.
+pub fn write(
+    request: &Request,
+    prepared: &mut Prepared,
+    images: &[Image],
+    workplace: &Workplace,
+    reporter: &Reporter,
+) -> Result<Vec<String>> {
+    let mut written = Vec::new();
+    let images: Vec<ImageFile> = images.iter().map(Image::file).collect();
+    if let Some(repositories) = &request.reports {
+        reporter.step("writing the reports");
+        written = reports(request, prepared, repositories, &images, workplace)?;
+    }
+    if let (Some(url), Some(first)) = (&request.sysupdate, images.first()) {
+        let text = sysupdate::render(&prepared.naming, &first.name, url)?;
+        for suffix in sysupdate::SUFFIXES {
+            let name = format!("{}{suffix}", request.name);
+            fs_err::write(workplace.path(&name), &text)?;
+            written.push(name);
+        }
+    }
+    if let Some(mut information) = prepared.package_information.take() {
+        digest::fill(&mut information)?;
+        let name = format!("{}{}", prepared.naming.stem(), base::SUFFIX);
+        write_image(&information, "squashfs".parse()?, workplace, &name, reporter)?;
+        written.push(name);
+    }
+    Ok(written)
+}
+
+fn reports(
+    request: &Request,
+    prepared: &Prepared,
+    repositories: &Repositories,
+    images: &[ImageFile],
+    workplace: &Workplace,
+) -> Result<Vec<String>> {
+    let mut packages = report::installed(&request.root.vdb())?;
+    packages.retain(|package| !prepared.in_base.contains(&package.cpv()));
+    let subject = Subject {
+        naming: &prepared.naming,
+        plan: &prepared.plan,
+        packages: &packages,
+        repositories,
+        left_out: &prepared.left_out,
+        images,
+    };
+    let mut written = Vec::new();
+    for (end, bytes) in report::render(&subject).context("could not make the reports")? {
+        let name = format!("{}{end}", prepared.naming.stem());
+        fs_err::write(workplace.path(&name), bytes)?;
+        written.push(name);
+    }
+    let sums: Vec<(String, String)> = images
+        .iter()
+        .filter_map(|image| Some((image.name.clone(), image.sha256.clone()?)))
+        .collect();
+    let old = workplace.published(report::SUMS)?;
+    let text = report::merge_sums(&old, &sums, |name| workplace.has_published(name));
+    fs_err::write(workplace.path(report::SUMS), text)?;
+    written.push(report::SUMS.to_owned());
+    Ok(written)
+}

@@ -1,0 +1,137 @@
+//! What changes the content of an extension, and what is written for those who fetch it.
+
+use std::path::{Path, PathBuf};
+
+use super::small_programs::program;
+use super::small_root::{SmallRoot, run};
+
+/// Unpacks the image `name`.
+fn unpack(small: &SmallRoot, name: &str) -> PathBuf {
+    let dir = small.beside(&format!("{name}.tree"));
+    let image = small.beside("out").join(name);
+    run("unsquashfs", &["-f", "-d", dir.to_str().unwrap(), image.to_str().unwrap()]);
+    dir
+}
+
+#[test]
+fn programs_are_exposed() {
+    let small = SmallRoot::full();
+    small.pack("out", &["--expose", "program"]);
+    let tree = unpack(&small, "small.raw");
+    let link = tree.join("usr/bin/program");
+    assert_eq!(fs_err::read_link(&link).unwrap(), Path::new("../local/small/usr/bin/program"));
+    assert_eq!(fs_err::read(&link).unwrap(), fs_err::read(program()).unwrap());
+    assert!(!tree.join("usr/bin/setuid").exists());
+
+    let opt = SmallRoot::empty("/opt/small");
+    opt.copy(program(), "bin/program", 0o755);
+    opt.pack("out", &["--expose", "all"]);
+    let link = unpack(&opt, "small.raw").join("usr/bin/program");
+    assert_eq!(fs_err::read_link(&link).unwrap(), Path::new("../../opt/small/bin/program"));
+    assert_eq!(fs_err::read(&link).unwrap(), fs_err::read(program()).unwrap());
+}
+
+#[test]
+fn what_the_target_has_is_not_hidden() {
+    let small = SmallRoot::full();
+    let target = small.beside("target");
+    fs_err::create_dir_all(target.join("usr/bin")).unwrap();
+    fs_err::write(target.join("usr/bin/program"), "").unwrap();
+    let base = target.to_str().unwrap();
+    let error = small.refuse("out", &["--base", base, "--expose", "program"]);
+    assert!(error.contains("/usr/bin/program already, which a link would hide"), "{error}");
+    let error = small.refuse("out", &["--expose", "nothing"]);
+    assert!(error.contains("the prefix has no program \"nothing\""), "{error}");
+    small.pack("out", &["--base", base, "--expose", "all"]);
+    let tree = unpack(&small, "small.raw");
+    assert!(tree.join("usr/bin/setuid").is_symlink() && !tree.join("usr/bin/program").exists());
+}
+
+#[test]
+fn packages_that_a_base_has_are_left_out() {
+    let small = SmallRoot::full();
+    small.pack("out", &["--name", "first", "--pkginfo"]);
+    small.file("usr/share/later/file", "later\n");
+    let fact = |name: &str, text: &str| {
+        small.file(&format!("var/db/pkg/app-misc/later-1/{name}"), text);
+    };
+    fact("repository", "gentoo\n");
+    fact("CONTENTS", "obj /usr/local/small/usr/share/later/file 0123 1700000000\n");
+    let base = small.beside("out/first_pkginfo.raw");
+    let answer = small.pack("out", &["--base", base.to_str().unwrap(), "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["in_base"], serde_json::json!(["app-misc/thing-1.2-r1"]));
+    let tree = unpack(&small, "small.raw").join("usr/local/small/usr");
+    assert!(tree.join("share/later/file").exists());
+    assert!(!tree.join("bin/program").exists(), "the base's package has it");
+    assert!(tree.join("bin/setuid").exists(), "no package has it");
+    let packages = fs_err::read_to_string(small.beside("out/small_packages.txt")).unwrap();
+    assert_eq!(packages, "app-misc/later-1::gentoo\n");
+}
+
+#[test]
+fn content_is_mangled() {
+    let small = SmallRoot::full();
+    let over = small.beside("over");
+    fs_err::create_dir_all(over.join("usr/lib/tmpfiles.d")).unwrap();
+    fs_err::write(over.join("usr/lib/tmpfiles.d/small.conf"), "d /var/lib/small\n").unwrap();
+    fs_err::create_dir_all(over.join("usr/local/small/usr/share/thing")).unwrap();
+    fs_err::write(over.join("usr/local/small/usr/share/thing/data"), "other\n").unwrap();
+    run("chmod", &["-R", "g+w,o-rx", over.to_str().unwrap()]);
+    let script = small.beside("script");
+    let text = "#!/bin/sh\nset -eu\ncd \"$1\"\numask 077\nmkdir -p usr/lib/systemd/system\n\
+                rm usr/local/small/usr/bin/setuid\necho [Unit] > usr/lib/systemd/system/x.service\n";
+    fs_err::write(&script, text).unwrap();
+    run("chmod", &["755", script.to_str().unwrap()]);
+    let mangle =
+        ["--mangle", over.to_str().unwrap(), "--mangle", script.to_str().unwrap(), "--json"];
+    let answer = small.pack("out", &mangle);
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["privileged"], serde_json::json!([]), "the script removed it");
+    let tree = unpack(&small, "small.raw");
+    let text = |path: &str| fs_err::read_to_string(tree.join(path)).unwrap();
+    assert_eq!(text("usr/local/small/usr/share/thing/data"), "other\n");
+    assert_eq!(text("usr/local/small/usr/share/thing/same data"), "data\n");
+    assert_eq!(text("usr/lib/systemd/system/x.service"), "[Unit]\n");
+    let modes =
+        run("find", &[tree.join("usr/lib").to_str().unwrap(), "-type", "d", "-printf", "%m "]);
+    assert_eq!(
+        modes.trim(),
+        ["755"; 5].join(" "),
+        "shared directories are as every target has them"
+    );
+    let first = fs_err::read(small.beside("out/small.raw")).unwrap();
+    small.pack("out", &mangle);
+    assert!(first == fs_err::read(small.beside("out/small.raw")).unwrap());
+
+    fs_err::write(&script, "#!/bin/sh\necho no such thing >&2\nexit 5\n").unwrap();
+    let error = small.refuse("failed", &["--mangle", script.to_str().unwrap()]);
+    assert!(error.contains("ended with status 5") && error.contains("no such thing"), "{error}");
+}
+
+#[test]
+fn updates_can_be_fetched() {
+    let small = SmallRoot::full();
+    let url = ["--sysupdate", "https://example.org/images"];
+    let version = ["--version", "1.0", "--architecture", "arm64"];
+    small.pack("out", &[url, ["--version", "1.0"]].concat());
+    small.pack("out", &[&url[..], &version[..]].concat());
+    let text = fs_err::read_to_string(small.beside("out/small.transfer")).unwrap();
+    assert_eq!(text, fs_err::read_to_string(small.beside("out/small.conf")).unwrap());
+    for line in [
+        "Verify=yes",
+        "Path=https://example.org/images/",
+        "MatchPattern=small-@v-arm64.raw",
+        "CurrentSymlink=/etc/extensions/small.raw",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line} is not in {text}");
+    }
+    let without = small.try_pack("out", &url);
+    assert_eq!(without.status.code(), Some(2));
+    let directory = [&url[..], &version[..], &["--format", "directory"]].concat();
+    assert!(small.refuse("out", &directory).contains("small-1.0-arm64 is none"));
+    assert_eq!(
+        small.try_pack("out", &["--sysupdate", "ftp://x", "--version", "1"]).status.code(),
+        Some(2)
+    );
+}
