@@ -33,19 +33,22 @@ pub const USAGE: u8 = 2;
 /// Exit code: a check found something.
 pub const FOUND: u8 = 3;
 
+/// What help lists the options under that every subcommand has.
+const GLOBAL: &str = "Options of all commands";
+
 /// Build software with Gentoo's Portage into a self-contained prefix, and ship it as a portable
 /// systemd sysext.
 #[derive(Debug, Parser)]
 #[command(name = "fprefix", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     /// The prefix to work on: NAME, or NAME-BOARD. Not needed where there is only one
-    #[arg(short = 'P', long, value_name = "NAME", env = "FPREFIX", global = true)]
+    #[arg(short = 'P', long, value_name = "NAME", env = "FPREFIX", global = true, help_heading = GLOBAL)]
     prefix: Option<String>,
     /// Say more
-    #[arg(short, long, conflicts_with = "quiet", global = true)]
+    #[arg(short, long, conflicts_with = "quiet", global = true, help_heading = GLOBAL)]
     verbose: bool,
     /// Say nothing but errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     quiet: bool,
     #[command(subcommand)]
     command: Subcommands,
