@@ -134,7 +134,7 @@ fn assert_runs(program: &Path, name: &str) {
 
 fn check_stripped(program: &Path, library: &Path, name: &str) {
     let ways: [&[&str]; 4] =
-        [&["strip"], &["objcopy", "--strip-debug"], &["llvm-strip-14"], &["eu-strip"]];
+        [&["strip"], &["objcopy", "--strip-debug"], &["llvm-strip"], &["eu-strip"]];
     for way in ways {
         let place = program.parent().unwrap().join(way[0]);
         fs_err::create_dir(&place).unwrap();
@@ -186,7 +186,7 @@ fn without_section_headers() {
         let place = build.dir.path().join("new");
         fs_err::create_dir(&place).unwrap();
         for file in [&build.library, &build.program] {
-            must("llvm-strip-14", ["--strip-sections", file.to_str().unwrap()]);
+            must("llvm-strip", ["--strip-sections", file.to_str().unwrap()]);
             let old = fs_err::read(file).unwrap();
             assert!(!elf::read(&old).unwrap().has_sections);
             let (_, new) = rewrite(&old, &prefix_edit(), &name);
@@ -320,7 +320,7 @@ fn a_note_that_is_referred_to_stays() {
         let to = dir.path().join("new");
         write_program(&to, &new);
         assert_no_new_complaints(&file, &to, &format!("{flags:?}"));
-        for tool in ["none", "strip", "llvm-strip-14"] {
+        for tool in ["none", "strip", "llvm-strip"] {
             if tool != "none" {
                 must(tool, [&to]);
             }

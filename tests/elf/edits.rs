@@ -127,7 +127,7 @@ fn a_library_is_needed_in_addition() {
         assert_eq!(image.needed[3..], more[..], "{linker}");
         must("strip", [shop.path("program")]);
         shop.assert_runs(linker);
-        must("llvm-strip-14", [shop.path("program")]);
+        must("llvm-strip", [shop.path("program")]);
         shop.assert_runs(linker);
     }
 }

@@ -15,7 +15,7 @@ const PACKAGES: [(&str, &str); 16] = [
     ("ld.lld", "lld"),
     ("mold", "mold"),
     ("strip", "binutils"),
-    ("llvm-strip-14", "llvm"),
+    ("llvm-strip", "llvm"),
     ("eu-elflint", "elfutils"),
     ("readelf", "binutils"),
     ("go", "golang-go"),
