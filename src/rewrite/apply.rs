@@ -48,6 +48,7 @@ fn write(action: &Action, source: &std::fs::File, mut new: &std::fs::File) -> Re
             std::io::copy(&mut { source }, &mut { new })?;
             write_patches(new, patches)?;
         }
+        Action::Contents(contents) => new.write_all(contents)?,
         Action::FirstLine { old, new: line } => {
             use std::io::{Seek, SeekFrom};
             new.write_all(line)?;

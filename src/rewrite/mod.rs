@@ -8,6 +8,7 @@ mod apply;
 mod elf_file;
 mod libraries;
 mod script;
+mod text;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -62,6 +63,8 @@ pub enum Action {
     },
     /// The loader: bytes at offsets.
     Seal(Vec<elf::Patch>),
+    /// Other contents: a text file.
+    Contents(Vec<u8>),
     /// Another beginning: a script's first line.
     FirstLine {
         /// How many bytes of the old file go.
@@ -174,14 +177,34 @@ impl Request {
         use std::io::Read;
         let mut start = Vec::with_capacity(256);
         fs_err::File::open(&file.disk)?.take(256).read_to_end(&mut start)?;
+        let path = file.paths.first().map_or(Path::new("/"), PathBuf::as_path);
         if elf::is_elf(&start) {
-            let path = file.paths.first().map_or(Path::new("/"), PathBuf::as_path);
             return elf_file::look_at(self, &file.disk, path, rooted, libraries);
         }
-        if start.starts_with(b"#!") {
-            return Ok(script::look_at(self, &start, rooted));
+        let script = if start.starts_with(b"#!") {
+            script::look_at(self, &start, rooted)
+        } else {
+            Outcome::Nothing
+        };
+        if start.is_empty() || !text::is_understood(path) {
+            return Ok(script);
         }
-        Ok(Outcome::Nothing)
+        Ok(self.look_at_text(&tree::map(&file.disk)?, script))
+    }
+
+    /// A text file that is understood, of which the first line may change as well.
+    fn look_at_text(&self, bytes: &[u8], script: Outcome) -> Outcome {
+        let Outcome::Change(Action::FirstLine { old, new }, mut what) = script else {
+            return text::look_at(self, bytes);
+        };
+        let rest = bytes.get(old..).unwrap_or_default();
+        match text::look_at(self, &[new.as_slice(), rest].concat()) {
+            Outcome::Change(action, more) => {
+                what.extend(more);
+                Outcome::Change(action, what)
+            }
+            _ => Outcome::Change(Action::FirstLine { old, new }, what),
+        }
     }
 }
 
