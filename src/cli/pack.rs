@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use indicatif::HumanBytes;
 use serde_json::json;
@@ -14,10 +14,11 @@ use crate::output;
 use crate::pack::architecture::Architecture;
 use crate::pack::base::Base;
 use crate::pack::expose::Expose;
-use crate::pack::format::Format;
+use crate::pack::format::{Format, FormatKind};
 use crate::pack::listing;
 use crate::pack::mangle::Mangle;
 use crate::pack::name::Version;
+use crate::pack::verity::Signing;
 use crate::pipeline::pack::{self, Packed, Prepared, Request};
 use crate::report::Repositories;
 use crate::report::sysupdate::SourceUrl;
@@ -49,10 +50,17 @@ pub struct Pack {
     /// What to write: FORMAT[:COMPRESSOR[:LEVEL]]
     ///
     /// squashfs[:zstd|lz4|xz|gzip|none], erofs[:lz4hc|lz4|zstd|none] in the form that old kernels
-    /// mount, erofs-tight[:lz4hc|lz4|zstd] for Linux 6.1 and newer, directory, tar. Can be given
-    /// several times.
+    /// mount, erofs-tight[:lz4hc|lz4|zstd] for Linux 6.1 and newer, directory, tar, and
+    /// ddi[:zstd|...]: a squashfs in a disk image, with the hashes by which kernels check it
+    /// (verity). Can be given several times.
     #[arg(long = "format", value_name = "FORMAT", default_value = "squashfs")]
     formats: Vec<Format>,
+    /// Sign the ddi with this key, a PEM file
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    private_key: Option<PathBuf>,
+    /// The certificate of that key, which targets have in /etc/verity.d, a PEM file
+    #[arg(long, value_name = "FILE", requires = "private_key")]
+    certificate: Option<PathBuf>,
     /// The directory to write to
     #[arg(long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
@@ -149,6 +157,11 @@ impl Pack {
             Some(name) => name.clone(),
             None => name.parse().context("name the extension with --name")?,
         };
+        if self.private_key.is_some()
+            && !self.formats.iter().any(|format| format.kind() == FormatKind::Ddi)
+        {
+            bail!("of the formats, only ddi can be signed: add --format ddi");
+        }
         let request = Request {
             root,
             name,
@@ -156,6 +169,10 @@ impl Pack {
             architecture: self.architecture,
             formats: self.formats.clone(),
             keep: self.keep.clone(),
+            signing: match (&self.private_key, &self.certificate) {
+                (Some(key), Some(certificate)) => Some(Signing::open(key, certificate)?),
+                _ => None,
+            },
             bases: self.bases.iter().map(|path| Base::open(path)).collect::<Result<_>>()?,
             expose: self.expose.clone(),
             mangle: self.mangle.iter().map(|path| Mangle::open(path)).collect::<Result<_>>()?,

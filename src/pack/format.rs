@@ -16,6 +16,8 @@ pub enum FormatKind {
     Erofs,
     /// erofs as small as it gets; Linux 6.1 and newer mount it.
     ErofsTight,
+    /// A disk image with a squashfs and the hashes by which kernels check it.
+    Ddi,
     /// A directory, which systemd attaches as it is.
     Directory,
     /// A tar archive, for other tools.
@@ -52,6 +54,7 @@ const KINDS: &[(&str, FormatKind)] = &[
     ("squashfs", FormatKind::Squashfs),
     ("erofs", FormatKind::Erofs),
     ("erofs-tight", FormatKind::ErofsTight),
+    ("ddi", FormatKind::Ddi),
     ("directory", FormatKind::Directory),
     ("tar", FormatKind::Tar),
 ];
@@ -70,7 +73,7 @@ impl FormatKind {
     fn compressors(self) -> &'static [Compressor] {
         use Compressor::{Gzip, Lz4, Lz4hc, None, Xz, Zstd};
         match self {
-            Self::Squashfs => &[Zstd, Lz4, Xz, Gzip, None],
+            Self::Squashfs | Self::Ddi => &[Zstd, Lz4, Xz, Gzip, None],
             // zstd needs Linux 6.10 and erofs-utils 1.8.
             Self::Erofs => &[Lz4hc, Lz4, Zstd, None],
             Self::ErofsTight => &[Lz4hc, Lz4, Zstd],
@@ -81,8 +84,8 @@ impl FormatKind {
     /// The levels that its tool takes for `compressor`.
     fn levels(self, compressor: Compressor) -> Option<std::ops::RangeInclusive<u32>> {
         match (self, compressor) {
-            (Self::Squashfs, Compressor::Zstd) => Some(1..=22),
-            (Self::Squashfs, Compressor::Gzip) => Some(1..=9),
+            (Self::Squashfs | Self::Ddi, Compressor::Zstd) => Some(1..=22),
+            (Self::Squashfs | Self::Ddi, Compressor::Gzip) => Some(1..=9),
             (Self::Erofs | Self::ErofsTight, Compressor::Lz4hc) => Some(0..=12),
             (Self::Erofs | Self::ErofsTight, Compressor::Zstd) => Some(0..=22),
             _ => None,
@@ -109,7 +112,9 @@ impl Format {
     /// How the file name ends.
     pub fn suffix(&self) -> &'static str {
         match self.kind {
-            FormatKind::Squashfs | FormatKind::Erofs | FormatKind::ErofsTight => ".raw",
+            FormatKind::Squashfs | FormatKind::Erofs | FormatKind::ErofsTight | FormatKind::Ddi => {
+                ".raw"
+            }
             FormatKind::Directory => "",
             FormatKind::Tar => ".tar",
         }

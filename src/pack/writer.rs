@@ -1,27 +1,47 @@
 //! A plan as bytes, in each format, and back again.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 
+use super::architecture::Architecture;
 use super::compare::{self, Keeps};
 use super::format::{Format, FormatKind};
 use super::plan::Plan;
+use super::verity::{self, Signing};
 use super::workplace::Workplace;
-use super::{erofs, squashfs, stream, tree};
+use super::{ddi, erofs, squashfs, stream, tree};
 
 /// The name of the tree in a workplace that is written from, or unpacked to.
 const TREE: &str = ".tree";
 
-/// Writes `plan` in `format` under the name `name` of the workplace.
+/// The name of the parts of a DDI in a workplace.
+const PARTS: &str = ".parts";
+
+/// What an image is made from, beside its format.
+#[derive(Clone, Copy, Debug)]
+pub struct Making<'a> {
+    /// What it holds.
+    pub plan: &'a Plan,
+    /// The machines that it is for.
+    pub architecture: Option<Architecture>,
+    /// What it is signed with, where its format can be.
+    pub signing: Option<&'a Signing>,
+}
+
+/// Writes it in `format` under the name `name` of the workplace.
 pub fn write(
-    plan: &Plan,
+    making: Making<'_>,
     format: Format,
     workplace: &Workplace,
     name: &str,
     progress: &dyn Fn(u64),
 ) -> Result<()> {
+    let Making { plan, .. } = making;
     let output = workplace.path(name);
     match format.kind() {
         FormatKind::Squashfs => squashfs::write(plan, format, &output, progress),
+        FormatKind::Ddi => write_ddi(making, format, &workplace.path(PARTS), &output, progress),
         FormatKind::Erofs | FormatKind::ErofsTight => {
             erofs::write(plan, format, &output, &workplace.path(TREE), progress)
         }
@@ -35,6 +55,27 @@ pub fn write(
     }
 }
 
+fn write_ddi(
+    making: Making<'_>,
+    format: Format,
+    dir: &Path,
+    output: &Path,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
+    let architecture = making.architecture.context(
+        "a DDI has partitions for an architecture, and no program says which one; name it with \
+         --architecture",
+    )?;
+    fs_err::create_dir(dir)?;
+    let (data, hashes) = (dir.join(ddi::DATA), dir.join(ddi::HASHES));
+    squashfs::write(making.plan, format, &data, progress)?;
+    let root = verity::write(making.plan, &data, &hashes)?;
+    let signature = making.signing.map(|signing| signing.sign(root, dir)).transpose()?;
+    let parts = ddi::Parts { data: &data, hashes: &hashes, signature, root };
+    ddi::write(making.plan, architecture, &parts, output)?;
+    crate::tree::remove(dir)
+}
+
 /// Unpacks what was written and compares it with `plan`.
 pub fn verify(plan: &Plan, format: Format, workplace: &Workplace, name: &str) -> Result<()> {
     let image = workplace.path(name);
@@ -42,6 +83,14 @@ pub fn verify(plan: &Plan, format: Format, workplace: &Workplace, name: &str) ->
     let differences = match format.kind() {
         FormatKind::Squashfs => {
             squashfs::unpack(&image, &dir)?;
+            compare::with_tree(plan, &dir, Keeps::ALL)?
+        }
+        FormatKind::Ddi => {
+            let parts = workplace.path(PARTS);
+            let root = ddi::take_apart(&image, &parts)?;
+            verity::verify(&parts.join(ddi::DATA), &parts.join(ddi::HASHES), root)?;
+            squashfs::unpack(&parts.join(ddi::DATA), &dir)?;
+            crate::tree::remove(&parts)?;
             compare::with_tree(plan, &dir, Keeps::ALL)?
         }
         FormatKind::Erofs | FormatKind::ErofsTight => {

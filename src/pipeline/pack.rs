@@ -22,7 +22,9 @@ use crate::pack::name::{FileNames, Naming, Version};
 use crate::pack::plan::{Entry, Plan, Totals};
 use crate::pack::release::{self, Release};
 use crate::pack::slim::{LeftOut, Rules};
+use crate::pack::verity::Signing;
 use crate::pack::workplace::Workplace;
+use crate::pack::writer::Making;
 use crate::pack::{digest, epoch, listing, survey, writer};
 use crate::report::sysupdate::SourceUrl;
 use crate::report::{ImageFile, Repositories};
@@ -42,6 +44,8 @@ pub struct Request {
     pub formats: Vec<Format>,
     /// The slimming rules that are not to be applied.
     pub keep: Vec<String>,
+    /// What a DDI is signed with.
+    pub signing: Option<Signing>,
     /// What the target has already.
     pub bases: Vec<Base>,
     /// Programs that get a link in /usr/bin.
@@ -223,9 +227,14 @@ pub fn write(
     }
     digest::fill(&mut prepared.plan)?;
     let names = prepared.naming.files(&request.formats);
+    let making = Making {
+        plan: &prepared.plan,
+        architecture: prepared.naming.architecture,
+        signing: request.signing.as_ref(),
+    };
     for (format, names) in request.formats.iter().zip(&names) {
         reporter.step(&format!("writing {} ({format})", names.file));
-        write_image(&prepared.plan, *format, &workplace, &names.file, reporter)
+        write_image(making, *format, &workplace, &names.file, reporter)
             .with_context(|| format!("{} was not written", names.file))?;
     }
     let mut images = Vec::new();
@@ -261,22 +270,22 @@ pub fn write(
 }
 
 fn write_image(
-    plan: &Plan,
+    making: Making<'_>,
     format: Format,
     workplace: &Workplace,
     name: &str,
     reporter: &Reporter,
 ) -> Result<()> {
-    let total = plan.totals().bytes;
+    let total = making.plan.totals().bytes;
     let bar = reporter.spinner();
     let done = std::cell::Cell::new(0);
     let progress = |count: u64| {
         done.set(done.get() + count);
         bar.set_message(format!("{} of {}", HumanBytes(done.get()), HumanBytes(total)));
     };
-    let result = writer::write(plan, format, workplace, name, &progress).and_then(|()| {
+    let result = writer::write(making, format, workplace, name, &progress).and_then(|()| {
         bar.set_message("reading it back");
-        writer::verify(plan, format, workplace, name)
+        writer::verify(making.plan, format, workplace, name)
     });
     bar.finish_and_clear();
     result

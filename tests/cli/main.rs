@@ -17,6 +17,7 @@ mod choice;
 mod isolation;
 mod machine;
 mod pack;
+mod pack_ddi;
 mod pack_faults;
 mod pack_options;
 mod pack_reports;

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use super::{Image, Prepared, Request, write_image};
 use crate::output::Reporter;
 use crate::pack::workplace::Workplace;
+use crate::pack::writer::Making;
 use crate::pack::{base, digest};
 use crate::report::{self, ImageFile, Repositories, Subject, sysupdate};
 
@@ -33,7 +34,8 @@ pub fn write(
     if let Some(mut information) = prepared.package_information.take() {
         digest::fill(&mut information)?;
         let name = format!("{}{}", prepared.naming.stem(), base::SUFFIX);
-        write_image(&information, "squashfs".parse()?, workplace, &name, reporter)?;
+        let making = Making { plan: &information, architecture: None, signing: None };
+        write_image(making, "squashfs".parse()?, workplace, &name, reporter)?;
         written.push(name);
     }
     Ok(written)
