@@ -201,10 +201,28 @@ impl Plan {
             fs_err::create_dir_all(layout.tmp(environment))?;
             broot::lay_out(prefix, environment)?;
             write_config(prefix, environment)?;
+            self.write_masks(environment)?;
         }
         write_data(prefix)?;
         self.write_toolchain_repo()?;
         broot::write(prefix, &self.compiler)
+    }
+
+    /// Keeps the toolchain of any tree away: the imported one is the one that programs are built
+    /// with. The files stand in folders, where users can put more beside them.
+    fn write_masks(&self, environment: Environment) -> Result<()> {
+        let imported: Vec<&str> =
+            self.imports.iter().map(|import| import.package.as_str()).collect();
+        for name in ["package.mask", "package.unmask"] {
+            let text = template::render(
+                Folder::Templates,
+                &format!("portage/{name}"),
+                minijinja::context! { imported, repo => repos::TOOLCHAIN },
+            )?;
+            let file = self.prefix.layout.config(environment).join(name).join("fprefix");
+            tree::write_atomically(&file, text.as_bytes())?;
+        }
+        Ok(())
     }
 
     fn write_toolchain_repo(&self) -> Result<()> {
@@ -547,11 +565,19 @@ fn seed(prefix: &Prefix, environment: Environment, reporter: &Reporter) -> Resul
     let follower = Phases::begin(prefix)?.follow(&bar);
     let result = sandbox
         .portage(environment, "emerge", &format!("install the first packages into {environment}"))
-        .args(["--oneshot", "--noreplace", "--quiet", "--color=n", "--jobs=2", "@system"])
+        .args(["--oneshot", "--noreplace", "--quiet", "--color=n", "--jobs=2"])
+        .args(first_packages(environment)?)
         .run_logged(&log);
     drop(follower);
     bar.finish_and_clear();
     result
+}
+
+/// The packages that an environment starts with: those that profiles/ adds to its @system. A real
+/// tree's profile has more in there, which prefixes do without.
+fn first_packages(environment: Environment) -> Result<Vec<String>> {
+    let text = data::text(Folder::Profiles, &format!("{environment}/packages"))?;
+    Ok(text.lines().filter_map(|line| line.strip_prefix('*')).map(str::to_owned).collect())
 }
 
 /// Removes a prefix: its environments where they carry its marker, its wrappers, its definition.
