@@ -13,7 +13,7 @@ use crate::command::{Command, SYSTEM_PATH, find_program};
 use crate::data::{self, Folder};
 use crate::definition::Prefix;
 use crate::environment::WRAPPER_DIR;
-use crate::layout::{Environment, GCONV};
+use crate::layout::{Environment, GCONV, Layout};
 use crate::portage::Portage;
 use crate::toolchain::Compiler;
 use crate::{template, tree};
@@ -240,6 +240,11 @@ pub fn lay_out(prefix: &Prefix, environment: Environment) -> Result<()> {
         [("bin", "usr/bin"), ("sbin", "usr/bin"), ("usr/sbin", "bin"), ("lib", "usr/lib")]
     {
         tree::link(target, &eroot.join(link))?;
+    }
+    if environment == Environment::Staging {
+        // portageq looks for the configuration below the EROOT that it is asked about.
+        let config = Layout::inside(environment).join("etc/portage");
+        tree::link(config, &eroot.join("etc/portage"))?;
     }
     if libdir != "lib" {
         tree::link(format!("usr/{libdir}"), &eroot.join(libdir))?;

@@ -318,12 +318,16 @@ pub fn look_up(program: &str) -> Option<PathBuf> {
         .or_else(|| find_program(program, OsStr::new(SYSTEM_PATH)))
 }
 
-/// The last twelve lines of `written`.
+/// What every program says of a full disk, and some long before they end.
+const NO_SPACE: &str = "No space left on device";
+
+/// The last twelve lines of `written`, and the one that says that the disk is full.
 fn tail(written: &[u8]) -> String {
     let text = String::from_utf8_lossy(written);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let from = lines.len().saturating_sub(12);
-    lines.get(from..).unwrap_or_default().iter().map(|line| format!("  {line}\n")).collect()
+    let (before, last) = lines.split_at(lines.len().saturating_sub(12));
+    let full = before.iter().find(|line| line.contains(NO_SPACE));
+    full.into_iter().chain(last).map(|line| format!("  {line}\n")).collect()
 }
 
 #[cfg(test)]

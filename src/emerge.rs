@@ -2,15 +2,17 @@
 //!
 //! In staging packages are built, with binpkgs. Into final they are installed from those binpkgs
 //! alone, with what they need at run time. Output and exit status are emerge's own.
+//!
+//! ctrl-C and SIGTERM end us as they end any program. bubblewrap dies with us and all that runs in
+//! it at once (`--die-with-parent`, bwrap(1)), so nobody is left who could write to what we no
+//! longer hold the lock of; what Portage had begun it begins anew.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::command::{Command, shell_code};
 use crate::definition::Prefix;
@@ -111,13 +113,12 @@ impl Asked {
 pub fn run(prefix: &Prefix, target: Target, args: &[String], reporter: &Reporter) -> Result<u8> {
     let sandbox = Sandbox::open(prefix)?;
     let asked = Asked::parse(args);
-    let interrupted = catch_interrupt()?;
     if target != Target::Install {
         reporter.step(&format!("staging: emerge {}", args.join(" ")));
         let run = Run { sandbox: &sandbox, prefix, reporter, environment: Environment::Staging };
         let status = run.emerge(args, &asked)?;
-        if !status.success() || interrupted.load(Ordering::SeqCst) {
-            return Ok(failure_code(status, &interrupted));
+        if !status.success() {
+            return Ok(shell_code(status));
         }
     }
     if target == Target::Stage || asked.staging_action {
@@ -130,24 +131,7 @@ pub fn run(prefix: &Prefix, target: Target, args: &[String], reporter: &Reporter
     } else {
         run.emerge(args, &asked)?
     };
-    Ok(if status.success() { 0 } else { failure_code(status, &interrupted) })
-}
-
-/// ctrl-C goes to emerge, which cleans up; we wait for it and say how it ended.
-fn catch_interrupt() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&flag))
-            .context("could not prepare for ctrl-C")?;
-    }
-    Ok(flag)
-}
-
-fn failure_code(status: ExitStatus, interrupted: &AtomicBool) -> u8 {
-    match shell_code(status) {
-        0 if interrupted.load(Ordering::SeqCst) => 130,
-        code => code,
-    }
+    Ok(shell_code(status))
 }
 
 struct Run<'a> {

@@ -8,7 +8,9 @@ use anyhow::{Context, Result};
 use crate::command::{Command, look_up};
 use crate::data::{self, Folder};
 use crate::layout::Home;
+use crate::lock::{Busy, Lock};
 use crate::machine::Machine;
+use crate::tree;
 
 /// Which Portage works on a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,17 +49,27 @@ impl Portage {
         }
         let parent = dir.parent().context("Portage has no directory to be in")?;
         fs_err::create_dir_all(parent)?;
+        // Prefixes share it, and may be set up at once.
+        let lock = parent.join(".lock");
+        let _lock = Lock::take(&lock, "fprefix setup, fetching Portage", &Busy::Wait(&|_| ()))?;
+        if self.is_there() {
+            return Ok(());
+        }
+        remove_leftovers(parent)?;
         let work = tempfile::Builder::new()
-            .prefix(".portage-")
+            .prefix(LEFTOVER)
             .tempdir_in(parent)
             .with_context(|| format!("could not make a directory in {}", parent.display()))?;
         let venv = work.path().join("venv");
         Command::new("make a Python environment for Portage", "python3")
             .pass("PATH")
-            .args(["-m", "venv"])
+            .args(["-m", "venv", "--without-pip"])
             .arg(&venv)
-            .run_quiet()
-            .context("python3 needs its venv module (Debian: the package python3-venv)")?;
+            .run_quiet()?;
+        // venv would do this too, and keep to itself why it failed.
+        Command::new("put pip into the Python environment for Portage", venv.join("bin/python"))
+            .args(["-m", "ensurepip", "--upgrade", "--default-pip"])
+            .run_quiet()?;
         let requirements = work.path().join("requirements.txt");
         fs_err::write(
             &requirements,
@@ -72,10 +84,15 @@ impl Portage {
                 pip = pip.env(name, value);
             }
         }
-        pip.run_quiet().context(
-            "is the network up? pip reads its own configuration (pip.conf, PIP_INDEX_URL), so a \
-             mirror can be named there; nothing was changed",
-        )?;
+        pip.run_quiet().map_err(|error| {
+            if error.to_string().contains("No space left on device") {
+                return error;
+            }
+            error.context(
+                "is the network up? pip reads its own configuration (pip.conf, PIP_INDEX_URL), so \
+                 a mirror can be named there; `fprefix setup` can be run again",
+            )
+        })?;
         fs_err::rename(&venv, dir)?;
         Ok(())
     }
@@ -121,6 +138,20 @@ impl Portage {
             Self::Private(dir) => dir.join("bin").join(tool).exists() || look_up(tool).is_some(),
         }
     }
+}
+
+/// How the directories begin in which a release is put together.
+const LEFTOVER: &str = ".portage-";
+
+/// Removes what a run that was killed left of a fetch.
+fn remove_leftovers(dir: &Path) -> Result<()> {
+    for entry in fs_err::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(LEFTOVER) {
+            tree::remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// The version of Portage that profiles/portage-requirements.txt pins.

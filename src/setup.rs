@@ -228,10 +228,13 @@ impl Plan {
     fn write_toolchain_repo(&self) -> Result<()> {
         let repo = self.prefix.layout.own_repos().join(repos::TOOLCHAIN);
         tree::remove(&repo)?;
+        let distdir = &self.prefix.definition.distdir;
+        let unfinished = format!(".{}-", self.prefix.definition.id);
+        remove_beginning(distdir, &unfinished)?;
         let mut categories: Vec<&str> = Vec::new();
         for import in &self.imports {
             let dir = repo.join(&import.package);
-            let distfile = import.write_distfile(&self.prefix.definition.distdir)?;
+            let distfile = import.write_distfile(distdir, &unfinished)?;
             let ebuild = import.ebuild(&self.prefix.board, &distfile)?;
             let file = format!("{}-{}.ebuild", import.name(), import.version);
             tree::write_atomically(&dir.join(file), ebuild.as_bytes())?;
@@ -253,6 +256,17 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Removes the files of `dir` whose names begin with `start`: a run that was killed left them.
+fn remove_beginning(dir: &Path, start: &str) -> Result<()> {
+    for entry in fs_err::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(start) {
+            fs_err::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

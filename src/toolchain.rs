@@ -399,8 +399,12 @@ impl Import {
 
     /// Writes the distfile into `distdir`. It is named after its content, so the same toolchain
     /// makes the same file, and one that changed makes another.
-    pub fn write_distfile(&self, distdir: &Path) -> Result<Distfile> {
-        let mut file = tempfile::NamedTempFile::new_in(distdir)
+    ///
+    /// Until it is whole its name begins with `unfinished`.
+    pub fn write_distfile(&self, distdir: &Path, unfinished: &str) -> Result<Distfile> {
+        let mut file = tempfile::Builder::new()
+            .prefix(unfinished)
+            .tempfile_in(distdir)
             .with_context(|| format!("could not write to {}", distdir.display()))?;
         let (hash, size) = self
             .write_hashed(file.as_file_mut())

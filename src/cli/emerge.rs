@@ -26,6 +26,7 @@ impl Emerge {
     pub fn run(self, context: &Context) -> Result<u8> {
         if self.args.is_empty() {
             let mut command = super::Cli::command();
+            command.build();
             if let Some(command) = command.find_subcommand_mut("emerge") {
                 command.print_help()?;
             }

@@ -1,1 +1,23 @@
-//! Tests with real emerge, real images, real attach.
+//! Real Portage, a real compiler, real packages: what a user does with a prefix, from setting it
+//! up to removing it, and what happens when something goes wrong on the way.
+//!
+//! It works as root and as an ordinary user. Most tests share one prefix; they take turns.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and runs programs as a user does"
+)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod emerge;
+mod faults;
+mod killed;
+mod line;
+mod prefix;
+mod tools;
+mod user;

@@ -19,6 +19,9 @@ pub mod hidden;
 /// A directory in which everything is that a run of the program may read or write by default.
 pub struct World {
     dir: PathBuf,
+    program: PathBuf,
+    /// Words that start every program.
+    before: Vec<OsString>,
     _temporary: Option<TempDir>,
 }
 
@@ -31,12 +34,30 @@ impl World {
             .unwrap();
         // Others than its maker may look in: tests go on as an ordinary user.
         open_to_all(dir.path());
-        Self { dir: fs_err::canonicalize(dir.path()).unwrap(), _temporary: Some(dir) }
+        Self {
+            dir: fs_err::canonicalize(dir.path()).unwrap(),
+            program: env!("CARGO_BIN_EXE_fprefix").into(),
+            before: Vec::new(),
+            _temporary: Some(dir),
+        }
     }
 
-    /// A world at `dir`, which outlives the run.
+    /// An empty world at `dir`, which can be looked at after the run, with a binary of its own.
     pub fn lasting(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), _temporary: None }
+        fprefix::tree::remove(dir).unwrap();
+        let program = dir.join("bin/fprefix");
+        fs_err::create_dir_all(program.parent().unwrap()).unwrap();
+        fs_err::copy(env!("CARGO_BIN_EXE_fprefix"), &program).unwrap();
+        Self { dir: dir.to_owned(), program, before: Vec::new(), _temporary: None }
+    }
+
+    /// The same world for another user.
+    pub fn for_user(mut self, id: u32) -> Self {
+        std::os::unix::fs::chown(&self.dir, Some(id), Some(id)).unwrap();
+        let id = id.to_string();
+        let words = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
+        self.before = words.into_iter().map(OsString::from).collect();
+        self
     }
 
     /// What is called `name` in this world.
@@ -63,14 +84,14 @@ impl World {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        self.run(env!("CARGO_BIN_EXE_fprefix")).args(args)
+        self.run(&self.program).args(args)
     }
 
     /// Any program, in this world.
     pub fn run(&self, program: impl AsRef<OsStr>) -> Run<'_> {
         Run {
             world: self,
-            before: Vec::new(),
+            before: self.before.clone(),
             program: program.as_ref().to_owned(),
             args: Vec::new(),
             env: vec![
@@ -239,8 +260,10 @@ impl Run<'_> {
         command
     }
 
-    /// Starts it with no input, and leaves it running.
+    /// Starts it with no input, and leaves it running. As from a shell at a terminal, it leads a
+    /// process group of its own.
     pub fn start(self) -> Running {
+        use std::os::unix::process::CommandExt;
         let shown = self.shown();
         let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let child = self
@@ -248,6 +271,7 @@ impl Run<'_> {
             .stdin(Stdio::null())
             .stdout(stdout.try_clone().unwrap())
             .stderr(stderr.try_clone().unwrap())
+            .process_group(0)
             .spawn()
             .unwrap_or_else(|error| {
                 panic!(
@@ -322,6 +346,12 @@ impl Running {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    /// Sends a signal to it and what it started, as a terminal does at ctrl-C.
+    pub fn signal_group(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process_group(id, signal).unwrap();
     }
 
     /// Waits until `ready` says so, for as long as it runs.

@@ -1,0 +1,42 @@
+# Copyright 2026 The fprefix authors
+# Distributed under the terms of the MIT licence or the Apache License 2.0
+
+EAPI=8
+
+DESCRIPTION="Takes its time in one phase"
+HOMEPAGE="https://packages.gentoo.org"
+S="${WORKDIR}"
+
+LICENSE="MIT"
+SLOT="0"
+KEYWORDS="amd64 arm64"
+
+# Tests write the phase in which to stop into a file that the sandbox shows.
+linger() {
+	local asked
+	read -r asked < /fprefix/distfiles/slow-phase || return 0
+	if [[ ${asked} == "$1 ${ROOT:-/}" ]]; then
+		touch /fprefix/distfiles/slow-begun || die
+		sleep 10
+	fi
+}
+
+src_compile() {
+	linger compile
+}
+
+src_install() {
+	insinto /usr/share/slow
+	local number
+	for number in {1..200}; do
+		newins - "${number}" <<< "${number}"
+	done
+}
+
+pkg_preinst() {
+	linger preinst
+}
+
+pkg_postinst() {
+	linger postinst
+}

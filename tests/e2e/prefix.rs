@@ -1,0 +1,184 @@
+//! Prefixes that were really set up.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+
+use crate::harness::{Run, Said, World};
+
+/// EPREFIX of the prefixes here.
+pub const EPREFIX: &str = "/usr/local/fprefix-test";
+
+/// A name that a shell, a make file or Portage would split, expand or end early.
+pub const HOSTILE: &str = "it's \"two  words\" $HOME `id` \\ \nü";
+
+/// A world with a prefix in it.
+pub struct Prefix {
+    pub world: World,
+    pub staging: PathBuf,
+    pub r#final: PathBuf,
+    /// What setup said.
+    pub setup: Said,
+    /// What `emerge app-misc/jq` said.
+    pub jq: Said,
+}
+
+/// The prefix that most tests share: set up with hostile names, with jq in it. Whoever has it may
+/// change what is in it.
+pub fn shared() -> MutexGuard<'static, Prefix> {
+    // A test that failed leaves a prefix that others can work with.
+    made().lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn made() -> &'static Mutex<Prefix> {
+    static SHARED: OnceLock<Mutex<Prefix>> = OnceLock::new();
+    SHARED.get_or_init(|| Mutex::new(Prefix::make()))
+}
+
+/// The directory of the world that the shared prefix is in.
+fn shared_dir() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e").join(HOSTILE)
+}
+
+/// Lets `world` have the Portage of the shared prefix, whoever works on that: so it is fetched
+/// once.
+pub fn lend_portage(world: &World) {
+    made();
+    fs_err::create_dir_all(world.home()).unwrap();
+    let portage = shared_dir().join("home/portage");
+    fs_err::os::unix::fs::symlink(portage, world.home().join("portage")).unwrap();
+}
+
+/// The ebuild repository of these tests, in `world`.
+pub fn overlay(world: &World) -> PathBuf {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/overlay");
+    let to = world.path("overlay");
+    for entry in walkdir::WalkDir::new(&from) {
+        let entry = entry.unwrap();
+        if entry.file_type().is_file() {
+            let bytes = fs_err::read(entry.path()).unwrap();
+            world.write(to.join(entry.path().strip_prefix(&from).unwrap()), bytes);
+        }
+    }
+    to
+}
+
+impl Prefix {
+    fn make() -> Self {
+        let world = World::lasting(&shared_dir());
+        let overlay = overlay(&world);
+        let (staging, r#final) = (world.path("staging dir").join(HOSTILE), world.path("final"));
+        let setup = world
+            .fprefix(["setup", "test", EPREFIX, "--wrapper-dir"])
+            .args([world.path("wrappers")])
+            .args(["--overlay".as_ref(), overlay.as_os_str()])
+            .args(["--staging-dir".as_ref(), staging.as_os_str()])
+            .args(["--final-dir".as_ref(), r#final.as_os_str()])
+            .said()
+            .succeeds();
+        let jq = world.fprefix(["emerge", "app-misc/jq"]).said().succeeds();
+        Self { world, staging, r#final, setup, jq }
+    }
+
+    /// The binary with `args`.
+    pub fn fprefix<S: AsRef<std::ffi::OsStr>>(&self, args: &[S]) -> Run<'_> {
+        self.world.fprefix(args)
+    }
+
+    /// A program of the prefix in final.
+    pub fn in_final(&self, name: &str) -> PathBuf {
+        eroot(&self.r#final).join(name)
+    }
+
+    /// A program of the prefix in staging.
+    pub fn in_staging(&self, name: &str) -> PathBuf {
+        eroot(&self.staging).join(name)
+    }
+
+    /// The packages of final and those of staging.
+    pub fn packages(&self) -> (Vec<String>, Vec<String>) {
+        let packages = |dir: &Path| fprefix::vdb::packages(&vdb(dir)).unwrap();
+        (packages(&self.r#final), packages(&self.staging))
+    }
+
+    /// DISTDIR.
+    pub fn distfiles(&self) -> PathBuf {
+        self.world.home().join("distfiles")
+    }
+}
+
+/// EROOT in the directory of an environment.
+pub fn eroot(environment: &Path) -> PathBuf {
+    environment.join("root").join(EPREFIX.trim_start_matches('/'))
+}
+
+/// The VDB in the directory of an environment.
+pub fn vdb(environment: &Path) -> PathBuf {
+    eroot(environment).join("var/db/pkg")
+}
+
+/// What CONTENTS of all packages says is what is on the disk: the digest and the time of every
+/// file, the target of every link. Returns how many files and links that were.
+pub fn contents_are_true(world: &World, environment: &Path) -> usize {
+    use std::os::unix::fs::MetadataExt;
+    let root = environment.join("root");
+    let mut sums = String::new();
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for package in fprefix::vdb::packages(&vdb(environment)).unwrap() {
+        let text =
+            fs_err::read_to_string(vdb(environment).join(&package).join("CONTENTS")).unwrap();
+        for line in text.lines() {
+            let (kind, rest) = line.split_once(' ').unwrap();
+            let on_disk = |path: &str| root.join(path.trim_start_matches('/'));
+            match kind {
+                "obj" => {
+                    let mut words = rest.rsplitn(3, ' ');
+                    let time: i64 = words.next().unwrap().parse().unwrap();
+                    let (sum, path) = (words.next().unwrap(), words.next().unwrap());
+                    sums += &format!("{sum}  .{path}\n");
+                    match fs_err::symlink_metadata(on_disk(path)) {
+                        Ok(meta) if meta.is_file() && meta.mtime() == time => {}
+                        other => wrong.push(format!("{package}: {line}: {other:?}")),
+                    }
+                    count += 1;
+                }
+                "sym" => {
+                    let (path, rest) = rest.split_once(" -> ").unwrap();
+                    let (target, time) = rest.rsplit_once(' ').unwrap();
+                    let there = fs_err::read_link(on_disk(path));
+                    let meta = fs_err::symlink_metadata(on_disk(path)).map(|meta| meta.mtime());
+                    if there.ok() != Some(target.into()) || meta.ok() != time.parse().ok() {
+                        wrong.push(format!("{package}: {line}"));
+                    }
+                    count += 1;
+                }
+                _ => assert!(on_disk(rest).is_dir(), "{package}: {line}"),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let list = world.write("sums", sums);
+    let said = world.run("md5sum").args(["--check", "--quiet", "--strict"]).args([list]).dir(root);
+    said.said().succeeds();
+    count
+}
+
+/// What this process sees mounted.
+pub fn mounts() -> String {
+    fs_err::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
+/// The processes whose command line names something below `dir`.
+pub fn processes(dir: &Path) -> Vec<String> {
+    let dir = dir.to_str().unwrap();
+    let mut found = Vec::new();
+    for entry in fs_err::read_dir("/proc").unwrap().flatten() {
+        // It may have ended meanwhile.
+        let Ok(line) = fs_err::read(entry.path().join("cmdline")) else { continue };
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(dir) {
+            found.push(line);
+        }
+    }
+    found
+}
