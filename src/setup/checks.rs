@@ -1,0 +1,236 @@
+//! All that can be wrong with a request, found before anything is written.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::Request;
+use crate::board::Board;
+use crate::command::{Command, look_up};
+use crate::definition::{Prefix, Repo};
+use crate::environment::prove_bubblewrap;
+use crate::layout::{Home, Owner, PrefixId, owner};
+use crate::machine::Machine;
+use crate::names::Eprefix;
+use crate::{repos, tree};
+
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    if path.as_os_str().is_empty() {
+        bail!("an empty path was given");
+    }
+    let path = std::path::absolute(path)
+        .with_context(|| format!("could not make {} absolute", path.display()))?;
+    // What exists is named by its real path, so that two spellings can not hide one place.
+    let (ancestor, rest) = tree::existing_ancestor(&path);
+    let mut real = fs_err::canonicalize(&ancestor)?;
+    if !rest.as_os_str().is_empty() && !real.is_dir() {
+        bail!("{} can not be made: {} is not a directory", path.display(), ancestor.display());
+    }
+    for part in rest.components() {
+        if matches!(part, std::path::Component::ParentDir) {
+            bail!("{} has .. in it behind a directory that does not exist", path.display());
+        }
+        real.push(part);
+    }
+    Ok(real)
+}
+
+/// Refuses environments inside each other, and those in which something else would be that must
+/// not go with them.
+pub(super) fn check_apart(
+    home: &Home,
+    id: &PrefixId,
+    staging: &Path,
+    r#final: &Path,
+) -> Result<()> {
+    if staging.starts_with(r#final) || r#final.starts_with(staging) {
+        bail!(
+            "staging and final have to be apart: {} and {}",
+            staging.display(),
+            r#final.display()
+        );
+    }
+    for kept in [home.prefix(id), home.portage(), home.distfiles()] {
+        let kept = absolute(&kept)?;
+        if let Some(dir) = [staging, r#final].into_iter().find(|dir| kept.starts_with(dir)) {
+            bail!(
+                "{} can not be an environment: fprefix keeps {} in it, which belongs to more than \
+                 that",
+                dir.display(),
+                kept.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Refuses directories that are not ours.
+pub(super) fn check_owners(id: &PrefixId, dirs: [&Path; 2]) -> Result<()> {
+    for dir in dirs {
+        match owner(dir)? {
+            Owner::Nobody => {}
+            Owner::Prefix(other) if other == *id => {}
+            Owner::Prefix(other) => bail!(
+                "{} belongs to the prefix {other}; remove that one with `fprefix remove {other}`, \
+                 or name another directory",
+                dir.display()
+            ),
+            Owner::Stranger => bail!(
+                "{} has something in it that is not of fprefix, and is left alone; name another \
+                 directory with --staging-dir or --final-dir",
+                dir.display()
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// The prefix of this name, if there is one already, complete or not.
+pub(super) fn existing(home: &Home, id: &PrefixId) -> Result<Option<Prefix>> {
+    if !home.prefix(id).join("prefix.toml").exists() {
+        return Ok(None);
+    }
+    Prefix::load(home, id).map(Some)
+}
+
+/// Refuses to set up once more what is there, or to go on with what was cut short as something
+/// else.
+pub(super) fn check_existing(prefix: &Prefix, eprefix: &Eprefix, dirs: [&Path; 2]) -> Result<()> {
+    let definition = &prefix.definition;
+    let id = &definition.id;
+    if definition.complete {
+        bail!(
+            "the prefix {id} is there already, at {}; build into it with `fprefix -P {id} emerge \
+             ...`, start over with `{}`, or remove it with `fprefix remove {id}`",
+            definition.eprefix,
+            definition.setup_command(&prefix.home, true)
+        );
+    }
+    if definition.eprefix != *eprefix || [&definition.staging, &definition.r#final] != dirs {
+        bail!(
+            "a set-up of {id} for {} was cut short; finish it with `{}`, or replace it with \
+             --force",
+            definition.eprefix,
+            definition.setup_command(&prefix.home, false)
+        );
+    }
+    Ok(())
+}
+
+/// Priorities as Flatcar orders its repositories: what the user adds wins over what is built in,
+/// and the toolchain over all.
+pub(super) fn repositories(request: &Request) -> Result<Vec<Repo>> {
+    let mut named: Vec<(String, PathBuf)> = Vec::new();
+    for repo in &request.repos {
+        let path = absolute(&repo.path)?;
+        let name = repos::name_of(&path)?;
+        if name != repo.name {
+            bail!("the repository at {} is called {name}, not {}", path.display(), repo.name);
+        }
+        named.push((name, path));
+    }
+    for overlay in &request.overlays {
+        let path = absolute(overlay)?;
+        named.push((repos::name_of(&path)?, path));
+    }
+    let mut all = vec![
+        Repo { name: repos::BUILT_IN.into(), path: None, priority: -100 },
+        Repo { name: repos::TOOLCHAIN.into(), path: None, priority: 10_000 },
+    ];
+    for (position, (name, path)) in named.into_iter().enumerate() {
+        if let Some(other) = all.iter().find(|repo| repo.name == name) {
+            let place = other.path.as_ref().map_or("built in".into(), |p| p.display().to_string());
+            bail!("two repositories are called {name}: {} ({place})", path.display());
+        }
+        let priority = i32::try_from(position).unwrap_or(i32::MAX - 1).saturating_add(1);
+        all.push(Repo { name, path: Some(path), priority });
+    }
+    Ok(all)
+}
+
+/// The profile as make.profile names it in the sandbox.
+pub(super) fn profile(request: &Request, all: &[Repo], board: &Board) -> Result<String> {
+    let Some(wanted) = &request.profile else {
+        return Ok(format!("/fprefix/staging/profiles/portage/{}", board.arch));
+    };
+    for repo in all {
+        let Some(path) = &repo.path else { continue };
+        let below = match Path::new(wanted).strip_prefix(path) {
+            Ok(rest) => rest.to_owned(),
+            Err(_) if Path::new(wanted).is_absolute() => continue,
+            Err(_) => Path::new("profiles").join(wanted),
+        };
+        let climbs = below.components().any(|part| part == std::path::Component::ParentDir);
+        if !climbs && is_profile(&path.join(&below)) {
+            let inside = repos::inside(&repo.name).join(below);
+            return Ok(inside.display().to_string());
+        }
+    }
+    bail!("there is no profile {wanted:?} in any of the repositories that were given")
+}
+
+/// Whether `dir` is a profile, and not a folder that holds some (PMS 5.2).
+fn is_profile(dir: &Path) -> bool {
+    ["parent", "make.defaults"].iter().any(|name| dir.join(name).is_file())
+}
+
+/// What the machine has to have, asked before anything is written.
+pub(super) fn check_machine(prefix: &Prefix) -> Result<()> {
+    prove_bubblewrap()?;
+    for (program, why) in
+        [("bash", "ebuilds are written for it"), ("make", "packages are built with it")]
+    {
+        if look_up(program).is_none() {
+            bail!("{program} is not there: {why}; `fprefix doctor` says how to install it");
+        }
+    }
+    if prefix.definition.machine != Machine::Other {
+        if !prefix.portage.is_there() {
+            bail!("this looks like {}, and there is no emerge", prefix.definition.machine);
+        }
+        return Ok(());
+    }
+    if look_up("python3").is_none() {
+        bail!("python3 is not there: Portage runs on it; `fprefix doctor` says how to install it");
+    }
+    if !prefix.portage.is_there() {
+        Command::new("find Python's venv module", "python3")
+            .pass("PATH")
+            .args(["-c", "import venv, ensurepip"])
+            .run_quiet()
+            .context(
+                "python3 needs the modules venv and ensurepip to keep Portage in a directory of \
+                 its own (Debian: the package python3-venv)",
+            )?;
+    }
+    Ok(())
+}
+
+/// Whether we may write where we will have to.
+pub(super) fn check_writable(prefix: &Prefix, wrapper_dir: &Path) -> Result<()> {
+    let definition = &prefix.definition;
+    for dir in [
+        prefix.home.path(),
+        &definition.staging,
+        &definition.r#final,
+        &definition.distdir,
+        wrapper_dir,
+    ] {
+        if dir.to_str().is_none() {
+            bail!(
+                "{} has a name that is not UTF-8, which neither the definition nor the wrappers of \
+                 a prefix can say",
+                dir.display()
+            );
+        }
+        let (ancestor, _) = tree::existing_ancestor(dir);
+        if !ancestor.is_dir() {
+            bail!("{} can not be made: {} is not a directory", dir.display(), ancestor.display());
+        }
+        rustix::fs::access(&ancestor, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+            .with_context(|| {
+            format!("{} can not be written: no permission in {}", dir.display(), ancestor.display())
+        })?;
+    }
+    Ok(())
+}

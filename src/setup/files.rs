@@ -1,0 +1,181 @@
+//! The files of a prefix: Portage's configuration, the repositories that fprefix writes itself.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{Plan, USE};
+use crate::command::{Command, look_up};
+use crate::data::{self, Folder};
+use crate::definition::{Definition, Prefix};
+use crate::layout::{Environment, Layout};
+use crate::{broot, repos, template, tree};
+
+impl Plan {
+    pub(super) fn write_files(&self) -> Result<()> {
+        let prefix = &self.prefix;
+        let layout = &prefix.layout;
+        for dir in
+            [layout.pkgdir(), layout.own_repos(), layout.dir(Environment::Staging).join("cache")]
+        {
+            fs_err::create_dir_all(dir)?;
+        }
+        fs_err::create_dir_all(&prefix.definition.distdir)?;
+        for environment in [Environment::Staging, Environment::Final] {
+            fs_err::create_dir_all(layout.logs(environment))?;
+            fs_err::create_dir_all(layout.tmp(environment))?;
+            broot::lay_out(prefix, environment)?;
+            write_config(prefix, environment)?;
+            self.write_masks(environment)?;
+        }
+        write_data(prefix)?;
+        self.write_toolchain_repo()?;
+        broot::write(prefix, &self.compiler)
+    }
+
+    /// Keeps the toolchain of any tree away: the imported one is the one that programs are built
+    /// with. The files stand in folders, where users can put more beside them.
+    fn write_masks(&self, environment: Environment) -> Result<()> {
+        let imported: Vec<&str> =
+            self.imports.iter().map(|import| import.package.as_str()).collect();
+        for name in ["package.mask", "package.unmask"] {
+            let text = template::render(
+                Folder::Templates,
+                &format!("portage/{name}"),
+                minijinja::context! { imported, repo => repos::TOOLCHAIN },
+            )?;
+            let file = self.prefix.layout.config(environment).join(name).join("fprefix");
+            tree::write_atomically(&file, text.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn write_toolchain_repo(&self) -> Result<()> {
+        let repo = self.prefix.layout.own_repos().join(repos::TOOLCHAIN);
+        tree::remove(&repo)?;
+        let distdir = &self.prefix.definition.distdir;
+        let unfinished = format!(".{}-", self.prefix.definition.id);
+        remove_beginning(distdir, &unfinished)?;
+        let mut categories: Vec<&str> = Vec::new();
+        for import in &self.imports {
+            let dir = repo.join(&import.package);
+            let distfile = import.write_distfile(distdir, &unfinished)?;
+            let ebuild = import.ebuild(&self.prefix.board, &distfile)?;
+            let file = format!("{}-{}.ebuild", import.name(), import.version);
+            tree::write_atomically(&dir.join(file), ebuild.as_bytes())?;
+            tree::write_atomically(&dir.join("Manifest"), distfile.manifest.as_bytes())?;
+            categories.extend(import.package.split_once('/').map(|(category, _)| category));
+        }
+        categories.dedup();
+        let categories = categories.join("\n") + "\n";
+        for (name, text) in [
+            ("profiles/repo_name", format!("{}\n", repos::TOOLCHAIN)),
+            ("profiles/eapi", "8\n".to_owned()),
+            ("profiles/categories", categories),
+            (
+                "metadata/layout.conf",
+                data::text(Folder::Templates, "toolchain/layout.conf")?.into(),
+            ),
+        ] {
+            tree::write_atomically(&repo.join(name), text.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes the files of `dir` whose names begin with `start`: a run that was killed left them.
+fn remove_beginning(dir: &Path, start: &str) -> Result<()> {
+    for entry in fs_err::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(start) {
+            fs_err::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn write_data(prefix: &Prefix) -> Result<()> {
+    let profiles = prefix.layout.profiles();
+    let overlay = prefix.layout.own_repos().join(repos::BUILT_IN);
+    for (folder, below, target) in
+        [(Folder::Profiles, "portage", profiles.join("portage")), (Folder::Overlay, "", overlay)]
+    {
+        tree::remove(&target)?;
+        data::write_out(folder, below, &target)?;
+    }
+    Ok(())
+}
+
+/// Writes the Portage configuration of an environment.
+fn write_config(prefix: &Prefix, environment: Environment) -> Result<()> {
+    let definition = &prefix.definition;
+    let config = prefix.layout.config(environment);
+    let write = |name: &str, values: minijinja::Value| -> Result<()> {
+        let text = template::render(Folder::Templates, &format!("portage/{name}"), values)?;
+        tree::write_atomically(&config.join(name), text.as_bytes())
+    };
+    let board = &prefix.board;
+    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let use_flags = [USE.to_owned(), definition.use_flags.join(" ")].join(" ");
+    let fetcher =
+        if look_up("wget").is_none() && look_up("curl").is_some() { "curl" } else { "wget" };
+    write(
+        "make.conf",
+        minijinja::context! {
+            environment => environment.to_string(),
+            name => definition.id.name.as_str(),
+            chost => board.chost,
+            cflags => board.cflags,
+            keywords => board.keywords,
+            makeopts => format!("-j{jobs}"),
+            use_flags => use_flags.trim(),
+            inside => Layout::inside(environment),
+            fetcher,
+            built_in_only => definition.repos.iter().all(|repo| repo.path.is_none()),
+        },
+    )?;
+    let user = config.join("make.conf.user");
+    if !user.exists() {
+        write("make.conf.user", minijinja::context! {})?;
+    }
+    write("repos.conf", repos_conf(definition))?;
+    write("bashrc", minijinja::context! { environment => environment.to_string() })?;
+    write("mirrors", minijinja::context! { mirrors => mirrors() })?;
+    let packages = data::text(Folder::Profiles, &format!("{environment}/packages"))?;
+    tree::write_atomically(&config.join("profile/packages"), packages.as_bytes())?;
+    tree::write_atomically(&config.join("profile/eapi"), b"8\n")?;
+    tree::link(&definition.profile, &config.join("make.profile"))
+}
+
+fn repos_conf(definition: &Definition) -> minijinja::Value {
+    let main = definition.repos.iter().find(|repo| repo.path.is_some());
+    let main = main.map_or(repos::BUILT_IN, |repo| repo.name.as_str());
+    let repos: Vec<_> = definition
+        .repos
+        .iter()
+        .map(|repo| {
+            minijinja::context! {
+                name => repo.name,
+                location => repos::inside(&repo.name),
+                priority => repo.priority,
+            }
+        })
+        .collect();
+    minijinja::context! { main, repos }
+}
+
+/// Mirrors that the machine's package manager uses, by the name that ebuilds know them under.
+fn mirrors() -> Vec<minijinja::Value> {
+    let Some(apt) = look_up("apt-get") else { return Vec::new() };
+    let format = "$(ORIGIN) $(LABEL) $(SITE)";
+    let Ok(targets) = Command::new("ask apt for its mirrors", apt)
+        .args(["indextargets", "--format", format, "Created-By: Packages"])
+        .read()
+    else {
+        return Vec::new();
+    };
+    let mut urls: Vec<&str> =
+        targets.lines().filter_map(|line| line.strip_prefix("Debian Debian ")).collect();
+    urls.dedup();
+    urls.into_iter().map(|url| minijinja::context! { name => "debian", url }).collect()
+}

@@ -1,0 +1,221 @@
+//! `setup`: everything that a prefix needs before the first package is built.
+//!
+//! All that can be wrong with what was asked for is found before anything is written. After that
+//! each step can be done again, so a set-up that was killed goes on when it is run again.
+
+mod checks;
+mod files;
+mod removal;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::board::Board;
+use crate::data::{self, Folder};
+use crate::definition::{Definition, Prefix};
+use crate::environment::{Sandbox, place};
+use crate::layout::{self, Environment, Home, Owner, PrefixId, owner};
+use crate::lock::Busy;
+use crate::machine::Machine;
+use crate::names::{Eprefix, PrefixName, RepoArgument, UseFlags};
+use crate::output::Reporter;
+use crate::phases::Phases;
+use crate::toolchain::{self, Compiler, Import};
+use crate::wrappers;
+use checks::{
+    absolute, check_apart, check_existing, check_machine, check_owners, check_writable, existing,
+    profile, repositories,
+};
+
+pub use removal::remove;
+
+/// What the user asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The prefix's name.
+    pub name: PrefixName,
+    /// EPREFIX.
+    pub eprefix: Eprefix,
+    /// The board; this machine's when none is given.
+    pub board: Option<String>,
+    /// Where staging goes, if not to its default place.
+    pub staging_dir: Option<PathBuf>,
+    /// Where final goes, if not to its default place.
+    pub final_dir: Option<PathBuf>,
+    /// Where wrappers go, if not to their default place.
+    pub wrapper_dir: Option<PathBuf>,
+    /// DISTDIR, if not the default.
+    pub distdir: Option<PathBuf>,
+    /// Replace a prefix of this name.
+    pub force: bool,
+    /// Repositories by name.
+    pub repos: Vec<RepoArgument>,
+    /// Further repositories, which name themselves.
+    pub overlays: Vec<PathBuf>,
+    /// The profile, if not the built-in one: a directory, or a path below a repository's profiles.
+    pub profile: Option<String>,
+    /// USE flags.
+    pub use_flags: Vec<UseFlags>,
+}
+
+/// A set-up of which all preconditions hold.
+pub struct Plan {
+    prefix: Prefix,
+    compiler: Compiler,
+    imports: Vec<Import>,
+    wrapper_dir: PathBuf,
+    replace: Option<Prefix>,
+}
+
+/// USE flags that prefixes start with, as Flatcar's `setup_prefix` sets them.
+const USE: &str = "-desktop -installkernel -llvm -nls -openmp -udev -wayland -X";
+
+impl Plan {
+    /// Checks a request against this machine and what is on disk, and plans the set-up.
+    pub fn new(home: &Home, request: &Request) -> Result<Self> {
+        let board = match &request.board {
+            Some(name) => Board::named(name)?,
+            None => Board::of_this_machine()?,
+        };
+        let id = PrefixId::new(&request.name, &board);
+        let machine = Machine::this();
+        let existing = existing(home, &id)?;
+        // A set-up that was cut short goes on where it was.
+        let defaults = match &existing {
+            Some(prefix) if !request.force => {
+                (prefix.definition.staging.clone(), prefix.definition.r#final.clone())
+            }
+            _ => home.default_dirs(&id, machine),
+        };
+        let staging = absolute(request.staging_dir.as_ref().unwrap_or(&defaults.0))?;
+        let r#final = absolute(request.final_dir.as_ref().unwrap_or(&defaults.1))?;
+        check_apart(home, &id, &staging, &r#final)?;
+        check_owners(&id, [&staging, &r#final])?;
+        let wrappers = match &existing {
+            Some(prefix) => {
+                if !request.force {
+                    check_existing(prefix, &request.eprefix, [&staging, &r#final])?;
+                }
+                prefix.definition.wrappers.clone()
+            }
+            None => Vec::new(),
+        };
+        let repos = repositories(request)?;
+        let definition = Definition {
+            profile: profile(request, &repos, &board)?,
+            eprefix: request.eprefix.clone(),
+            distdir: absolute(request.distdir.as_ref().unwrap_or(&home.distfiles()))?,
+            use_flags: request.use_flags.iter().map(|flags| flags.as_str().to_owned()).collect(),
+            compiler: None,
+            wrappers,
+            data: data::stamp()?,
+            complete: false,
+            id,
+            staging,
+            r#final,
+            machine,
+            repos,
+        };
+        let mut prefix = Prefix::new(home, definition)?;
+        place(prefix.layout.eprefix().as_path())?;
+        check_machine(&prefix)?;
+        let compiler = Compiler::find(&board)?;
+        let imports = toolchain::plan(&compiler, &board)?;
+        prefix.definition.compiler = Some(compiler.clone());
+        let wrapper_dir = match &request.wrapper_dir {
+            Some(dir) => absolute(dir)?,
+            None => wrappers::default_dir()?,
+        };
+        wrappers::check(&prefix, &wrapper_dir)?;
+        check_writable(&prefix, &wrapper_dir)?;
+        let replace = existing.filter(|_| request.force);
+        Ok(Self { prefix, compiler, imports, wrapper_dir, replace })
+    }
+
+    /// The prefix as it will be.
+    pub fn prefix(&self) -> &Prefix {
+        &self.prefix
+    }
+
+    /// What will be done, a line a step.
+    pub fn describe(&self) -> Vec<String> {
+        let definition = &self.prefix.definition;
+        let mut lines = Vec::new();
+        if self.replace.is_some() {
+            lines.push(format!("remove the prefix {} that is there", definition.id));
+        }
+        if !self.prefix.portage.is_there() {
+            lines.push("fetch Portage from PyPI".to_owned());
+        }
+        lines.push(format!("make staging at {}", definition.staging.display()));
+        lines.push(format!("make final at {}", definition.r#final.display()));
+        lines.extend(
+            self.imports
+                .iter()
+                .map(|import| format!("import {}-{}", import.package, import.version)),
+        );
+        lines.push(format!("write wrappers to {}", self.wrapper_dir.display()));
+        lines
+    }
+
+    /// Carries the plan out.
+    pub fn apply(mut self, reporter: &Reporter) -> Result<Prefix> {
+        if let Some(old) = self.replace.take() {
+            reporter.step(&format!("removing the prefix {} that is there", old.definition.id));
+            remove(&old)?;
+        }
+        // The lock is in staging. Nothing else is written before it is ours.
+        self.mark(Environment::Staging)?;
+        let what = format!("fprefix setup {}", self.prefix.definition.id.name);
+        let lock = self.prefix.lock(&what, &Busy::Fail)?;
+        self.mark(Environment::Final)?;
+        self.prefix.save()?;
+        if !self.prefix.portage.is_there() {
+            reporter.step("fetching Portage from PyPI");
+            self.prefix.portage.fetch()?;
+        }
+        reporter.step("importing the toolchain");
+        self.write_files()?;
+        reporter.step("installing the toolchain's packages into staging");
+        seed(&self.prefix, Environment::Staging, reporter)?;
+        reporter.step("installing the runtime into final");
+        seed(&self.prefix, Environment::Final, reporter)?;
+        self.prefix.definition.wrappers = wrappers::write(&self.prefix, &self.wrapper_dir)?;
+        self.prefix.definition.complete = true;
+        self.prefix.save()?;
+        drop(lock);
+        Ok(self.prefix)
+    }
+
+    fn mark(&self, environment: Environment) -> Result<()> {
+        let (dir, id) = (self.prefix.layout.dir(environment), &self.prefix.definition.id);
+        if owner(dir)? == Owner::Prefix(id.clone()) {
+            return Ok(());
+        }
+        layout::mark(dir, id, environment)
+    }
+}
+
+/// Installs the packages that every prefix starts with.
+fn seed(prefix: &Prefix, environment: Environment, reporter: &Reporter) -> Result<()> {
+    let sandbox = Sandbox::open(prefix)?;
+    let log = prefix.layout.logs(environment).join("setup.log");
+    let bar = reporter.spinner();
+    let follower = Phases::begin(prefix)?.follow(&bar);
+    let result = sandbox
+        .portage(environment, "emerge", &format!("install the first packages into {environment}"))
+        .args(["--oneshot", "--noreplace", "--quiet", "--color=n", "--jobs=2"])
+        .args(first_packages(environment)?)
+        .run_logged(&log);
+    drop(follower);
+    bar.finish_and_clear();
+    result
+}
+
+/// The packages that an environment starts with: those that profiles/ adds to its @system. A real
+/// tree's profile has more in there, which prefixes do without.
+fn first_packages(environment: Environment) -> Result<Vec<String>> {
+    let text = data::text(Folder::Profiles, &format!("{environment}/packages"))?;
+    Ok(text.lines().filter_map(|line| line.strip_prefix('*')).map(str::to_owned).collect())
+}
