@@ -1,0 +1,240 @@
+//! Which files of the machine make up the imported toolchain, and where they go.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use regex::bytes::Regex;
+use serde::{Deserialize, Serialize};
+
+use super::{Compiler, include_dirs};
+use crate::board::Board;
+use crate::command::{SYSTEM_PATH, find_program};
+use crate::data::{self, Folder};
+
+/// What profiles/toolchain.toml says of one package.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Recipe {
+    package: String,
+    description: String,
+    homepage: String,
+    license: String,
+    slot: String,
+    #[serde(default)]
+    rdepend: String,
+    headers: Option<String>,
+    #[serde(default)]
+    required: Vec<String>,
+    #[serde(default)]
+    libraries: Vec<String>,
+    #[serde(default)]
+    development: Vec<String>,
+    #[serde(default)]
+    folders: Vec<String>,
+    #[serde(default)]
+    leave_out: Vec<String>,
+    #[serde(default)]
+    programs: Vec<String>,
+}
+
+/// What is put at one place of an imported package.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Copy(PathBuf),
+    Link(PathBuf),
+    Text(String),
+}
+
+/// A package of the imported toolchain: where its files come from.
+#[derive(Debug)]
+pub struct Import {
+    /// Category and name.
+    pub package: String,
+    /// Its version.
+    pub version: String,
+    pub(super) recipe: Recipe,
+    pub(super) entries: BTreeMap<PathBuf, Content>,
+}
+/// Plans the import of what `compiler` links programs of `board` with.
+pub fn plan(compiler: &Compiler, board: &Board) -> Result<Vec<Import>> {
+    let recipes: BTreeMap<String, Recipe> = data::toml("toolchain.toml")?;
+    let libc = compiler.file("libc.so.6")?.with_context(|| {
+        format!(
+            "{} does not find libc.so.6: a prefix needs the GNU C library and its development \
+             files (Debian: libc6-dev)",
+            compiler.cc.display()
+        )
+    })?;
+    // gcc's own headers stay with it, and what stands below /usr/local is nobody's package.
+    let install = compiler.install_dir()?;
+    let mut include = include_dirs(&compiler.cc, "c")?;
+    include.retain(|dir| {
+        let real = fs_err::canonicalize(dir).unwrap_or_else(|_| dir.clone());
+        !real.starts_with(&install) && !real.starts_with("/usr/local/include")
+    });
+    let planner = Planner { compiler, board, include, libc_version: libc_version(&libc)? };
+    recipes.into_iter().map(|(name, recipe)| planner.import(&name, recipe)).collect()
+}
+
+struct Planner<'a> {
+    compiler: &'a Compiler,
+    board: &'a Board,
+    include: Vec<PathBuf>,
+    libc_version: String,
+}
+
+impl Planner<'_> {
+    fn import(&self, name: &str, recipe: Recipe) -> Result<Import> {
+        let mut entries = BTreeMap::new();
+        let expand = |text: &String| {
+            text.replace("{loader}", &self.board.loader).replace("{version}", &self.libc_version)
+        };
+        for name in recipe.required.iter().map(expand) {
+            if !self.library(&name, &mut entries)? {
+                bail!(
+                    "{} does not find {name}, which every prefix needs (Debian: libc6-dev; for a \
+                     cross compiler libc6-dev-ARCH-cross)",
+                    self.compiler.cc.display()
+                );
+            }
+        }
+        for name in recipe.libraries.iter().chain(&recipe.development).map(expand) {
+            self.library(&name, &mut entries)?;
+        }
+        for folder in &recipe.folders {
+            self.folder(folder, &mut entries)?;
+        }
+        entries.retain(|place, _| {
+            !recipe.leave_out.iter().any(|name| place.file_name() == Some(name.as_ref()))
+        });
+        if self.board.is_native() {
+            for program in &recipe.programs {
+                if let Some(path) = find_program(program, SYSTEM_PATH.as_ref()) {
+                    let place = Path::new("usr/bin").join(program);
+                    entries.insert(place, Content::Copy(fs_err::canonicalize(path)?));
+                }
+            }
+        }
+        if let Some(list) = &recipe.headers {
+            self.headers(list, &mut entries)?;
+        }
+        let version = match name {
+            "glibc" => self.libc_version.clone(),
+            "linux-headers" => linux_version(&entries)?,
+            _ => self.compiler.version.clone(),
+        };
+        Ok(Import { package: recipe.package.clone(), version, recipe, entries })
+    }
+
+    fn libdir(&self) -> PathBuf {
+        Path::new("usr").join(&self.board.libdir)
+    }
+
+    /// Plans a library, a link editor's name for one, an archive or an object.
+    fn library(&self, name: &str, entries: &mut BTreeMap<PathBuf, Content>) -> Result<bool> {
+        let Some(found) = self.compiler.file(name)? else { return Ok(false) };
+        let place = self.libdir().join(name);
+        let real = fs_err::canonicalize(&found)?;
+        let linked = real.file_name() != found.file_name();
+        if linked && Path::new(name).extension().is_some_and(|extension| extension == "so") {
+            // libfoo.so names the library by its soname, which the prefix has.
+            let soname = fs_err::read_link(&found)?;
+            let soname = soname.file_name().unwrap_or(soname.as_os_str());
+            entries.insert(place, Content::Link(soname.into()));
+        } else if let Some(script) = linker_script(&real)? {
+            let script = self.adapt(&script);
+            entries.insert(place, Content::Text(script));
+        } else {
+            entries.insert(place, Content::Copy(real));
+        }
+        Ok(true)
+    }
+
+    /// A linker script with its absolute paths as the link editor finds them below the sysroot.
+    fn adapt(&self, script: &str) -> String {
+        let word = |word: &str| match word.rsplit_once('/') {
+            Some((dir, file)) if dir.starts_with('/') => {
+                format!("/{}/{file}", self.libdir().display())
+            }
+            _ => word.to_owned(),
+        };
+        let line = |line: &str| {
+            if !line.starts_with("GROUP") && !line.starts_with("INPUT") {
+                return line.to_owned();
+            }
+            line.split(' ').map(word).collect::<Vec<_>>().join(" ")
+        };
+        script.lines().map(|text| line(text) + "\n").collect()
+    }
+
+    fn folder(&self, name: &str, entries: &mut BTreeMap<PathBuf, Content>) -> Result<()> {
+        let Some(dir) = self.compiler.file(name)? else { return Ok(()) };
+        copy_below(&dir, &self.libdir().join(name), entries)
+    }
+
+    fn headers(&self, list: &str, entries: &mut BTreeMap<PathBuf, Content>) -> Result<()> {
+        let list = data::text(Folder::Profiles, list)?;
+        for name in list.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            let place = Path::new("usr/include").join(name.trim_end_matches('/'));
+            for dir in self.include.iter().rev() {
+                let found = dir.join(name);
+                if name.ends_with('/') && found.is_dir() {
+                    copy_below(&found, &place, entries)?;
+                } else if found.is_file() {
+                    let real = fs_err::canonicalize(&found)?;
+                    entries.insert(place.clone(), Content::Copy(real));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Plans all files below `dir`, links resolved, at `place`.
+fn copy_below(dir: &Path, place: &Path, entries: &mut BTreeMap<PathBuf, Content>) -> Result<()> {
+    for entry in walkdir::WalkDir::new(dir).follow_links(true) {
+        let entry = entry.with_context(|| format!("could not look through {}", dir.display()))?;
+        if entry.file_type().is_file() {
+            let at = place.join(entry.path().strip_prefix(dir)?);
+            entries.insert(at, Content::Copy(fs_err::canonicalize(entry.path())?));
+        }
+    }
+    Ok(())
+}
+
+/// The text of the file at `path` if it is a linker script and no ELF file or archive.
+fn linker_script(path: &Path) -> Result<Option<String>> {
+    if fs_err::metadata(path)?.len() > 4096 {
+        return Ok(None);
+    }
+    let text = String::from_utf8(fs_err::read(path)?).ok();
+    Ok(text.filter(|text| text.contains("GROUP") || text.contains("INPUT")))
+}
+
+/// glibc says its version in its own file (`csu/version.c`).
+fn libc_version(libc: &Path) -> Result<String> {
+    let bytes = fs_err::read(libc)?;
+    let pattern = Regex::new(r"GNU C Library [^\n]*release version (\d+\.\d+)")?;
+    let found = pattern.captures(&bytes).and_then(|found| found.get(1)).with_context(|| {
+        format!(
+            "{} is no GNU C library of a released version; other C libraries are not supported",
+            libc.display()
+        )
+    })?;
+    Ok(String::from_utf8_lossy(found.as_bytes()).into_owned())
+}
+
+/// The kernel's headers say their version in `linux/version.h`.
+fn linux_version(entries: &BTreeMap<PathBuf, Content>) -> Result<String> {
+    let Some(Content::Copy(path)) = entries.get(Path::new("usr/include/linux/version.h")) else {
+        bail!("there are no kernel headers (Debian: linux-libc-dev): linux/version.h is missing");
+    };
+    let text = fs_err::read_to_string(path)?;
+    let code: u32 = text
+        .lines()
+        .find_map(|line| line.strip_prefix("#define LINUX_VERSION_CODE "))
+        .and_then(|code| code.trim().parse().ok())
+        .with_context(|| format!("{} says no version", path.display()))?;
+    Ok(format!("{}.{}.{}", code >> 16, (code >> 8) & 0xff, code & 0xff))
+}
