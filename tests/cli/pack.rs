@@ -142,6 +142,23 @@ fn the_version_is_never_in_the_name_that_is_attached() {
 }
 
 #[test]
+fn fields_say_where_it_is_attached() {
+    let small = SmallRoot::full();
+    let fields = ["--release", "ID=flatcar", "--release", "EXTENSION_RELOAD_MANAGER=1"];
+    small.pack(
+        "out",
+        &[&fields[..], &["--format", "directory", "--architecture", "arm64"]].concat(),
+    );
+    let file = small.beside("out/small/usr/lib/extension-release.d/extension-release.small");
+    assert_eq!(
+        fs_err::read_to_string(file).unwrap(),
+        "ID=flatcar\nARCHITECTURE=arm64\nEXTENSION_RELOAD_MANAGER=1\n"
+    );
+    assert!(small.refuse("out", &["--release", "SYSEXT_LEVEL=1"]).contains("give its ID too"));
+    assert_eq!(small.try_pack("out", &["--release", "COLOUR=red"]).status.code(), Some(2));
+}
+
+#[test]
 fn answers_as_json() {
     let small = SmallRoot::full();
     let packed = small.pack("out", &["--json"]);
