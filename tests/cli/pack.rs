@@ -55,6 +55,22 @@ fn the_image_is_the_plan_and_not_the_disk() {
 }
 
 #[test]
+fn a_library_that_a_program_loads_by_name_keeps_it() {
+    let small = SmallRoot::full();
+    let program = small.inside("usr/bin/program");
+    let mut bytes = fs_err::read(&program).unwrap();
+    bytes.extend(b"\0libthing.so\0");
+    fs_err::write(&program, bytes).unwrap();
+    // A library without a version in its soname is no name for the link editor either.
+    small.copy(super::small_programs::library(), "usr/lib64/libplain.so", 0o755);
+    small.pack("out", &[]);
+    let image = squashfs(&small.beside("out/small.raw"));
+    for name in ["libthing.so", "libplain.so", "plugins/libplugin.so"] {
+        assert!(image.contains_key(&format!("/usr/local/small/usr/lib64/{name}")), "{name}");
+    }
+}
+
+#[test]
 fn what_is_unpacked_is_what_was_packed() {
     let small = SmallRoot::full();
     small.pack("out", &["--name", "other"]);
