@@ -10,6 +10,7 @@ pub mod pipeline;
 pub mod check;
 pub mod emerge;
 pub mod final_root;
+pub mod image;
 pub mod pack;
 pub mod portage;
 pub mod prove;

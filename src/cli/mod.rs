@@ -6,6 +6,7 @@ mod elf;
 mod emerge;
 mod enter;
 mod hook;
+mod image;
 mod list;
 mod pack;
 mod remove;
@@ -61,6 +62,7 @@ enum Subcommands {
     Run(run::Run),
     Enter(enter::Enter),
     Pack(Box<pack::Pack>),
+    Image(image::Image),
     List(list::List),
     Status(status::Status),
     Remove(remove::Remove),
@@ -151,6 +153,7 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
         Subcommands::Run(command) => command.run(&context),
         Subcommands::Enter(command) => command.run(&context),
         Subcommands::Pack(command) => command.run(&context),
+        Subcommands::Image(command) => command.run(&context),
         Subcommands::List(command) => command.run(&context),
         Subcommands::Status(command) => command.run(&context),
         Subcommands::Remove(command) => command.run(&context),

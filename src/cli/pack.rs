@@ -18,6 +18,7 @@ use crate::pack::format::{Format, FormatKind};
 use crate::pack::listing;
 use crate::pack::mangle::Mangle;
 use crate::pack::name::Version;
+use crate::pack::release::Field;
 use crate::pack::verity::Signing;
 use crate::pipeline::pack::{self, Packed, Prepared, Request};
 use crate::report::Repositories;
@@ -47,6 +48,11 @@ pub struct Pack {
     /// The machines that it is for, like x86-64 [default: what its programs are for]
     #[arg(long, value_name = "ARCH")]
     architecture: Option<Architecture>,
+    /// A field of the extension-release file, like ID=flatcar or `EXTENSION_RELOAD_MANAGER=1`
+    ///
+    /// Without, the extension fits every distribution (ID=_any). Can be given several times.
+    #[arg(long = "release", value_name = "KEY=VALUE")]
+    fields: Vec<Field>,
     /// What to write: FORMAT[:COMPRESSOR[:LEVEL]]
     ///
     /// squashfs[:zstd|lz4|xz|gzip|none], erofs[:lz4hc|lz4|zstd|none] in the form that old kernels
@@ -167,6 +173,7 @@ impl Pack {
             name,
             version: self.version.clone(),
             architecture: self.architecture,
+            fields: self.fields.clone(),
             formats: self.formats.clone(),
             keep: self.keep.clone(),
             signing: match (&self.private_key, &self.certificate) {

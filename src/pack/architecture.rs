@@ -24,6 +24,11 @@ pub enum Architecture {
 const ALL: &[(Architecture, &str, u16)] =
     &[(Architecture::X86_64, "x86-64", 62), (Architecture::Arm64, "arm64", 183)];
 
+/// The names of all machines.
+pub fn names() -> Vec<&'static str> {
+    ALL.iter().map(|(_, name, _)| *name).collect()
+}
+
 impl Architecture {
     fn name(self) -> &'static str {
         ALL.iter().find(|(known, ..)| *known == self).map_or("", |(_, name, _)| name)
@@ -83,8 +88,7 @@ impl FromStr for Architecture {
     fn from_str(text: &str) -> Result<Self> {
         let known = ALL.iter().find(|(_, name, _)| *name == text);
         known.map(|(architecture, ..)| *architecture).with_context(|| {
-            let names: Vec<_> = ALL.iter().map(|(_, name, _)| *name).collect();
-            format!("there is no architecture {text:?}; there are {}", names.join(", "))
+            format!("there is no architecture {text:?}; there are {}", names().join(", "))
         })
     }
 }

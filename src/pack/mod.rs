@@ -19,6 +19,7 @@ pub mod erofs;
 mod erofs_inodes;
 pub mod expose;
 pub mod format;
+pub mod inspect;
 mod link_editor;
 pub mod listing;
 pub mod mangle;

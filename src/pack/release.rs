@@ -2,33 +2,174 @@
 //! (os-release(5), systemd-sysext(8)).
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Error, Result, bail};
 use serde::Serialize;
+use serde_json::json;
 
 use super::architecture::Architecture;
+use super::name::Version;
 use crate::data::Folder;
 use crate::names::PrefixName;
 use crate::template;
 
+/// The fields that can be given: what systemd reads, and what describes the extension.
+const KNOWN: &[&str] = &[
+    "ID",
+    "VERSION_ID",
+    "SYSEXT_LEVEL",
+    "SYSEXT_SCOPE",
+    "EXTENSION_RELOAD_MANAGER",
+    "EXTENSION_RESTART_UNITS",
+    "EXTENSION_RELOAD_OR_RESTART_UNITS",
+    "SYSEXT_ID",
+    "SYSEXT_NAME",
+    "SYSEXT_PRETTY_NAME",
+    "SYSEXT_VERSION_ID",
+    "SYSEXT_BUILD_ID",
+    "SYSEXT_IMAGE_ID",
+    "SYSEXT_IMAGE_VERSION",
+    "SYSEXT_HOME_URL",
+    "SYSEXT_DOCUMENTATION_URL",
+    "SYSEXT_BUG_REPORT_URL",
+    "SYSEXT_SUPPORT_URL",
+    "SYSEXT_VENDOR_NAME",
+];
+
+/// The ID that fits every machine (systemd 252 and newer).
+const ANY: &str = "_any";
+
+/// A field that was given: `KEY=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    key: String,
+    value: String,
+}
+
+impl FromStr for Field {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let Some((key, value)) = text.split_once('=') else {
+            bail!("{text:?} has to be KEY=VALUE, like EXTENSION_RELOAD_MANAGER=1");
+        };
+        if key == "ARCHITECTURE" {
+            bail!("ARCHITECTURE comes from the programs, or from --architecture");
+        }
+        if !KNOWN.contains(&key) {
+            bail!("an extension has no field {key:?}; it has {}", KNOWN.join(", "));
+        }
+        if value.is_empty() || value.contains(char::is_control) {
+            bail!("the value of {key} has to be text without control characters");
+        }
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    key: String,
+    value: String,
+}
+
 /// What the file says.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Release {
-    /// `ID=`: `_any` fits every machine (systemd 252 and newer).
-    pub id: String,
+    /// The name of the extension.
+    pub name: PrefixName,
+    /// Its version.
+    pub version: Option<Version>,
     /// `ARCHITECTURE=`, where the extension holds anything that depends on it.
     pub architecture: Option<Architecture>,
+    /// Further fields.
+    pub fields: Vec<Field>,
 }
 
 impl Release {
     /// The text of the file.
     pub fn render(&self) -> Result<Vec<u8>> {
-        Ok(template::render(Folder::Templates, "extension-release", self)?.into_bytes())
+        let given = |key: &str| {
+            self.fields.iter().rfind(|field| field.key == key).map(|field| field.value.as_str())
+        };
+        let id = given("ID").unwrap_or(ANY);
+        let narrow = ["VERSION_ID", "SYSEXT_LEVEL"].into_iter().find(|key| given(key).is_some());
+        if let (true, Some(key)) = (id == ANY, narrow) {
+            bail!(
+                "{key} says which release of a distribution an extension is for: give its ID too"
+            );
+        }
+        let mut lines = vec![Line { key: "ID".to_owned(), value: quoted(id) }];
+        let mut line = |key: &str, value: &str| {
+            lines.push(Line { key: key.to_owned(), value: quoted(value) });
+        };
+        if let Some(architecture) = self.architecture {
+            line("ARCHITECTURE", &architecture.to_string());
+        }
+        if let Some(version) = &self.version {
+            line("SYSEXT_ID", given("SYSEXT_ID").unwrap_or(self.name.as_str()));
+            line("SYSEXT_VERSION_ID", given("SYSEXT_VERSION_ID").unwrap_or(&version.to_string()));
+        }
+        let done = |key: &str| {
+            key == "ID"
+                || (self.version.is_some() && matches!(key, "SYSEXT_ID" | "SYSEXT_VERSION_ID"))
+        };
+        for key in KNOWN.iter().filter(|key| !done(key)) {
+            if let Some(value) = given(key) {
+                line(key, value);
+            }
+        }
+        let values = json!({ "fields": lines });
+        Ok(template::render(Folder::Templates, "extension-release", values)?.into_bytes())
     }
+}
+
+/// A value as os-release(5) has it: anything but letters and digits makes quotes necessary.
+fn quoted(value: &str) -> String {
+    if value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:/+~".contains(c)) {
+        return value.to_owned();
+    }
+    let mut text = String::from("\"");
+    for c in value.chars() {
+        if matches!(c, '"' | '\\' | '$' | '`') {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text + "\""
 }
 
 /// Where the file of the extension `name` is in the image. It is below /usr for a prefix in
 /// /opt as well. The name has to be that under which the image is attached.
 pub fn path(name: &PrefixName) -> PathBuf {
     PathBuf::from(format!("usr/lib/extension-release.d/extension-release.{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(version: Option<&str>, fields: &[&str]) -> Result<String> {
+        let release = Release {
+            name: "demo".parse()?,
+            version: version.map(str::parse).transpose()?,
+            architecture: Some(Architecture::Arm64),
+            fields: fields.iter().map(|field| field.parse()).collect::<Result<_>>()?,
+        };
+        Ok(String::from_utf8(release.render()?)?)
+    }
+
+    #[test]
+    fn fields() {
+        assert_eq!(render(None, &[]).unwrap(), "ID=_any\nARCHITECTURE=arm64\n");
+        let fields = ["SYSEXT_LEVEL=1.0", "ID=flatcar", "SYSEXT_NAME=A \"$b\"", "SYSEXT_ID=x"];
+        assert_eq!(
+            render(Some("2"), &fields).unwrap(),
+            "ID=flatcar\nARCHITECTURE=arm64\nSYSEXT_ID=x\nSYSEXT_VERSION_ID=2\nSYSEXT_LEVEL=1.0\n\
+             SYSEXT_NAME=\"A \\\"\\$b\\\"\"\n"
+        );
+        for bad in ["VERSION_ID=1", "NONE=1", "ARCHITECTURE=arm64", "ID", "ID=", "ID=a\nb"] {
+            assert!(render(None, &[bad]).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -12,6 +12,9 @@ use crate::tree;
 /// How the name of such a directory begins.
 const PREFIX: &str = ".fprefix-pack-";
 
+/// The folder in it for what is made, in which every name is free.
+const MADE: &str = "made";
+
 /// The file in it that marks it as ours.
 const MARKER: &str = "lock";
 
@@ -34,13 +37,14 @@ impl Workplace {
             .prefix(PREFIX)
             .tempdir_in(&output)
             .with_context(|| format!("could not make a directory in {}", output.display()))?;
+        fs_err::create_dir(dir.path().join(MADE))?;
         let lock = Lock::take(&path_below(dir.path()), "fprefix pack", &Busy::Fail)?;
         Ok(Self { output, dir, _lock: lock })
     }
 
     /// A path to work at.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir.path().join(MADE).join(name)
     }
 
     /// The final place of what is made at `name`.

@@ -20,7 +20,7 @@ use crate::pack::format::{Format, FormatKind};
 use crate::pack::mangle::Mangle;
 use crate::pack::name::{FileNames, Naming, Version};
 use crate::pack::plan::{Entry, Plan, Totals};
-use crate::pack::release::{self, Release};
+use crate::pack::release::{self, Field, Release};
 use crate::pack::slim::{LeftOut, Rules};
 use crate::pack::verity::Signing;
 use crate::pack::workplace::Workplace;
@@ -40,6 +40,8 @@ pub struct Request {
     pub version: Option<Version>,
     /// The machines it is for, where that is not to be read from its programs.
     pub architecture: Option<Architecture>,
+    /// Fields of the extension-release file.
+    pub fields: Vec<Field>,
     /// The formats to write.
     pub formats: Vec<Format>,
     /// The slimming rules that are not to be applied.
@@ -168,7 +170,12 @@ pub fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
         Some(architecture) => Some(architecture),
         None => Architecture::of(&plan)?,
     };
-    let release = Release { id: "_any".to_owned(), architecture };
+    let release = Release {
+        name: request.name.clone(),
+        version: request.version.clone(),
+        architecture,
+        fields: request.fields.clone(),
+    };
     plan.add(release::path(&request.name), Entry::made(release.render()?, plan.epoch))?;
     let naming =
         Naming { name: request.name.clone(), version: request.version.clone(), architecture };

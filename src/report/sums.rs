@@ -11,9 +11,10 @@ pub const FILE: &str = "SHA256SUMS";
 pub fn merge(old: &str, new: &[(String, String)], is_there: impl Fn(&str) -> bool) -> String {
     let mut sums: BTreeMap<&str, &str> = BTreeMap::new();
     for line in old.lines() {
-        if let Some((sum, name)) = line.split_once("  ")
-            && is_there(name)
-        {
+        // A star says that the file was read as binary (sha256sum(1)).
+        let Some((sum, name)) = line.split_once(' ') else { continue };
+        let name = name.strip_prefix([' ', '*']).unwrap_or(name);
+        if is_there(name) {
             sums.insert(name, sum);
         }
     }
@@ -27,7 +28,7 @@ mod tests {
 
     #[test]
     fn other_versions_stay() {
-        let old = "aa  x-1.raw\nbb  x-2.raw\ncc  gone.raw\nnonsense\n";
+        let old = "aa *x-1.raw\nbb  x-2.raw\ncc  gone.raw\nnonsense\n";
         let new = [("x-2.raw".to_owned(), "dd".to_owned())];
         assert_eq!(merge(old, &new, |name| name != "gone.raw"), "aa  x-1.raw\ndd  x-2.raw\n");
     }

@@ -14,6 +14,7 @@ mod harness;
 
 mod architecture;
 mod choice;
+mod image;
 mod isolation;
 mod machine;
 mod pack;

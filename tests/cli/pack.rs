@@ -55,6 +55,22 @@ fn the_image_is_the_plan_and_not_the_disk() {
 }
 
 #[test]
+fn a_library_that_a_program_loads_by_name_keeps_it() {
+    let small = SmallRoot::full();
+    let program = small.inside("usr/bin/program");
+    let mut bytes = fs_err::read(&program).unwrap();
+    bytes.extend(b"\0libthing.so\0");
+    fs_err::write(&program, bytes).unwrap();
+    // A library without a version in its soname is no name for the link editor either.
+    small.copy(super::small_programs::library(), "usr/lib64/libplain.so", 0o755);
+    small.pack("out", &[]);
+    let image = squashfs(&small.beside("out/small.raw"));
+    for name in ["libthing.so", "libplain.so", "plugins/libplugin.so"] {
+        assert!(image.contains_key(&format!("/usr/local/small/usr/lib64/{name}")), "{name}");
+    }
+}
+
+#[test]
 fn what_is_unpacked_is_what_was_packed() {
     let small = SmallRoot::full();
     small.pack("out", &["--name", "other"]);
@@ -139,6 +155,23 @@ fn the_version_is_never_in_the_name_that_is_attached() {
     left.retain(|name| name.to_str().unwrap().ends_with("raw"));
     left.sort();
     assert_eq!(left, ["small-1.0-arm64.raw", "small-1.1-arm64.raw", "small.raw"]);
+}
+
+#[test]
+fn fields_say_where_it_is_attached() {
+    let small = SmallRoot::full();
+    let fields = ["--release", "ID=flatcar", "--release", "EXTENSION_RELOAD_MANAGER=1"];
+    small.pack(
+        "out",
+        &[&fields[..], &["--format", "directory", "--architecture", "arm64"]].concat(),
+    );
+    let file = small.beside("out/small/usr/lib/extension-release.d/extension-release.small");
+    assert_eq!(
+        fs_err::read_to_string(file).unwrap(),
+        "ID=flatcar\nARCHITECTURE=arm64\nEXTENSION_RELOAD_MANAGER=1\n"
+    );
+    assert!(small.refuse("out", &["--release", "SYSEXT_LEVEL=1"]).contains("give its ID too"));
+    assert_eq!(small.try_pack("out", &["--release", "COLOUR=red"]).status.code(), Some(2));
 }
 
 #[test]

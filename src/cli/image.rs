@@ -1,0 +1,115 @@
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use indicatif::HumanBytes;
+
+use super::{Context, DONE};
+use crate::image::{Change, Extension, Method, OsRoot};
+use crate::output;
+use crate::pack::inspect;
+
+/// Put extensions into the root directory of an OS image
+#[derive(Debug, Args)]
+pub struct Image {
+    #[command(subcommand)]
+    command: Commands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Commands {
+    Add(Add),
+    List(List),
+    Remove(Remove),
+}
+
+/// Add extensions where Flatcar looks for them
+#[derive(Debug, Args)]
+struct Add {
+    /// The root directory of the image
+    #[arg(long, value_name = "DIR")]
+    rootfs: PathBuf,
+    /// How they come into the image
+    #[arg(long, value_enum, default_value_t)]
+    method: Method,
+    /// The certificate that signed extensions are trusted by, a PEM file
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
+    /// Only show what would be done
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// The image files of the extensions
+    #[arg(required = true, value_name = "EXTENSION")]
+    files: Vec<PathBuf>,
+}
+
+/// List the extensions of an image
+#[derive(Debug, Args)]
+struct List {
+    /// The root directory of the image
+    #[arg(long, value_name = "DIR")]
+    rootfs: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Remove an extension from an image
+#[derive(Debug, Args)]
+struct Remove {
+    /// The root directory of the image
+    #[arg(long, value_name = "DIR")]
+    rootfs: PathBuf,
+    /// Only show what would be done
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// The name of the extension
+    name: String,
+}
+
+impl Image {
+    /// Runs the subcommand.
+    pub fn run(self, context: &Context) -> Result<u8> {
+        match self.command {
+            Commands::Add(add) => {
+                let root = OsRoot::open(&add.rootfs)?;
+                let mut extensions = Vec::new();
+                for file in add.files {
+                    extensions.push(Extension { name: inspect::name(&file)?, file });
+                }
+                let changes = root.add(&extensions, add.method, add.certificate.as_deref())?;
+                apply(context, &root, &changes, add.dry_run)
+            }
+            Commands::List(list) => {
+                let present = OsRoot::open(&list.rootfs)?.list()?;
+                if list.json {
+                    output::answer(&(serde_json::to_string_pretty(&present)? + "\n"))?;
+                    return Ok(DONE);
+                }
+                for one in present {
+                    let size = one.size.map_or("missing".to_owned(), |s| HumanBytes(s).to_string());
+                    output::answer(&format!("{}  {}  ({size})\n", one.name, one.path.display()))?;
+                }
+                Ok(DONE)
+            }
+            Commands::Remove(remove) => {
+                let root = OsRoot::open(&remove.rootfs)?;
+                let changes = root.remove(&remove.name)?;
+                apply(context, &root, &changes, remove.dry_run)
+            }
+        }
+    }
+}
+
+fn apply(context: &Context, root: &OsRoot, changes: &[Change], dry_run: bool) -> Result<u8> {
+    if dry_run {
+        let lines: String = changes.iter().map(|change| format!("{change}\n")).collect();
+        output::answer(&lines)?;
+        return Ok(DONE);
+    }
+    for change in changes {
+        context.reporter.step(&change.to_string());
+    }
+    root.apply(changes)?;
+    Ok(DONE)
+}

@@ -1,0 +1,264 @@
+//! Extensions in the root directory of an OS image that is being built: where Flatcar looks for them.
+//!
+//! What is to be done is a list of values first, so that it can be shown, and then applied.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::pack::architecture;
+use crate::rooted::{Place, Rooted};
+use crate::tree;
+
+/// Where systemd looks for the extensions that an image brings or its user chose.
+const EXTENSIONS: &str = "/etc/extensions";
+/// Where systemd looks for certificates that signed extensions are trusted by.
+const CERTIFICATES: &str = "/usr/lib/verity.d";
+/// Where image files of extensions are, by method.
+const OPT: &str = "/opt/extensions";
+const BUILT_IN: &str = "/usr/share/flatcar/sysext";
+const OEM: &str = "/oem/sysext";
+
+/// How an extension comes into an image: Flatcar's classes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// /opt/extensions/NAME, as sysext-bakery and systemd-sysupdate have it
+    #[default]
+    Opt,
+    /// /usr/share/flatcar/sysext, updated with the OS
+    BuiltIn,
+    /// /oem/sysext, updated with the OS, version by version
+    Oem,
+}
+
+/// An extension to add.
+#[derive(Clone, Debug)]
+pub struct Extension {
+    /// The image file.
+    pub file: PathBuf,
+    /// The name that is in it.
+    pub name: String,
+}
+
+/// Something to do to the image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "act")]
+pub enum Change {
+    /// Copy a file into it.
+    Copy {
+        /// The file.
+        from: PathBuf,
+        /// The path in the image.
+        to: PathBuf,
+    },
+    /// Make a link in it.
+    Link {
+        /// Where.
+        at: PathBuf,
+        /// What it says.
+        target: PathBuf,
+    },
+    /// Remove a file or a link from it.
+    Remove {
+        /// The path in the image.
+        path: PathBuf,
+    },
+}
+
+/// An extension that an image has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Present {
+    /// The name under which it is attached.
+    pub name: String,
+    /// Its path in the image, after the link.
+    pub path: PathBuf,
+    /// Its size; none if the link leads nowhere.
+    pub size: Option<u64>,
+}
+
+/// The root directory of an OS image.
+#[derive(Clone, Debug)]
+pub struct OsRoot {
+    dir: PathBuf,
+    rooted: Rooted,
+}
+
+impl Extension {
+    /// The file name for a versioned place: that of the image, whatever link led to it.
+    fn file_name(&self) -> Result<String> {
+        let file = fs_err::canonicalize(&self.file)?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let of_this = name == format!("{}.raw", self.name)
+            || (name.starts_with(&format!("{}-", self.name)) && name.ends_with(".raw"));
+        if !of_this {
+            bail!(
+                "{name} holds the extension {0:?}; call the file {0}-VERSION-ARCH.raw or {0}.raw",
+                self.name
+            );
+        }
+        Ok(name)
+    }
+
+    /// The version in the file's name, without what follows it.
+    fn version(&self) -> Result<String> {
+        let name = self.file_name()?;
+        let rest =
+            name.strip_prefix(&format!("{}-", self.name)).map(|r| r.trim_end_matches(".raw"));
+        let Some(rest) = rest.filter(|rest| !rest.is_empty()) else {
+            bail!("an OEM extension has its version in its name; pack it with --version");
+        };
+        let names = architecture::names();
+        let bare = names.iter().find_map(|name| rest.strip_suffix(&format!("-{name}")));
+        Ok(bare.unwrap_or(rest).to_owned())
+    }
+
+    /// Where its file goes.
+    fn place(&self, method: Method) -> Result<PathBuf> {
+        let name = &self.name;
+        Ok(match method {
+            Method::Opt => Path::new(OPT).join(name).join(self.file_name()?),
+            Method::BuiltIn => Path::new(BUILT_IN).join(format!("{name}.raw")),
+            Method::Oem => {
+                if !name.starts_with("oem-") {
+                    bail!("an OEM extension is called oem-ID; pack it with --name oem-{name}");
+                }
+                Path::new(OEM).join(format!("{name}-{}.raw", self.version()?))
+            }
+        })
+    }
+}
+
+impl OsRoot {
+    /// Opens the root directory at `dir`.
+    pub fn open(dir: &Path) -> Result<Self> {
+        if !dir.join("usr").is_dir() {
+            bail!("{} is not the root directory of an OS: it has no usr", dir.display());
+        }
+        let dir = fs_err::canonicalize(dir)?;
+        Ok(Self { rooted: Rooted::new(vec![dir.clone()]), dir })
+    }
+
+    /// Plans to add `extensions`; `certificate` is what signed ones are trusted by.
+    pub fn add(
+        &self,
+        extensions: &[Extension],
+        method: Method,
+        certificate: Option<&Path>,
+    ) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        for extension in extensions {
+            let to = extension.place(method)?;
+            let at = Path::new(EXTENSIONS).join(format!("{}.raw", extension.name));
+            changes.push(Change::Copy { from: extension.file.clone(), to: to.clone() });
+            changes.push(Change::Link { at, target: to });
+            if let Some(certificate) = certificate {
+                let to = Path::new(CERTIFICATES).join(format!("{}.crt", extension.name));
+                changes.push(Change::Copy { from: certificate.to_owned(), to });
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Plans to remove the extension `name`.
+    pub fn remove(&self, name: &str) -> Result<Vec<Change>> {
+        let known = self.list()?;
+        let Some(present) = known.iter().find(|present| present.name == name) else {
+            let names: Vec<&str> = known.iter().map(|present| present.name.as_str()).collect();
+            bail!("the image has no extension {name:?}; it has {}", names.join(", "));
+        };
+        let link = Path::new(EXTENSIONS).join(format!("{name}.raw"));
+        let mut changes = vec![Change::Remove { path: link.clone() }];
+        let ours = [OPT, BUILT_IN, OEM].iter().any(|dir| present.path.starts_with(dir));
+        if ours && present.size.is_some() && present.path != link {
+            changes.push(Change::Remove { path: present.path.clone() });
+        }
+        let certificate = Path::new(CERTIFICATES).join(format!("{name}.crt"));
+        if self.on_disk(&certificate)?.is_file() {
+            changes.push(Change::Remove { path: certificate });
+        }
+        Ok(changes)
+    }
+
+    /// The extensions that it has.
+    pub fn list(&self) -> Result<Vec<Present>> {
+        let dir = self.on_disk(Path::new(EXTENSIONS))?;
+        let mut present = Vec::new();
+        if !dir.is_dir() {
+            return Ok(present);
+        }
+        for entry in fs_err::read_dir(&dir)? {
+            let file = entry?.file_name().to_string_lossy().into_owned();
+            let Some(name) = file.strip_suffix(".raw") else { continue };
+            let (path, size) = match self.rooted.resolve(&Path::new(EXTENSIONS).join(&file)) {
+                Place::There { inside, disk } => (inside, Some(fs_err::metadata(disk)?.len())),
+                Place::Missing(path) => (path, None),
+                Place::Loop => bail!("{EXTENSIONS}/{file} is a link that leads to itself"),
+            };
+            present.push(Present { name: name.to_owned(), path, size });
+        }
+        present.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(present)
+    }
+
+    /// Carries `changes` out, in their order: a link is made when its file is whole.
+    pub fn apply(&self, changes: &[Change]) -> Result<()> {
+        for change in changes {
+            self.change(change).with_context(|| format!("could not {change}"))?;
+        }
+        Ok(())
+    }
+
+    fn change(&self, change: &Change) -> Result<()> {
+        match change {
+            Change::Copy { from, to } => {
+                let place = self.on_disk(to)?;
+                let dir = place.parent().context("it has no directory")?;
+                fs_err::create_dir_all(dir)?;
+                let mut file = tempfile::NamedTempFile::new_in(dir)?;
+                std::io::copy(&mut fs_err::File::open(from)?, &mut file)?;
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+                file.as_file().set_permissions(mode)?;
+                file.as_file().sync_all()?;
+                file.persist(place)?;
+            }
+            Change::Link { at, target } => tree::link(target, &self.on_disk(at)?)?,
+            Change::Remove { path } => {
+                let place = self.on_disk(path)?;
+                fs_err::remove_file(&place)?;
+                // The directory of an extension's own goes with its last file.
+                if let Some(dir) = path.parent().filter(|dir| dir.parent() == Some(Path::new(OPT)))
+                {
+                    let _ = fs_err::remove_dir(self.on_disk(dir)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where `path` of the image is on disk: links in the image lead to places in the image, but
+    /// the last part is not followed.
+    fn on_disk(&self, path: &Path) -> Result<PathBuf> {
+        let name = path.file_name().context("a path ends without a name")?;
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        match self.rooted.resolve(parent) {
+            Place::There { disk, .. } => Ok(disk.join(name)),
+            Place::Missing(inside) => {
+                Ok(self.dir.join(inside.strip_prefix("/").unwrap_or(&inside)).join(name))
+            }
+            Place::Loop => bail!("{} is a link that leads to itself", parent.display()),
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Copy { from, to } => write!(f, "copy {} to {}", from.display(), to.display()),
+            Self::Link { at, target } => write!(f, "link {} to {}", at.display(), target.display()),
+            Self::Remove { path } => write!(f, "remove {}", path.display()),
+        }
+    }
+}
