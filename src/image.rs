@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::pack::architecture;
 use crate::rooted::{Place, Rooted};
 use crate::tree;
 
@@ -41,6 +40,8 @@ pub struct Extension {
     pub file: PathBuf,
     /// The name that is in it.
     pub name: String,
+    /// What a file name ends with after the version, where it says an architecture.
+    pub architectures: Vec<&'static str>,
 }
 
 /// Something to do to the image.
@@ -110,8 +111,8 @@ impl Extension {
         let Some(rest) = rest.filter(|rest| !rest.is_empty()) else {
             bail!("an OEM extension has its version in its name; pack it with --version");
         };
-        let names = architecture::names();
-        let bare = names.iter().find_map(|name| rest.strip_suffix(&format!("-{name}")));
+        let bare =
+            self.architectures.iter().find_map(|name| rest.strip_suffix(&format!("-{name}")));
         Ok(bare.unwrap_or(rest).to_owned())
     }
 

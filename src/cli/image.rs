@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use super::{Context, DONE};
 use crate::image::{Change, Extension, Method, OsRoot};
 use crate::output;
-use crate::pack::inspect;
+use crate::pack::{architecture, inspect};
 
 /// Put extensions into the root directory of an OS image
 #[derive(Debug, Args)]
@@ -75,7 +75,8 @@ impl Image {
                 let root = OsRoot::open(&add.rootfs)?;
                 let mut extensions = Vec::new();
                 for file in add.files {
-                    extensions.push(Extension { name: inspect::name(&file)?, file });
+                    let (name, architectures) = (inspect::name(&file)?, architecture::names());
+                    extensions.push(Extension { file, name, architectures });
                 }
                 let changes = root.add(&extensions, add.method, add.certificate.as_deref())?;
                 apply(context, &root, &changes, add.dry_run)
