@@ -182,13 +182,16 @@ src_install() {
 	dodoc Misc/ACKS README.rst
 }
 
-# What sysconfig tells is not to name folders that are gone after the build.
+# What sysconfig tells is not to name folders that are gone after the build, nor a tool of it.
 _python_forget-build() {
 	local file files=()
 	readarray -t files < <(grep -rlIF -e "${WORKDIR}" "${1}" "${ED}"/usr/bin "${ED}"/usr/$(get_libdir)/pkgconfig)
 
 	for file in "${files[@]}"; do
-		sed -i -e "s:${WORKDIR}/${MY_P}:${EPREFIX}/usr/src/${MY_P}:g" -e "s:${WORKDIR}:${EPREFIX}/usr/src:g" \
+		sed -i \
+			-e "s:${WORKDIR}/${MY_P}:${EPREFIX}/usr/src/${MY_P}:g" \
+			-e "s:${WORKDIR}:${EPREFIX}/usr/src:g" \
+			-e "s:/[^' ]*/g\?install -c:install -c:g" \
 			"${file}" || die
 		[[ ${file} == *.py ]] || continue
 
