@@ -14,6 +14,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod builds;
 mod emerge;
 mod faults;
 mod killed;
