@@ -196,11 +196,11 @@ impl Composition<'_, '_> {
             abi::DT_VERNEEDNUM => entry.value = needs.unwrap_or(entry.value),
             tag if TABLE_TAGS.contains(&tag) => {
                 let Some(offset) = self.layout.offset_of(entry.value, 1) else { return Some(()) };
-                if let Some((index, item)) = self.holder(offset, 1) {
-                    if self.is_moved(index, item) {
-                        let place = self.place(index)? + (offset - item.offset);
-                        entry.value = self.address(index, place)?;
-                    }
+                if let Some((index, item)) = self.holder(offset, 1)
+                    && self.is_moved(index, item)
+                {
+                    let place = self.place(index)? + (offset - item.offset);
+                    entry.value = self.address(index, place)?;
                 }
             }
             _ => {}

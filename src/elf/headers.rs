@@ -36,11 +36,11 @@ impl Composition<'_, '_> {
                     .filter(|(_, item)| item.load == index)
                     .filter_map(|(place, item)| (*place)?.checked_add(item.new_size));
                 let mut end = ends.max().unwrap_or(0);
-                if let Some(tail) = &self.arrangement.tail {
-                    if tail.extends == Some(index) {
-                        end = end.max(tail.end);
-                        new.p_flags |= if tail.dynamic.is_some() { abi::PF_W } else { 0 };
-                    }
+                if let Some(tail) = &self.arrangement.tail
+                    && tail.extends == Some(index)
+                {
+                    end = end.max(tail.end);
+                    new.p_flags |= if tail.dynamic.is_some() { abi::PF_W } else { 0 };
                 }
                 if end > old.p_offset.checked_add(old.p_filesz)? {
                     new.p_filesz = end - old.p_offset;

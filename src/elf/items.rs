@@ -142,7 +142,7 @@ fn item(layout: &Layout<'_>, role: Role, offset: u64, size: u64, align: u64) -> 
         .iter()
         .filter(|section| section.sh_offset == offset && holds_bytes(section.sh_type));
     let mut align = section.map(|section| section.sh_addralign).fold(align, u64::max);
-    while align > 1 && offset % align != 0 {
+    while align > 1 && !offset.is_multiple_of(align) {
         align /= 2;
     }
     Some(Item { role, offset, size, align, load, new_size: size })

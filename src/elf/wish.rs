@@ -53,10 +53,10 @@ impl Wish {
         edit: &Edit,
     ) -> Result<Wish, Error> {
         let mut wish = Wish::default();
-        if let (Some(new), Some(old)) = (&edit.interpreter, layout.interpreter()) {
-            if new.as_slice() != old {
-                wish.interpreter = Some(new.clone());
-            }
+        if let (Some(new), Some(old)) = (&edit.interpreter, layout.interpreter())
+            && new.as_slice() != old
+        {
+            wish.interpreter = Some(new.clone());
         }
         let Some(tables) = tables else { return Ok(wish) };
         if !edit.touches_dynamic() {
