@@ -148,8 +148,10 @@ src_test() {
 		test_bz2 test_ctypes test_curses test_decimal test_ensurepip test_hashlib test_json test_lzma
 		test_pyexpat test_readline test_sqlite3 test_ssl test_subprocess test_zipfile test_zlib test_zoneinfo
 	)
+	# A sandbox that an ordinary user makes has one user and one group to be.
 	LD_LIBRARY_PATH=.${LD_LIBRARY_PATH:+:${LD_LIBRARY_PATH}} \
-		./python -m test --fail-env-changed -j"$(nproc)" "${tests[@]}" || die "the tests failed"
+		./python -m test --fail-env-changed -j"$(nproc)" -i test_user -i test_group "${tests[@]}" \
+		|| die "the tests failed"
 }
 
 src_install() {

@@ -13,12 +13,13 @@ SRC_URI="
 LICENSE="GPL-2"
 SLOT="0"
 KEYWORDS="amd64 arm64"
-IUSE="+readline"
+IUSE="+readline ssl"
 # They want a network, a terminal and much time.
 RESTRICT="test"
 
 DEPEND="
 	readline? ( sys-libs/readline:= )
+	ssl? ( >=dev-libs/openssl-3:= )
 "
 RDEPEND="${DEPEND}"
 
@@ -27,9 +28,9 @@ DOCS=( BUGREPORTS CHANGES DEVELOPMENT EXAMPLES FAQ FILES PORTING README SECURITY
 src_configure() {
 	local myconf=(
 		--disable-libwrap
-		--disable-openssl
 		--enable-ip6
 		$(use_enable readline)
+		$(use_enable ssl openssl)
 	)
 	econf "${myconf[@]}"
 }

@@ -26,9 +26,9 @@ RESTRICT="test"
 
 # What USE=minimal keeps of the terminfo database.
 TERMINALS=(
-	alacritty ansi dumb foot konsole-256color linux rxvt rxvt-unicode-256color
-	screen screen-256color st-256color tmux tmux-256color vt100 vt102 vt220 vt52
-	xterm xterm-256color xterm-color xterm-kitty
+	alacritty ansi dumb foot ghostty kitty konsole-256color linux putty-256color
+	rxvt rxvt-256color screen screen-256color st-256color tmux tmux-256color
+	vt100 vt102 vt220 vt52 vte-256color wezterm xterm xterm-256color xterm-color
 )
 
 src_configure() {
