@@ -266,7 +266,10 @@ impl Seen {
                 seen.code.extend(seen.started.then_some(path));
             } else if seen.started {
                 seen.code.extend(found(&MAPPED));
-                seen.opened.extend(found(&OPENED));
+                // To look into a directory is not to take anything from it.
+                if !line.contains("O_DIRECTORY") {
+                    seen.opened.extend(found(&OPENED));
+                }
             }
         }
         seen
