@@ -93,6 +93,7 @@ impl Portage {
                  a mirror can be named there; `fprefix setup` can be run again",
             )
         })?;
+        run_inside(&venv)?;
         fs_err::rename(&venv, dir)?;
         Ok(())
     }
@@ -150,6 +151,31 @@ fn remove_leftovers(dir: &Path) -> Result<()> {
         if entry.file_name().to_string_lossy().starts_with(LEFTOVER) {
             tree::remove(&entry.path())?;
         }
+    }
+    Ok(())
+}
+
+/// Makes the scripts of a virtual environment start where the sandbox shows it: they name the
+/// directory that it was made in, which is not the one that it ends in.
+fn run_inside(venv: &Path) -> Result<()> {
+    let made = format!("#!{}/bin/python", venv.display());
+    // Where the path does not fit into a #! line, pip makes the shell start Python, in three lines.
+    let long = "#!/bin/sh\n'''exec' ";
+    for entry in fs_err::read_dir(venv.join("bin"))? {
+        let path = entry?.path();
+        let Ok(text) = fs_err::read_to_string(&path) else { continue };
+        let lines = if path.is_symlink() {
+            continue;
+        } else if text.starts_with(&made) {
+            1
+        } else if text.starts_with(long) {
+            3
+        } else {
+            continue;
+        };
+        let rest = text.splitn(lines + 1, '\n').nth(lines).unwrap_or_default();
+        let script = format!("#!{INSIDE}/bin/python\n{rest}");
+        tree::write_executable(&path, script.as_bytes())?;
     }
     Ok(())
 }

@@ -63,3 +63,9 @@ fn status_and_list_know_it() {
     prefix.fprefix(&["status"]).said().succeeds().prints("app-misc/jq-1.7.1").prints(EPREFIX);
     prefix.fprefix(&["list"]).said().succeeds().prints(EPREFIX);
 }
+
+#[test]
+fn emerge_is_there_inside_staging() {
+    let said = shared().fprefix(&["enter", "--", "emerge", "--version"]).said().succeeds();
+    said.prints("Portage 3");
+}
