@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use fprefix::elf::{self, Edit, Image, Search};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use crate::fixtures::build;
 use crate::inspect::rewrite;
@@ -93,8 +94,23 @@ fn seed() -> impl Strategy<Value = &'static (String, Vec<u8>)> {
     any::<proptest::sample::Index>().prop_map(|index| index.get(seeds()))
 }
 
+/// The same cases in every run, so that a failure is the change's; `PROPTEST_RNG_SEED` draws others.
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, max_shrink_iters: 100, failure_persistence: None, ..Default::default() }
+    let default = ProptestConfig::default();
+    let rng_seed = match default.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(1),
+        given @ RngSeed::Fixed(_) => given,
+    };
+    ProptestConfig { cases, max_shrink_iters: 100, failure_persistence: None, rng_seed, ..default }
+}
+
+/// Bytes of all strings that an edit sets.
+fn lengths(edit: &Edit) -> usize {
+    let search = match &edit.search {
+        Search::Runpath(path) | Search::Rpath(path) => path.len(),
+        _ => 0,
+    };
+    search + [&edit.interpreter, &edit.soname].into_iter().flatten().map(Vec::len).sum::<usize>()
 }
 
 /// What a file means, without where it keeps it.
@@ -109,7 +125,7 @@ fn overwrite(bytes: &mut [u8], at: usize, value: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(config(200))]
+    #![proptest_config(config(1000))]
 
     #[test]
     fn every_edit_is_sound_and_done_once((name, old) in seed(), edit in any_edit()) {
@@ -123,13 +139,18 @@ proptest! {
         let (_, once) = rewrite(old, &first, name);
         let (_, twice) = rewrite(&once, &last, name);
         prop_assert_eq!(meaning(&direct), meaning(&twice));
-        // Room that was made is used again: to and fro, nothing grows any more.
-        let (_, back) = rewrite(&twice, &first, name);
-        let (_, forth) = rewrite(&back, &last, name);
-        prop_assert_eq!(back.len(), forth.len());
-        prop_assert!(forth.len() <= twice.len().max(back.len()));
-        let (_, again) = rewrite(&forth, &first, name);
-        prop_assert_eq!(again.len(), forth.len());
+        // Room that was made is used again: to and fro, growth ends. The first lap may still
+        // move what the very first edit could leave in place; from then on nothing grows.
+        let lap = |file: &[u8]| {
+            let (_, back) = rewrite(file, &first, name);
+            let (_, forth) = rewrite(&back, &last, name);
+            (back.len(), forth)
+        };
+        let (_, settled) = lap(&twice);
+        let (back, forth) = lap(&settled);
+        prop_assert_eq!((back, forth.len()), (settled.len(), settled.len()));
+        let longest = lengths(&first).max(lengths(&last));
+        prop_assert!(settled.len() <= old.len() + 4 * longest + 2 * 4096);
     }
 }
 
