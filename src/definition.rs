@@ -14,10 +14,14 @@ use crate::machine::Machine;
 use crate::names::{Eprefix, PrefixName};
 use crate::portage::Portage;
 use crate::toolchain::Compiler;
-use crate::{repos, tree};
+use crate::{data, repos, tree};
 
 /// The file of a definition.
 const FILE: &str = "prefix.toml";
+
+/// Goes up by one when rewriting begins to make something else of files, so that prefixes from
+/// before are known.
+pub const REWRITING: u32 = 2;
 
 /// An ebuild repository as Portage is told of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +66,9 @@ pub struct Definition {
     /// The digest of the built-in data that was written out, see [`crate::data::stamp`].
     #[serde(default)]
     pub data: String,
+    /// What rewriting made of its files, see [`REWRITING`].
+    #[serde(default)]
+    pub rewriting: u32,
     /// Whether setup came to its end.
     #[serde(default)]
     pub complete: bool,
@@ -170,6 +177,13 @@ impl Prefix {
             }
         }
         Ok(prefix)
+    }
+
+    /// The command that brings the prefix up to date, if another version of fprefix made it.
+    pub fn update_command(&self) -> Result<Option<String>> {
+        let definition = &self.definition;
+        let is_current = definition.rewriting == REWRITING && definition.data == data::stamp()?;
+        Ok((!is_current).then(|| definition.setup_command(&self.home, false)))
     }
 
     /// Writes the definition.

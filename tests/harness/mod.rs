@@ -118,6 +118,7 @@ impl World {
             compiler: None,
             wrappers: Vec::new(),
             data: fprefix::data::stamp().unwrap(),
+            rewriting: fprefix::definition::REWRITING,
             complete: true,
             id,
         };
