@@ -14,6 +14,7 @@ mod harness;
 
 mod architecture;
 mod choice;
+mod hostile;
 mod image;
 mod isolation;
 mod libc_paths;
