@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use regex::Regex;
 use serde::Deserialize;
 
+use crate::board::Board;
 use crate::command::{Command, SYSTEM_PATH, find_program};
 use crate::data::{self, Folder};
 use crate::definition::Prefix;
@@ -146,24 +147,30 @@ fn write_compilers(prefix: &Prefix, compiler: &Compiler, dir: &Path) -> Result<(
     if let Some(cxx) = &compiler.cxx {
         drivers.push((cxx, &["g++", "c++"]));
     }
+    let native = prefix.board.is_native();
     for (driver, names) in drivers {
         for name in names {
             let driver = Compiler::inside(driver);
             let text = compiler_script(prefix, &driver, *name == "cpp")?;
-            tree::write_executable(&dir.join(name), text.as_bytes())?;
-            tree::link(name, &dir.join(format!("{chost}-{name}")))?;
+            let own = format!("{chost}-{name}");
+            tree::write_executable(&dir.join(&own), text.as_bytes())?;
+            if native {
+                tree::link(own, &dir.join(name))?;
+            }
         }
     }
-    for name in BINUTILS {
-        link_program(
-            &[format!("{}-{name}", compiler.machine), (*name).to_owned()],
-            dir,
-            &[format!("{chost}-{name}"), (*name).to_owned()],
-        )?;
+    for name in BINUTILS.iter().chain(&["gcc-ar", "gcc-nm", "gcc-ranlib"]) {
+        let machine = format!("{}-{name}", compiler.machine);
+        let own = format!("{chost}-{name}");
+        if native {
+            link_program(&[machine, (*name).to_owned()], dir, &[own, (*name).to_owned()])?;
+        } else {
+            // A plain name is a program for this machine, which knows nothing of the board's.
+            link_program(&[machine], dir, &[own])?;
+        }
     }
-    for name in ["gcc-ar", "gcc-nm", "gcc-ranlib"] {
-        let own = format!("{}-{name}", compiler.machine);
-        link_program(&[own, name.to_owned()], dir, &[format!("{chost}-{name}"), name.to_owned()])?;
+    if !native {
+        name_build_tools(dir)?;
     }
     for name in GNU {
         link_program(&[format!("g{name}"), (*name).to_owned()], dir, &[format!("g{name}")])?;
@@ -171,11 +178,42 @@ fn write_compilers(prefix: &Prefix, compiler: &Compiler, dir: &Path) -> Result<(
     for name in ["pkg-config", "pkgconf"] {
         if let Some(program) = find_program(name, SYSTEM_PATH.as_ref()) {
             let text = pkg_config_script(prefix, &program)?;
-            for alias in ["pkg-config".to_owned(), format!("{chost}-pkg-config")] {
-                tree::write_executable(&dir.join(alias), text.as_bytes())?;
+            let own = format!("{chost}-pkg-config");
+            tree::write_executable(&dir.join(&own), text.as_bytes())?;
+            if native {
+                tree::link(own, &dir.join("pkg-config"))?;
             }
             break;
         }
+    }
+    Ok(())
+}
+
+/// Makes the directories of links by which Portage puts `programs` before the compiler: it looks
+/// for them below EPREFIX (make.conf(5), FEATURES: ccache, distcc).
+pub fn write_masquerades(prefix: &Prefix, programs: &[&str]) -> Result<()> {
+    let chost = &prefix.board.chost;
+    for name in programs {
+        if !prefix.definition.features.iter().any(|feature| feature == name) {
+            continue;
+        }
+        let program = find_program(name, SYSTEM_PATH.as_ref())
+            .with_context(|| format!("{name} is not there"))?;
+        let eroot = prefix.layout.eroot(Environment::Staging);
+        let dir = eroot.join("usr/lib").join(name).join("bin");
+        for compiler in ["gcc", "g++", "cc", "c++"] {
+            tree::link(&program, &dir.join(format!("{chost}-{compiler}")))?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives the machine's own tools the name of CBUILD too: with them packages build what they run
+/// while they are built for another machine.
+fn name_build_tools(dir: &Path) -> Result<()> {
+    let cbuild = Board::of_this_machine()?.chost;
+    for name in BINUTILS.iter().chain(&["gcc", "cc", "cpp", "g++", "c++", "pkg-config"]) {
+        link_program(&[(*name).to_owned()], dir, &[format!("{cbuild}-{name}")])?;
     }
     Ok(())
 }

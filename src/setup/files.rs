@@ -4,7 +4,10 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::checks::MASQUERADES;
 use super::{Plan, USE};
+use crate::binhost::{self, Binhost};
+use crate::board::Board;
 use crate::command::{Command, look_up};
 use crate::data::{self, Folder};
 use crate::definition::{Definition, Prefix};
@@ -28,8 +31,10 @@ impl Plan {
             write_config(prefix, environment)?;
             self.write_masks(environment)?;
         }
+        fs_err::create_dir_all(layout.pkgdir_mount())?;
         write_data(prefix)?;
         self.write_toolchain_repo()?;
+        broot::write_masquerades(prefix, MASQUERADES)?;
         broot::write(prefix, &self.compiler)
     }
 
@@ -125,12 +130,15 @@ fn write_config(prefix: &Prefix, environment: Environment) -> Result<()> {
             environment => environment.to_string(),
             name => definition.id.name.as_str(),
             chost => board.chost,
+            cbuild => cbuild(board)?,
             cflags => board.cflags,
             keywords => board.keywords,
             makeopts => format!("-j{jobs}"),
             use_flags => use_flags.trim(),
             inside => Layout::inside(environment),
             fetcher,
+            binpkg_options => binhost::options(definition.binhost.as_ref(), environment),
+            features => definition.features,
             built_in_only => definition.repos.iter().all(|repo| repo.path.is_none()),
         },
     )?;
@@ -139,12 +147,26 @@ fn write_config(prefix: &Prefix, environment: Environment) -> Result<()> {
         write("make.conf.user", minijinja::context! {})?;
     }
     write("repos.conf", repos_conf(definition))?;
+    if let (Environment::Staging, Some(Binhost::Uri(uri)), Some(key)) =
+        (environment, &definition.binhost, &definition.binhost_key)
+    {
+        let uri = format!("{uri}/{}", key.display());
+        write("binrepos.conf", minijinja::context! { uri })?;
+    }
     write("bashrc", minijinja::context! { environment => environment.to_string() })?;
     write("mirrors", minijinja::context! { mirrors => mirrors() })?;
     let packages = data::text(Folder::Profiles, &format!("{environment}/packages"))?;
     tree::write_atomically(&config.join("profile/packages"), packages.as_bytes())?;
     tree::write_atomically(&config.join("profile/eapi"), b"8\n")?;
     tree::link(&definition.profile, &config.join("make.profile"))
+}
+
+/// CBUILD: the board's CHOST where programs for it run here, else that of this machine's board.
+fn cbuild(board: &Board) -> Result<String> {
+    if board.is_native() {
+        return Ok(board.chost.clone());
+    }
+    Ok(Board::of_this_machine()?.chost)
 }
 
 fn repos_conf(definition: &Definition) -> minijinja::Value {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::binhost::{self, Binhost};
 use crate::board::Board;
 use crate::data::{self, Folder};
 use crate::definition::{Definition, Prefix};
@@ -18,14 +19,14 @@ use crate::environment::{Sandbox, place};
 use crate::layout::{self, Environment, Home, Owner, PrefixId, owner};
 use crate::lock::Busy;
 use crate::machine::Machine;
-use crate::names::{Eprefix, PrefixName, RepoArgument, UseFlags};
+use crate::names::{Eprefix, Feature, PrefixName, RepoArgument, UseFlags};
 use crate::output::Reporter;
 use crate::phases::Phases;
 use crate::toolchain::{self, Compiler, Import};
 use crate::wrappers;
 use checks::{
-    absolute, check_apart, check_existing, check_machine, check_owners, check_writable, existing,
-    profile, repositories,
+    absolute, check_apart, check_binhost, check_existing, check_features, check_machine,
+    check_owners, check_writable, existing, profile, repositories,
 };
 
 pub use removal::remove;
@@ -57,6 +58,10 @@ pub struct Request {
     pub profile: Option<String>,
     /// USE flags.
     pub use_flags: Vec<UseFlags>,
+    /// Where shared binary packages are.
+    pub binhost: Option<Binhost>,
+    /// Words of FEATURES.
+    pub features: Vec<Feature>,
 }
 
 /// A set-up of which all preconditions hold.
@@ -107,6 +112,10 @@ impl Plan {
             eprefix: request.eprefix.clone(),
             distdir: absolute(request.distdir.as_ref().unwrap_or(&home.distfiles()))?,
             use_flags: request.use_flags.iter().map(|flags| flags.as_str().to_owned()).collect(),
+            binhost: request.binhost.as_ref().map(check_binhost).transpose()?,
+            binhost_key: None,
+            pkgdir: None,
+            features: request.features.iter().map(|f| f.as_str().to_owned()).collect(),
             compiler: None,
             wrappers,
             data: data::stamp()?,
@@ -123,6 +132,8 @@ impl Plan {
         let compiler = Compiler::find(&board)?;
         let imports = toolchain::plan(&compiler, &board)?;
         prefix.definition.compiler = Some(compiler.clone());
+        let prefix = share(prefix, home, &imports)?;
+        check_features(&request.features)?;
         let wrapper_dir = match &request.wrapper_dir {
             Some(dir) => absolute(dir)?,
             None => wrappers::default_dir()?,
@@ -138,6 +149,11 @@ impl Plan {
         &self.prefix
     }
 
+    /// The packages that the toolchain becomes, as `category/name-version`.
+    pub fn toolchain(&self) -> Vec<String> {
+        self.imports.iter().map(|import| format!("{}-{}", import.package, import.version)).collect()
+    }
+
     /// What will be done, a line a step.
     pub fn describe(&self) -> Vec<String> {
         let definition = &self.prefix.definition;
@@ -150,11 +166,7 @@ impl Plan {
         }
         lines.push(format!("make staging at {}", definition.staging.display()));
         lines.push(format!("make final at {}", definition.r#final.display()));
-        lines.extend(
-            self.imports
-                .iter()
-                .map(|import| format!("import {}-{}", import.package, import.version)),
-        );
+        lines.extend(self.toolchain().iter().map(|package| format!("import {package}")));
         lines.push(format!("write wrappers to {}", self.wrapper_dir.display()));
         lines
     }
@@ -195,6 +207,20 @@ impl Plan {
         }
         layout::mark(dir, id, environment)
     }
+}
+
+/// The prefix with its part of the binhost, if it has one.
+fn share(mut prefix: Prefix, home: &Home, imports: &[Import]) -> Result<Prefix> {
+    let definition = &mut prefix.definition;
+    let Some(binhost) = &definition.binhost else { return Ok(prefix) };
+    let toolchain: Vec<(String, String)> =
+        imports.iter().map(|import| (import.package.clone(), import.version.clone())).collect();
+    let key = binhost::key(&prefix.board, &toolchain, &definition.eprefix);
+    if let Binhost::Directory(dir) = binhost {
+        definition.pkgdir = Some(dir.join(&key));
+    }
+    definition.binhost_key = Some(key);
+    Prefix::new(home, prefix.definition)
 }
 
 /// Installs the packages that every prefix starts with.

@@ -14,11 +14,14 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod binhost;
+mod build_file;
 mod builds;
 mod emerge;
 mod faults;
 mod killed;
 mod line;
+mod other_machine;
 mod prefix;
 mod tools;
 mod user;
