@@ -14,7 +14,7 @@ use crate::command::{Command, SYSTEM_PATH, find_program};
 use crate::data::{self, Folder};
 use crate::definition::Prefix;
 use crate::environment::WRAPPER_DIR;
-use crate::layout::{Environment, GCONV, Layout};
+use crate::layout::{Environment, Layout};
 use crate::portage::Portage;
 use crate::toolchain::Compiler;
 use crate::{template, tree};
@@ -261,10 +261,6 @@ fn libdir(prefix: &Prefix) -> PathBuf {
     prefix.layout.eprefix().as_path().join("usr").join(&prefix.board.libdir)
 }
 
-/// The length of the path to its modules in the C libraries of distributions with multiarch
-/// directories, `/usr/lib/x86_64-linux-gnu/gconv`; that of others is shorter.
-const GCONV_ROOM: usize = 31;
-
 /// Makes the directories and links that the prefix's file system has before the first package:
 /// Gentoo's merged-usr layout.
 pub fn lay_out(prefix: &Prefix, environment: Environment) -> Result<()> {
@@ -286,12 +282,6 @@ pub fn lay_out(prefix: &Prefix, environment: Environment) -> Result<()> {
     }
     if libdir != "lib" {
         tree::link(format!("usr/{libdir}"), &eroot.join(libdir))?;
-    }
-    // In the C library there is room for a short path to its modules only, see libc.rs.
-    if let [real, short] = GCONV
-        && prefix.layout.eprefix().as_path().join(real).as_os_str().len() > GCONV_ROOM
-    {
-        tree::link(real, &eroot.join(short))?;
     }
     Ok(())
 }

@@ -99,7 +99,7 @@ pub(super) fn existing(home: &Home, id: &PrefixId) -> Result<Option<Prefix>> {
 pub(super) fn check_existing(prefix: &Prefix, eprefix: &Eprefix, dirs: [&Path; 2]) -> Result<()> {
     let definition = &prefix.definition;
     let id = &definition.id;
-    if definition.complete {
+    if definition.complete && prefix.update_command()?.is_none() {
         bail!(
             "the prefix {id} is there already, at {}; build into it with `fprefix -P {id} emerge \
              ...`, start over with `{}`, or remove it with `fprefix remove {id}`",
@@ -109,8 +109,8 @@ pub(super) fn check_existing(prefix: &Prefix, eprefix: &Eprefix, dirs: [&Path; 2
     }
     if definition.eprefix != *eprefix || [&definition.staging, &definition.r#final] != dirs {
         bail!(
-            "a set-up of {id} for {} was cut short; finish it with `{}`, or replace it with \
-             --force",
+            "{id} is a prefix for {} that is not finished or not up to date; go on with `{}`, or \
+             replace it with --force",
             definition.eprefix,
             definition.setup_command(&prefix.home, false)
         );

@@ -14,7 +14,7 @@ use anyhow::Result;
 use crate::binhost::{self, Binhost};
 use crate::board::Board;
 use crate::data::{self, Folder};
-use crate::definition::{Definition, Prefix};
+use crate::definition::{Definition, Prefix, REWRITING};
 use crate::environment::{Sandbox, place};
 use crate::layout::{self, Environment, Home, Owner, PrefixId, owner};
 use crate::lock::Busy;
@@ -23,7 +23,7 @@ use crate::names::{Eprefix, Feature, PrefixName, RepoArgument, UseFlags};
 use crate::output::Reporter;
 use crate::phases::Phases;
 use crate::toolchain::{self, Compiler, Import};
-use crate::wrappers;
+use crate::{vdb, wrappers};
 use checks::{
     absolute, check_apart, check_binhost, check_existing, check_features, check_machine,
     check_owners, check_writable, existing, profile, repositories,
@@ -71,6 +71,8 @@ pub struct Plan {
     imports: Vec<Import>,
     wrapper_dir: PathBuf,
     replace: Option<Prefix>,
+    /// Whether there is a prefix that is brought up to date.
+    update: bool,
 }
 
 /// USE flags that prefixes start with, as Flatcar's `setup_prefix` sets them.
@@ -119,6 +121,7 @@ impl Plan {
             compiler: None,
             wrappers,
             data: data::stamp()?,
+            rewriting: REWRITING,
             complete: false,
             id,
             staging,
@@ -134,14 +137,17 @@ impl Plan {
         prefix.definition.compiler = Some(compiler.clone());
         let prefix = share(prefix, home, &imports)?;
         check_features(&request.features)?;
-        let wrapper_dir = match &request.wrapper_dir {
-            Some(dir) => absolute(dir)?,
-            None => wrappers::default_dir()?,
+        let before = prefix.definition.wrappers.first().and_then(|wrapper| wrapper.parent());
+        let wrapper_dir = match (&request.wrapper_dir, before) {
+            (Some(dir), _) => absolute(dir)?,
+            (None, Some(before)) => before.to_owned(),
+            (None, None) => wrappers::default_dir()?,
         };
         wrappers::check(&prefix, &wrapper_dir)?;
         check_writable(&prefix, &wrapper_dir)?;
+        let update = existing.is_some() && !request.force;
         let replace = existing.filter(|_| request.force);
-        Ok(Self { prefix, compiler, imports, wrapper_dir, replace })
+        Ok(Self { prefix, compiler, imports, wrapper_dir, replace, update })
     }
 
     /// The prefix as it will be.
@@ -190,9 +196,9 @@ impl Plan {
         reporter.step("importing the toolchain");
         self.write_files()?;
         reporter.step("installing the toolchain's packages into staging");
-        seed(&self.prefix, Environment::Staging, reporter)?;
+        self.seed(Environment::Staging, reporter)?;
         reporter.step("installing the runtime into final");
-        seed(&self.prefix, Environment::Final, reporter)?;
+        self.seed(Environment::Final, reporter)?;
         self.prefix.definition.wrappers = wrappers::write(&self.prefix, &self.wrapper_dir)?;
         self.prefix.definition.complete = true;
         self.prefix.save()?;
@@ -206,6 +212,52 @@ impl Plan {
             return Ok(());
         }
         layout::mark(dir, id, environment)
+    }
+
+    /// Installs the packages that every prefix starts with. In one that is brought up to date, what
+    /// came from the toolchain is installed anew.
+    fn seed(&self, environment: Environment, reporter: &Reporter) -> Result<()> {
+        let installed = vdb::packages(&self.prefix.layout.vdb(environment))?;
+        let is_installed = |import: &&Import| {
+            let start = format!("{}-", import.package);
+            self.update && installed.iter().any(|package| package.starts_with(&start))
+        };
+        let again: Vec<_> = self.imports.iter().filter(is_installed).collect();
+        if !again.is_empty() {
+            let packages: Vec<String> =
+                again.into_iter().map(|import| import.package.clone()).collect();
+            // Shared binary packages may be of the toolchain that was there before.
+            let exclude = format!("--usepkg-exclude={}", packages.join(" "));
+            let options: &[&str] = match environment {
+                Environment::Staging => &[&exclude],
+                Environment::Final => &[],
+            };
+            self.install(environment, options, packages, reporter)?;
+        }
+        self.install(environment, &["--noreplace"], first_packages(environment)?, reporter)
+    }
+
+    fn install(
+        &self,
+        environment: Environment,
+        options: &[&str],
+        packages: Vec<String>,
+        reporter: &Reporter,
+    ) -> Result<()> {
+        let sandbox = Sandbox::open(&self.prefix)?;
+        let log = self.prefix.layout.logs(environment).join("setup.log");
+        let bar = reporter.spinner();
+        let follower = Phases::begin(&self.prefix)?.follow(&bar);
+        let purpose = format!("install the first packages into {environment}");
+        let result = sandbox
+            .portage(environment, "emerge", &purpose)
+            .args(["--oneshot", "--quiet", "--color=n", "--jobs=2"])
+            .args(options)
+            .args(packages)
+            .run_logged(&log);
+        drop(follower);
+        bar.finish_and_clear();
+        result
     }
 }
 
@@ -221,22 +273,6 @@ fn share(mut prefix: Prefix, home: &Home, imports: &[Import]) -> Result<Prefix> 
     }
     definition.binhost_key = Some(key);
     Prefix::new(home, prefix.definition)
-}
-
-/// Installs the packages that every prefix starts with.
-fn seed(prefix: &Prefix, environment: Environment, reporter: &Reporter) -> Result<()> {
-    let sandbox = Sandbox::open(prefix)?;
-    let log = prefix.layout.logs(environment).join("setup.log");
-    let bar = reporter.spinner();
-    let follower = Phases::begin(prefix)?.follow(&bar);
-    let result = sandbox
-        .portage(environment, "emerge", &format!("install the first packages into {environment}"))
-        .args(["--oneshot", "--noreplace", "--quiet", "--color=n", "--jobs=2"])
-        .args(first_packages(environment)?)
-        .run_logged(&log);
-    drop(follower);
-    bar.finish_and_clear();
-    result
 }
 
 /// The packages that an environment starts with: those that profiles/ adds to its @system. A real

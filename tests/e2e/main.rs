@@ -19,6 +19,7 @@ mod build_file;
 mod builds;
 mod emerge;
 mod faults;
+mod hostile;
 mod killed;
 mod line;
 mod other_machine;

@@ -15,6 +15,7 @@ use fprefix::machine::Machine;
 use tempfile::TempDir;
 
 pub mod hidden;
+pub mod hostile;
 
 /// A directory in which everything is that a run of the program may read or write by default.
 pub struct World {
@@ -122,6 +123,7 @@ impl World {
             compiler: None,
             wrappers: Vec::new(),
             data: fprefix::data::stamp().unwrap(),
+            rewriting: fprefix::definition::REWRITING,
             complete: true,
             id,
         };

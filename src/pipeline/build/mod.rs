@@ -154,16 +154,21 @@ impl Planned {
         let there = home.prefixes().join(id.to_string()).join("prefix.toml").is_file();
         let there = there.then(|| Prefix::load(home, &id)).transpose()?;
         let complete = there.as_ref().is_some_and(|prefix| prefix.definition.complete);
+        let mut request = setup::Request { force: options.force, ..file.setup.clone() };
         let next = match there.filter(|_| complete && !options.force) {
             Some(prefix) => {
                 compare(&prefix, file, home)?;
                 configuration::check(&prefix)?;
-                Next::Ready(Box::new(prefix))
+                if prefix.update_command()?.is_none() {
+                    Next::Ready(Box::new(prefix))
+                } else {
+                    // Another version of fprefix made it: it is brought up to date.
+                    let flags = prefix.definition.use_flags.iter().map(|flags| flags.parse());
+                    request.use_flags = flags.collect::<Result<_>>()?;
+                    Next::SetUp(Box::new(setup::Plan::new(home, &request)?))
+                }
             }
-            None => {
-                let request = setup::Request { force: options.force, ..file.setup.clone() };
-                Next::SetUp(Box::new(setup::Plan::new(home, &request)?))
-            }
+            None => Next::SetUp(Box::new(setup::Plan::new(home, &request)?)),
         };
         if let Some(lock) = &lock {
             next.hold(file, lock)
