@@ -59,6 +59,14 @@ impl Board {
         Ok(load()?.into_values().find(|board| board.elf_machine == number))
     }
 
+    /// CBUILD: CHOST where programs for this board run here, else that of this machine's board.
+    pub fn cbuild(&self) -> Result<String> {
+        if self.is_native() {
+            return Ok(self.chost.clone());
+        }
+        Ok(Self::of_this_machine()?.chost)
+    }
+
     /// Whether programs for this board run on this machine as they are.
     pub fn is_native(&self) -> bool {
         self.machine == machine()

@@ -38,7 +38,11 @@ pub struct Setup {
     /// Replace the prefix of this name, if there is one
     #[arg(long)]
     force: bool,
-    /// An ebuild repository by its name; the first one given is the main one
+    /// An ebuild tree: Gentoo's repository, or a checkout of flatcar/scripts or its `third_party`
+    /// folder; the profile for the board is found in it
+    #[arg(long, value_name = "PATH")]
+    tree: Option<PathBuf>,
+    /// An ebuild repository by its name; the first one given is the main one, without --tree
     #[arg(long = "repo", value_name = "NAME=PATH")]
     repos: Vec<RepoArgument>,
     /// An ebuild repository to add; later ones win
@@ -59,6 +63,10 @@ pub struct Setup {
     /// A word of Portage's FEATURES, like ccache, distcc, binpkg-signing. Can be given several times
     #[arg(long = "feature", value_name = "FEATURE", allow_hyphen_values = true)]
     features: Vec<Feature>,
+    /// A folder of package.use, package.mask, package.env, env, patches and their like, as below
+    /// /etc/portage
+    #[arg(long, value_name = "DIR")]
+    package_config: Option<PathBuf>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -96,12 +104,14 @@ impl Setup {
             wrapper_dir: self.wrapper_dir,
             distdir: self.distdir,
             force: self.force,
+            tree: self.tree,
             repos: self.repos,
             overlays: self.overlays,
             profile: self.profile,
             use_flags: self.use_flags,
             binhost: self.binhost,
             features: self.features,
+            package_config: self.package_config,
         }
     }
 }

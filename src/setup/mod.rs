@@ -6,6 +6,7 @@
 mod checks;
 mod files;
 mod removal;
+mod tree;
 
 use std::path::PathBuf;
 
@@ -26,8 +27,9 @@ use crate::toolchain::{self, Compiler, Import};
 use crate::{vdb, wrappers};
 use checks::{
     absolute, check_apart, check_binhost, check_existing, check_features, check_machine,
-    check_owners, check_writable, existing, profile, repositories,
+    check_owners, check_writable, existing, profile, repositories, tree as tree_of,
 };
+use tree::PackageConfig;
 
 pub use removal::remove;
 
@@ -50,6 +52,8 @@ pub struct Request {
     pub distdir: Option<PathBuf>,
     /// Replace a prefix of this name.
     pub force: bool,
+    /// A tree: a repository, or a folder of some.
+    pub tree: Option<PathBuf>,
     /// Repositories by name.
     pub repos: Vec<RepoArgument>,
     /// Further repositories, which name themselves.
@@ -62,6 +66,8 @@ pub struct Request {
     pub binhost: Option<Binhost>,
     /// Words of FEATURES.
     pub features: Vec<Feature>,
+    /// A folder of package.use, package.mask, patches and their like.
+    pub package_config: Option<PathBuf>,
 }
 
 /// A set-up of which all preconditions hold.
@@ -73,10 +79,8 @@ pub struct Plan {
     replace: Option<Prefix>,
     /// Whether there is a prefix that is brought up to date.
     update: bool,
+    package_config: PackageConfig,
 }
-
-/// USE flags that prefixes start with, as Flatcar's `setup_prefix` sets them.
-const USE: &str = "-desktop -installkernel -llvm -nls -openmp -udev -wayland -X";
 
 impl Plan {
     /// Checks a request against this machine and what is on disk, and plans the set-up.
@@ -108,9 +112,12 @@ impl Plan {
             }
             None => Vec::new(),
         };
-        let repos = repositories(request)?;
+        let tree = tree_of(request, machine)?;
+        let repos = repositories(request, tree.as_deref())?;
+        let package_config = PackageConfig::read(request.package_config.as_deref(), &repos)?;
         let definition = Definition {
-            profile: profile(request, &repos, &board)?,
+            profile: profile(request, tree.as_deref(), &repos, &board)?,
+            package_config: package_config.source(),
             eprefix: request.eprefix.clone(),
             distdir: absolute(request.distdir.as_ref().unwrap_or(&home.distfiles()))?,
             use_flags: request.use_flags.iter().map(|flags| flags.as_str().to_owned()).collect(),
@@ -147,7 +154,7 @@ impl Plan {
         check_writable(&prefix, &wrapper_dir)?;
         let update = existing.is_some() && !request.force;
         let replace = existing.filter(|_| request.force);
-        Ok(Self { prefix, compiler, imports, wrapper_dir, replace, update })
+        Ok(Self { prefix, compiler, imports, wrapper_dir, replace, update, package_config })
     }
 
     /// The prefix as it will be.
@@ -164,11 +171,20 @@ impl Plan {
     pub fn describe(&self) -> Vec<String> {
         let definition = &self.prefix.definition;
         let mut lines = Vec::new();
+        lines.extend(self.package_config.notes().map(str::to_owned));
         if self.replace.is_some() {
             lines.push(format!("remove the prefix {} that is there", definition.id));
         }
         if !self.prefix.portage.is_there() {
             lines.push("fetch Portage from PyPI".to_owned());
+        }
+        for repo in &definition.repos {
+            if let Some(path) = &repo.path {
+                lines.push(format!("take ebuilds of {} from {}", repo.name, path.display()));
+            }
+        }
+        if definition.repos.iter().any(|repo| repo.path.is_some()) {
+            lines.push(format!("build by the profile {}", definition.profile));
         }
         lines.push(format!("make staging at {}", definition.staging.display()));
         lines.push(format!("make final at {}", definition.r#final.display()));
@@ -182,6 +198,9 @@ impl Plan {
         if let Some(old) = self.replace.take() {
             reporter.step(&format!("removing the prefix {} that is there", old.definition.id));
             remove(&old)?;
+        }
+        for note in self.package_config.notes() {
+            reporter.detail(note);
         }
         // The lock is in staging. Nothing else is written before it is ours.
         self.mark(Environment::Staging)?;

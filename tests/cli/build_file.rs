@@ -51,6 +51,7 @@ fn what_is_wrong_is_shown_in_its_line() {
         ("overlays = []", "overlays = [\"none\"]"),
         ("overlays = []", "repos = [\"gentoo=overlay\"]"),
         ("overlays = []", "repos = [\"overlay\"]"),
+        ("overlays = []", "tree = \"none\""),
         ("app-misc/jq", "jq"),
         ("app-misc/jq", "--depclean"),
         ("=net-misc", "net-misc"),

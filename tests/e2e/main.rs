@@ -25,4 +25,5 @@ mod line;
 mod other_machine;
 mod prefix;
 mod tools;
+mod trees;
 mod user;

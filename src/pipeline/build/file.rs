@@ -147,7 +147,9 @@ impl Reader<'_> {
                 .iter()
                 .map(|overlay| self.look(overlay, |path| self.repo(path, None)))
                 .collect::<Result<_>>()?,
+            tree: trees.tree.map(|path| self.directory(&path)).transpose()?,
             profile: trees.profile,
+            package_config: trees.package_config.map(|path| self.directory(&path)).transpose()?,
             use_flags: Vec::new(),
             binhost: prefix.binhost.map(|binhost| match binhost.0 {
                 Binhost::Directory(path) => Binhost::Directory(self.dir.join(path)),
@@ -164,6 +166,14 @@ impl Reader<'_> {
             Ok(RepoArgument { path, ..repo })
         };
         repos.iter().map(|repo| self.look(repo, resolve)).collect()
+    }
+
+    fn directory(&self, path: &Spanned<PathBuf>) -> Result<PathBuf> {
+        self.look(path, |path| {
+            let path = self.dir.join(path);
+            anyhow::ensure!(path.is_dir(), "there is no directory {}", path.display());
+            Ok(path)
+        })
     }
 
     /// The repository at `path`, called `name` if that is known.

@@ -62,9 +62,12 @@ pub struct PrefixTable {
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Trees {
+    pub tree: Option<Spanned<PathBuf>>,
     pub repos: Vec<Spanned<String>>,
     pub overlays: Vec<Spanned<PathBuf>>,
     pub profile: Option<String>,
+    #[serde(rename = "package-config")]
+    pub package_config: Option<Spanned<PathBuf>>,
 }
 
 /// What is built, and how.
