@@ -3,6 +3,7 @@
 //! All that can be wrong with what was asked for is found before anything is written. After that
 //! each step can be done again, so a set-up that was killed goes on when it is run again.
 
+mod another;
 mod checks;
 mod files;
 mod removal;
@@ -28,6 +29,7 @@ use checks::{
     profile, repositories,
 };
 
+pub use another::another_final;
 pub use removal::remove;
 
 /// What the user asked for.

@@ -17,6 +17,7 @@ mod harness;
 mod builds;
 mod emerge;
 mod faults;
+mod image;
 mod killed;
 mod line;
 mod prefix;
