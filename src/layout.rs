@@ -161,9 +161,10 @@ pub struct Layout {
     eprefix: Eprefix,
 }
 
-/// Where the C library's character set modules are below EPREFIX; the second is a link to the
-/// first, for prefixes with long paths.
-pub const GCONV: [&str; 2] = ["usr/lib64/gconv", "gconv"];
+/// Where the C library's character set modules are below EPREFIX.
+pub const GCONV: &str = "usr/lib64/gconv";
+/// Where its locales are below EPREFIX.
+pub const LOCALES: &str = "usr/lib/locale";
 
 /// The directory of the sandbox that holds all that is ours.
 pub const INSIDE: &str = "/fprefix";

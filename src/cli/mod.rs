@@ -96,8 +96,18 @@ pub struct Context {
 impl Context {
     /// Opens the prefix that the user means.
     pub fn prefix(&self) -> Result<Prefix> {
-        Prefix::open(&self.home, &self.choice)
+        let prefix = Prefix::open(&self.home, &self.choice)?;
+        if let Some(update) = prefix.update_command()? {
+            self.reporter.warn(&outdated(&prefix, &update));
+        }
+        Ok(prefix)
     }
+}
+
+/// That a prefix was made by another fprefix, and what to do about it.
+fn outdated(prefix: &Prefix, update: &str) -> String {
+    let id = &prefix.definition.id;
+    format!("{id} was set up by another version of fprefix; `{update}` brings it up to date")
 }
 
 /// Parses the command line, runs what it says, prints what went wrong, and returns the exit code.

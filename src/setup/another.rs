@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::seed;
+use super::install_first;
 use crate::definition::Prefix;
 use crate::layout::{self, Environment, Layout};
 use crate::output::Reporter;
@@ -27,6 +27,6 @@ pub fn another_final(prefix: &Prefix, dir: &Path, reporter: &Reporter) -> Result
     }
     broot::lay_out(&another, Environment::Final)?;
     tree::copy(&config, &another.layout.config(Environment::Final))?;
-    seed(&another, Environment::Final, reporter)?;
+    install_first(&another, Environment::Final, reporter)?;
     Ok(another)
 }
