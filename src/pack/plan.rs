@@ -112,7 +112,7 @@ pub struct Plan {
 }
 
 /// How much a plan holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Totals {
     /// Regular files, each counted once.
     pub files: u64,

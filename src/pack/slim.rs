@@ -48,7 +48,7 @@ struct Rule {
 pub struct Rules(Vec<Rule>);
 
 /// What one rule left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// The rule.
     pub rule: String,

@@ -98,8 +98,11 @@ fn reports_are_reproducible_and_can_be_left_out() {
     let small = SmallRoot::full();
     small.pack("out", &[]);
     let first = [text(&small, "_sbom.spdx.json"), text(&small, "_manifest.json")];
-    small.pack("out", &[]);
+    small.pack("out", &["--again"]);
     assert_eq!([text(&small, "_sbom.spdx.json"), text(&small, "_manifest.json")], first);
     small.pack("bare", &["--no-reports"]);
-    assert_eq!(fs_err::read_dir(small.beside("bare")).unwrap().count(), 1);
+    let there = fs_err::read_dir(small.beside("bare")).unwrap();
+    let mut names: Vec<_> = there.map(|entry| entry.unwrap().file_name()).collect();
+    names.retain(|name| name != ".small.packed");
+    assert_eq!(names, ["small.raw"]);
 }
