@@ -210,7 +210,10 @@ fn system(dir: &Path) -> Result<()> {
     for top in ["/usr/bin", "/usr/lib", "/usr/share"] {
         let third = left.saturating_sub(SYSTEM / 3);
         for entry in walkdir::WalkDir::new(top).sort_by_file_name().into_iter().flatten() {
-            if !entry.file_type().is_file() || left <= third {
+            if left <= third {
+                break;
+            }
+            if !entry.file_type().is_file() {
                 continue;
             }
             let Ok(bytes) = fs_err::read(entry.path()) else { continue };

@@ -1,6 +1,7 @@
 //! The command line: a thin file per subcommand, which holds its arguments and a short `run`.
 
 mod check;
+mod diff;
 mod doctor;
 mod elf;
 mod emerge;
@@ -62,6 +63,7 @@ enum Subcommands {
     Run(run::Run),
     Enter(enter::Enter),
     Pack(Box<pack::Pack>),
+    Diff(diff::Diff),
     Image(image::Image),
     List(list::List),
     Status(status::Status),
@@ -153,6 +155,7 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
         Subcommands::Run(command) => command.run(&context),
         Subcommands::Enter(command) => command.run(&context),
         Subcommands::Pack(command) => command.run(&context),
+        Subcommands::Diff(command) => command.run(&context),
         Subcommands::Image(command) => command.run(&context),
         Subcommands::List(command) => command.run(&context),
         Subcommands::Status(command) => command.run(&context),

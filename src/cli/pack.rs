@@ -20,6 +20,7 @@ use crate::pack::mangle::Mangle;
 use crate::pack::name::Version;
 use crate::pack::release::Field;
 use crate::pack::services::{StatePath, UnitName};
+use crate::pack::slim::Locale;
 use crate::pack::verity::Signing;
 use crate::pipeline::pack::{self, Packed, Prepared, Request, unchanged};
 use crate::report::Repositories;
@@ -74,6 +75,9 @@ pub struct Pack {
     /// Do not leave out what this rule names, like headers or man; --dry-run shows the rules
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     keep: Vec<String>,
+    /// Keep translations into these languages alone, like `en,pt_BR`
+    #[arg(long, value_name = "LANGUAGE", value_delimiter = ',')]
+    locales: Vec<Locale>,
     /// Pack although this rule of `fprefix check` finds something
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     waive: Vec<String>,
@@ -206,6 +210,7 @@ impl Pack {
             fields: self.fields.clone(),
             formats: self.formats.clone(),
             keep: self.keep.clone(),
+            locales: self.locales.clone(),
             signing: match (&self.private_key, &self.certificate) {
                 (Some(key), Some(certificate)) => Some(Signing::open(key, certificate)?),
                 _ => None,

@@ -191,13 +191,20 @@ impl Text {
 
 /// How `image` differs from `plan`; `dir` is a place for files.
 pub fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<String>> {
+    let mut found = Plan::new(&plan.eprefix, plan.epoch);
+    read(image, &mut found)?;
+    found.take_root()?;
+    let mut differences = ask(plan, image, dir, &mut found)?;
+    differences.extend(compare::with_plan(plan, &found, Keeps::ALL));
+    Ok(differences)
+}
+
+/// Reads what `image` holds into `found`, with the root directory, but neither which files are
+/// one nor extended attributes.
+pub fn read(image: &Path, found: &mut Plan) -> Result<()> {
     let opened = Ext4::load_from_path(image)
         .with_context(|| format!("{} is no whole ext4 image", image.display()))?;
-    let mut found = Plan::new(&plan.eprefix, plan.epoch);
-    let root = entry(&opened, b"/")?;
-    if !root.is_shared_directory(plan.epoch) {
-        bail!("the root directory of the image is not as it should be: {root:?}");
-    }
+    found.entries.insert(PathBuf::new(), entry(&opened, b"/")?);
     let mut ahead = vec![PathBuf::new()];
     while let Some(inside) = ahead.pop() {
         for name in opened.read_dir(&absolute(&inside)[..])? {
@@ -213,9 +220,7 @@ pub fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<String>>
             found.entries.insert(path, entry);
         }
     }
-    let mut differences = ask(plan, image, dir, &mut found)?;
-    differences.extend(compare::with_plan(plan, &found, Keeps::ALL));
-    Ok(differences)
+    Ok(())
 }
 
 /// An entry, but for what the reader does not tell: attributes, and which files are one.

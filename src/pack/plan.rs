@@ -157,6 +157,16 @@ impl Plan {
         Ok(())
     }
 
+    /// Takes the root directory of an image that was read out, which has to be a shared one.
+    pub fn take_root(&mut self) -> Result<()> {
+        match self.entries.remove(Path::new("")) {
+            Some(root) if !root.is_shared_directory(self.epoch) => {
+                bail!("the root directory of the image is not as it should be: {root:?}")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// How much it holds.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();

@@ -23,7 +23,7 @@ use crate::pack::name::{FileNames, Naming, Version};
 use crate::pack::plan::{Entry, Plan, Totals};
 use crate::pack::release::{self, Field, Release};
 use crate::pack::services::{self, StatePath, UnitName};
-use crate::pack::slim::{LeftOut, Rules};
+use crate::pack::slim::{LeftOut, Locale, Rules};
 use crate::pack::verity::Signing;
 use crate::pack::workplace::Workplace;
 use crate::pack::writer::Making;
@@ -48,6 +48,8 @@ pub struct Request {
     pub formats: Vec<Format>,
     /// The slimming rules that are not to be applied.
     pub keep: Vec<String>,
+    /// The languages that are wanted; all where none is named.
+    pub locales: Vec<Locale>,
     /// What a DDI is signed with.
     pub signing: Option<Signing>,
     /// What the target has already.
@@ -163,7 +165,7 @@ pub fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
         bail!("{obstacle}");
     }
     reporter.step(&format!("planning {} from {}", request.name, request.root.path().display()));
-    let rules = Rules::load(&request.keep)?;
+    let rules = Rules::load(&request.keep, &request.locales)?;
     let mut plan = Plan::new(request.root.eprefix(), epoch::of(&request.root)?);
     survey::survey(&request.root, &mut plan)?;
     let mut warnings = left_outside(&request.root)?;

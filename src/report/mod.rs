@@ -5,6 +5,7 @@
 //! the plan says is what the image holds.
 
 mod contents;
+pub mod difference;
 mod licenses;
 mod manifest;
 mod package;
