@@ -53,6 +53,9 @@ pub struct Definition {
     /// USE flags that the user gave.
     #[serde(default)]
     pub use_flags: Vec<String>,
+    /// The folder of package.use and its like that the user gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package_config: Option<PathBuf>,
     /// The repositories, the main one first.
     pub repos: Vec<Repo>,
     /// DISTDIR.
@@ -74,7 +77,15 @@ pub struct Definition {
     pub complete: bool,
 }
 
+/// USE flags that prefixes start with, as Flatcar's `setup_prefix` sets them.
+const USE: &str = "-desktop -installkernel -llvm -nls -openmp -udev -wayland -X";
+
 impl Definition {
+    /// USE of the prefix: what prefixes start with, then what the user gave.
+    pub fn use_flags(&self) -> String {
+        [&[USE.to_owned()], self.use_flags.as_slice()].concat().join(" ")
+    }
+
     /// The command that sets the prefix up as this one was, with --force to replace it.
     pub fn setup_command(&self, home: &Home, force: bool) -> String {
         let mut words: Vec<OsString> = vec!["setup".into()];
@@ -105,6 +116,9 @@ impl Definition {
         }
         for flags in &self.use_flags {
             words.extend(["--use".into(), flags.into()]);
+        }
+        if let Some(dir) = &self.package_config {
+            words.extend(["--package-config".into(), dir.into()]);
         }
         words.extend([self.id.name.as_str().into(), self.eprefix.as_str().into()]);
         Command::new("set a prefix up", "fprefix").args(words).to_string()

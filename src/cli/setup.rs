@@ -37,7 +37,11 @@ pub struct Setup {
     /// Replace the prefix of this name, if there is one
     #[arg(long)]
     force: bool,
-    /// An ebuild repository by its name; the first one given is the main one
+    /// An ebuild tree: Gentoo's repository, or a checkout of flatcar/scripts or its `third_party`
+    /// folder; the profile for the board is found in it
+    #[arg(long, value_name = "PATH")]
+    tree: Option<PathBuf>,
+    /// An ebuild repository by its name; the first one given is the main one, without --tree
     #[arg(long = "repo", value_name = "NAME=PATH")]
     repos: Vec<RepoArgument>,
     /// An ebuild repository to add; later ones win
@@ -49,6 +53,10 @@ pub struct Setup {
     /// USE flags for all packages, as in make.conf
     #[arg(long = "use", value_name = "FLAGS", allow_hyphen_values = true)]
     use_flags: Vec<UseFlags>,
+    /// A folder of package.use, package.mask, package.env, env, patches and their like, as below
+    /// /etc/portage
+    #[arg(long, value_name = "DIR")]
+    package_config: Option<PathBuf>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -86,10 +94,12 @@ impl Setup {
             wrapper_dir: self.wrapper_dir,
             distdir: self.distdir,
             force: self.force,
+            tree: self.tree,
             repos: self.repos,
             overlays: self.overlays,
             profile: self.profile,
             use_flags: self.use_flags,
+            package_config: self.package_config,
         }
     }
 }

@@ -6,6 +6,7 @@
 mod checks;
 mod files;
 mod removal;
+mod tree;
 
 use std::path::PathBuf;
 
@@ -25,8 +26,9 @@ use crate::toolchain::{self, Compiler, Import};
 use crate::{vdb, wrappers};
 use checks::{
     absolute, check_apart, check_existing, check_machine, check_owners, check_writable, existing,
-    profile, repositories,
+    profile, repositories, tree as tree_of,
 };
+use tree::PackageConfig;
 
 pub use removal::remove;
 
@@ -49,6 +51,8 @@ pub struct Request {
     pub distdir: Option<PathBuf>,
     /// Replace a prefix of this name.
     pub force: bool,
+    /// A tree: a repository, or a folder of some.
+    pub tree: Option<PathBuf>,
     /// Repositories by name.
     pub repos: Vec<RepoArgument>,
     /// Further repositories, which name themselves.
@@ -57,6 +61,8 @@ pub struct Request {
     pub profile: Option<String>,
     /// USE flags.
     pub use_flags: Vec<UseFlags>,
+    /// A folder of package.use, package.mask, patches and their like.
+    pub package_config: Option<PathBuf>,
 }
 
 /// A set-up of which all preconditions hold.
@@ -68,10 +74,8 @@ pub struct Plan {
     replace: Option<Prefix>,
     /// Whether there is a prefix that is brought up to date.
     update: bool,
+    package_config: PackageConfig,
 }
-
-/// USE flags that prefixes start with, as Flatcar's `setup_prefix` sets them.
-const USE: &str = "-desktop -installkernel -llvm -nls -openmp -udev -wayland -X";
 
 impl Plan {
     /// Checks a request against this machine and what is on disk, and plans the set-up.
@@ -103,9 +107,12 @@ impl Plan {
             }
             None => Vec::new(),
         };
-        let repos = repositories(request)?;
+        let tree = tree_of(request, machine)?;
+        let repos = repositories(request, tree.as_deref())?;
+        let package_config = PackageConfig::read(request.package_config.as_deref(), &repos)?;
         let definition = Definition {
-            profile: profile(request, &repos, &board)?,
+            profile: profile(request, tree.as_deref(), &repos, &board)?,
+            package_config: package_config.source(),
             eprefix: request.eprefix.clone(),
             distdir: absolute(request.distdir.as_ref().unwrap_or(&home.distfiles()))?,
             use_flags: request.use_flags.iter().map(|flags| flags.as_str().to_owned()).collect(),
@@ -136,7 +143,7 @@ impl Plan {
         check_writable(&prefix, &wrapper_dir)?;
         let update = existing.is_some() && !request.force;
         let replace = existing.filter(|_| request.force);
-        Ok(Self { prefix, compiler, imports, wrapper_dir, replace, update })
+        Ok(Self { prefix, compiler, imports, wrapper_dir, replace, update, package_config })
     }
 
     /// The prefix as it will be.
@@ -148,11 +155,20 @@ impl Plan {
     pub fn describe(&self) -> Vec<String> {
         let definition = &self.prefix.definition;
         let mut lines = Vec::new();
+        lines.extend(self.package_config.notes().map(str::to_owned));
         if self.replace.is_some() {
             lines.push(format!("remove the prefix {} that is there", definition.id));
         }
         if !self.prefix.portage.is_there() {
             lines.push("fetch Portage from PyPI".to_owned());
+        }
+        for repo in &definition.repos {
+            if let Some(path) = &repo.path {
+                lines.push(format!("take ebuilds of {} from {}", repo.name, path.display()));
+            }
+        }
+        if definition.repos.iter().any(|repo| repo.path.is_some()) {
+            lines.push(format!("build by the profile {}", definition.profile));
         }
         lines.push(format!("make staging at {}", definition.staging.display()));
         lines.push(format!("make final at {}", definition.r#final.display()));
@@ -170,6 +186,9 @@ impl Plan {
         if let Some(old) = self.replace.take() {
             reporter.step(&format!("removing the prefix {} that is there", old.definition.id));
             remove(&old)?;
+        }
+        for note in self.package_config.notes() {
+            reporter.detail(note);
         }
         // The lock is in staging. Nothing else is written before it is ours.
         self.mark(Environment::Staging)?;

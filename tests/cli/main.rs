@@ -24,6 +24,7 @@ mod pack;
 mod pack_ddi;
 mod pack_faults;
 mod pack_options;
+mod pack_read_back;
 mod pack_reports;
 mod refusals;
 mod removal;

@@ -22,4 +22,5 @@ mod killed;
 mod line;
 mod prefix;
 mod tools;
+mod trees;
 mod user;

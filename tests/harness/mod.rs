@@ -114,6 +114,7 @@ impl World {
             machine: Machine::Other,
             profile: "/fprefix/staging/profiles/portage/amd64".into(),
             use_flags: Vec::new(),
+            package_config: None,
             repos: vec![Repo { name: "fprefix".into(), path: None, priority: -100 }],
             distdir: self.home().join("distfiles"),
             compiler: None,
