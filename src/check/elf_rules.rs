@@ -195,9 +195,9 @@ pub(super) fn loader(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let disk = scene.root.on_disk(&fact.path);
     let Ok(bytes) = crate::tree::map(&disk) else { return Vec::new() };
     match crate::elf::seal_loader(&bytes) {
-        Ok(crate::elf::Seal::Already) | Err(crate::elf::SealError::Musl) => Vec::new(),
+        Ok(crate::elf::Seal::Already) => Vec::new(),
         Ok(crate::elf::Seal::Needed(_)) => vec![Detail::error(
-            "consults ld.so.preload, ld.so.cache and the library directories of the target",
+            "looks into the library directories of the target (glibc: ld.so.preload, ld.so.cache)",
         )],
         Err(error) => vec![Detail::note(format!("whether it is sealed is not known: {error}"))],
     }

@@ -4,7 +4,8 @@
 //! `/etc/ld.so.cache`, and at last searches directories that were built in (ld.so(8)). All of
 //! these are strings in its read-only data. The two files become the empty string, which no
 //! system call finds; the directories become ones that nobody has, of equal length, because
-//! the loader keeps their lengths elsewhere (glibc elf/dl-load.c `system_dirs`).
+//! the loader keeps their lengths elsewhere (glibc elf/dl-load.c `system_dirs`). musl's loader has
+//! one such list.
 
 use super::Error;
 use super::edit::Patch;
@@ -12,6 +13,8 @@ use super::image::{Kind, read};
 
 /// Files that must occur exactly once each.
 const FILES: [&str; 2] = ["/etc/ld.so.cache", "/etc/ld.so.preload"];
+/// What musl's loader searches at last.
+const MUSL_DIRECTORIES: &str = "/lib:/usr/local/lib:/usr/lib";
 /// Copies of the list of directories that a loader may have: one to search, one to print.
 const MOST_LISTS: usize = 4;
 /// What a sealed directory is made of. Nobody has `/~~~~~`.
@@ -36,8 +39,8 @@ pub enum SealError {
     /// It is ELF, but not a loader.
     #[error("not a dynamic loader but a {0}")]
     NotALoader(Kind),
-    /// musl's loader has neither file, and reads `/etc/ld-musl-ARCH.path` instead.
-    #[error("the loader is musl's, which is not sealed this way")]
+    /// musl's loader without the list of directories that every release has.
+    #[error("the loader is musl's, of a release that is not known")]
     Musl,
     /// A string that every glibc loader has is not there, or there too often.
     #[error("expected {what} once in the loader, found it {found} times")]
@@ -62,7 +65,7 @@ pub fn seal_loader(bytes: &[u8]) -> Result<Seal, SealError> {
     let soname = image.soname.unwrap_or_default();
     if soname == b"libc.so" || soname.starts_with(b"libc.musl-") || soname.starts_with(b"ld-musl-")
     {
-        return Err(SealError::Musl);
+        return seal_musl(bytes);
     }
     let mut patches = Vec::new();
     let mut open = Vec::new();
@@ -86,6 +89,17 @@ pub fn seal_loader(bytes: &[u8]) -> Result<Seal, SealError> {
             patches.sort_by_key(|patch| patch.offset);
             Ok(Seal::Needed(patches))
         }
+    }
+}
+
+/// musl's loader reads neither file, and finds its list of directories relative to where it is
+/// itself (`etc/ld-musl-ARCH.path`). Where there is none, it searches these, of which an empty list
+/// is left (ldso/dynlink.c `sys_path`).
+fn seal_musl(bytes: &[u8]) -> Result<Seal, SealError> {
+    match file_patch(bytes, MUSL_DIRECTORIES) {
+        Ok(Some(patch)) => Ok(Seal::Needed(vec![patch])),
+        Ok(None) => Ok(Seal::Already),
+        Err(_) => Err(SealError::Musl),
     }
 }
 
