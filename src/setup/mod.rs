@@ -6,6 +6,7 @@
 mod checks;
 mod files;
 mod removal;
+mod sudo;
 mod tree;
 
 use std::path::PathBuf;
@@ -112,7 +113,7 @@ impl Plan {
             profile: profile(request, tree.as_deref(), &repos, &board)?,
             package_config: package_config.source(),
             eprefix: request.eprefix.clone(),
-            distdir: absolute(request.distdir.as_ref().unwrap_or(&home.distfiles()))?,
+            distdir: absolute(request.distdir.as_ref().unwrap_or(&home.default_distdir(machine)))?,
             use_flags: request.use_flags.iter().map(|flags| flags.as_str().to_owned()).collect(),
             compiler: None,
             wrappers,
@@ -132,7 +133,7 @@ impl Plan {
         prefix.definition.compiler = Some(compiler.clone());
         let wrapper_dir = match &request.wrapper_dir {
             Some(dir) => absolute(dir)?,
-            None => wrappers::default_dir()?,
+            None => wrappers::default_dir(machine)?,
         };
         wrappers::check(&prefix, &wrapper_dir)?;
         check_writable(&prefix, &wrapper_dir)?;
@@ -184,6 +185,7 @@ impl Plan {
         for note in self.package_config.notes() {
             reporter.detail(note);
         }
+        sudo::make_directories(&self.prefix)?;
         // The lock is in staging. Nothing else is written before it is ours.
         self.mark(Environment::Staging)?;
         let what = format!("fprefix setup {}", self.prefix.definition.id.name);

@@ -20,6 +20,7 @@ mod faults;
 mod killed;
 mod line;
 mod prefix;
+mod sdk;
 mod tools;
 mod trees;
 mod user;
