@@ -12,11 +12,12 @@ use anyhow::Result;
 use crate::data::{self, Folder};
 use crate::definition::Prefix;
 use crate::environment::WRAPPER_DIR;
-use crate::layout::{Environment, GCONV, Layout};
+use crate::layout::{Environment, Layout};
 use crate::portage::Portage;
 use crate::toolchain::Compiler;
 use crate::{template, tree};
 
+pub use compilers::write_masquerades;
 pub use tools::{Provided, provided};
 
 /// Writes BROOT of `prefix`: Portage's configuration for it, and the wrappers.
@@ -34,11 +35,13 @@ pub fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
     let staging = Path::new("/fprefix/staging/etc/portage");
     tree::link(staging.join("repos.conf"), &config.join("repos.conf"))?;
     link_lists(prefix, &config)?;
+    let chost =
+        if prefix.board.is_native() { compiler.machine.clone() } else { prefix.board.cbuild()? };
     let text = template::render(
         Folder::Templates,
         "broot/make.conf",
         minijinja::context! {
-            chost => compiler.machine,
+            chost,
             keywords => prefix.board.keywords,
             use_flags => prefix.definition.use_flags(),
             makeopts => makeopts(),
@@ -85,10 +88,6 @@ pub fn makeopts() -> String {
     format!("-j{}", std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
 }
 
-/// The length of the path to its modules in the C libraries of distributions with multiarch
-/// directories, `/usr/lib/x86_64-linux-gnu/gconv`; that of others is shorter.
-const GCONV_ROOM: usize = 31;
-
 /// Makes the directories and links that the prefix's file system has before the first package:
 /// Gentoo's merged-usr layout.
 pub fn lay_out(prefix: &Prefix, environment: Environment) -> Result<()> {
@@ -110,12 +109,6 @@ pub fn lay_out(prefix: &Prefix, environment: Environment) -> Result<()> {
     }
     if libdir != "lib" {
         tree::link(format!("usr/{libdir}"), &eroot.join(libdir))?;
-    }
-    // In the C library there is room for a short path to its modules only, see libc.rs.
-    if let [real, short] = GCONV
-        && prefix.layout.eprefix().as_path().join(real).as_os_str().len() > GCONV_ROOM
-    {
-        tree::link(real, &eroot.join(short))?;
     }
     Ok(())
 }

@@ -4,9 +4,10 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{Context, DONE};
+use crate::binhost::Binhost;
 use crate::board::Board;
 use crate::definition::{self, Choice};
-use crate::names::{Eprefix, PrefixName, RepoArgument, UseFlags};
+use crate::names::{Eprefix, Feature, PrefixName, RepoArgument, UseFlags};
 use crate::output;
 use crate::setup::{self, Plan, Request};
 
@@ -56,6 +57,15 @@ pub struct Setup {
     /// USE flags for all packages, as in make.conf
     #[arg(long = "use", value_name = "FLAGS", allow_hyphen_values = true)]
     use_flags: Vec<UseFlags>,
+    /// Share binary packages: a directory that others use too, or the URI of a binhost
+    ///
+    /// Each kind of prefix has its own part of it, by CHOST, toolchain and EPREFIX: what one prefix
+    /// built, the next one of the same EPREFIX takes. Packages go to a directory, not to a URI.
+    #[arg(long, value_name = "URI|PATH")]
+    binhost: Option<Binhost>,
+    /// A word of Portage's FEATURES, like ccache, distcc, binpkg-signing. Can be given several times
+    #[arg(long = "feature", value_name = "FEATURE", allow_hyphen_values = true)]
+    features: Vec<Feature>,
     /// A folder of package.use, package.mask, package.env, env, patches and their like, as below
     /// /etc/portage
     #[arg(long, value_name = "DIR")]
@@ -134,6 +144,8 @@ impl Setup {
             overlays: self.overlays,
             profile: self.profile,
             use_flags: self.use_flags,
+            binhost: self.binhost,
+            features: self.features,
             package_config: self.package_config,
         }
     }
