@@ -9,7 +9,7 @@
 
 use super::Error;
 use super::edit::Patch;
-use super::image::{Kind, read};
+use super::image::{Image, Kind, read};
 
 /// Files that must occur exactly once each.
 const FILES: [&str; 2] = ["/etc/ld.so.cache", "/etc/ld.so.preload"];
@@ -55,16 +55,26 @@ pub enum SealError {
     Partly(&'static str),
 }
 
+/// Whether the file with these bytes is a loader. Debian's of musl has no soname to tell it by, but
+/// the name of its configuration file.
+pub fn is_loader(image: &Image, bytes: &[u8]) -> bool {
+    let is_nameless = image.kind == Kind::SharedObject && image.soname.is_none();
+    image.kind == Kind::Loader
+        || (is_nameless
+            && image.needed.is_empty()
+            && memchr::memmem::find(bytes, b"/etc/ld-musl-").is_some())
+}
+
 /// Which bytes of a copied glibc loader have to change so that it consults neither
 /// `/etc/ld.so.preload` nor `/etc/ld.so.cache` nor the directories that are built in.
 pub fn seal_loader(bytes: &[u8]) -> Result<Seal, SealError> {
     let image = read(bytes)?;
-    if image.kind != Kind::Loader {
+    if !is_loader(&image, bytes) {
         return Err(SealError::NotALoader(image.kind));
     }
     let soname = image.soname.unwrap_or_default();
-    if soname == b"libc.so" || soname.starts_with(b"libc.musl-") || soname.starts_with(b"ld-musl-")
-    {
+    let of_musl: [&[u8]; 3] = [b"libc.so", b"libc.musl-", b"ld-musl-"];
+    if soname.is_empty() || of_musl.iter().any(|name| soname.starts_with(name)) {
         return seal_musl(bytes);
     }
     let mut patches = Vec::new();

@@ -29,8 +29,10 @@ pub(super) fn look_at(
         Ok(image) => image,
         Err(error) => return Ok(Outcome::Left(error.to_string())),
     };
+    if elf::is_loader(&image, &bytes) {
+        return Ok(seal(&bytes));
+    }
     match image.kind {
-        Kind::Loader => return Ok(seal(&bytes)),
         Kind::Executable | Kind::PieExecutable | Kind::SharedObject => {}
         _ => return Ok(Outcome::Nothing),
     }

@@ -169,7 +169,8 @@ fn a_loader_of_musl_is_told_apart() {
     let (source, file) = (dir.path().join("libc.c"), dir.path().join("libc.so"));
     let build = |soname: &str, code: &str| {
         fs_err::write(&source, code).unwrap();
-        let flags = format!("-Wl,-soname,{soname},-e,start");
+        let soname = if soname.is_empty() { "" } else { &format!("-soname,{soname},") };
+        let flags = format!("-Wl,{soname}-e,start");
         let args = ["-shared", "-fPIC", "-nostdlib", &flags, "-o", file.to_str().unwrap()];
         must("gcc", args.into_iter().chain(source.to_str()));
         fs_err::read(&file).unwrap()
@@ -181,7 +182,10 @@ fn a_loader_of_musl_is_told_apart() {
         let list = "const char *start(void) { return \"/lib:/usr/local/lib:/usr/lib\"; }\n";
         let closed = sealed(&build(soname, list));
         assert_eq!(elf::seal_loader(&closed).unwrap(), Seal::Already);
-        assert!(!closed.windows(6).any(|part| part == b"/lib:/"));
+        let named = "const char *name(void) { return \"%.*s/etc/ld-musl-x86_64.path\"; }\n";
+        let nameless = sealed(&build("", &[list, named].concat()));
+        assert_eq!(elf::seal_loader(&nameless).unwrap(), Seal::Already);
+        assert!(!closed.windows(15).any(|part| part == b"/lib:/usr/local"));
     }
 }
 
