@@ -209,6 +209,36 @@ impl Command {
         outcome
     }
 
+    /// Runs with no input; `read` gets what it prints, as it comes. stderr is kept for the error
+    /// alone.
+    pub fn run_read<T>(&self, read: impl FnOnce(&mut dyn std::io::Read) -> Result<T>) -> Result<T> {
+        let running = self
+            .expression()
+            .stdin_null()
+            .stderr_capture()
+            .unchecked()
+            .reader()
+            .map_err(|error| self.not_started(&error))?;
+        let mut output = &running;
+        let outcome = read(&mut output);
+        // It ends when it has said all; nobody hears what it says after a failure.
+        if outcome.is_ok() {
+            std::io::copy(&mut output, &mut std::io::sink())
+                .with_context(|| format!("could not read what `{self}` prints"))?;
+        } else {
+            let ended = running.try_wait().ok().flatten().map(|output| output.status);
+            running.kill().with_context(|| format!("could not end `{self}`"))?;
+            if ended.is_none() {
+                return outcome;
+            }
+        }
+        let Some(ended) = running.try_wait()? else {
+            bail!("`{self}` closed its output and did not end");
+        };
+        self.judge(ended.status, &ended.stderr)?;
+        outcome
+    }
+
     /// Runs on our own stdin, stdout and stderr and returns the status, whatever it is.
     pub fn run_attached(&self) -> Result<ExitStatus> {
         let output =
@@ -354,6 +384,18 @@ mod tests {
         assert!(error.contains("ended with status 3") && error.contains("full"), "{error}");
         let error = command("cat").run_fed(|_| bail!("unreadable")).unwrap_err().to_string();
         assert_eq!(error, "unreadable");
+    }
+
+    #[test]
+    fn reading_ends_whichever_side_fails() {
+        let command = |script: &str| Command::new("count", "sh").args(["-c", script]);
+        let all = |output: &mut dyn std::io::Read| Ok(std::io::read_to_string(output)?);
+        assert_eq!(command("echo one; echo two >&2").run_read(all).unwrap(), "one\n");
+        let error = command("echo lost >&2; exit 3").run_read(all).unwrap_err().to_string();
+        assert!(error.contains("ended with status 3") && error.contains("lost"), "{error}");
+        let none = |_: &mut dyn std::io::Read| -> Result<()> { bail!("nonsense") };
+        let error = command("exec yes").run_read(none).unwrap_err().to_string();
+        assert_eq!(error, "nonsense");
     }
 
     #[test]

@@ -34,7 +34,12 @@ pub fn with_tree(plan: &Plan, dir: &Path, keeps: Keeps) -> Result<Vec<String>> {
     let mut found = Plan::new(&plan.eprefix, plan.epoch);
     survey::unpacked(dir, &mut found)?;
     digest::fill(&mut found)?;
-    Ok(differences(&simplify(plan, keeps), &simplify(&found, keeps)))
+    Ok(with_plan(plan, &found, keeps))
+}
+
+/// Compares what was `found`, with all digests, with `plan`.
+pub fn with_plan(plan: &Plan, found: &Plan, keeps: Keeps) -> Vec<String> {
+    differences(&simplify(plan, keeps), &simplify(found, keeps))
 }
 
 /// Fails if there are `differences`.

@@ -1,13 +1,19 @@
 //! erofs images, by mkfs.erofs of erofs-utils 1.5 and newer.
 
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
 
+use super::compare::{self, Keeps};
 use super::digest;
-use super::erofs_inodes::{self, Inode};
+use super::erofs_content::Contents;
+use super::erofs_inodes::{self, Image, Inode, Place};
 use super::format::{Compressor, Format, FormatKind};
-use super::plan::{Kind, Plan};
+use super::plan::{Content, Entry, Kind, Plan, Source};
 use super::{as_root, tree};
 
 /// Writes `plan` as the erofs image `output`; `dir` is a place for a tree, since mkfs.erofs takes
@@ -50,9 +56,27 @@ fn compression(format: Format) -> Vec<String> {
     options
 }
 
+/// How `image` differs from `plan`; `dir` is a place to unpack it to, where that has to be.
+pub fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<String>> {
+    let map = crate::tree::map(image)?;
+    let opened = Image::open(&map).with_context(|| erofs_inodes::about(image))?;
+    let tree = opened.tree().with_context(|| erofs_inodes::about(image))?;
+    let mut differences = inodes(plan, &tree);
+    // The form that a newer mkfs.erofs writes may be one that we do not know, but its own
+    // fsck.erofs does. So that one has the last word.
+    let ours = read(plan, &opened, &tree);
+    if !differences.is_empty() || ours.is_ok_and(|found| found == [""; 0]) {
+        return Ok(differences);
+    }
+    unpack(image, dir)?;
+    let keeps = Keeps { hard_links: false, xattrs: false, special_bits: false };
+    differences.extend(compare::with_tree(plan, dir, keeps)?);
+    Ok(differences)
+}
+
 /// Unpacks `image` into the directory `dir`. fsck.erofs keeps neither setuid nor attributes nor
 /// hard links; [`inodes`] looks at those.
-pub fn unpack(image: &Path, dir: &Path) -> Result<()> {
+fn unpack(image: &Path, dir: &Path) -> Result<()> {
     as_root::command("read the erofs image back", "fsck.erofs", "erofs-utils")?
         .arg(format!("--extract={}", dir.display()))
         .args(["--preserve-owner", "--preserve-perms"])
@@ -60,34 +84,81 @@ pub fn unpack(image: &Path, dir: &Path) -> Result<()> {
         .run_quiet()
 }
 
-/// How the inodes of `image` differ from `plan`.
-pub fn inodes(plan: &Plan, image: &Path) -> Result<Vec<String>> {
-    let found = erofs_inodes::read(image)?;
+/// How the content of the image differs from `plan`, read without writing it to disk.
+fn read(plan: &Plan, image: &Image<'_>, tree: &BTreeMap<PathBuf, Place>) -> Result<Vec<String>> {
+    let contents = Contents::open(image)?;
+    let mut found = Plan::new(&plan.eprefix, plan.epoch);
+    let mut firsts: HashMap<u64, &Path> = HashMap::new();
+    for (path, place) in tree.iter().filter(|(path, _)| !path.as_os_str().is_empty()) {
+        let inode = place.inode;
+        let kind = match inode.kind() {
+            erofs_inodes::DIRECTORY => Kind::Directory,
+            erofs_inodes::LINK => {
+                Kind::Link(PathBuf::from(OsString::from_vec(contents.target(place)?)))
+            }
+            erofs_inodes::FILE if firsts.contains_key(&inode.number) => {
+                Kind::HardLink(firsts[&inode.number].to_owned())
+            }
+            erofs_inodes::FILE => {
+                firsts.insert(inode.number, path);
+                let size = place.size as u64;
+                Kind::File(Content { source: Source::Bytes(Vec::new()), size, sha256: None })
+            }
+            other => bail!("/{} is of the type {other:o}", path.display()),
+        };
+        let mode = inode.mode & 0o7777;
+        let (uid, gid) = inode.owner;
+        let xattrs = BTreeMap::new();
+        let entry = Entry { kind, mode, uid, gid, mtime: inode.mtime, xattrs };
+        found.entries.insert(path.clone(), entry);
+    }
+    found.entries.par_iter_mut().try_for_each(|(path, entry)| {
+        if let (Kind::File(content), Some(place)) = (&mut entry.kind, tree.get(path)) {
+            let digest = contents.digest(place);
+            content.sha256 = Some(digest.with_context(|| format!("/{}", path.display()))?);
+        }
+        anyhow::Ok(())
+    })?;
+    let keeps = Keeps { xattrs: false, ..Keeps::ALL };
+    Ok(compare::with_plan(plan, &found, keeps))
+}
+
+/// How the inodes of the image differ from `plan`.
+fn inodes(plan: &Plan, found: &BTreeMap<PathBuf, Place>) -> Vec<String> {
     let other_names = plan.other_names();
+    let number = |path: &Path| found.get(path).map_or(0, |place| place.inode.number);
     let mut differences = Vec::new();
     for (path, entry) in &plan.entries {
-        let Some(inode) = found.get(path) else {
+        let Some(Place { inode, .. }) = found.get(path) else {
             differences.push(format!("/{} has no inode", path.display()));
             continue;
         };
-        let first = match &entry.kind {
-            Kind::HardLink(first) => first,
-            _ => path,
+        let (first, kind) = match &entry.kind {
+            Kind::HardLink(first) => (first, erofs_inodes::FILE),
+            Kind::File(_) => (path, erofs_inodes::FILE),
+            Kind::Link(_) => (path, erofs_inodes::LINK),
+            Kind::Directory => (path, erofs_inodes::DIRECTORY),
         };
         let planned = Inode {
-            number: found.get(first).map_or(0, |inode| inode.number),
-            mode: entry.mode,
+            number: number(first),
+            mode: entry.mode | kind,
             names: match entry.kind {
                 // A directory's names are the filesystem's.
                 Kind::Directory => inode.names,
                 _ => 1 + other_names.get(first.as_path()).copied().unwrap_or(0),
             },
             owner: (entry.uid, entry.gid),
+            mtime: entry.mtime,
             xattrs: !entry.xattrs.is_empty(),
         };
         if *inode != planned {
             differences.push(format!("/{} is {inode:?} and not {planned:?}", path.display()));
         }
     }
-    Ok(differences)
+    for path in found.keys().filter(|path| !path.as_os_str().is_empty()) {
+        if !plan.entries.contains_key(path) {
+            differences.push(format!("/{} was not planned", path.display()));
+        }
+    }
+    differences
 }

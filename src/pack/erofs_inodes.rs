@@ -1,5 +1,6 @@
 //! The inodes of an erofs image (Linux, Documentation/filesystems/erofs.rst and
-//! `fs/erofs/erofs_fs.h`). No tool of erofs-utils 1.5 tells of setuid or of hard links.
+//! `fs/erofs/erofs_fs.h`). No tool of erofs-utils 1.5 tells of setuid or of hard links, or gives
+//! the content of files without writing all of them to disk.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,94 +14,149 @@ const MAGIC: u32 = 0xe0f5_e1e2;
 /// The unit in which inodes are numbered.
 const SLOT: usize = 32;
 const DIRECTORY_ENTRY: usize = 12;
-const DIRECTORY: u16 = 0o040_000;
-const TYPE: u16 = 0o170_000;
+const TYPE: u32 = 0o170_000;
+/// The type of directories (inode(7)).
+pub const DIRECTORY: u32 = 0o040_000;
+/// The type of regular files.
+pub const FILE: u32 = 0o100_000;
+/// The type of symbolic links.
+pub const LINK: u32 = 0o120_000;
+/// `EROFS_FEATURE_INCOMPAT_FRAGMENTS`; the same bit says that data is there once only.
+const FRAGMENTS: u32 = 0x20;
 
 /// An inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inode {
     /// Its number.
     pub number: u64,
-    /// The permission bits.
+    /// The type and the permission bits.
     pub mode: u32,
     /// How many names it has.
     pub names: u32,
     /// The owner and the group.
     pub owner: (u32, u32),
+    /// The time of its last change, in seconds since 1970.
+    pub mtime: u64,
     /// Whether it has extended attributes.
     pub xattrs: bool,
 }
 
-struct Image<'a> {
-    bytes: &'a [u8],
-    block: usize,
+impl Inode {
+    /// Its type, like `S_IFDIR`.
+    pub fn kind(&self) -> u32 {
+        self.mode & TYPE
+    }
+}
+
+/// An image in memory.
+pub struct Image<'a> {
+    /// All of it.
+    pub bytes: &'a [u8],
+    /// The size of a block.
+    pub block: usize,
     inodes: usize,
+    root: u64,
+    /// The inode that holds the ends of files, where that is done.
+    pub packed: Option<u64>,
+    time: u64,
 }
 
 /// Where an inode's data is.
-struct Place {
-    inode: Inode,
-    is_directory: bool,
-    layout: u16,
-    size: usize,
-    block: usize,
-    tail: usize,
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// What the inode says besides.
+    pub inode: Inode,
+    /// How the data is laid out.
+    pub layout: u16,
+    /// How long it is.
+    pub size: usize,
+    /// Its first block.
+    pub block: usize,
+    /// What follows the inode.
+    pub tail: usize,
 }
 
-/// All inodes of the image at `path` but the root directory's, by path.
-pub fn read(path: &Path) -> Result<BTreeMap<PathBuf, Inode>> {
+/// The paths of all inodes in the image at `path`.
+pub fn paths(path: &Path) -> Result<Vec<PathBuf>> {
     let map = crate::tree::map(path)?;
-    tree(&map).with_context(|| format!("{} is an erofs image that is not known", path.display()))
+    let tree = Image::open(&map).and_then(|image| image.tree());
+    Ok(tree.with_context(|| about(path))?.into_keys().collect())
 }
 
-fn tree(bytes: &[u8]) -> Result<BTreeMap<PathBuf, Inode>> {
-    let field = |offset| SUPERBLOCK + offset;
-    if u32_at(bytes, field(0))? != MAGIC {
-        bail!("it has another magic number");
+/// Completes the sentence that something is wrong.
+pub fn about(path: &Path) -> String {
+    format!("{} is an erofs image that is not known", path.display())
+}
+
+impl<'a> Image<'a> {
+    /// Looks at the image in `bytes`.
+    pub fn open(bytes: &'a [u8]) -> Result<Self> {
+        let field = |offset| SUPERBLOCK + offset;
+        if u32_at(bytes, field(0))? != MAGIC {
+            bail!("it has another magic number");
+        }
+        let bits = *bytes.get(field(12)).context("it ends early")?;
+        let block = 1_usize.checked_shl(bits.into()).filter(|block| *block >= 512);
+        let block = block.context("it has an odd block size")?;
+        let packs = u32_at(bytes, field(80))? & FRAGMENTS != 0;
+        Ok(Self {
+            bytes,
+            block,
+            inodes: u32_at(bytes, field(40))? as usize * block,
+            root: u64::from(u16_at(bytes, field(14))?),
+            packed: if packs { Some(u64_at(bytes, field(96))?) } else { None },
+            time: u64_at(bytes, field(24))?,
+        })
     }
-    let bits = *bytes.get(field(12)).context("it ends early")?;
-    let block = 1_usize.checked_shl(bits.into()).filter(|block| *block >= 512);
-    let block = block.context("it has an odd block size")?;
-    let inodes = u32_at(bytes, field(40))? as usize * block;
-    let image = Image { bytes, block, inodes };
-    let mut found = BTreeMap::new();
-    let mut ahead = vec![(PathBuf::new(), u64::from(u16_at(bytes, field(14))?))];
-    while let Some((path, number)) = ahead.pop() {
-        let place = image.place(number)?;
-        if place.is_directory {
-            for (name, number) in image.names(&place)? {
-                ahead.push((path.join(name), number));
+
+    /// All inodes by path; that of the root directory has an empty one.
+    pub fn tree(&self) -> Result<BTreeMap<PathBuf, Place>> {
+        let mut found = BTreeMap::new();
+        let mut ahead = vec![(PathBuf::new(), self.root)];
+        while let Some((path, number)) = ahead.pop() {
+            let place = self.place(number)?;
+            if place.inode.kind() == DIRECTORY {
+                for (name, number) in self.names(&place)? {
+                    ahead.push((path.join(name), number));
+                }
+            }
+            if found.insert(path, place).is_some() {
+                bail!("a name is there twice");
             }
         }
-        if !path.as_os_str().is_empty() && found.insert(path, place.inode).is_some() {
-            bail!("a name is there twice");
-        }
+        Ok(found)
     }
-    Ok(found)
-}
 
-impl Image<'_> {
-    fn place(&self, number: u64) -> Result<Place> {
+    /// So many bytes at `start`, which is anywhere where they are none.
+    pub fn slice(&self, start: usize, length: usize) -> Result<&'a [u8]> {
+        if length == 0 {
+            return Ok(&[]);
+        }
+        let end = start.checked_add(length).context("it has no end")?;
+        self.bytes.get(start..end).context("it ends early")
+    }
+
+    /// Where the inode `number` is.
+    pub fn place(&self, number: u64) -> Result<Place> {
         let bytes = self.bytes;
         let start = self.inodes + usize::try_from(number)? * SLOT;
         let format = u16_at(bytes, start)?;
         let attributes = usize::from(u16_at(bytes, start + 2)?);
         let mode = u16_at(bytes, start + 4)?;
         let extended = format & 1 == 1;
-        let (length, size, names, owner) = if extended {
+        let (length, size, names, owner, mtime) = if extended {
             let owner = (u32_at(bytes, start + 24)?, u32_at(bytes, start + 28)?);
-            let size =
-                u64::from(u32_at(bytes, start + 8)?) | u64::from(u32_at(bytes, start + 12)?) << 32;
-            (64, size, u32_at(bytes, start + 44)?, owner)
+            let names = u32_at(bytes, start + 44)?;
+            (64, u64_at(bytes, start + 8)?, names, owner, u64_at(bytes, start + 32)?)
         } else {
             let owner = (u16_at(bytes, start + 24)?.into(), u16_at(bytes, start + 26)?.into());
-            (32, u32_at(bytes, start + 8)?.into(), u16_at(bytes, start + 6)?.into(), owner)
+            let names = u16_at(bytes, start + 6)?.into();
+            (32, u32_at(bytes, start + 8)?.into(), names, owner, self.time)
         };
         let attributes_length = attributes.checked_sub(1).map_or(0, |more| 12 + 4 * more);
         let xattrs = attributes > 0;
         Ok(Place {
-            inode: Inode { number, mode: u32::from(mode & !TYPE), names, owner, xattrs },
-            is_directory: mode & TYPE == DIRECTORY,
+            inode: Inode { number, mode: u32::from(mode), names, owner, mtime, xattrs },
             layout: (format >> 1) & 7,
             size: usize::try_from(size)?,
             block: u32_at(bytes, start + 16)? as usize,
@@ -109,7 +165,7 @@ impl Image<'_> {
     }
 
     /// The names in a directory, and the inodes that they are names of.
-    fn names(&self, place: &Place) -> Result<Vec<(&OsStr, u64)>> {
+    fn names(&self, place: &Place) -> Result<Vec<(&'a OsStr, u64)>> {
         let mut names = Vec::new();
         let blocks = place.size.div_ceil(self.block);
         for index in 0..blocks {
@@ -136,7 +192,7 @@ impl Image<'_> {
 /// One entry of a directory's block: the entries come first, then their names.
 fn name(data: &[u8], entry: usize, count: usize) -> Result<(&OsStr, u64)> {
     let at = entry * DIRECTORY_ENTRY;
-    let number = u64::from(u32_at(data, at)?) | u64::from(u32_at(data, at + 4)?) << 32;
+    let number = u64_at(data, at)?;
     let from = usize::from(u16_at(data, at + 8)?);
     let to = if entry + 1 < count {
         usize::from(u16_at(data, at + DIRECTORY_ENTRY + 8)?)
@@ -148,12 +204,18 @@ fn name(data: &[u8], entry: usize, count: usize) -> Result<(&OsStr, u64)> {
     Ok((OsStr::from_bytes(name), number))
 }
 
-fn u16_at(bytes: &[u8], offset: usize) -> Result<u16> {
+/// The number at `offset`.
+pub fn u16_at(bytes: &[u8], offset: usize) -> Result<u16> {
     let field = bytes.get(offset..).and_then(|rest| rest.first_chunk());
     Ok(u16::from_le_bytes(*field.context("it ends early")?))
 }
 
-fn u32_at(bytes: &[u8], offset: usize) -> Result<u32> {
+/// The number at `offset`.
+pub fn u32_at(bytes: &[u8], offset: usize) -> Result<u32> {
     let field = bytes.get(offset..).and_then(|rest| rest.first_chunk());
     Ok(u32::from_le_bytes(*field.context("it ends early")?))
+}
+
+fn u64_at(bytes: &[u8], offset: usize) -> Result<u64> {
+    Ok(u64::from(u32_at(bytes, offset)?) | u64::from(u32_at(bytes, offset + 4)?) << 32)
 }

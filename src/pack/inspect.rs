@@ -41,8 +41,8 @@ fn releases(path: &Path) -> Result<Vec<String>> {
         return in_squashfs(path);
     }
     if is_at(1024, &0xe0f5_e1e2_u32.to_le_bytes()) {
-        let inodes = erofs_inodes::read(path)?;
-        let below = inodes.keys().filter_map(|path| path.strip_prefix(RELEASES).ok());
+        let inodes = erofs_inodes::paths(path)?;
+        let below = inodes.iter().filter_map(|path| path.strip_prefix(RELEASES).ok());
         let names = below.filter_map(|name| name.to_str()?.strip_prefix(RELEASE));
         return Ok(names.map(str::to_owned).collect());
     }

@@ -1,12 +1,14 @@
 //! squashfs images, by mksquashfs (squashfs-tools 4.5 and newer read tar streams).
 
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::compare::{self, Keeps};
 use super::format::{Compressor, Format};
 use super::plan::Plan;
-use super::{as_root, stream};
+use super::{as_root, pseudo, stream};
 use crate::command::{Command, look_up};
 
 /// Writes `plan` as the squashfs image `output`. Its time comes from the environment variable
@@ -28,6 +30,36 @@ pub fn write(plan: &Plan, format: Format, output: &Path, progress: &dyn Fn(u64))
         .args(compression(format))
         .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
         .run_fed(|input| stream::write(plan, input, progress))
+}
+
+/// How `image` differs from `plan`; `dir` is a place to unpack it to, where that has to be.
+pub fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<String>> {
+    if !pseudo::can_say(plan) {
+        unpack(image, dir)?;
+        return compare::with_tree(plan, dir, Keeps::ALL);
+    }
+    let program = look_up("unsquashfs").context(
+        "unsquashfs is not there, which reads squashfs images back; install squashfs-tools \
+         (`fprefix doctor` says how)",
+    )?;
+    let mut found = Plan::new(&plan.eprefix, plan.epoch);
+    Command::new("read the squashfs image back", program)
+        .args(["-quiet", "-no-progress", "-pf", "/dev/stdout"])
+        .arg(image)
+        .run_read(|stream| pseudo::read(stream, &mut found))?;
+    let mut differences = compare::with_plan(plan, &found, Keeps::ALL);
+    if has_xattrs(image)? {
+        differences.push("extended attributes were not planned".to_owned());
+    }
+    Ok(differences)
+}
+
+/// Whether anything in `image` has extended attributes (`squashfs_fs.h` of Linux:
+/// `xattr_id_table_start` of the superblock is all ones where there is no such table).
+fn has_xattrs(image: &Path) -> Result<bool> {
+    let mut superblock = [0; 96];
+    fs_err::File::open(image)?.read_exact(&mut superblock)?;
+    Ok(superblock.get(56..64) != Some(&[0xff; 8]))
 }
 
 /// Unpacks `image` into the directory `dir`.

@@ -81,25 +81,16 @@ pub fn verify(plan: &Plan, format: Format, workplace: &Workplace, name: &str) ->
     let image = workplace.path(name);
     let dir = workplace.path(TREE);
     let differences = match format.kind() {
-        FormatKind::Squashfs => {
-            squashfs::unpack(&image, &dir)?;
-            compare::with_tree(plan, &dir, Keeps::ALL)?
-        }
+        FormatKind::Squashfs => squashfs::differences(plan, &image, &dir)?,
         FormatKind::Ddi => {
             let parts = workplace.path(PARTS);
             let root = ddi::take_apart(&image, &parts)?;
             verity::verify(&parts.join(ddi::DATA), &parts.join(ddi::HASHES), root)?;
-            squashfs::unpack(&parts.join(ddi::DATA), &dir)?;
+            let differences = squashfs::differences(plan, &parts.join(ddi::DATA), &dir)?;
             crate::tree::remove(&parts)?;
-            compare::with_tree(plan, &dir, Keeps::ALL)?
-        }
-        FormatKind::Erofs | FormatKind::ErofsTight => {
-            erofs::unpack(&image, &dir)?;
-            let keeps = Keeps { hard_links: false, xattrs: false, special_bits: false };
-            let mut differences = compare::with_tree(plan, &dir, keeps)?;
-            differences.extend(erofs::inodes(plan, &image)?);
             differences
         }
+        FormatKind::Erofs | FormatKind::ErofsTight => erofs::differences(plan, &image, &dir)?,
         FormatKind::Directory => compare::with_tree(plan, &image, Keeps::ALL)?,
         FormatKind::Tar => {
             tree::unpack(&image, &dir)?;

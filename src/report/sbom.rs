@@ -1,9 +1,10 @@
 //! The bill of materials in SPDX 2.3 (<https://spdx.github.io/spdx-spec/v2.3/>), as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 use time::OffsetDateTime;
@@ -181,10 +182,19 @@ fn add_sources(
 
 fn add_files(document: &mut Document, plan: &Plan, owners: &BTreeMap<&Path, String>) -> Result<()> {
     let mut held: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (index, (path, entry)) in plan.entries.iter().enumerate() {
-        let Kind::File(content) = &entry.kind else { continue };
+    let files: Vec<(usize, &PathBuf, &Content)> = plan
+        .entries
+        .iter()
+        .enumerate()
+        .filter_map(|(index, (path, entry))| match &entry.kind {
+            Kind::File(content) => Some((index, path, content)),
+            _ => None,
+        })
+        .collect();
+    let sums: Vec<String> =
+        files.par_iter().map(|(_, _, content)| sha1(content)).collect::<Result<_>>()?;
+    for ((index, path, content), sha1) in files.into_iter().zip(sums) {
         let id = format!("SPDXRef-File-{index}");
-        let sha1 = sha1(content)?;
         let sha256 = hex(&content.sha256.unwrap_or_default());
         document.files.push(json!({
             "SPDXID": id,

@@ -18,10 +18,9 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::elf;
 use crate::names::Eprefix;
 use crate::rooted::Rooted;
-use crate::tree;
+use crate::{elf, libc, tree};
 use survey::{File, Survey};
 
 pub use libraries::Libraries;
@@ -154,6 +153,9 @@ impl Request {
             return elf_file::look_at(self, &source, file);
         }
         let script = script::look_at(self, start, rooted);
+        if path.file_name().is_some_and(|name| name == libc::GCONV_CACHE) {
+            return Ok(character_sets(&elf::open(source.file())?, path));
+        }
         if !text::is_understood(path) {
             return Ok(script);
         }
@@ -191,6 +193,19 @@ impl Request {
                 Outcome::Change(action, what)
             }
             _ => Outcome::Change(Action::FirstLine { old, new }, what),
+        }
+    }
+}
+
+/// The cache of character set modules, which names the directory that it is in.
+fn character_sets(bytes: &[u8], path: &Path) -> Outcome {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    match libc::with_directory(bytes, dir) {
+        None => Outcome::Left("it can not be read as a cache of character set modules".into()),
+        Some(new) if new == bytes => Outcome::Nothing,
+        Some(new) => {
+            let what = vec![format!("character set modules in {}", dir.display())];
+            Outcome::Change(Action::Contents(new), what)
         }
     }
 }

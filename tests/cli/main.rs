@@ -13,17 +13,23 @@
 mod harness;
 
 mod architecture;
+mod build_file;
 mod choice;
+mod hostile;
 mod image;
 mod isolation;
+mod libc_paths;
+mod libc_root;
 mod machine;
 mod pack;
 mod pack_ddi;
 mod pack_faults;
 mod pack_options;
+mod pack_read_back;
 mod pack_reports;
 mod refusals;
 mod removal;
+mod rules;
 mod small_programs;
 mod small_root;
 mod templates;
