@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::binhost::Binhost;
 use crate::board::Board;
 use crate::command::Command;
 use crate::layout::{Environment, Home, Layout, Owner, PrefixId, owner};
@@ -14,10 +15,14 @@ use crate::machine::Machine;
 use crate::names::{Eprefix, PrefixName};
 use crate::portage::Portage;
 use crate::toolchain::Compiler;
-use crate::{repos, tree};
+use crate::{data, repos, tree};
 
 /// The file of a definition.
 const FILE: &str = "prefix.toml";
+
+/// Goes up by one when rewriting begins to make something else of files, so that prefixes from
+/// before are known.
+pub const REWRITING: u32 = 2;
 
 /// An ebuild repository as Portage is told of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,10 +54,25 @@ pub struct Definition {
     /// USE flags that the user gave.
     #[serde(default)]
     pub use_flags: Vec<String>,
+    /// The folder of package.use and its like that the user gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package_config: Option<PathBuf>,
     /// The repositories, the main one first.
     pub repos: Vec<Repo>,
     /// DISTDIR.
     pub distdir: PathBuf,
+    /// Where shared binary packages are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binhost: Option<Binhost>,
+    /// The part of it that is for this kind of prefix, see [`crate::binhost::key`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binhost_key: Option<PathBuf>,
+    /// PKGDIR, if it is shared with other prefixes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pkgdir: Option<PathBuf>,
+    /// FEATURES that the user gave.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
     /// The compiler that it was set up with.
     #[serde(default)]
     pub compiler: Option<Compiler>,
@@ -62,12 +82,23 @@ pub struct Definition {
     /// The digest of the built-in data that was written out, see [`crate::data::stamp`].
     #[serde(default)]
     pub data: String,
+    /// What rewriting made of its files, see [`REWRITING`].
+    #[serde(default)]
+    pub rewriting: u32,
     /// Whether setup came to its end.
     #[serde(default)]
     pub complete: bool,
 }
 
+/// USE flags that prefixes start with, as Flatcar's `setup_prefix` sets them.
+const USE: &str = "-desktop -installkernel -llvm -nls -openmp -udev -wayland -X";
+
 impl Definition {
+    /// USE of the prefix: what prefixes start with, then what the user gave.
+    pub fn use_flags(&self) -> String {
+        [&[USE.to_owned()], self.use_flags.as_slice()].concat().join(" ")
+    }
+
     /// The command that sets the prefix up as this one was, with --force to replace it.
     pub fn setup_command(&self, home: &Home, force: bool) -> String {
         let mut words: Vec<OsString> = vec!["setup".into()];
@@ -96,8 +127,17 @@ impl Definition {
                 }
             }
         }
+        if let Some(binhost) = &self.binhost {
+            words.extend(["--binhost".into(), binhost.to_string().into()]);
+        }
+        for feature in &self.features {
+            words.extend([format!("--feature={feature}").into()]);
+        }
         for flags in &self.use_flags {
             words.extend(["--use".into(), flags.into()]);
+        }
+        if let Some(dir) = &self.package_config {
+            words.extend(["--package-config".into(), dir.into()]);
         }
         words.extend([self.id.name.as_str().into(), self.eprefix.as_str().into()]);
         Command::new("set a prefix up", "fprefix").args(words).to_string()
@@ -128,7 +168,8 @@ impl Prefix {
                 definition.staging.clone(),
                 definition.r#final.clone(),
                 definition.eprefix.clone(),
-            ),
+            )
+            .with_pkgdir(definition.pkgdir.clone()),
             portage: Portage::of(definition.machine, home)?,
             home: home.clone(),
             definition,
@@ -142,8 +183,14 @@ impl Prefix {
 
     fn load_file(home: &Home, path: &Path) -> Result<Self> {
         let text = fs_err::read_to_string(path)?;
-        let definition = toml::from_str(&text)
-            .with_context(|| format!("the definition {} can not be read", path.display()))?;
+        let definition = toml::from_str(&text).with_context(|| {
+            let dir = path.parent().unwrap_or(path).display();
+            format!(
+                "the definition {} can not be read; mend it, or remove {dir}, and \
+                     the prefix with it",
+                path.display()
+            )
+        })?;
         Self::new(home, definition)
     }
 
@@ -172,6 +219,13 @@ impl Prefix {
         Ok(prefix)
     }
 
+    /// The command that brings the prefix up to date, if another version of fprefix made it.
+    pub fn update_command(&self) -> Result<Option<String>> {
+        let definition = &self.definition;
+        let is_current = definition.rewriting == REWRITING && definition.data == data::stamp()?;
+        Ok((!is_current).then(|| definition.setup_command(&self.home, false)))
+    }
+
     /// Writes the definition.
     pub fn save(&self) -> Result<()> {
         let text = toml::to_string_pretty(&self.definition)
@@ -197,13 +251,17 @@ pub struct Choice {
 
 impl Choice {
     fn find(&self, home: &Home) -> Result<Prefix> {
-        let mut all = all(home)?;
+        let found = all(home)?;
+        let broken = found.broken;
+        let mut all = found.prefixes;
         let names = |prefixes: &[Prefix]| {
             prefixes.iter().map(|p| p.definition.id.to_string()).collect::<Vec<_>>().join(", ")
         };
         let known = names(&all);
         let Some(wanted) = &self.name else {
             return match all.len() {
+                // Which one is meant is not known where one can not be read.
+                _ if !broken.is_empty() => Err(one_of(broken)),
                 0 => bail!(
                     "there is no prefix yet; make one with `fprefix setup NAME EPREFIX`, for \
                      example `fprefix setup demo /usr/local/demo`"
@@ -218,6 +276,7 @@ impl Choice {
         }
         all.retain(|prefix| prefix.definition.id.name.as_str() == wanted);
         match all.len() {
+            0 if !broken.is_empty() => Err(one_of(broken)),
             0 if known.is_empty() => bail!("there is no prefix {wanted:?}, nor any other"),
             0 => bail!("there is no prefix {wanted:?}; there are {known}"),
             1 => Ok(all.remove(0)),
@@ -231,11 +290,21 @@ impl Choice {
     }
 }
 
-/// All prefixes of a home, by name.
-pub fn all(home: &Home) -> Result<Vec<Prefix>> {
+/// The prefixes of a home.
+#[derive(Debug, Default)]
+pub struct Prefixes {
+    /// Those that can be opened, by name.
+    pub prefixes: Vec<Prefix>,
+    /// Why others can not be.
+    pub broken: Vec<Error>,
+}
+
+/// All prefixes of a home.
+pub fn all(home: &Home) -> Result<Prefixes> {
     let dir = home.prefixes();
+    let mut all = Prefixes::default();
     if !dir.is_dir() {
-        return Ok(Vec::new());
+        return Ok(all);
     }
     let mut files: Vec<PathBuf> = Vec::new();
     for entry in fs_err::read_dir(&dir)? {
@@ -245,7 +314,17 @@ pub fn all(home: &Home) -> Result<Vec<Prefix>> {
         }
     }
     files.sort();
-    files.iter().map(|file| Prefix::load_file(home, file)).collect()
+    for file in files {
+        match Prefix::load_file(home, &file) {
+            Ok(prefix) => all.prefixes.push(prefix),
+            Err(error) => all.broken.push(error),
+        }
+    }
+    Ok(all)
+}
+
+fn one_of(broken: Vec<Error>) -> Error {
+    broken.into_iter().next().unwrap_or_else(|| anyhow!("a definition can not be read"))
 }
 
 /// The name under which `-P` finds the prefix `name` on `board`, were it set up.

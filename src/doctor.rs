@@ -18,6 +18,8 @@ pub enum Need {
     Setup,
     /// The built-in repository's packages are built with it.
     Build,
+    /// Ebuilds of real trees call it; without it, Portage builds it into BROOT.
+    Tree,
     /// Images.
     Pack,
     /// The run-time proof.

@@ -14,6 +14,21 @@ use crate::names::Eprefix;
 pub struct FinalRoot {
     root: PathBuf,
     eprefix: Eprefix,
+    origin: Origin,
+}
+
+/// Where a root comes from, and so how something in it is mended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A tree that somebody named.
+    Tree,
+    /// A prefix of ours.
+    Prefix {
+        /// What `-P` takes.
+        name: String,
+        /// The command that brings it up to date, where another fprefix made it.
+        update: Option<String>,
+    },
 }
 
 impl FinalRoot {
@@ -27,12 +42,19 @@ impl FinalRoot {
         if !inside.is_dir() {
             bail!("{} has no prefix at {eprefix}: {} is missing", root.display(), inside.display());
         }
-        Ok(Self { root, eprefix: eprefix.clone() })
+        Ok(Self { root, eprefix: eprefix.clone(), origin: Origin::Tree })
     }
 
     /// The final root of `prefix`.
     pub fn of(prefix: &Prefix) -> Result<Self> {
-        Self::open(&prefix.layout.root(Environment::Final), prefix.layout.eprefix())
+        let (name, update) = (prefix.definition.id.to_string(), prefix.update_command()?);
+        let root = Self::open(&prefix.layout.root(Environment::Final), prefix.layout.eprefix())?;
+        Ok(Self { origin: Origin::Prefix { name, update }, ..root })
+    }
+
+    /// Where it comes from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// The root directory on disk.

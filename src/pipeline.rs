@@ -1,3 +1,4 @@
 //! The order of the steps. No step runs another; this is where they meet.
 
+pub mod build;
 pub mod pack;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 /// Links that are followed before it is taken for a loop, as `path_resolution(7)` has it.
-const MOST_LINKS: usize = 40;
+pub const MOST_LINKS: usize = 40;
 
 /// Trees laid over each other: what is in an earlier one hides what is in a later one.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{Detail, Fact, Kind, Scene};
-use crate::elf::{Image, Kind as ElfKind};
-use crate::libc::{Gconv, gconv, nss};
+use crate::elf::{Class, Image, Kind as ElfKind};
+use crate::libc::{GCONV_CACHE, Libc, Subject, is_libc, with_directory};
 use crate::rooted::normal;
 
 fn path_of(bytes: &[u8]) -> &Path {
@@ -44,8 +44,8 @@ fn expand(entry: &[u8], path: &Path) -> PathBuf {
 
 pub(super) fn search_dirs(fact: &Fact, image: &Image, scene: &Scene<'_>) -> Vec<PathBuf> {
     // $ORIGIN is where the file is without links.
-    let real = scene.rooted.find(&fact.path).unwrap_or_else(|| fact.path.clone());
-    entries(image).into_iter().map(|entry| expand(entry, &real)).collect()
+    let real = scene.at(&fact.path).map_or(&fact.path, |real| &real.path);
+    entries(image).into_iter().map(|entry| expand(entry, real)).collect()
 }
 
 pub(super) fn readable(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
@@ -72,36 +72,28 @@ pub(super) fn interpreter(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
 
 pub(super) fn needed(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let Some(image) = dynamic(fact) else { return Vec::new() };
-    let dirs = search_dirs(fact, image, scene);
-    image.needed.iter().filter_map(|name| needed_library(path_of(name), &dirs, scene)).collect()
+    let found = image.needed.iter().zip(scene.libraries(fact));
+    found.filter_map(|(name, library)| needed_library(path_of(name), *library, scene)).collect()
 }
 
-fn needed_library(name: &Path, dirs: &[PathBuf], scene: &Scene<'_>) -> Option<Detail> {
+fn needed_library(name: &Path, found: Option<&Fact>, scene: &Scene<'_>) -> Option<Detail> {
     let shown = name.display();
-    if name.components().count() > 1 {
-        return match scene.rooted.find(name) {
-            Some(place) if scene.is_inside(&place) => None,
-            Some(place) => {
-                Some(Detail::error(format!("needs {shown}, which is {}", place.display())))
-            }
-            None => Some(Detail::error(format!("needs {shown}, which is not there"))),
-        };
+    if let Some(library) = found {
+        let text = format!("needs {shown}, which it finds at {}", library.path.display());
+        return (!scene.is_inside(&library.path)).then(|| Detail::error(text));
     }
-    let found = dirs.iter().find_map(|dir| scene.rooted.find(&dir.join(name)));
-    if let Some(place) = found {
-        return (!scene.is_inside(&place)).then(|| {
-            Detail::error(format!("needs {shown}, which it finds at {}", place.display()))
-        });
+    if name.components().count() > 1 {
+        return Some(Detail::error(format!("needs {shown}, which is not there")));
     }
     let usual = ["usr/lib64", "usr/lib"]
         .map(|dir| scene.root.eprefix().as_path().join(dir))
         .iter()
-        .find_map(|dir| scene.rooted.find(&dir.join(name)));
+        .find_map(|dir| scene.at(&dir.join(name)));
     Some(Detail::error(match usual {
-        Some(place) => format!(
+        Some(library) => format!(
             "needs {shown}, which is at {} but not on its own search path: it would be found by \
              chance, or the target's in its place",
-            place.display()
+            library.path.display()
         ),
         None => format!("needs {shown}, which is not in the prefix"),
     }))
@@ -123,11 +115,11 @@ pub(super) fn search_path(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
                 "its {tag} has {shown}, which is relative to the directory that the caller is in"
             )));
         } else {
-            let place = scene.rooted.find(&dir).unwrap_or_else(|| normal(&dir));
-            if !scene.is_inside(&place) {
+            let place = scene.at(&dir);
+            if !scene.is_inside(place.map_or(&normal(&dir), |place| &place.path)) {
                 details
                     .push(Detail::error(format!("its {tag} has {shown}, outside of the prefix")));
-            } else if scene.at(&dir).is_none() {
+            } else if place.is_none() {
                 details.push(Detail::note(format!("its {tag} has {shown}, which is not there")));
             }
         }
@@ -139,12 +131,11 @@ pub(super) fn search_path(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
 /// (`.gnu.version_r` against `.gnu.version_d`).
 pub(super) fn symbol_versions(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let Some(image) = dynamic(fact) else { return Vec::new() };
-    let dirs = search_dirs(fact, image, scene);
+    let libraries = scene.libraries(fact);
     let mut details = Vec::new();
     for version in image.needed_versions.iter().filter(|version| !version.weak) {
-        let Some(library) = scene.library(OsStr::from_bytes(&version.library), &dirs) else {
-            continue;
-        };
+        let position = image.needed.iter().position(|needed| *needed == version.library);
+        let Some(library) = position.and_then(|at| *libraries.get(at)?) else { continue };
         let Some(provider) = library.elf() else { continue };
         if !provider.defined_versions.contains(&version.version) {
             details.push(Detail::error(format!(
@@ -159,16 +150,25 @@ pub(super) fn symbol_versions(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
 }
 
 pub(super) fn machine(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    let (Some(image), Some((machine, class))) = (dynamic(fact), scene.machine) else {
-        return Vec::new();
-    };
-    if (image.machine, image.class) == (machine, class) {
+    let Some(image) = dynamic(fact) else { return Vec::new() };
+    if scene.machines.is_empty() || scene.machines.contains(&(image.machine, image.class)) {
         return Vec::new();
     }
+    let loaders: Vec<String> =
+        scene.machines.iter().map(|(machine, class)| machine_name(*machine, *class)).collect();
     vec![Detail::error(format!(
-        "is for another machine (ELF machine {}) than the prefix's loader ({machine})",
-        image.machine
+        "is for {}, and the prefix has a loader for {}",
+        machine_name(image.machine, image.class),
+        loaders.join(" and ")
     ))]
+}
+
+/// A machine as people know it (`e_machine` of the gABI).
+fn machine_name(machine: u16, class: Class) -> String {
+    let bits = if class == Class::Elf64 { 64 } else { 32 };
+    let name = goblin::elf::header::machine_to_str(machine);
+    let name = name.strip_prefix("EM_").unwrap_or(name).to_lowercase().replace('_', "-");
+    format!("{bits}-bit {name}")
 }
 
 pub(super) fn hardening(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
@@ -203,37 +203,38 @@ pub(super) fn loader(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     }
 }
 
-/// A C library that loads the target's name service modules.
-pub(super) fn name_services(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    let Some(image) = dynamic(fact).filter(|_| scene.is_inside(&fact.path)) else {
-        return Vec::new();
-    };
-    if image.soname.as_deref() != Some(b"libc.so.6") {
+/// A C library that uses what the target has: its modules, its locales.
+fn libc_rule(fact: &Fact, scene: &Scene<'_>, subject: Subject) -> Vec<Detail> {
+    if !scene.is_inside(&fact.path) || !dynamic(fact).is_some_and(is_libc) {
         return Vec::new();
     }
     let Ok(bytes) = crate::tree::map(&scene.root.on_disk(&fact.path)) else { return Vec::new() };
-    let text = "loads the name service modules that the target's nsswitch.conf names";
-    nss(&bytes, image).map(|_| Detail::error(text)).into_iter().collect()
+    let (eprefix, rooted) = (scene.root.eprefix().as_path(), &scene.rooted);
+    let closing = Libc { bytes: &bytes, path: &fact.path, eprefix, rooted }.closing();
+    let of = |found: Vec<(Subject, String)>| {
+        found.into_iter().filter(move |(about, _)| *about == subject).map(|(_, text)| text)
+    };
+    of(closing.open).map(Detail::error).chain(of(closing.without).map(Detail::note)).collect()
 }
 
-/// A C library that looks for its character set modules outside of the prefix.
+pub(super) fn name_services(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+    libc_rule(fact, scene, Subject::NameServices)
+}
+
+pub(super) fn locales(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+    libc_rule(fact, scene, Subject::Locales)
+}
+
+/// Modules of the target, by way of the C library or of the cache that it reads.
 pub(super) fn character_sets(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    let Some(image) = dynamic(fact).filter(|_| scene.is_inside(&fact.path)) else {
-        return Vec::new();
-    };
-    if image.soname.as_deref() != Some(b"libc.so.6") {
-        return Vec::new();
+    if !fact.path.ends_with(GCONV_CACHE) || !scene.is_inside(&fact.path) {
+        return libc_rule(fact, scene, Subject::CharacterSets);
     }
     let Ok(bytes) = crate::tree::map(&scene.root.on_disk(&fact.path)) else { return Vec::new() };
-    match gconv(&bytes, image, scene.root.eprefix().as_path(), &scene.rooted) {
-        Gconv::Fine => Vec::new(),
-        Gconv::Change(_, dir) => vec![Detail::error(format!(
-            "looks for character set modules outside of the prefix, which has them in {}",
-            dir.display()
-        ))],
-        Gconv::Outside(dir) => vec![Detail::note(format!(
-            "looks for character set modules in {}; there is no room in it for the prefix's path",
-            dir.display()
-        ))],
+    let dir = fact.path.parent().unwrap_or(Path::new("/"));
+    match with_directory(&bytes, dir) {
+        Some(new) if new == *bytes => Vec::new(),
+        Some(_) => vec![Detail::error("names modules that are not beside it")],
+        None => vec![Detail::error("can not be read")],
     }
 }

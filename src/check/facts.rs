@@ -1,20 +1,21 @@
-//! What the one walk over a root gathers, and what rules ask of the whole.
+//! What the one walk over a root gathers: every file is opened and read once.
 
-use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
+use memchr::memmem::Finder;
 use rayon::prelude::*;
 
 use super::symbols::Symbols;
 use crate::elf::{self, Image};
 use crate::final_root::FinalRoot;
 use crate::layout::INSIDE;
-use crate::rooted::{Place, Rooted};
 use crate::tree;
 
 /// One entry of the tree.
@@ -25,6 +26,8 @@ pub struct Fact {
     pub kind: Kind,
     /// Its permission bits and file type, as in stat(2).
     pub mode: u32,
+    /// Its user and group.
+    pub owner: (u32, u32),
     /// Its extended attributes.
     pub attributes: Vec<OsString>,
     /// Where the contents name a path that only the build sandbox has.
@@ -87,6 +90,7 @@ fn look_at(root: &FinalRoot, entry: &walkdir::DirEntry) -> Result<Fact> {
         path,
         kind: Kind::File,
         mode: meta.mode(),
+        owner: (meta.uid(), meta.gid()),
         attributes: Vec::new(),
         staging: None,
         symbols: None,
@@ -101,7 +105,7 @@ fn look_at(root: &FinalRoot, entry: &walkdir::DirEntry) -> Result<Fact> {
     } else if kind.is_file() {
         fact.attributes = attributes(disk)?;
         if meta.len() > 0 {
-            look_into(root, disk, &mut fact)?;
+            look_into(root, disk, meta.len(), &mut fact)?;
         }
     } else {
         fact.kind = Kind::Special { whiteout: kind.is_char_device() && meta.rdev() == 0 };
@@ -109,35 +113,72 @@ fn look_at(root: &FinalRoot, entry: &walkdir::DirEntry) -> Result<Fact> {
     Ok(fact)
 }
 
-fn look_into(root: &FinalRoot, disk: &Path, fact: &mut Fact) -> Result<()> {
-    let bytes = tree::map(disk)?;
-    if elf::is_elf(&bytes) {
-        fact.kind = match elf::read(&bytes) {
+/// Files of at most this size are copied: that is faster than to map them.
+const SMALL: u64 = 128 << 10;
+
+fn look_into(root: &FinalRoot, disk: &Path, size: u64, fact: &mut Fact) -> Result<()> {
+    thread_local! {
+        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    // Portage's own records say where packages were built; they are never shipped.
+    let is_record = disk.starts_with(root.eroot().join("var"));
+    if size > SMALL {
+        look_at_bytes(&tree::map(disk)?, is_record, fact);
+        return Ok(());
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.clear();
+        fs_err::File::open(disk)?
+            .into_parts()
+            .0
+            .read_to_end(buffer)
+            .with_context(|| format!("could not read {}", disk.display()))?;
+        look_at_bytes(buffer, is_record, fact);
+        Ok(())
+    })
+}
+
+fn look_at_bytes(bytes: &[u8], is_record: bool, fact: &mut Fact) {
+    if elf::is_elf(bytes) {
+        fact.kind = match elf::read(bytes) {
             Ok(image) => {
-                fact.symbols = Symbols::read(&bytes);
+                fact.symbols = Symbols::read(bytes);
                 Kind::Elf(Box::new(image))
             }
             Err(error) => Kind::BrokenElf(error.to_string()),
         };
     } else if bytes.starts_with(b"#!") {
-        fact.kind = Kind::Script(bytes.get(..START).unwrap_or(&bytes).to_vec());
+        fact.kind = Kind::Script(bytes.get(..START).unwrap_or(bytes).to_vec());
     }
-    // Portage's own records say where packages were built; they are never shipped.
-    if !disk.starts_with(root.eroot().join("var")) {
-        fact.staging = names_staging(&bytes);
+    if !is_record {
+        fact.staging = names_staging(bytes);
     }
-    Ok(())
 }
 
+/// The names of the extended attributes of what is at `disk` (xattr(7)).
 fn attributes(disk: &Path) -> Result<Vec<OsString>> {
-    let file = fs_err::File::open(disk)?;
-    Ok(tree::attributes(file.as_fd())?.into_iter().map(|(name, _)| name).collect())
+    let mut names = [0_u8; 4096];
+    let act = || format!("could not list the attributes of {}", disk.display());
+    let names = match rustix::fs::llistxattr(disk, &mut names) {
+        Ok(0) | Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
+        Ok(length) => names.get(..length).unwrap_or_default().to_vec(),
+        Err(rustix::io::Errno::RANGE) => {
+            let mut names = vec![0_u8; 65_536];
+            let length = rustix::fs::llistxattr(disk, &mut names).with_context(act)?;
+            names.truncate(length);
+            names
+        }
+        Err(error) => return Err(error).with_context(act),
+    };
+    let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    Ok(names.map(|name| OsString::from_vec(name.to_vec())).collect())
 }
 
 /// The first path of the build sandbox that `bytes` name.
 fn names_staging(bytes: &[u8]) -> Option<String> {
-    let needle = format!("{INSIDE}/");
-    let at = memchr::memmem::find_iter(bytes, needle.as_bytes()).find(|&at| {
+    static NEEDLE: LazyLock<Finder<'static>> =
+        LazyLock::new(|| Finder::new(&format!("{INSIDE}/")).into_owned());
+    let at = NEEDLE.find_iter(bytes).find(|&at| {
         // "/usr/share/fprefix/" names no path of the sandbox.
         let before = at.checked_sub(1).and_then(|at| bytes.get(at));
         before.is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'.' && *byte != b'_')
@@ -149,50 +190,4 @@ fn names_staging(bytes: &[u8]) -> Option<String> {
         .position(|byte| !byte.is_ascii_graphic() || b"\"':;,<>()".contains(byte))
         .unwrap_or(rest.len().min(200));
     Some(String::from_utf8_lossy(rest.get(..end).unwrap_or_default()).into_owned())
-}
-
-/// The root as a whole.
-pub struct Scene<'a> {
-    /// The root.
-    pub root: &'a FinalRoot,
-    /// Its paths as programs see them.
-    pub rooted: Rooted,
-    by_path: HashMap<&'a Path, &'a Fact>,
-    /// Machine and class of the prefix's loader, which all programs have to share.
-    pub machine: Option<(u16, elf::Class)>,
-}
-
-impl<'a> Scene<'a> {
-    /// The root with these facts.
-    pub fn new(root: &'a FinalRoot, facts: &'a [Fact]) -> Self {
-        let loader = facts
-            .iter()
-            .filter(|fact| fact.path.starts_with(root.eprefix().as_path()))
-            .filter_map(Fact::elf)
-            .find(|image| image.kind == elf::Kind::Loader);
-        Self {
-            root,
-            rooted: Rooted::new(vec![root.path().to_owned()]),
-            by_path: facts.iter().map(|fact| (fact.path.as_path(), fact)).collect(),
-            machine: loader.map(|image| (image.machine, image.class)),
-        }
-    }
-
-    /// Whether programs see `path` inside the prefix.
-    pub fn is_inside(&self, path: &Path) -> bool {
-        path.starts_with(self.root.eprefix().as_path())
-    }
-
-    /// What is at `path`, links followed.
-    pub fn at(&self, path: &Path) -> Option<&'a Fact> {
-        match self.rooted.resolve(path) {
-            Place::There { inside, .. } => self.by_path.get(inside.as_path()).copied(),
-            Place::Missing(_) | Place::Loop => None,
-        }
-    }
-
-    /// The library `name` in the directories `dirs`, as the loader would find it.
-    pub fn library(&self, name: &OsStr, dirs: &[PathBuf]) -> Option<&'a Fact> {
-        dirs.iter().find_map(|dir| self.at(&dir.join(name)))
-    }
 }

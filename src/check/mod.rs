@@ -5,10 +5,13 @@
 
 mod elf_rules;
 mod facts;
+mod remedy;
 mod rules;
+mod scene;
 mod symbols;
 mod units;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -17,7 +20,8 @@ use serde::Serialize;
 
 use crate::final_root::FinalRoot;
 
-pub use facts::{Fact, Kind, Scene};
+pub use facts::{Fact, Kind};
+pub use scene::Scene;
 
 /// What a finding means for the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -39,6 +43,8 @@ pub struct Rule {
     pub reason: &'static str,
     /// What to do about a finding.
     pub remedy: &'static str,
+    /// Whether rewriting the file mends what it finds.
+    pub rewrites: bool,
     look: fn(&Fact, &Scene<'_>) -> Vec<Detail>,
 }
 
@@ -71,6 +77,9 @@ pub struct Finding {
     pub detail: String,
     /// Whether the user waived the rule.
     pub waived: bool,
+    /// The package that the file belongs to, where Portage knows it: `category/PF`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
 }
 
 /// What a check came to.
@@ -82,6 +91,8 @@ pub struct Report {
     pub elf_files: usize,
     /// What was found, by file.
     pub findings: Vec<Finding>,
+    /// What to do about it: commands by rule, for what a command mends.
+    pub commands: BTreeMap<&'static str, String>,
 }
 
 impl Report {
@@ -142,11 +153,14 @@ pub fn run(root: &FinalRoot, choice: &Choice) -> Result<Report> {
                 level: detail.level,
                 path: fact.path.clone(),
                 detail: detail.text,
+                package: None,
                 waived: choice.waive.iter().any(|id| id == rule.id),
             })
         })
         .collect();
     findings.sort_by(|a, b| (&a.path, a.rule, &a.detail).cmp(&(&b.path, b.rule, &b.detail)));
     let elf_files = facts.iter().filter(|fact| fact.elf().is_some()).count();
-    Ok(Report { files: facts.len(), elf_files, findings })
+    remedy::name_packages(root, &mut findings)?;
+    let commands = remedy::commands(root, &findings);
+    Ok(Report { files: facts.len(), elf_files, findings, commands })
 }

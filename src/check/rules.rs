@@ -1,9 +1,11 @@
 //! The registry of rules, and those that are not about ELF files.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::scene::Lead;
 use super::{Detail, Fact, Kind, Rule, Scene, elf_rules, symbols, units};
-use crate::rooted::{Place, normal};
+use crate::rooted::normal;
 use crate::shebang::Shebang;
 
 /// All rules.
@@ -13,7 +15,8 @@ pub(super) const RULES: &[Rule] = &[
         sentence: "The loader of every program is in the prefix.",
         reason: "The kernel starts the loader that a program names (PT_INTERP). The target's \
                  belongs to another C library, or is not there.",
-        remedy: "`fprefix rewrite` sets it; a prefix without a loader lacks sys-libs/glibc.",
+        remedy: "Rewriting sets it; a prefix without a loader lacks sys-libs/glibc.",
+        rewrites: true,
         look: elf_rules::interpreter,
     },
     Rule {
@@ -21,7 +24,8 @@ pub(super) const RULES: &[Rule] = &[
         sentence: "Every needed library is found in the prefix, by the file's own search path.",
         reason: "What is not found there comes from the target, if it has it, and fits by chance.",
         remedy: "Install the package that has the library into final (a missing RDEPEND of the \
-                 ebuild); `fprefix rewrite` completes search paths.",
+                 ebuild); rewriting completes search paths.",
+        rewrites: true,
         look: elf_rules::needed,
     },
     Rule {
@@ -29,7 +33,8 @@ pub(super) const RULES: &[Rule] = &[
         sentence: "rpath and runpath name directories of the prefix alone.",
         reason: "A directory outside, or one that depends on where the caller is, gives others \
                  the choice of the library that is loaded.",
-        remedy: "`fprefix rewrite` reduces search paths to what is needed.",
+        remedy: "Rewriting reduces search paths to what is needed.",
+        rewrites: true,
         look: elf_rules::search_path,
     },
     Rule {
@@ -38,6 +43,7 @@ pub(super) const RULES: &[Rule] = &[
         reason: "The loader refuses to start a program of which a needed version is missing.",
         remedy: "Build the program against the libraries that are in the prefix: update staging \
                  (`fprefix emerge @world`), then install again.",
+        rewrites: false,
         look: elf_rules::symbol_versions,
     },
     Rule {
@@ -47,6 +53,7 @@ pub(super) const RULES: &[Rule] = &[
                  middle of its work.",
         remedy: "The library that is in the prefix is not the one that the program was built \
                  with: build it again, or install the right version of the library.",
+        rewrites: false,
         look: symbols::undefined,
     },
     Rule {
@@ -54,7 +61,8 @@ pub(super) const RULES: &[Rule] = &[
         sentence: "The prefix's loader is sealed.",
         reason: "A copied glibc loader reads /etc/ld.so.preload and /etc/ld.so.cache of the \
                  target and falls back to its library directories, whatever programs say.",
-        remedy: "`fprefix rewrite` seals it.",
+        remedy: "Rewriting seals it.",
+        rewrites: true,
         look: elf_rules::loader,
     },
     Rule {
@@ -62,23 +70,37 @@ pub(super) const RULES: &[Rule] = &[
         sentence: "The C library finds its character set modules (gconv) in the prefix.",
         reason: "Modules of the target belong to its own C library, and end a program that loads \
                  them into another.",
-        remedy: "`fprefix rewrite` sets the path where there is room for it: the prefix's own path \
-                 may have 25 characters at most. Without modules, UTF-8, ASCII and Latin-1 work.",
+        remedy: "Rewriting points it there. Without modules, UTF-8, ASCII and Latin-1 \
+                 work; `iconvconfig --prefix=ROOT` writes a cache where there is none.",
+        rewrites: true,
         look: elf_rules::character_sets,
+    },
+    Rule {
+        id: "locale",
+        sentence: "The C library finds its locales in the prefix.",
+        reason: "Locales of the target may be of another release of the C library, which ends \
+                 programs that load them.",
+        remedy: "Rewriting points it to EPREFIX/usr/lib/locale/locale-archive. Without \
+                 one, programs run in the C locale; `localedef --prefix=EROOT --add-to-archive` \
+                 makes one.",
+        rewrites: true,
+        look: elf_rules::locales,
     },
     Rule {
         id: "name-services",
         sentence: "The C library loads no name service modules of the target.",
         reason: "The target's nsswitch.conf names modules (systemd, sss ...) that belong to the \
                  target's own C library. Users and hosts are still looked up in files and DNS.",
-        remedy: "`fprefix rewrite` closes them off.",
+        remedy: "Rewriting closes them off.",
+        rewrites: true,
         look: elf_rules::name_services,
     },
     Rule {
         id: "machine",
-        sentence: "All programs and libraries are for the machine of the prefix's loader.",
+        sentence: "All programs and libraries are for a machine of which the prefix has the loader.",
         reason: "The loader refuses others.",
         remedy: "Find out which package brings the file, and build it for the board.",
+        rewrites: false,
         look: elf_rules::machine,
     },
     Rule {
@@ -86,6 +108,7 @@ pub(super) const RULES: &[Rule] = &[
         sentence: "No text relocations, no executable stack.",
         reason: "Hardened targets (SELinux, PaX) refuse them.",
         remedy: "Ask the package's upstream; often an assembler file without a stack note.",
+        rewrites: false,
         look: elf_rules::hardening,
     },
     Rule {
@@ -93,6 +116,7 @@ pub(super) const RULES: &[Rule] = &[
         sentence: "Every ELF file can be read.",
         reason: "What can not be read can not be proven.",
         remedy: "Look at the file with readelf; test data that is broken on purpose is harmless.",
+        rewrites: false,
         look: elf_rules::readable,
     },
     Rule {
@@ -100,7 +124,8 @@ pub(super) const RULES: &[Rule] = &[
         sentence: "Scripts are run by programs of the prefix.",
         reason: "An interpreter of the target may be missing, or of another version.",
         remedy: "Install the interpreter into final (`fprefix emerge app-shells/bash`); \
-                 `fprefix rewrite` then sets the line. /bin/sh is on every target and only noted.",
+                 rewriting then sets the line. /bin/sh is on every target and only noted.",
+        rewrites: true,
         look: shebang,
     },
     Rule {
@@ -110,6 +135,7 @@ pub(super) const RULES: &[Rule] = &[
                  started.",
         remedy: "Correct the path in the ebuild: programs are in EPREFIX/usr/bin. Programs of the \
                  target are only noted.",
+        rewrites: false,
         look: units::programs_are_there,
     },
     Rule {
@@ -117,6 +143,7 @@ pub(super) const RULES: &[Rule] = &[
         sentence: "Links lead to something in the prefix.",
         reason: "A link out of the prefix leads to whatever the target has there.",
         remedy: "Make the link relative, or install what it leads to.",
+        rewrites: false,
         look: link,
     },
     Rule {
@@ -125,6 +152,7 @@ pub(super) const RULES: &[Rule] = &[
         reason: "Such a path is on no target, and whoever can make it there is believed.",
         remedy: "Often a build that records its compiler or source directory; patch it, or leave \
                  the file out of the image.",
+        rewrites: false,
         look: staging,
     },
     Rule {
@@ -133,6 +161,7 @@ pub(super) const RULES: &[Rule] = &[
         reason: "systemd-sysext merges nothing else.",
         remedy: "An ebuild that installs elsewhere ignores EPREFIX; move the file or mask it with \
                  INSTALL_MASK.",
+        rewrites: false,
         look: place,
     },
     Rule {
@@ -141,6 +170,7 @@ pub(super) const RULES: &[Rule] = &[
         reason: "A whiteout or an opaque directory hides files of the target when the extension \
                  is attached.",
         remedy: "Remove the file from the root.",
+        rewrites: false,
         look: special,
     },
     Rule {
@@ -148,13 +178,25 @@ pub(super) const RULES: &[Rule] = &[
         sentence: "File names are UTF-8 without control characters.",
         reason: "Not every image format and report can carry others.",
         remedy: "Rename the file.",
+        rewrites: false,
         look: name,
+    },
+    Rule {
+        id: "owner",
+        sentence: "Everything belongs to root, or to whoever made the prefix.",
+        reason: "Owners are numbers, and behind a number is somebody else on every target.",
+        remedy: "`chown` in the ebuild's src_install goes; programs that need a directory of their \
+                 own get it below /var of the target, by tmpfiles.d. Numbers of system users \
+                 are only noted.",
+        rewrites: false,
+        look: owner,
     },
     Rule {
         id: "mode",
         sentence: "Nothing is writable for everybody, and what runs with other rights is known.",
         reason: "An image is read-only, yet a directory's mode becomes that of the target's.",
         remedy: "Correct the mode in the ebuild; setuid programs and capabilities are only noted.",
+        rewrites: false,
         look: mode,
     },
 ];
@@ -196,21 +238,21 @@ fn link(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let Kind::Link(target) = &fact.kind else { return Vec::new() };
     let shown = target.display();
     let absolute = normal(&fact.path.parent().unwrap_or(Path::new("/")).join(target));
-    match scene.rooted.resolve(&fact.path) {
-        Place::There { inside, .. } if scene.is_inside(&inside) => Vec::new(),
+    match scene.resolve(&fact.path) {
+        Lead::There(found) if scene.is_inside(&found.path) => Vec::new(),
         // What is in the root is shipped, so a link to it from beside the prefix is whole.
-        Place::There { .. } if !scene.is_inside(&fact.path) => Vec::new(),
-        Place::There { inside, .. } => {
-            vec![Detail::error(format!("leads to {}, outside of the prefix", inside.display()))]
+        Lead::There(_) if !scene.is_inside(&fact.path) => Vec::new(),
+        Lead::There(found) => {
+            vec![Detail::error(format!("leads to {}, outside of the prefix", found.path.display()))]
         }
-        Place::Loop => vec![Detail::error(format!("leads to {shown}, round in a circle"))],
-        Place::Missing(place) if scene.is_inside(&place) => {
+        Lead::Loop => vec![Detail::error(format!("leads to {shown}, round in a circle"))],
+        Lead::Missing(place) if scene.is_inside(&place) => {
             vec![Detail::error(format!("leads to {shown}, which is not there"))]
         }
-        Place::Missing(_) if TARGETS_OWN.iter().any(|own| absolute.starts_with(own)) => {
+        Lead::Missing(_) if TARGETS_OWN.iter().any(|own| absolute.starts_with(own)) => {
             vec![Detail::note(format!("leads to {shown} of the target"))]
         }
-        Place::Missing(_) => {
+        Lead::Missing(_) => {
             vec![Detail::error(format!("leads to {shown}, outside of the prefix"))]
         }
     }
@@ -248,8 +290,15 @@ fn special(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
         }
         _ => {}
     }
-    if fact.attributes.iter().any(|name| name.to_string_lossy().ends_with("overlay.opaque")) {
-        details.push(Detail::error("is an opaque directory: it hides the target's"));
+    for name in fact.attributes.iter().map(|name| name.to_string_lossy()) {
+        if name.ends_with(".overlay.opaque") {
+            details.push(Detail::error("is an opaque directory: it hides the target's"));
+        } else if name.contains(".overlay.") {
+            details.push(Detail::error(format!("has the attribute {name} of an overlay's layer")));
+        }
+    }
+    if fact.path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".wh.")) {
+        details.push(Detail::note("is named like a whiteout of a container's layer"));
     }
     details
 }
@@ -263,6 +312,24 @@ fn name(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
         }
         Some(_) => Vec::new(),
     }
+}
+
+/// Users that distributions number as they like from here on (systemd's UIDS-GIDS.md).
+const FIRST_PERSON: u32 = 1000;
+
+fn owner(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+    judge_owner(fact.owner, scene.owner.unwrap_or_default())
+}
+
+/// What to say of these numbers where the prefix has its `own`.
+fn judge_owner((user, group): (u32, u32), own: (u32, u32)) -> Vec<Detail> {
+    let of = |word: &str, id: u32, own: u32| match id {
+        0 => None,
+        id if id == own => None,
+        id if id < FIRST_PERSON => Some(Detail::note(format!("belongs to the {word} {id}"))),
+        id => Some(Detail::error(format!("belongs to the {word} {id}"))),
+    };
+    of("user", user, own.0).into_iter().chain(of("group", group, own.1)).collect()
 }
 
 fn mode(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
@@ -281,4 +348,24 @@ fn mode(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
         details.push(Detail::note("has file capabilities"));
     }
     details
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Level;
+
+    /// Only root could make such files for a test of the whole.
+    #[test]
+    fn owners() {
+        let levels = |owner, own| {
+            judge_owner(owner, own).into_iter().map(|detail| detail.level).collect::<Vec<_>>()
+        };
+        assert_eq!(levels((0, 0), (0, 0)), []);
+        assert_eq!(levels((1001, 100), (1001, 100)), []);
+        assert_eq!(levels((0, 0), (1001, 100)), []);
+        assert_eq!(levels((0, 12), (0, 0)), [Level::Note]);
+        assert_eq!(levels((1000, 0), (0, 0)), [Level::Error]);
+        assert_eq!(levels((1002, 1002), (1001, 100)), [Level::Error, Level::Error]);
+    }
 }

@@ -1,64 +1,95 @@
 //! Symbols: whether something provides what a program and its libraries leave undefined.
 
-use std::collections::{HashSet, VecDeque};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::collections::{BTreeSet, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use goblin::elf::Elf;
 
-use super::elf_rules::search_dirs;
 use super::{Detail, Fact, Scene};
 use crate::elf::{Image, Kind};
 
-/// What a file takes from others and what it gives them (gABI, "Symbol Table").
+/// What a file takes from others and what it gives them (gABI, "Symbol Table"): digests of names,
+/// since a root may have millions of them. That two names of one program share a digest of 64 bits
+/// does not happen.
 #[derive(Debug, Default)]
 pub struct Symbols {
     /// Names that it needs somebody to define. Weak ones may stay undefined.
-    undefined: Vec<Box<str>>,
+    undefined: Vec<u64>,
     /// Names that it defines for all.
-    defined: HashSet<Box<str>>,
+    defined: HashSet<u64, BuildHasherDefault<AsItIs>>,
+}
+
+/// A hasher for what is a digest already.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, digest: u64) {
+        self.0 = digest;
+    }
 }
 
 impl Symbols {
     /// Reads the dynamic symbols of an ELF file; nothing where they can not be read.
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        let elf = Elf::parse(bytes).ok()?;
         let mut symbols = Self::default();
-        for symbol in &elf.dynsyms {
-            let Some(name) = elf.dynstrtab.get_at(symbol.st_name).filter(|name| !name.is_empty())
-            else {
-                continue;
-            };
-            if symbol.st_bind() == goblin::elf::sym::STB_LOCAL {
-                continue;
+        for_each(bytes, |name, defined, weak| {
+            if defined {
+                symbols.defined.insert(digest(name));
+            } else if !weak {
+                symbols.undefined.push(digest(name));
             }
-            // Names of versions are absolute symbols of value 0: only the section says "undefined".
-            if symbol.st_shndx != goblin::elf::section_header::SHN_UNDEF as usize {
-                symbols.defined.insert(name.into());
-            } else if symbol.st_bind() != goblin::elf::sym::STB_WEAK {
-                symbols.undefined.push(name.into());
-            }
-        }
+        })?;
         Some(symbols)
     }
+
+    fn defines(&self, name: u64) -> bool {
+        self.defined.contains(&name)
+    }
+}
+
+/// Calls `act` with the name of each symbol that others see, whether it is defined and weak.
+fn for_each(bytes: &[u8], mut act: impl FnMut(&[u8], bool, bool)) -> Option<()> {
+    let elf = Elf::parse(bytes).ok()?;
+    for symbol in &elf.dynsyms {
+        let Some(name) = elf.dynstrtab.get_at(symbol.st_name).filter(|name| !name.is_empty())
+        else {
+            continue;
+        };
+        if symbol.st_bind() != goblin::elf::sym::STB_LOCAL {
+            // Names of versions are absolute symbols of value 0: only the section says "undefined".
+            let defined = symbol.st_shndx != goblin::elf::section_header::SHN_UNDEF as usize;
+            act(name.as_bytes(), defined, symbol.st_bind() == goblin::elf::sym::STB_WEAK);
+        }
+    }
+    Some(())
+}
+
+fn digest(name: &[u8]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write(name);
+    hasher.finish()
 }
 
 /// The libraries that are loaded with `fact`, itself first, in the order of ld.so(8): breadth
 /// first.
 fn closure<'a>(fact: &'a Fact, scene: &Scene<'a>) -> Option<Vec<&'a Fact>> {
     let mut loaded: Vec<&Fact> = vec![fact];
-    let mut names: HashSet<&Path> = HashSet::from([fact.path.as_path()]);
-    let mut waiting = VecDeque::from([fact]);
-    while let Some(next) = waiting.pop_front() {
-        let image = next.elf()?;
-        let dirs = search_dirs(next, image, scene);
-        for needed in &image.needed {
+    let mut seen: HashSet<*const Fact> = HashSet::from([std::ptr::from_ref(fact)]);
+    let mut next = 0;
+    while let Some(file) = loaded.get(next).copied() {
+        next += 1;
+        for library in scene.libraries(file) {
             // What is missing is another rule's to report; without it nothing can be said here.
-            let library = scene.library(OsStr::from_bytes(needed), &dirs)?;
-            if names.insert(&library.path) {
+            let library = (*library)?;
+            if seen.insert(library) {
                 loaded.push(library);
-                waiting.push_back(library);
             }
         }
     }
@@ -67,28 +98,40 @@ fn closure<'a>(fact: &'a Fact, scene: &Scene<'a>) -> Option<Vec<&'a Fact>> {
 
 pub(super) fn undefined(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let Some(image) = fact.elf().filter(|image| has_needs(image)) else { return Vec::new() };
+    let Some(own) = fact.symbols.as_ref().filter(|own| !own.undefined.is_empty()) else {
+        return Vec::new();
+    };
     let Some(loaded) = closure(fact, scene) else { return Vec::new() };
     let providers: Vec<&Symbols> = loaded.iter().filter_map(|f| f.symbols.as_ref()).collect();
-    let Some(own) = &fact.symbols else { return Vec::new() };
-    let mut missing: Vec<&str> = own
-        .undefined
-        .iter()
-        .map(AsRef::as_ref)
-        .filter(|name| !providers.iter().any(|provider| provider.defined.contains(*name)))
+    let missing: HashSet<u64> = (own.undefined.iter().copied())
+        .filter(|name| !providers.iter().any(|provider| provider.defines(*name)))
         .collect();
-    missing.sort_unstable();
-    missing.dedup();
-    let Some(first) = missing.first() else { return Vec::new() };
+    if missing.is_empty() {
+        return Vec::new();
+    }
     let more = match missing.len() - 1 {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
+    let first = first_name(fact, scene, &missing).unwrap_or_default();
     let text = format!("needs the symbol {first}{more}, which none of its libraries defines");
     // A plugin takes symbols from the program that opens it.
     vec![match image.kind {
         Kind::Executable | Kind::PieExecutable => Detail::error(text),
         _ => Detail::note(text),
     }]
+}
+
+/// The first by name of the undefined symbols whose digests are `missing`.
+fn first_name(fact: &Fact, scene: &Scene<'_>, missing: &HashSet<u64>) -> Option<String> {
+    let bytes = crate::tree::map(&scene.root.on_disk(&fact.path)).ok()?;
+    let mut names = BTreeSet::new();
+    for_each(&bytes, |name, defined, _| {
+        if !defined && missing.contains(&digest(name)) {
+            names.insert(String::from_utf8_lossy(name).into_owned());
+        }
+    })?;
+    names.pop_first()
 }
 
 fn has_needs(image: &Image) -> bool {

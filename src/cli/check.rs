@@ -135,7 +135,11 @@ pub fn text(report: &Report, verbose: bool) -> String {
         let (errors, notes) = (of_rule(Level::Error), of_rule(Level::Note));
         if !errors.is_empty() {
             text += &group(rule.id, rule.sentence, &errors);
-            text += &format!("  remedy: {}\n\n", rule.remedy);
+            text += &format!("  remedy: {}\n", rule.remedy);
+            if let Some(command) = report.commands.get(rule.id) {
+                text += &format!("          {command}\n");
+            }
+            text.push('\n');
         }
         if verbose && !notes.is_empty() {
             text += &group(rule.id, "Worth knowing.", &notes);

@@ -10,7 +10,7 @@ use crate::output;
 /// Show what this machine has, what is missing, and how to get it
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Look only at what is needed for this [default: all but test]
+    /// Look only at what is needed for this [default: all but tree and test]
     #[arg(long = "for", value_enum, value_delimiter = ',')]
     needs: Vec<Need>,
     /// Install what is missing through this machine's package manager
@@ -26,7 +26,7 @@ impl Doctor {
     pub fn run(self, context: &Context) -> Result<u8> {
         let mut findings = doctor::examine()?;
         findings.retain(|finding| match self.needs.as_slice() {
-            [] => finding.need != Need::Test,
+            [] => !matches!(finding.need, Need::Test | Need::Tree),
             needs => needs.contains(&finding.need),
         });
         let namespaces = environment::prove_bubblewrap();

@@ -2,7 +2,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::{Context, DONE};
+use super::{Context, DONE, FAILED};
 use crate::definition;
 use crate::layout::Environment;
 use crate::output;
@@ -18,7 +18,11 @@ pub struct List {
 impl List {
     /// Runs the subcommand.
     pub fn run(self, context: &Context) -> Result<u8> {
-        let prefixes = definition::all(&context.home)?;
+        let definition::Prefixes { prefixes, broken } = definition::all(&context.home)?;
+        for error in &broken {
+            context.reporter.error(&format!("{error:#}"));
+        }
+        let code = if broken.is_empty() { DONE } else { FAILED };
         if self.json {
             let rows: Vec<_> = prefixes
                 .iter()
@@ -35,9 +39,9 @@ impl List {
                 })
                 .collect();
             output::answer(&(serde_json::to_string_pretty(&rows)? + "\n"))?;
-            return Ok(DONE);
+            return Ok(code);
         }
-        if prefixes.is_empty() {
+        if prefixes.is_empty() && broken.is_empty() {
             context.reporter.step("there is no prefix; `fprefix setup NAME EPREFIX` makes one");
         }
         let width =
@@ -48,6 +52,6 @@ impl List {
             let id = definition.id.to_string();
             output::answer(&format!("{id:width$}  {}{note}\n", definition.eprefix))?;
         }
-        Ok(DONE)
+        Ok(code)
     }
 }

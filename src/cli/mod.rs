@@ -1,5 +1,6 @@
 //! The command line: a thin file per subcommand, which holds its arguments and a short `run`.
 
+mod build;
 mod check;
 mod diff;
 mod doctor;
@@ -8,7 +9,9 @@ mod emerge;
 mod enter;
 mod hook;
 mod image;
+mod init;
 mod list;
+mod lock;
 mod pack;
 mod remove;
 mod rewrite;
@@ -58,6 +61,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
+    Init(init::Init),
+    Build(build::Build),
+    Lock(lock::Lock),
     Setup(Box<setup::Setup>),
     Emerge(emerge::Emerge),
     Run(run::Run),
@@ -98,8 +104,18 @@ pub struct Context {
 impl Context {
     /// Opens the prefix that the user means.
     pub fn prefix(&self) -> Result<Prefix> {
-        Prefix::open(&self.home, &self.choice)
+        let prefix = Prefix::open(&self.home, &self.choice)?;
+        if let Some(update) = prefix.update_command()? {
+            self.reporter.warn(&outdated(&prefix, &update));
+        }
+        Ok(prefix)
     }
+}
+
+/// That a prefix was made by another fprefix, and what to do about it.
+fn outdated(prefix: &Prefix, update: &str) -> String {
+    let id = &prefix.definition.id;
+    format!("{id} was set up by another version of fprefix; `{update}` brings it up to date")
 }
 
 /// Parses the command line, runs what it says, prints what went wrong, and returns the exit code.
@@ -150,6 +166,9 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
     let name = cli.prefix.filter(|name| !name.is_empty());
     let context = Context { home: Home::of_user()?, choice: Choice { name }, reporter };
     match cli.command {
+        Subcommands::Init(command) => command.run(&context),
+        Subcommands::Build(command) => command.run(&context),
+        Subcommands::Lock(command) => command.run(&context),
         Subcommands::Setup(command) => command.run(&context),
         Subcommands::Emerge(command) => command.run(&context),
         Subcommands::Run(command) => command.run(&context),

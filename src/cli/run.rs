@@ -5,6 +5,10 @@ use super::Context;
 use crate::command::shell_code;
 use crate::environment::Sandbox;
 use crate::layout::Environment;
+use crate::lock::Busy;
+
+/// Tools that only look, and need not wait for whoever works on the prefix. Any other may change it.
+const READERS: &[&str] = &["equery", "portageq", "q", "qlist", "qfile"];
 
 /// Run a Portage tool on staging or final
 ///
@@ -39,8 +43,16 @@ impl Run {
         if !prefix.portage.has(tool) {
             bail!("neither Portage nor this machine has a program {tool:?}");
         }
+        let lock = if READERS.contains(&tool.as_str()) {
+            None
+        } else {
+            let tell = |holder: &str| context.reporter.step(&format!("waiting for {holder}"));
+            Some(prefix.lock(&format!("fprefix run {tool}"), &Busy::Wait(&tell))?)
+        };
         let sandbox = Sandbox::open(&prefix)?;
         let command = sandbox.portage(environment, tool, &format!("run {tool} on {environment}"));
-        Ok(shell_code(command.args(args).run_attached()?))
+        let status = command.args(args).run_attached()?;
+        drop(lock);
+        Ok(shell_code(status))
     }
 }

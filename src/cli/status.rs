@@ -3,7 +3,6 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Context, DONE};
-use crate::data;
 use crate::layout::Environment;
 use crate::output;
 use crate::vdb;
@@ -57,11 +56,8 @@ impl Status {
         output::answer(&text)?;
         if !definition.complete {
             context.reporter.warn("its set-up did not come to its end; run it again");
-        } else if definition.data != data::stamp()? {
-            context.reporter.warn(
-                "it was set up by another version of fprefix; `fprefix setup --force` brings it \
-                 up to date",
-            );
+        } else if let Some(update) = prefix.update_command()? {
+            context.reporter.warn(&super::outdated(&prefix, &update));
         }
         Ok(DONE)
     }

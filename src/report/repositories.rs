@@ -27,6 +27,11 @@ pub struct Checksum {
 }
 
 impl Repositories {
+    /// Those at `paths`.
+    pub fn new(paths: Vec<PathBuf>) -> Self {
+        Self { paths, ..Self::default() }
+    }
+
     /// The files that were looked for so far, and may have been there.
     pub fn looked_at(&self) -> BTreeSet<PathBuf> {
         self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::{Action, Libraries, Outcome, Request, SearchTag};
 use crate::elf::{self, Edit, Image, Kind, Seal, SealError, Search};
-use crate::libc::{Gconv, gconv, nss};
+use crate::libc::{Libc, is_libc};
 use crate::rooted::{Rooted, normal};
 use crate::tree;
 
@@ -42,13 +42,11 @@ pub(super) fn look_at(
     };
     let mut what = if plan.is_unchanged() { Vec::new() } else { file.describe(&edit) };
     let mut extra = Vec::new();
-    if let Gconv::Change(patch, dir) = gconv(&bytes, &image, request.eprefix.as_path(), rooted) {
-        what.push(format!("character set modules in {}", dir.display()));
-        extra.push(patch);
-    }
-    if let Some(patch) = nss(&bytes, &image) {
-        what.push("no name service modules of the target".into());
-        extra.push(patch);
+    if is_libc(&image) {
+        let eprefix = request.eprefix.as_path();
+        let closing = Libc { bytes: &bytes, path, eprefix, rooted }.closing();
+        what.extend(closing.open.into_iter().map(|(_, open)| format!("mended: {open}")));
+        extra = closing.patches;
     }
     if plan.is_unchanged() && extra.is_empty() {
         return Ok(Outcome::Nothing);

@@ -18,10 +18,9 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::elf;
 use crate::names::Eprefix;
 use crate::rooted::Rooted;
-use crate::tree;
+use crate::{elf, libc, tree};
 
 pub use libraries::Libraries;
 
@@ -186,6 +185,9 @@ impl Request {
         } else {
             Outcome::Nothing
         };
+        if path.file_name().is_some_and(|name| name == libc::GCONV_CACHE) {
+            return Ok(character_sets(&tree::map(&file.disk)?, path));
+        }
         if start.is_empty() || !text::is_understood(path) {
             return Ok(script);
         }
@@ -204,6 +206,19 @@ impl Request {
                 Outcome::Change(action, what)
             }
             _ => Outcome::Change(Action::FirstLine { old, new }, what),
+        }
+    }
+}
+
+/// The cache of character set modules, which names the directory that it is in.
+fn character_sets(bytes: &[u8], path: &Path) -> Outcome {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    match libc::with_directory(bytes, dir) {
+        None => Outcome::Left("it can not be read as a cache of character set modules".into()),
+        Some(new) if new == bytes => Outcome::Nothing,
+        Some(new) => {
+            let what = vec![format!("character set modules in {}", dir.display())];
+            Outcome::Change(Action::Contents(new), what)
         }
     }
 }

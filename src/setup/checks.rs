@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::Request;
+use crate::binhost::Binhost;
 use crate::board::Board;
 use crate::command::{Command, look_up};
 use crate::definition::{Prefix, Repo};
 use crate::environment::prove_bubblewrap;
 use crate::layout::{Home, Owner, PrefixId, owner};
 use crate::machine::Machine;
-use crate::names::Eprefix;
-use crate::{repos, tree};
+use crate::names::{Eprefix, Feature};
+use crate::{machine, repos, tree};
 
 pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().is_empty() {
@@ -98,7 +99,7 @@ pub(super) fn existing(home: &Home, id: &PrefixId) -> Result<Option<Prefix>> {
 pub(super) fn check_existing(prefix: &Prefix, eprefix: &Eprefix, dirs: [&Path; 2]) -> Result<()> {
     let definition = &prefix.definition;
     let id = &definition.id;
-    if definition.complete {
+    if definition.complete && prefix.update_command()?.is_none() {
         bail!(
             "the prefix {id} is there already, at {}; build into it with `fprefix -P {id} emerge \
              ...`, start over with `{}`, or remove it with `fprefix remove {id}`",
@@ -108,8 +109,8 @@ pub(super) fn check_existing(prefix: &Prefix, eprefix: &Eprefix, dirs: [&Path; 2
     }
     if definition.eprefix != *eprefix || [&definition.staging, &definition.r#final] != dirs {
         bail!(
-            "a set-up of {id} for {} was cut short; finish it with `{}`, or replace it with \
-             --force",
+            "{id} is a prefix for {} that is not finished or not up to date; go on with `{}`, or \
+             replace it with --force",
             definition.eprefix,
             definition.setup_command(&prefix.home, false)
         );
@@ -117,10 +118,24 @@ pub(super) fn check_existing(prefix: &Prefix, eprefix: &Eprefix, dirs: [&Path; 2
     Ok(())
 }
 
-/// Priorities as Flatcar orders its repositories: what the user adds wins over what is built in,
-/// and the toolchain over all.
-pub(super) fn repositories(request: &Request) -> Result<Vec<Repo>> {
-    let mut named: Vec<(String, PathBuf)> = Vec::new();
+/// What `--tree` names, or the machine's own tree where nothing else was asked for.
+pub(super) fn tree(request: &Request, machine: Machine) -> Result<Option<PathBuf>> {
+    if let Some(tree) = &request.tree {
+        return absolute(tree).map(Some);
+    }
+    let own = machine::sdk_third_party();
+    let asked = !request.repos.is_empty();
+    Ok((machine == Machine::Sdk && !asked).then_some(own))
+}
+
+/// All repositories, the main one first among those of the user. Priorities as Flatcar orders its
+/// repositories: a tree's by what builds upon what, then what the user adds wins over what is
+/// built in, and the toolchain over all.
+pub(super) fn repositories(request: &Request, tree: Option<&Path>) -> Result<Vec<Repo>> {
+    let mut named = match tree {
+        Some(tree) => repos::repositories_of_tree(tree)?,
+        None => Vec::new(),
+    };
     for repo in &request.repos {
         let path = absolute(&repo.path)?;
         let name = repos::name_of(&path)?;
@@ -145,14 +160,58 @@ pub(super) fn repositories(request: &Request) -> Result<Vec<Repo>> {
         let priority = i32::try_from(position).unwrap_or(i32::MAX - 1).saturating_add(1);
         all.push(Repo { name, path: Some(path), priority });
     }
+    check_masters(&all)?;
     Ok(all)
 }
 
+/// Refuses repositories that build upon some that were not given: their ebuilds would miss eclasses.
+fn check_masters(all: &[Repo]) -> Result<()> {
+    for repo in all {
+        let Some(path) = &repo.path else { continue };
+        for master in repos::masters_of(path)? {
+            if !all.iter().any(|other| other.name == master) {
+                bail!(
+                    "the repository {} at {} builds upon {master} (masters in its \
+                     metadata/layout.conf), which was not given; add it with --repo {master}=PATH, \
+                     or name the folder of both with --tree",
+                    repo.name,
+                    path.display()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The profile as make.profile names it in the sandbox.
-pub(super) fn profile(request: &Request, all: &[Repo], board: &Board) -> Result<String> {
-    let Some(wanted) = &request.profile else {
-        return Ok(format!("/fprefix/staging/profiles/portage/{}", board.arch));
+pub(super) fn profile(
+    request: &Request,
+    tree: Option<&Path>,
+    all: &[Repo],
+    board: &Board,
+) -> Result<String> {
+    let located = match (&request.profile, tree) {
+        (Some(wanted), _) => named_profile(wanted, all, board)?,
+        (None, Some(_)) => {
+            let main = all.iter().find_map(|repo| Some((repo.name.as_str(), repo.path.as_ref()?)));
+            let (name, path) = main.context("the tree has no repository")?;
+            (
+                name.to_owned(),
+                path.clone(),
+                Path::new("profiles").join(repos::profile_for_board(path, board)?),
+            )
+        }
+        (None, None) => return Ok(format!("/fprefix/staging/profiles/portage/{}", board.arch)),
     };
+    let (name, path, below) = located;
+    repos::check_profile(&path.join(&below), &|wanted| {
+        all.iter().find(|repo| repo.name == wanted)?.path.clone()
+    })?;
+    Ok(repos::inside(&name).join(below).display().to_string())
+}
+
+/// The repository of the profile that the user named, where that is, and the profile in it.
+fn named_profile(wanted: &str, all: &[Repo], board: &Board) -> Result<(String, PathBuf, PathBuf)> {
     for repo in all {
         let Some(path) = &repo.path else { continue };
         let below = match Path::new(wanted).strip_prefix(path) {
@@ -161,17 +220,20 @@ pub(super) fn profile(request: &Request, all: &[Repo], board: &Board) -> Result<
             Err(_) => Path::new("profiles").join(wanted),
         };
         let climbs = below.components().any(|part| part == std::path::Component::ParentDir);
-        if !climbs && is_profile(&path.join(&below)) {
-            let inside = repos::inside(&repo.name).join(below);
-            return Ok(inside.display().to_string());
+        if !climbs && repos::is_profile(&path.join(&below)) {
+            return Ok((repo.name.clone(), path.clone(), below));
         }
     }
-    bail!("there is no profile {wanted:?} in any of the repositories that were given")
-}
-
-/// Whether `dir` is a profile, and not a folder that holds some (PMS 5.2).
-fn is_profile(dir: &Path) -> bool {
-    ["parent", "make.defaults"].iter().any(|name| dir.join(name).is_file())
+    let fitting: Vec<String> = all
+        .iter()
+        .filter_map(|repo| repos::profile_for_board(repo.path.as_ref()?, board).ok())
+        .map(|profile| profile.display().to_string())
+        .collect();
+    let hint = match fitting.as_slice() {
+        [] => String::new(),
+        fitting => format!("; for prefixes on {} there is {}", board.name, fitting.join(", ")),
+    };
+    bail!("there is no profile {wanted:?} in any of the repositories that were given{hint}")
 }
 
 /// What the machine has to have, asked before anything is written.
@@ -202,6 +264,37 @@ pub(super) fn check_machine(prefix: &Prefix) -> Result<()> {
                 "python3 needs the modules venv and ensurepip to keep Portage in a directory of \
                  its own (Debian: the package python3-venv)",
             )?;
+    }
+    Ok(())
+}
+
+/// A binhost as it is recorded. A directory has to be there: a name that was mistyped would share
+/// nothing with anybody.
+pub(super) fn check_binhost(binhost: &Binhost) -> Result<Binhost> {
+    let Binhost::Directory(path) = binhost else { return Ok(binhost.clone()) };
+    let path = absolute(path)?;
+    if !path.is_dir() {
+        bail!(
+            "there is no directory {}; make it, or mount it, to share binary packages there",
+            path.display()
+        );
+    }
+    let writable = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(&path, writable).with_context(|| {
+        format!("binary packages can not go to {}: no permission", path.display())
+    })?;
+    Ok(Binhost::Directory(path))
+}
+
+/// The programs that some of Portage's features are made of.
+pub(super) const MASQUERADES: &[&str] = &["ccache", "distcc"];
+
+/// Refuses features of which the program is not there: Portage would go on without.
+pub(super) fn check_features(features: &[Feature]) -> Result<()> {
+    for feature in features.iter().map(Feature::as_str) {
+        if MASQUERADES.contains(&feature) && look_up(feature).is_none() {
+            bail!("{feature} is not there: install it, or leave --feature {feature} out");
+        }
     }
     Ok(())
 }

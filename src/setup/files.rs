@@ -4,7 +4,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Plan, USE};
+use super::Plan;
+use super::checks::MASQUERADES;
+use crate::binhost::{self, Binhost};
 use crate::command::{Command, look_up};
 use crate::data::{self, Folder};
 use crate::definition::{Definition, Prefix};
@@ -27,9 +29,12 @@ impl Plan {
             broot::lay_out(prefix, environment)?;
             write_config(prefix, environment)?;
             self.write_masks(environment)?;
+            self.package_config.write(&layout.config(environment))?;
         }
+        fs_err::create_dir_all(layout.pkgdir_mount())?;
         write_data(prefix)?;
         self.write_toolchain_repo()?;
+        broot::write_masquerades(prefix, MASQUERADES)?;
         broot::write(prefix, &self.compiler)
     }
 
@@ -42,7 +47,12 @@ impl Plan {
             let text = template::render(
                 Folder::Templates,
                 &format!("portage/{name}"),
-                minijinja::context! { imported, repo => repos::TOOLCHAIN },
+                minijinja::context! {
+                    imported,
+                    repo => repos::TOOLCHAIN,
+                    doubled => doubled(&self.prefix.definition)?,
+                    built_in => repos::BUILT_IN,
+                },
             )?;
             let file = self.prefix.layout.config(environment).join(name).join("fprefix");
             tree::write_atomically(&file, text.as_bytes())?;
@@ -83,6 +93,31 @@ impl Plan {
     }
 }
 
+/// Packages of the built-in repository of which a repository of the user has ebuilds as well: theirs
+/// are the ones to build, whichever version is newer. What every prefix starts with stays ours.
+fn doubled(definition: &Definition) -> Result<Vec<String>> {
+    let seeds = [Environment::Staging, Environment::Final]
+        .map(super::first_packages)
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?
+        .concat();
+    let mut packages = Vec::new();
+    for file in data::files(Folder::Overlay, "")? {
+        let ebuild = file.path.extension().is_some_and(|extension| extension == "ebuild");
+        let Some(package) = file.path.parent().and_then(Path::to_str).filter(|_| ebuild) else {
+            continue;
+        };
+        let theirs = definition.repos.iter().filter_map(|repo| repo.path.as_ref());
+        if !seeds.iter().any(|seed| seed == package)
+            && theirs.into_iter().any(|path| repos::has_package(path, package))
+        {
+            packages.push(package.to_owned());
+        }
+    }
+    packages.dedup();
+    Ok(packages)
+}
+
 /// Removes the files of `dir` whose names begin with `start`: a run that was killed left them.
 fn remove_beginning(dir: &Path, start: &str) -> Result<()> {
     for entry in fs_err::read_dir(dir)? {
@@ -115,8 +150,6 @@ fn write_config(prefix: &Prefix, environment: Environment) -> Result<()> {
         tree::write_atomically(&config.join(name), text.as_bytes())
     };
     let board = &prefix.board;
-    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let use_flags = [USE.to_owned(), definition.use_flags.join(" ")].join(" ");
     let fetcher =
         if look_up("wget").is_none() && look_up("curl").is_some() { "curl" } else { "wget" };
     write(
@@ -125,12 +158,15 @@ fn write_config(prefix: &Prefix, environment: Environment) -> Result<()> {
             environment => environment.to_string(),
             name => definition.id.name.as_str(),
             chost => board.chost,
+            cbuild => board.cbuild()?,
             cflags => board.cflags,
             keywords => board.keywords,
-            makeopts => format!("-j{jobs}"),
-            use_flags => use_flags.trim(),
+            makeopts => broot::makeopts(),
+            use_flags => definition.use_flags(),
             inside => Layout::inside(environment),
             fetcher,
+            binpkg_options => binhost::options(definition.binhost.as_ref(), environment),
+            features => definition.features,
             built_in_only => definition.repos.iter().all(|repo| repo.path.is_none()),
         },
     )?;
@@ -139,11 +175,17 @@ fn write_config(prefix: &Prefix, environment: Environment) -> Result<()> {
         write("make.conf.user", minijinja::context! {})?;
     }
     write("repos.conf", repos_conf(definition))?;
+    if let (Environment::Staging, Some(Binhost::Uri(uri)), Some(key)) =
+        (environment, &definition.binhost, &definition.binhost_key)
+    {
+        let uri = format!("{uri}/{}", key.display());
+        write("binrepos.conf", minijinja::context! { uri })?;
+    }
     write("bashrc", minijinja::context! { environment => environment.to_string() })?;
     write("mirrors", minijinja::context! { mirrors => mirrors() })?;
     let packages = data::text(Folder::Profiles, &format!("{environment}/packages"))?;
     tree::write_atomically(&config.join("profile/packages"), packages.as_bytes())?;
-    tree::write_atomically(&config.join("profile/eapi"), b"8\n")?;
+    tree::write_atomically(&config.join("profile/eapi"), b"6\n")?;
     tree::link(&definition.profile, &config.join("make.profile"))
 }
 

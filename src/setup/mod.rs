@@ -6,27 +6,30 @@
 mod checks;
 mod files;
 mod removal;
+mod tree;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::binhost::{self, Binhost};
 use crate::board::Board;
 use crate::data::{self, Folder};
-use crate::definition::{Definition, Prefix};
+use crate::definition::{Definition, Prefix, REWRITING};
 use crate::environment::{Sandbox, place};
 use crate::layout::{self, Environment, Home, Owner, PrefixId, owner};
 use crate::lock::Busy;
 use crate::machine::Machine;
-use crate::names::{Eprefix, PrefixName, RepoArgument, UseFlags};
+use crate::names::{Eprefix, Feature, PrefixName, RepoArgument, UseFlags};
 use crate::output::Reporter;
 use crate::phases::Phases;
 use crate::toolchain::{self, Compiler, Import};
-use crate::wrappers;
+use crate::{vdb, wrappers};
 use checks::{
-    absolute, check_apart, check_existing, check_machine, check_owners, check_writable, existing,
-    profile, repositories,
+    absolute, check_apart, check_binhost, check_existing, check_features, check_machine,
+    check_owners, check_writable, existing, profile, repositories, tree as tree_of,
 };
+use tree::PackageConfig;
 
 pub use removal::remove;
 
@@ -49,6 +52,8 @@ pub struct Request {
     pub distdir: Option<PathBuf>,
     /// Replace a prefix of this name.
     pub force: bool,
+    /// A tree: a repository, or a folder of some.
+    pub tree: Option<PathBuf>,
     /// Repositories by name.
     pub repos: Vec<RepoArgument>,
     /// Further repositories, which name themselves.
@@ -57,6 +62,12 @@ pub struct Request {
     pub profile: Option<String>,
     /// USE flags.
     pub use_flags: Vec<UseFlags>,
+    /// Where shared binary packages are.
+    pub binhost: Option<Binhost>,
+    /// Words of FEATURES.
+    pub features: Vec<Feature>,
+    /// A folder of package.use, package.mask, patches and their like.
+    pub package_config: Option<PathBuf>,
 }
 
 /// A set-up of which all preconditions hold.
@@ -66,10 +77,10 @@ pub struct Plan {
     imports: Vec<Import>,
     wrapper_dir: PathBuf,
     replace: Option<Prefix>,
+    /// Whether there is a prefix that is brought up to date.
+    update: bool,
+    package_config: PackageConfig,
 }
-
-/// USE flags that prefixes start with, as Flatcar's `setup_prefix` sets them.
-const USE: &str = "-desktop -installkernel -llvm -nls -openmp -udev -wayland -X";
 
 impl Plan {
     /// Checks a request against this machine and what is on disk, and plans the set-up.
@@ -101,15 +112,23 @@ impl Plan {
             }
             None => Vec::new(),
         };
-        let repos = repositories(request)?;
+        let tree = tree_of(request, machine)?;
+        let repos = repositories(request, tree.as_deref())?;
+        let package_config = PackageConfig::read(request.package_config.as_deref(), &repos)?;
         let definition = Definition {
-            profile: profile(request, &repos, &board)?,
+            profile: profile(request, tree.as_deref(), &repos, &board)?,
+            package_config: package_config.source(),
             eprefix: request.eprefix.clone(),
             distdir: absolute(request.distdir.as_ref().unwrap_or(&home.distfiles()))?,
             use_flags: request.use_flags.iter().map(|flags| flags.as_str().to_owned()).collect(),
+            binhost: request.binhost.as_ref().map(check_binhost).transpose()?,
+            binhost_key: None,
+            pkgdir: None,
+            features: request.features.iter().map(|f| f.as_str().to_owned()).collect(),
             compiler: None,
             wrappers,
             data: data::stamp()?,
+            rewriting: REWRITING,
             complete: false,
             id,
             staging,
@@ -123,14 +142,19 @@ impl Plan {
         let compiler = Compiler::find(&board)?;
         let imports = toolchain::plan(&compiler, &board)?;
         prefix.definition.compiler = Some(compiler.clone());
-        let wrapper_dir = match &request.wrapper_dir {
-            Some(dir) => absolute(dir)?,
-            None => wrappers::default_dir()?,
+        let prefix = share(prefix, home, &imports)?;
+        check_features(&request.features)?;
+        let before = prefix.definition.wrappers.first().and_then(|wrapper| wrapper.parent());
+        let wrapper_dir = match (&request.wrapper_dir, before) {
+            (Some(dir), _) => absolute(dir)?,
+            (None, Some(before)) => before.to_owned(),
+            (None, None) => wrappers::default_dir()?,
         };
         wrappers::check(&prefix, &wrapper_dir)?;
         check_writable(&prefix, &wrapper_dir)?;
+        let update = existing.is_some() && !request.force;
         let replace = existing.filter(|_| request.force);
-        Ok(Self { prefix, compiler, imports, wrapper_dir, replace })
+        Ok(Self { prefix, compiler, imports, wrapper_dir, replace, update, package_config })
     }
 
     /// The prefix as it will be.
@@ -138,23 +162,33 @@ impl Plan {
         &self.prefix
     }
 
+    /// The packages that the toolchain becomes, as `category/name-version`.
+    pub fn toolchain(&self) -> Vec<String> {
+        self.imports.iter().map(|import| format!("{}-{}", import.package, import.version)).collect()
+    }
+
     /// What will be done, a line a step.
     pub fn describe(&self) -> Vec<String> {
         let definition = &self.prefix.definition;
         let mut lines = Vec::new();
+        lines.extend(self.package_config.notes().map(str::to_owned));
         if self.replace.is_some() {
             lines.push(format!("remove the prefix {} that is there", definition.id));
         }
         if !self.prefix.portage.is_there() {
             lines.push("fetch Portage from PyPI".to_owned());
         }
+        for repo in &definition.repos {
+            if let Some(path) = &repo.path {
+                lines.push(format!("take ebuilds of {} from {}", repo.name, path.display()));
+            }
+        }
+        if definition.repos.iter().any(|repo| repo.path.is_some()) {
+            lines.push(format!("build by the profile {}", definition.profile));
+        }
         lines.push(format!("make staging at {}", definition.staging.display()));
         lines.push(format!("make final at {}", definition.r#final.display()));
-        lines.extend(
-            self.imports
-                .iter()
-                .map(|import| format!("import {}-{}", import.package, import.version)),
-        );
+        lines.extend(self.toolchain().iter().map(|package| format!("import {package}")));
         lines.push(format!("write wrappers to {}", self.wrapper_dir.display()));
         lines
     }
@@ -164,6 +198,9 @@ impl Plan {
         if let Some(old) = self.replace.take() {
             reporter.step(&format!("removing the prefix {} that is there", old.definition.id));
             remove(&old)?;
+        }
+        for note in self.package_config.notes() {
+            reporter.detail(note);
         }
         // The lock is in staging. Nothing else is written before it is ours.
         self.mark(Environment::Staging)?;
@@ -178,9 +215,9 @@ impl Plan {
         reporter.step("importing the toolchain");
         self.write_files()?;
         reporter.step("installing the toolchain's packages into staging");
-        seed(&self.prefix, Environment::Staging, reporter)?;
+        self.seed(Environment::Staging, reporter)?;
         reporter.step("installing the runtime into final");
-        seed(&self.prefix, Environment::Final, reporter)?;
+        self.seed(Environment::Final, reporter)?;
         self.prefix.definition.wrappers = wrappers::write(&self.prefix, &self.wrapper_dir)?;
         self.prefix.definition.complete = true;
         self.prefix.save()?;
@@ -195,22 +232,66 @@ impl Plan {
         }
         layout::mark(dir, id, environment)
     }
+
+    /// Installs the packages that every prefix starts with. In one that is brought up to date, what
+    /// came from the toolchain is installed anew.
+    fn seed(&self, environment: Environment, reporter: &Reporter) -> Result<()> {
+        let installed = vdb::packages(&self.prefix.layout.vdb(environment))?;
+        let is_installed = |import: &&Import| {
+            let start = format!("{}-", import.package);
+            self.update && installed.iter().any(|package| package.starts_with(&start))
+        };
+        let again: Vec<_> = self.imports.iter().filter(is_installed).collect();
+        if !again.is_empty() {
+            let packages: Vec<String> =
+                again.into_iter().map(|import| import.package.clone()).collect();
+            // Shared binary packages may be of the toolchain that was there before.
+            let exclude = format!("--usepkg-exclude={}", packages.join(" "));
+            let options: &[&str] = match environment {
+                Environment::Staging => &[&exclude],
+                Environment::Final => &[],
+            };
+            self.install(environment, options, packages, reporter)?;
+        }
+        self.install(environment, &["--noreplace"], first_packages(environment)?, reporter)
+    }
+
+    fn install(
+        &self,
+        environment: Environment,
+        options: &[&str],
+        packages: Vec<String>,
+        reporter: &Reporter,
+    ) -> Result<()> {
+        let sandbox = Sandbox::open(&self.prefix)?;
+        let log = self.prefix.layout.logs(environment).join("setup.log");
+        let bar = reporter.spinner();
+        let follower = Phases::begin(&self.prefix)?.follow(&bar);
+        let purpose = format!("install the first packages into {environment}");
+        let result = sandbox
+            .portage(environment, "emerge", &purpose)
+            .args(["--oneshot", "--quiet", "--color=n", "--jobs=2"])
+            .args(options)
+            .args(packages)
+            .run_logged(&log);
+        drop(follower);
+        bar.finish_and_clear();
+        result
+    }
 }
 
-/// Installs the packages that every prefix starts with.
-fn seed(prefix: &Prefix, environment: Environment, reporter: &Reporter) -> Result<()> {
-    let sandbox = Sandbox::open(prefix)?;
-    let log = prefix.layout.logs(environment).join("setup.log");
-    let bar = reporter.spinner();
-    let follower = Phases::begin(prefix)?.follow(&bar);
-    let result = sandbox
-        .portage(environment, "emerge", &format!("install the first packages into {environment}"))
-        .args(["--oneshot", "--noreplace", "--quiet", "--color=n", "--jobs=2"])
-        .args(first_packages(environment)?)
-        .run_logged(&log);
-    drop(follower);
-    bar.finish_and_clear();
-    result
+/// The prefix with its part of the binhost, if it has one.
+fn share(mut prefix: Prefix, home: &Home, imports: &[Import]) -> Result<Prefix> {
+    let definition = &mut prefix.definition;
+    let Some(binhost) = &definition.binhost else { return Ok(prefix) };
+    let toolchain: Vec<(String, String)> =
+        imports.iter().map(|import| (import.package.clone(), import.version.clone())).collect();
+    let key = binhost::key(&prefix.board, &toolchain, &definition.eprefix);
+    if let Binhost::Directory(dir) = binhost {
+        definition.pkgdir = Some(dir.join(&key));
+    }
+    definition.binhost_key = Some(key);
+    Prefix::new(home, prefix.definition)
 }
 
 /// The packages that an environment starts with: those that profiles/ adds to its @system. A real

@@ -32,8 +32,7 @@ pub(super) struct Recipe {
     development: Vec<String>,
     #[serde(default)]
     folders: Vec<String>,
-    #[serde(default)]
-    leave_out: Vec<String>,
+    locale: Option<PathBuf>,
     #[serde(default)]
     programs: Vec<String>,
 }
@@ -105,9 +104,9 @@ impl Planner<'_> {
         for folder in &recipe.folders {
             self.folder(folder, &mut entries)?;
         }
-        entries.retain(|place, _| {
-            !recipe.leave_out.iter().any(|name| place.file_name() == Some(name.as_ref()))
-        });
+        if let Some(locale) = recipe.locale.as_ref().filter(|dir| dir.is_dir()) {
+            copy_below(locale, locale.strip_prefix("/").unwrap_or(locale), &mut entries)?;
+        }
         if self.board.is_native() {
             for program in &recipe.programs {
                 if let Some(path) = find_program(program, SYSTEM_PATH.as_ref()) {

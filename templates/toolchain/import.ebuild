@@ -29,4 +29,14 @@ src_unpack() {
 src_install() {
 	mkdir -p "${ED}" || die
 	tar --extract --file "${DISTDIR}/${A}" --directory "${ED}" --no-same-owner || die
+{% if recipe.locale %}
+	local locale="${ED}"{{ recipe.locale | conf }}
+	mkdir -p "${locale%/*}" || die
+	if [[ -d ${locale} ]]; then
+		localedef --prefix="${ED}" --add-to-archive "${locale}" || die
+		rm -r "${locale}" || die
+	elif ! localedef --prefix="${ED}" --inputfile=C --charmap=UTF-8 C.UTF-8; then
+		ewarn "This machine has no locale C.UTF-8, and nothing to make it of."
+	fi
+{% endif %}
 }

@@ -128,18 +128,6 @@ fn status_of_what_is_not_whole() {
 }
 
 #[test]
-fn a_definition_that_cannot_be_read() {
-    let world = World::new();
-    world.prefix("demo", "amd64-usr", "/usr/local/demo");
-    world.write("home/prefixes/broken-amd64-usr/prefix.toml", "id = 1\n");
-    world
-        .fprefix(["list"])
-        .said()
-        .ends_with(1)
-        .tells("error: the definition [WORLD]/home/prefixes/broken-amd64-usr/prefix.toml can not");
-}
-
-#[test]
 fn no_home_to_keep_prefixes_in() {
     let world = World::new();
     // An empty variable is none (XDG Base Directory Specification), and so is a relative one.
@@ -157,4 +145,32 @@ fn a_reader_that_has_gone_away_is_no_error() {
     world.prefix("demo", "amd64-usr", "/usr/local/demo");
     let script = "set -o pipefail; \"$0\" list --json | head -c 0";
     world.run("bash").args(["-c", script, env!("CARGO_BIN_EXE_fprefix")]).said().succeeds();
+}
+
+/// One definition that can not be read does not hide the others.
+#[test]
+fn a_definition_that_cannot_be_read() {
+    let world = World::new();
+    world.prefix("broken", "amd64-usr", "/usr/local/broken");
+    world.prefix("demo", "amd64-usr", "/usr/local/demo");
+    let file = world.home().join("prefixes/broken-amd64-usr/prefix.toml");
+    fs_err::write(&file, "no = [\n").unwrap();
+    let said = world.fprefix(["list"]).said().ends_with(1);
+    said.prints("demo-amd64-usr  /usr/local/demo\n").tells("broken-amd64-usr/prefix.toml can not");
+    assert_eq!(chosen(&world, &["-P", "demo"]), "demo-amd64-usr");
+    // Which one is meant is not known.
+    let said = world.fprefix(["status"]).said().ends_with(1).tells("mend it, or remove");
+    said.tells("broken-amd64-usr/prefix.toml");
+}
+
+/// What another version of fprefix made says so in a line, with what to do about it.
+#[test]
+fn a_prefix_of_another_version() {
+    let world = World::new();
+    let mut definition = world.prefix("demo", "amd64-usr", "/usr/local/demo");
+    definition.rewriting -= 1;
+    world.define(&definition);
+    let line = "demo-amd64-usr was set up by another version of fprefix; `fprefix setup";
+    world.fprefix(["status"]).said().succeeds().tells(line).tells("/usr/local/demo` brings it up");
+    world.fprefix(["check", "--rule", "link"]).said().tells(line);
 }

@@ -13,9 +13,13 @@
 mod harness;
 
 mod architecture;
+mod build_file;
 mod choice;
+mod hostile;
 mod image;
 mod isolation;
+mod libc_paths;
+mod libc_root;
 mod machine;
 mod pack;
 mod pack_ddi;
@@ -25,6 +29,7 @@ mod pack_read_back;
 mod pack_reports;
 mod refusals;
 mod removal;
+mod rules;
 mod small_programs;
 mod small_root;
 mod templates;

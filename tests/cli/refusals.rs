@@ -257,6 +257,106 @@ fn profiles_that_are_none() {
     assert_snapshot!(text);
 }
 
+/// A repository that could be the main one of a tree.
+fn repository(world: &World, dir: &str, name: &str, masters: &str) {
+    world.write(format!("{dir}/profiles/repo_name"), format!("{name}\n"));
+    world.write(format!("{dir}/metadata/layout.conf"), format!("masters = {masters}\n"));
+}
+
+/// A profile for prefixes in it, below default/linux.
+fn profile(world: &World, dir: &str, name: &str, parent: &str) {
+    world.write(format!("{dir}/profiles/default/linux/{name}/parent"), parent);
+}
+
+#[test]
+fn trees_that_are_none() {
+    let world = World::new();
+    world.write("empty/file", "");
+    world.write("folder/no-repository/file", "");
+    repository(&world, "alone", "alone", "stable");
+    repository(&world, "bare", "bare", "");
+    for dir in ["old", "third_party/stable"] {
+        repository(&world, dir, "stable", "");
+    }
+    profile(&world, "old", "amd64/23.0/no-multilib/prefix/kernel-3.2+", "");
+    world.write(
+        "old/profiles/default/linux/amd64/23.0/no-multilib/prefix/kernel-3.2+/deprecated",
+        "",
+    );
+    profile(&world, "third_party/stable", "amd64/23.0/no-multilib/prefix/kernel-3.2+", "../none\n");
+    profile(&world, "third_party/stable", "amd64/17.1/prefix/kernel-3.2+", "gentoo:base\n");
+    repository(&world, "third_party/overlay", "over", "stable");
+    repository(&world, "circle/a", "a", "b");
+    repository(&world, "circle/b", "b", "a");
+    repository(&world, "twice/a", "same", "");
+    repository(&world, "twice/b", "same", "");
+    world.write("config/package.use", "");
+    world.write("config/make.conf", "");
+    world.write("strange/package.uses", "");
+    world.write("wrong/profile/packages", "");
+    world.write("flat/patches", "");
+    let cases: [&[&str]; 20] = [
+        &["--tree", ""],
+        &["--tree", "none"],
+        &["--tree", "empty"],
+        &["--tree", "empty/file"],
+        &["--tree", "folder"],
+        &["--tree", "alone"],
+        &["--tree", "circle"],
+        &["--tree", "twice"],
+        &["--tree", "third_party", "--overlay", "old"],
+        &["--tree", "bare"],
+        &["--tree", "old"],
+        &["--tree", "third_party"],
+        &["--tree", "third_party", "--profile", "default/linux/amd64/17.1/prefix/kernel-3.2+"],
+        &["--tree", "old", "--profile", "default/linux/none"],
+        &["--overlay", "alone"],
+        &["--package-config", "none"],
+        &["--package-config", "config"],
+        &["--package-config", "strange"],
+        &["--package-config", "wrong"],
+        &["--package-config", "flat"],
+    ];
+    let text: String = cases
+        .into_iter()
+        .map(|case| {
+            let start = ["demo", "/usr/local/demo", "--board=amd64-usr"];
+            let args: Vec<_> = start.iter().chain(case).collect();
+            refused(&world, &args).transcript()
+        })
+        .collect();
+    assert_snapshot!(text);
+}
+
+#[test]
+fn a_tree_is_recognised() {
+    let world = World::new();
+    let third_party = "scripts/sdk_container/src/third_party";
+    repository(&world, &format!("{third_party}/stable"), "stable", "");
+    repository(&world, &format!("{third_party}/coreos-overlay"), "coreos-overlay", "stable");
+    repository(&world, &format!("{third_party}/prefix-overlay"), "prefix", "stable");
+    let skeleton = format!("{third_party}/prefix-overlay/skel/etc/portage");
+    world.write(format!("{skeleton}/package.mask/coreos"), "a/b::coreos # why\nc/d::gone\n");
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let stable = format!("{third_party}/stable");
+    for version in ["17.1", "23.0"] {
+        profile(&world, &stable, &format!("{arch}/{version}/no-multilib/prefix/kernel-3.2+"), "");
+    }
+    let said = world
+        .fprefix(["setup", "demo", "/usr/local/demo", "--wrapper-dir", "w", "--dry-run"])
+        .args(["--tree", "scripts"])
+        .said()
+        .succeeds();
+    let plan: Vec<&str> = said
+        .stdout
+        .lines()
+        .filter(|line| !line.starts_with("import") && !line.starts_with("fetch"))
+        .collect();
+    let plan = plan.join("\n").replace(arch, "[ARCH]");
+    assert_snapshot!(plan);
+    assert!(!world.home().exists());
+}
+
 #[test]
 fn a_prefix_that_is_there() {
     let world = World::new();

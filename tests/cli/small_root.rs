@@ -75,6 +75,11 @@ impl SmallRoot {
         );
     }
 
+    /// EPREFIX.
+    pub fn eprefix(&self) -> &'static str {
+        self.eprefix
+    }
+
     /// The root directory.
     pub fn root(&self) -> PathBuf {
         self.dir.path().join("root")

@@ -108,7 +108,12 @@ impl Prefix {
 
 /// EROOT in the directory of an environment.
 pub fn eroot(environment: &Path) -> PathBuf {
-    environment.join("root").join(EPREFIX.trim_start_matches('/'))
+    eroot_of(environment, EPREFIX)
+}
+
+/// EROOT of the prefix at `eprefix` in the directory of an environment.
+pub fn eroot_of(environment: &Path, eprefix: &str) -> PathBuf {
+    environment.join("root").join(eprefix.trim_start_matches('/'))
 }
 
 /// The VDB in the directory of an environment.

@@ -15,6 +15,7 @@ use fprefix::machine::Machine;
 use tempfile::TempDir;
 
 pub mod hidden;
+pub mod hostile;
 
 /// A directory in which everything is that a run of the program may read or write by default.
 pub struct World {
@@ -113,11 +114,17 @@ impl World {
             machine: Machine::Other,
             profile: "/fprefix/staging/profiles/portage/amd64".into(),
             use_flags: Vec::new(),
+            package_config: None,
             repos: vec![Repo { name: "fprefix".into(), path: None, priority: -100 }],
             distdir: self.home().join("distfiles"),
+            binhost: None,
+            binhost_key: None,
+            pkgdir: None,
+            features: Vec::new(),
             compiler: None,
             wrappers: Vec::new(),
             data: fprefix::data::stamp().unwrap(),
+            rewriting: fprefix::definition::REWRITING,
             complete: true,
             id,
         };

@@ -1,11 +1,17 @@
 //! Ebuild repositories: what a directory has to have to be one, and where the sandbox shows it.
 
+mod profile;
+mod tree;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::layout::INSIDE;
 use crate::names;
+
+pub use profile::{check as check_profile, for_board as profile_for_board, is_profile};
+pub use tree::{SKELETON, repositories as repositories_of_tree};
 
 /// The name of the built-in repository.
 pub const BUILT_IN: &str = "fprefix";
@@ -44,6 +50,29 @@ pub fn name_of(path: &Path) -> Result<String> {
 }
 
 fn name_in_layout(path: &Path) -> Result<Option<String>> {
+    in_layout(path, "repo-name")
+}
+
+/// The repositories that the one at `path` builds upon, by name (layout.conf(5)).
+pub fn masters_of(path: &Path) -> Result<Vec<String>> {
+    let masters = in_layout(path, "masters")?.unwrap_or_default();
+    Ok(masters.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Whether there is something at `path` that says it is a repository.
+pub fn is_repository(path: &Path) -> bool {
+    path.join("profiles/repo_name").is_file() || path.join("metadata/layout.conf").is_file()
+}
+
+/// Whether the repository at `path` has ebuilds of `package`, which is `category/name`.
+pub fn has_package(path: &Path, package: &str) -> bool {
+    let Ok(entries) = fs_err::read_dir(path.join(package)) else { return false };
+    entries.flatten().any(|entry| {
+        Path::new(&entry.file_name()).extension().is_some_and(|extension| extension == "ebuild")
+    })
+}
+
+fn in_layout(path: &Path, wanted: &str) -> Result<Option<String>> {
     let file = path.join("metadata/layout.conf");
     if !file.is_file() {
         return Ok(None);
@@ -51,7 +80,7 @@ fn name_in_layout(path: &Path) -> Result<Option<String>> {
     let text = fs_err::read_to_string(file)?;
     Ok(text.lines().find_map(|line| {
         let (key, value) = line.split_once('=')?;
-        (key.trim() == "repo-name").then(|| value.trim().to_owned())
+        (key.trim() == wanted).then(|| value.trim().to_owned())
     }))
 }
 

@@ -1,0 +1,163 @@
+//! The names under which ebuilds look for a compiler and its tools, in BROOT.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::command::{SYSTEM_PATH, find_program};
+use crate::data::Folder;
+use crate::definition::Prefix;
+use crate::layout::Environment;
+use crate::toolchain::Compiler;
+use crate::{template, tree};
+
+/// Programs of binutils and of gcc that ebuilds call as `${CHOST}-NAME` or by their plain name.
+const BINUTILS: &[&str] = &[
+    "addr2line",
+    "ar",
+    "as",
+    "c++filt",
+    "elfedit",
+    "gprof",
+    "ld",
+    "ld.bfd",
+    "ld.gold",
+    "nm",
+    "objcopy",
+    "objdump",
+    "ranlib",
+    "readelf",
+    "size",
+    "strings",
+    "strip",
+];
+
+/// GNU programs that ebuilds call by a name with a g.
+const GNU: &[&str] = &["awk", "find", "grep", "install", "make", "patch", "sed", "tar", "xargs"];
+
+pub(super) fn write(prefix: &Prefix, compiler: &Compiler, dir: &Path) -> Result<()> {
+    let chost = &prefix.board.chost;
+    let mut drivers = vec![(&compiler.cc, ["gcc", "cc"].as_slice()), (&compiler.cc, &["cpp"])];
+    if let Some(cxx) = &compiler.cxx {
+        drivers.push((cxx, &["g++", "c++"]));
+    }
+    let native = prefix.board.is_native();
+    for (driver, names) in drivers {
+        for name in names {
+            let driver = Compiler::inside(driver);
+            let text = compiler_script(prefix, &driver, *name == "cpp")?;
+            write_named(dir, chost, name, native, &text)?;
+        }
+    }
+    for name in BINUTILS.iter().chain(&["gcc-ar", "gcc-nm", "gcc-ranlib"]) {
+        let machine = format!("{}-{name}", compiler.machine);
+        let own = format!("{chost}-{name}");
+        if native {
+            link_program(&[machine, (*name).to_owned()], dir, &[own, (*name).to_owned()])?;
+        } else {
+            // A plain name is a program for this machine, which knows nothing of the board's.
+            link_program(&[machine], dir, &[own])?;
+        }
+    }
+    if !native {
+        name_build_tools(dir, &prefix.board.cbuild()?)?;
+    }
+    for name in GNU {
+        link_program(&[format!("g{name}"), (*name).to_owned()], dir, &[format!("g{name}")])?;
+    }
+    for name in ["pkg-config", "pkgconf"] {
+        if let Some(program) = find_program(name, SYSTEM_PATH.as_ref()) {
+            let text = pkg_config_script(prefix, &program)?;
+            write_named(dir, chost, "pkg-config", native, &text)?;
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the script CHOST-NAME, and where it is for this machine, too, a link to it.
+fn write_named(dir: &Path, chost: &str, name: &str, native: bool, text: &str) -> Result<()> {
+    let own = format!("{chost}-{name}");
+    // An older fprefix wrote the script under the plain name, and a link beside it.
+    for name in [own.as_str(), name] {
+        if dir.join(name).symlink_metadata().is_ok() {
+            fs_err::remove_file(dir.join(name))?;
+        }
+    }
+    tree::write_executable(&dir.join(&own), text.as_bytes())?;
+    if native {
+        tree::link(own, &dir.join(name))?;
+    }
+    Ok(())
+}
+
+/// Makes the directories of links by which Portage puts `programs` before the compiler: it looks
+/// for them below EPREFIX (make.conf(5), FEATURES: ccache, distcc).
+pub fn write_masquerades(prefix: &Prefix, programs: &[&str]) -> Result<()> {
+    let chost = &prefix.board.chost;
+    for name in programs {
+        if !prefix.definition.features.iter().any(|feature| feature == name) {
+            continue;
+        }
+        let program = find_program(name, SYSTEM_PATH.as_ref())
+            .with_context(|| format!("{name} is not there"))?;
+        let eroot = prefix.layout.eroot(Environment::Staging);
+        let dir = eroot.join("usr/lib").join(name).join("bin");
+        for compiler in ["gcc", "g++", "cc", "c++"] {
+            tree::link(&program, &dir.join(format!("{chost}-{compiler}")))?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives the machine's own tools the name of CBUILD too: with them packages build what they run
+/// while they are built for another machine.
+fn name_build_tools(dir: &Path, cbuild: &str) -> Result<()> {
+    for name in BINUTILS.iter().chain(&["gcc", "cc", "cpp", "g++", "c++", "pkg-config"]) {
+        link_program(&[(*name).to_owned()], dir, &[format!("{cbuild}-{name}")])?;
+    }
+    Ok(())
+}
+
+/// Links `names` in `dir` to the first of `programs` that the machine has.
+fn link_program(programs: &[String], dir: &Path, names: &[String]) -> Result<()> {
+    let found = programs.iter().find_map(|name| find_program(name, SYSTEM_PATH.as_ref()));
+    if let Some(program) = found {
+        for name in names {
+            tree::link(&program, &dir.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn compiler_script(prefix: &Prefix, driver: &Path, preprocess: bool) -> Result<String> {
+    let libdir = libdir(prefix);
+    template::render(
+        Folder::Templates,
+        "broot/compiler",
+        minijinja::context! {
+            driver => driver.to_str().context("the compiler's path is not UTF-8")?,
+            eprefix => prefix.layout.eprefix().as_str(),
+            loader => libdir.join(&prefix.board.loader),
+            libdir,
+            preprocess,
+        },
+    )
+}
+
+fn pkg_config_script(prefix: &Prefix, program: &Path) -> Result<String> {
+    template::render(
+        Folder::Templates,
+        "broot/pkg-config",
+        minijinja::context! {
+            program => program.to_str().context("the path of pkg-config is not UTF-8")?,
+            eprefix => prefix.layout.eprefix().as_str(),
+            libdir => libdir(prefix),
+        },
+    )
+}
+
+/// The directory of native libraries in the prefix, as programs see it.
+fn libdir(prefix: &Prefix) -> PathBuf {
+    prefix.layout.eprefix().as_path().join("usr").join(&prefix.board.libdir)
+}

@@ -1,0 +1,61 @@
+//! The command that mends a finding. Which one is right depends on who knows the file: what
+//! Portage installed is installed again, so that its records stay true, and is rewritten on the
+//! way; other trees are rewritten where they are.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::{Finding, Level, rule};
+use crate::command::Command;
+use crate::final_root::{FinalRoot, Origin};
+use crate::vdb;
+
+/// Notes with each finding which package its file belongs to.
+pub(super) fn name_packages(root: &FinalRoot, findings: &mut [Finding]) -> Result<()> {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let vdb = root.vdb();
+    let mut owners: HashMap<PathBuf, String> = HashMap::new();
+    for package in vdb::packages(&vdb)? {
+        for file in vdb::files(&vdb.join(&package))? {
+            owners.insert(Path::new("/").join(file), package.clone());
+        }
+    }
+    for finding in findings {
+        finding.package = owners.get(&finding.path).cloned();
+    }
+    Ok(())
+}
+
+/// The commands that mend what rules found that rewriting mends, by rule.
+pub(super) fn commands(root: &FinalRoot, findings: &[Finding]) -> BTreeMap<&'static str, String> {
+    let mut packages: BTreeMap<&'static str, BTreeSet<Option<&str>>> = BTreeMap::new();
+    for finding in findings.iter().filter(|finding| finding.level == Level::Error) {
+        if rule(finding.rule).is_ok_and(|rule| rule.rewrites) {
+            packages.entry(finding.rule).or_default().insert(finding.package.as_deref());
+        }
+    }
+    let command = |packages: BTreeSet<Option<&str>>| match root.origin() {
+        Origin::Tree => Some(rewrite(root)),
+        Origin::Prefix { update: Some(update), .. } => Some(update.clone()),
+        Origin::Prefix { name, .. } => install(name, &packages),
+    };
+    packages.into_iter().filter_map(|(rule, of)| Some((rule, command(of)?))).collect()
+}
+
+fn rewrite(root: &FinalRoot) -> String {
+    let command = Command::new("rewrite the tree", "fprefix").args(["rewrite", "--root"]);
+    command.arg(root.path()).args(["--eprefix", root.eprefix().as_str()]).to_string()
+}
+
+/// Installs the packages once more; nothing where a file belongs to none.
+fn install(name: &str, packages: &BTreeSet<Option<&str>>) -> Option<String> {
+    let atoms: Vec<String> =
+        packages.iter().flatten().map(|package| format!("={package}")).collect();
+    let options = ["-P", name, "emerge", "--install", "--oneshot"];
+    let command = Command::new("install packages again", "fprefix").args(options).args(&atoms);
+    (!atoms.is_empty()).then(|| command.to_string())
+}

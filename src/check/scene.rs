@@ -1,0 +1,144 @@
+//! What rules ask of the root as a whole. All of it is answered from the facts of the walk: no file
+//! is looked at again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::elf_rules::search_dirs;
+use super::{Fact, Kind};
+use crate::elf;
+use crate::final_root::FinalRoot;
+use crate::rooted::{MOST_LINKS, Rooted};
+
+/// The root as a whole.
+pub struct Scene<'a> {
+    /// The root.
+    pub root: &'a FinalRoot,
+    /// Its paths as programs see them, for those who look for more than a path.
+    pub rooted: Rooted,
+    facts: &'a [Fact],
+    by_path: HashMap<&'a [u8], usize>,
+    /// For each fact that is an ELF file, what each of its needed libraries leads to by its own
+    /// search path.
+    libraries: Vec<Vec<Option<&'a Fact>>>,
+    /// Machines and classes of the prefix's loaders: programs are for one of them.
+    pub machines: BTreeSet<(u16, elf::Class)>,
+    /// Who owns the prefix: that is root on a target.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// Where a path leads.
+pub enum Lead<'a> {
+    /// To something in the root.
+    There(&'a Fact),
+    /// To nothing, at this path without links.
+    Missing(PathBuf),
+    /// Round in a circle.
+    Loop,
+}
+
+impl<'a> Scene<'a> {
+    /// The root with these facts.
+    pub fn new(root: &'a FinalRoot, facts: &'a [Fact]) -> Self {
+        let inside = |fact: &&Fact| fact.path.starts_with(root.eprefix().as_path());
+        let images = facts.iter().filter(inside).filter_map(Fact::elf);
+        let loaders = images.filter(|image| image.kind == elf::Kind::Loader);
+        let by_path = facts.iter().enumerate();
+        let mut scene = Self {
+            root,
+            rooted: Rooted::new(vec![root.path().to_owned()]),
+            facts,
+            by_path: by_path.map(|(at, fact)| (bytes(&fact.path), at)).collect(),
+            libraries: Vec::new(),
+            machines: loaders.map(|image| (image.machine, image.class)).collect(),
+            owner: None,
+        };
+        scene.owner = scene.at(root.eprefix().as_path()).map(|fact| fact.owner);
+        scene.libraries = facts.par_iter().map(|fact| scene.find_libraries(fact)).collect();
+        scene
+    }
+
+    fn find_libraries(&self, fact: &Fact) -> Vec<Option<&'a Fact>> {
+        let Some(image) = fact.elf().filter(|image| !image.needed.is_empty()) else {
+            return Vec::new();
+        };
+        let dirs = search_dirs(fact, image, self);
+        let find = |name: &Vec<u8>| {
+            // A name with a slash is a path and is not searched for (ld.so(8)).
+            if name.contains(&b'/') {
+                return self.at(Path::new(OsStr::from_bytes(name)));
+            }
+            dirs.iter().find_map(|dir| self.at(&dir.join(OsStr::from_bytes(name))))
+        };
+        image.needed.iter().map(find).collect()
+    }
+
+    /// Whether programs see `path` inside the prefix.
+    pub fn is_inside(&self, path: &Path) -> bool {
+        path.starts_with(self.root.eprefix().as_path())
+    }
+
+    /// What is at `path`, links followed.
+    pub fn at(&self, path: &Path) -> Option<&'a Fact> {
+        match self.resolve(path) {
+            Lead::There(fact) => Some(fact),
+            Lead::Missing(_) | Lead::Loop => None,
+        }
+    }
+
+    /// Where the absolute `path` leads, links followed.
+    pub fn resolve(&self, path: &Path) -> Lead<'a> {
+        let mut rest: Vec<Component<'_>> = parts(path);
+        let mut at: Vec<u8> = Vec::with_capacity(256);
+        let mut found = None;
+        let mut links = 0;
+        while let Some(part) = rest.pop() {
+            let Component::Normal(name) = part else {
+                at.truncate(memchr::memrchr(b'/', &at).unwrap_or(0));
+                found = self.by_path.get(at.as_slice());
+                continue;
+            };
+            let parent = at.len();
+            at.push(b'/');
+            at.extend(name.as_bytes());
+            found = self.by_path.get(at.as_slice());
+            let Some(fact) = found.and_then(|at| self.facts.get(*at)) else {
+                let mut missing = PathBuf::from(OsStr::from_bytes(&at));
+                missing.extend(rest.into_iter().rev());
+                return Lead::Missing(missing);
+            };
+            let Kind::Link(target) = &fact.kind else { continue };
+            links += 1;
+            if links > MOST_LINKS {
+                return Lead::Loop;
+            }
+            at.truncate(if target.is_absolute() { 0 } else { parent });
+            rest.extend(parts(target));
+        }
+        match found.and_then(|at| self.facts.get(*at)) {
+            Some(fact) => Lead::There(fact),
+            None => Lead::Missing(PathBuf::from("/")),
+        }
+    }
+
+    /// What the needed libraries of `fact` lead to, in their order.
+    pub fn libraries(&self, fact: &Fact) -> &[Option<&'a Fact>] {
+        let at = self.by_path.get(bytes(&fact.path));
+        at.and_then(|at| self.libraries.get(*at)).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+/// The parts of a path that matter, the last one first.
+fn parts(path: &Path) -> Vec<Component<'_>> {
+    let matters =
+        |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
+    path.components().filter(matters).rev().collect()
+}

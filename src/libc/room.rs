@@ -1,0 +1,86 @@
+//! Room for longer paths in a copied C library: the end of what it prints when it is run as a
+//! program (`csu/version.c`), which nothing else reads.
+//!
+//! What is printed still says that there is no warranty, and now that the file was changed, as the
+//! LGPL asks (2.1, section 2 b).
+
+/// How the part that goes begins in every release.
+const ORIGINAL: &[u8] = b"There is NO warranty; not even for MERCHANTABILITY or FITNESS FOR A\n";
+/// What stands there afterwards.
+const NOTICE: &[u8] = b"There is NO warranty. Changed by fprefix.\n\0";
+/// What fills the rest, so that its end is known again.
+const FILL: u8 = b'~';
+
+/// The room: where it begins in the file, and how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) offset: usize,
+    length: usize,
+    /// Where the strings are that were put there before.
+    used: Option<[usize; 2]>,
+}
+
+impl Room {
+    /// Finds it in a C library.
+    pub(super) fn find(bytes: &[u8]) -> Option<Self> {
+        let end_of = |from: usize| Some(from + memchr::memchr(0, bytes.get(from..)?)?);
+        if let Some(offset) = only(bytes, ORIGINAL) {
+            return Some(Self { offset, length: end_of(offset)? - offset, used: None });
+        }
+        let offset = only(bytes, NOTICE)?;
+        let first = offset + NOTICE.len();
+        let second = end_of(first)? + 1;
+        let fill = end_of(second)? + 1;
+        let end = end_of(fill)?;
+        let is_fill = bytes.get(fill..end)?.iter().all(|byte| *byte == FILL);
+        is_fill.then_some(Self { offset, length: end - offset, used: Some([first, second]) })
+    }
+
+    /// Where the strings are that are in it.
+    pub(super) fn used(&self) -> Option<[usize; 2]> {
+        self.used
+    }
+
+    /// What it holds with these strings in it, and where in the file they begin; nothing where
+    /// they do not fit.
+    pub(super) fn filled(&self, strings: [&[u8]; 2]) -> Option<(Vec<u8>, [usize; 2])> {
+        let mut contents = NOTICE.to_vec();
+        let starts = strings.map(|string| {
+            let start = self.offset + contents.len();
+            contents.extend(string);
+            contents.push(0);
+            start
+        });
+        if contents.len() > self.length {
+            return None;
+        }
+        contents.resize(self.length, FILL);
+        Some((contents, starts))
+    }
+}
+
+/// Where `needle` is, if it is there once.
+fn only(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    let mut found = memchr::memmem::find_iter(bytes, needle);
+    found.next().filter(|_| found.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_found_again() {
+        let mut bytes = b"GNU C Library\n".to_vec();
+        bytes.extend(ORIGINAL);
+        bytes.extend(b"Compiled by nobody.\n\0\0\0/next\0");
+        let room = Room::find(&bytes).unwrap();
+        let (contents, starts) = room.filled([b"/a/cache", b""]).unwrap();
+        bytes[room.offset..room.offset + contents.len()].copy_from_slice(&contents);
+        let again = Room::find(&bytes).unwrap();
+        assert_eq!((again.offset, again.length), (room.offset, room.length));
+        assert_eq!(again.used(), Some(starts));
+        assert_eq!(bytes[starts[0]..].split(|byte| *byte == 0).next().unwrap(), b"/a/cache");
+        assert!(room.filled([&[b'/'; 200], b""]).is_none());
+    }
+}

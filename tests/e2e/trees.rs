@@ -1,0 +1,108 @@
+//! A tree as Flatcar's checkout has it: repositories that build upon each other, a profile for the
+//! board, a skeleton of masks that names a repository as it was once called.
+
+use fprefix::vdb;
+
+use crate::harness::World;
+use crate::prefix::{eroot_of, lend_portage};
+
+/// An ebuild that installs the file `name`, which says which repository it is of.
+fn ebuild(world: &World, repository: &str, package: &str, version: &str, more: &str) {
+    let name = package.split_once('/').unwrap().1;
+    let text = format!(
+        "EAPI=8\n\
+         DESCRIPTION=\"A file that says where it is from\"\n\
+         HOMEPAGE=\"https://packages.gentoo.org\"\n\
+         S=\"${{WORKDIR}}\"\n\
+         LICENSE=\"MIT\"\nSLOT=\"0\"\nIUSE=\"+extra\"\n\
+         KEYWORDS=\"amd64 arm64\"\n{more}\n\
+         src_unpack() {{ echo {repository} > from || die; }}\n\
+         src_install() {{\n\
+         \tuse extra && {{ echo extra >> from || die; }}\n\
+         \tinsinto /usr/share; newins from {name}\n\
+         }}\n"
+    );
+    let dir = format!("scripts/sdk_container/src/third_party/{repository}/{package}");
+    world.write(format!("{dir}/{name}-{version}.ebuild"), text);
+}
+
+/// A checkout like flatcar/scripts, as small as it can be.
+fn checkout(world: &World) {
+    let third_party = "scripts/sdk_container/src/third_party";
+    for (dir, name, masters) in [
+        ("portage-stable", "portage-stable", ""),
+        ("coreos-overlay", "coreos-overlay", "portage-stable"),
+        ("prefix-overlay", "prefix", "portage-stable"),
+    ] {
+        let dir = format!("{third_party}/{dir}");
+        world.write(format!("{dir}/profiles/repo_name"), format!("{name}\n"));
+        world.write(format!("{dir}/profiles/categories"), "app-misc\nsys-libs\nvirtual\n");
+        let layout = format!("masters = {masters}\nthin-manifests = true\n");
+        world.write(format!("{dir}/metadata/layout.conf"), layout);
+    }
+    let profiles = format!("{third_party}/portage-stable/profiles");
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let linux = format!("{profiles}/default/linux");
+    world.write(format!("{profiles}/arch.list"), "amd64\narm64\n");
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/portage");
+    for (name, from) in [("base", "base"), (arch, arch)] {
+        for entry in fs_err::read_dir(format!("{own}/{from}")).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.ends_with("parent") {
+                let file = path.file_name().unwrap().to_str().unwrap();
+                world.write(format!("{linux}/{name}/{file}"), fs_err::read(&path).unwrap());
+            }
+        }
+    }
+    // A prefix does without what a profile of Gentoo's has in its @system.
+    world.write(format!("{linux}/base/packages"), "*sys-apps/systemd\n");
+    world.write(format!("{linux}/{arch}/parent"), "../base\n");
+    for (version, parent) in [("9.0", "../../../../none"), ("23.0", "../../../..")] {
+        let dir = format!("{linux}/{arch}/{version}/no-multilib/prefix/kernel-3.2+");
+        world.write(format!("{dir}/parent"), format!("{parent}\n"));
+        world.write(format!("{dir}/eapi"), "8\n");
+    }
+    let skeleton = format!("{third_party}/prefix-overlay/skel/etc/portage");
+    world.write(format!("{skeleton}/package.mask/coreos"), "app-misc/where::coreos # not there\n");
+    world.write(format!("{skeleton}/package.accept_keywords/prefix"), "=app-misc/where-3 ~*\n");
+}
+
+#[test]
+fn a_checkout_as_flatcar_has_it() {
+    let world = World::new();
+    lend_portage(&world);
+    checkout(&world);
+    // The mask says coreos, and means coreos-overlay: its version would be the newest.
+    ebuild(&world, "coreos-overlay", "app-misc/where", "9", "RDEPEND=\"sys-apps/systemd\"");
+    ebuild(&world, "prefix-overlay", "app-misc/where", "2", "BDEPEND=\"app-misc/tool\"");
+    ebuild(&world, "portage-stable", "app-misc/where", "2", "");
+    // The built-in repository has a newer one.
+    ebuild(&world, "portage-stable", "app-misc/jq", "1.0", "RDEPEND=\"app-misc/where\"");
+    // No machine has it: it is built into BROOT.
+    ebuild(&world, "portage-stable", "app-misc/tool", "1", "");
+    world.write("config/package.use/where", "app-misc/where -extra\n");
+    let said = world
+        .fprefix(["setup", "tree", "/usr/local/fprefix-tree", "--wrapper-dir", "w"])
+        .args(["--tree", "scripts", "--package-config", "config", "--verbose"])
+        .said()
+        .succeeds();
+    said.tells("taken as coreos-overlay: app-misc/where::coreos-overlay");
+    world.fprefix(["emerge", "app-misc/jq"]).said().succeeds();
+    let dir = world.home().join("prefixes");
+    let dir = fs_err::read_dir(dir).unwrap().next().unwrap().unwrap().path();
+    let r#final = eroot_of(&dir.join("final"), "/usr/local/fprefix-tree");
+    let from = |name: &str| fs_err::read_to_string(r#final.join("usr/share").join(name)).unwrap();
+    assert_eq!(
+        (from("where"), from("jq")),
+        ("prefix-overlay\n".into(), "portage-stable\nextra\n".into())
+    );
+    assert!(!r#final.join("usr/share/tool").exists());
+    assert!(dir.join("staging/broot/usr/share/tool").exists());
+    let packages = vdb::packages(&r#final.join("var/db/pkg")).unwrap();
+    assert!(!packages.iter().any(|package| package.contains("systemd")), "{packages:?}");
+    // A repository that went away is named, with what to do.
+    let scripts = world.path("scripts");
+    fs_err::rename(&scripts, world.path("elsewhere")).unwrap();
+    let said = world.fprefix(["emerge", "-p", "app-misc/jq"]).said().ends_with(1);
+    said.tells("the repository portage-stable is not at");
+}
