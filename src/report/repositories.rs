@@ -27,9 +27,9 @@ pub struct Checksum {
 }
 
 impl Repositories {
-    /// Those at `paths`.
-    pub fn new(paths: Vec<PathBuf>) -> Self {
-        Self { paths, ..Self::default() }
+    /// The repositories at `paths`, and the built-in one.
+    pub fn at(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { paths: paths.into_iter().collect(), ..Self::default() }
     }
 
     /// The files that were looked for so far, and may have been there.

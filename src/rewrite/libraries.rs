@@ -10,18 +10,14 @@ use std::path::{Path, PathBuf};
 pub struct Libraries(BTreeMap<OsString, BTreeSet<PathBuf>>);
 
 impl Libraries {
-    /// Indexes those of `files` that are named like shared libraries, by their paths in `tree`.
-    pub fn index(files: &[&Path], tree: &Path) -> Self {
-        let mut index = Self::default();
-        for file in files {
-            let (Some(name), Some(dir)) = (file.file_name(), file.parent()) else { continue };
-            if name.to_string_lossy().contains(".so")
-                && let Ok(dir) = dir.strip_prefix(tree)
-            {
-                index.0.entry(name.to_owned()).or_default().insert(Path::new("/").join(dir));
-            }
+    /// Notes what is at `path`, as programs see it, if it is named like a shared library: a file, or
+    /// a link to one, as most sonames are.
+    pub fn add(&mut self, path: &Path) {
+        if let (Some(name), Some(dir)) = (path.file_name(), path.parent())
+            && name.to_string_lossy().contains(".so")
+        {
+            self.0.entry(name.to_owned()).or_default().insert(dir.to_owned());
         }
-        index
     }
 
     /// The one directory that has `name`. Where several have it, none is the right one.

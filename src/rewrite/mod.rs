@@ -115,13 +115,9 @@ struct File {
 impl Request {
     /// Looks at the tree and plans what has to change.
     pub fn plan(&self) -> Result<Plan> {
-        let files = self.files()?;
+        let (files, libraries) = self.files()?;
         let trees = std::iter::once(self.tree.clone()).chain(self.under.clone()).collect();
         let rooted = Rooted::new(trees);
-        let libraries = Libraries::index(
-            &files.iter().map(|f| f.disk.as_path()).collect::<Vec<_>>(),
-            &self.tree,
-        );
         let seen: Vec<Result<Outcome>> =
             files.par_iter().map(|file| self.look_at(file, &rooted, &libraries)).collect();
         let mut plan = Plan {
@@ -145,17 +141,21 @@ impl Request {
         Ok(plan)
     }
 
-    /// The regular files of the tree, hard links together, sorted by path.
-    fn files(&self) -> Result<Vec<File>> {
+    /// The regular files of the tree, hard links together, sorted by path; and all its libraries.
+    fn files(&self) -> Result<(Vec<File>, Libraries)> {
+        let mut libraries = Libraries::default();
         let mut files: Vec<File> = Vec::new();
         let mut linked: BTreeMap<(u64, u64), usize> = BTreeMap::new();
         for entry in walkdir::WalkDir::new(&self.tree).sort_by_file_name() {
             let entry =
                 entry.with_context(|| format!("could not look through {}", self.tree.display()))?;
+            let path = Path::new("/").join(entry.path().strip_prefix(&self.tree)?);
+            if !entry.file_type().is_dir() {
+                libraries.add(&path);
+            }
             if !entry.file_type().is_file() {
                 continue;
             }
-            let path = Path::new("/").join(entry.path().strip_prefix(&self.tree)?);
             if !self.only.is_empty() && !self.only.iter().any(|only| path.starts_with(only)) {
                 continue;
             }
@@ -169,7 +169,7 @@ impl Request {
             }
             files.push(File { paths: vec![path], disk: entry.into_path() });
         }
-        Ok(files)
+        Ok((files, libraries))
     }
 
     fn look_at(&self, file: &File, rooted: &Rooted, libraries: &Libraries) -> Result<Outcome> {

@@ -3,9 +3,11 @@
 //! All that can be wrong with what was asked for is found before anything is written. After that
 //! each step can be done again, so a set-up that was killed goes on when it is run again.
 
+mod another;
 mod checks;
 mod files;
 mod removal;
+mod sudo;
 mod tree;
 
 use std::path::PathBuf;
@@ -31,6 +33,7 @@ use checks::{
 };
 use tree::PackageConfig;
 
+pub use another::another_final;
 pub use removal::remove;
 
 /// What the user asked for.
@@ -119,7 +122,7 @@ impl Plan {
             profile: profile(request, tree.as_deref(), &repos, &board)?,
             package_config: package_config.source(),
             eprefix: request.eprefix.clone(),
-            distdir: absolute(request.distdir.as_ref().unwrap_or(&home.distfiles()))?,
+            distdir: absolute(request.distdir.as_ref().unwrap_or(&home.default_distdir(machine)))?,
             use_flags: request.use_flags.iter().map(|flags| flags.as_str().to_owned()).collect(),
             binhost: request.binhost.as_ref().map(check_binhost).transpose()?,
             binhost_key: None,
@@ -148,7 +151,7 @@ impl Plan {
         let wrapper_dir = match (&request.wrapper_dir, before) {
             (Some(dir), _) => absolute(dir)?,
             (None, Some(before)) => before.to_owned(),
-            (None, None) => wrappers::default_dir()?,
+            (None, None) => wrappers::default_dir(machine)?,
         };
         wrappers::check(&prefix, &wrapper_dir)?;
         check_writable(&prefix, &wrapper_dir)?;
@@ -202,6 +205,7 @@ impl Plan {
         for note in self.package_config.notes() {
             reporter.detail(note);
         }
+        sudo::make_directories(&self.prefix)?;
         // The lock is in staging. Nothing else is written before it is ours.
         self.mark(Environment::Staging)?;
         let what = format!("fprefix setup {}", self.prefix.definition.id.name);
@@ -251,33 +255,38 @@ impl Plan {
                 Environment::Staging => &[&exclude],
                 Environment::Final => &[],
             };
-            self.install(environment, options, packages, reporter)?;
+            install(&self.prefix, environment, options, packages, reporter)?;
         }
-        self.install(environment, &["--noreplace"], first_packages(environment)?, reporter)
+        install_first(&self.prefix, environment, reporter)
     }
+}
 
-    fn install(
-        &self,
-        environment: Environment,
-        options: &[&str],
-        packages: Vec<String>,
-        reporter: &Reporter,
-    ) -> Result<()> {
-        let sandbox = Sandbox::open(&self.prefix)?;
-        let log = self.prefix.layout.logs(environment).join("setup.log");
-        let bar = reporter.spinner();
-        let follower = Phases::begin(&self.prefix)?.follow(&bar);
-        let purpose = format!("install the first packages into {environment}");
-        let result = sandbox
-            .portage(environment, "emerge", &purpose)
-            .args(["--oneshot", "--quiet", "--color=n", "--jobs=2"])
-            .args(options)
-            .args(packages)
-            .run_logged(&log);
-        drop(follower);
-        bar.finish_and_clear();
-        result
-    }
+/// Installs the packages that every prefix starts with into an environment.
+fn install_first(prefix: &Prefix, environment: Environment, reporter: &Reporter) -> Result<()> {
+    install(prefix, environment, &["--noreplace"], first_packages(environment)?, reporter)
+}
+
+fn install(
+    prefix: &Prefix,
+    environment: Environment,
+    options: &[&str],
+    packages: Vec<String>,
+    reporter: &Reporter,
+) -> Result<()> {
+    let sandbox = Sandbox::open(prefix)?;
+    let log = prefix.layout.logs(environment).join("setup.log");
+    let bar = reporter.spinner();
+    let follower = Phases::begin(prefix)?.follow(&bar);
+    let purpose = format!("install the first packages into {environment}");
+    let result = sandbox
+        .portage(environment, "emerge", &purpose)
+        .args(["--oneshot", "--quiet", "--color=n", "--jobs=2"])
+        .args(options)
+        .args(packages)
+        .run_logged(&log);
+    drop(follower);
+    bar.finish_and_clear();
+    result
 }
 
 /// The prefix with its part of the binhost, if it has one.

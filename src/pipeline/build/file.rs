@@ -19,8 +19,7 @@ use crate::pack::format::{Format, FormatKind};
 use crate::pack::mangle::Mangle;
 use crate::pack::release::Field;
 use crate::pack::services::{StatePath, UnitName};
-use crate::pack::slim::Locale;
-use crate::pack::slim::Rules;
+use crate::pack::slim::{Locale, Rules};
 use crate::pack::verity::Signing;
 use crate::{repos, setup};
 
@@ -54,11 +53,11 @@ pub struct BuildFile {
     pub fields: Vec<Field>,
     /// Programs that get a link in /usr/bin.
     pub expose: Vec<Expose>,
-    /// The languages of which translations stay; all where none is named.
+    /// The languages whose translations stay.
     pub locales: Vec<Locale>,
-    /// Units that start when the extension is attached.
+    /// Units that are started on attach.
     pub start: Vec<UnitName>,
-    /// Directories of the prefix that programs write to.
+    /// Paths of the prefix that are kept writable.
     pub state: Vec<StatePath>,
     /// The directory that images go to.
     pub output: PathBuf,

@@ -105,9 +105,9 @@ pub struct Pack {
     pub certificate: Option<Spanned<PathBuf>>,
     pub output: Option<PathBuf>,
     pub keep: Vec<Spanned<String>>,
+    pub locales: Vec<Spanned<String>>,
     pub base: Vec<Spanned<PathBuf>>,
     pub expose: Vec<Spanned<String>>,
-    pub locales: Vec<Spanned<String>>,
     pub start: Vec<Spanned<String>>,
     pub state: Vec<Spanned<String>>,
     pub mangle: Vec<Spanned<PathBuf>>,
@@ -116,7 +116,7 @@ pub struct Pack {
     pub reports: Option<bool>,
 }
 
-/// Words of `ACCEPT_KEYWORDS`, like `~amd64` or `**` (portage(5), `package.accept_keywords`).
+/// Words of `ACCEPT_KEYWORDS`, like `~amd64` or `**` (portage(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keywords(String);
 
