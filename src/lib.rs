@@ -19,6 +19,8 @@ pub mod setup;
 
 pub mod elf;
 
+pub mod atom;
+pub mod binhost;
 pub mod board;
 pub mod broot;
 pub mod definition;
@@ -38,6 +40,7 @@ pub mod wrappers;
 
 pub mod command;
 pub mod data;
+pub mod filesystem;
 pub mod lock;
 pub mod output;
 pub mod rooted;

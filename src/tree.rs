@@ -31,6 +31,12 @@ fn write_with_mode(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
     Ok(())
 }
 
+/// Gives `file`, which was made for its maker alone, the mode that written files have.
+pub fn open_to_all(file: &std::fs::File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
 /// Makes `link` a symbolic link to `target`, replacing a link that is there.
 pub fn link(target: impl AsRef<Path>, link: &Path) -> Result<()> {
     let target = target.as_ref();
@@ -49,6 +55,22 @@ pub fn link(target: impl AsRef<Path>, link: &Path) -> Result<()> {
         fs_err::create_dir_all(parent)?;
     }
     fs_err::os::unix::fs::symlink(target, link)?;
+    Ok(())
+}
+
+/// Copies the directory `from` with its files and links to `to`.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    for entry in walkdir::WalkDir::new(from).follow_links(false) {
+        let entry = entry.with_context(|| format!("could not read {}", from.display()))?;
+        let place = to.join(entry.path().strip_prefix(from)?);
+        if entry.file_type().is_dir() {
+            fs_err::create_dir_all(place)?;
+        } else if entry.file_type().is_symlink() {
+            link(fs_err::read_link(entry.path())?, &place)?;
+        } else {
+            fs_err::copy(entry.path(), place)?;
+        }
+    }
     Ok(())
 }
 
@@ -72,6 +94,14 @@ pub fn remove(dir: &Path) -> Result<()> {
         }
     }
     fs_err::remove_dir_all(dir).with_context(|| format!("could not remove {}", dir.display()))
+}
+
+/// Removes the file at `path`, if there is one.
+pub fn remove_file(path: &Path) -> Result<()> {
+    match fs_err::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// The deepest ancestor of `path` that exists (or `path` itself), and the rest below it.

@@ -1,13 +1,17 @@
 //! The command line: a thin file per subcommand, which holds its arguments and a short `run`.
 
+mod build;
 mod check;
+mod diff;
 mod doctor;
 mod elf;
 mod emerge;
 mod enter;
 mod hook;
 mod image;
+mod init;
 mod list;
+mod lock;
 mod pack;
 mod remove;
 mod rewrite;
@@ -57,11 +61,15 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
+    Init(init::Init),
+    Build(build::Build),
+    Lock(lock::Lock),
     Setup(Box<setup::Setup>),
     Emerge(emerge::Emerge),
     Run(run::Run),
     Enter(enter::Enter),
     Pack(Box<pack::Pack>),
+    Diff(diff::Diff),
     Image(image::Image),
     List(list::List),
     Status(status::Status),
@@ -158,11 +166,15 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
     let name = cli.prefix.filter(|name| !name.is_empty());
     let context = Context { home: Home::of_user()?, choice: Choice { name }, reporter };
     match cli.command {
+        Subcommands::Init(command) => command.run(&context),
+        Subcommands::Build(command) => command.run(&context),
+        Subcommands::Lock(command) => command.run(&context),
         Subcommands::Setup(command) => command.run(&context),
         Subcommands::Emerge(command) => command.run(&context),
         Subcommands::Run(command) => command.run(&context),
         Subcommands::Enter(command) => command.run(&context),
         Subcommands::Pack(command) => command.run(&context),
+        Subcommands::Diff(command) => command.run(&context),
         Subcommands::Image(command) => command.run(&context),
         Subcommands::List(command) => command.run(&context),
         Subcommands::Status(command) => command.run(&context),

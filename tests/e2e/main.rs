@@ -14,12 +14,16 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod binhost;
+mod build_file;
 mod builds;
 mod emerge;
 mod faults;
 mod hostile;
+mod image;
 mod killed;
 mod line;
+mod other_machine;
 mod prefix;
 mod tools;
 mod trees;
