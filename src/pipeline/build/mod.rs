@@ -20,13 +20,14 @@ use super::pack::{self, Packed};
 use crate::binhost::Binhost;
 use crate::board::Board;
 use crate::check;
-use crate::definition::{Prefix, Repo};
+use crate::definition::{BUILD_EPOCH, Prefix, Repo};
 use crate::emerge::{self, Target};
 use crate::final_root::FinalRoot;
 use crate::layout::{Home, PrefixId};
 use crate::lock::{Busy, Lock};
 use crate::output::Reporter;
 use crate::pack::base::Base;
+use crate::pack::epoch;
 use crate::pack::mangle::Mangle;
 use crate::pack::verity::Signing;
 use crate::prove::{self, Proof};
@@ -278,8 +279,7 @@ fn finish(
     if let Some(lock) = lock {
         lock.hold_packages(&installed::packages(prefix)?)?;
     }
-    let mut request = pack_request(prefix, file)?;
-    request.epoch = lock.map(|lock| lock.epoch);
+    let request = pack_request(prefix, file)?;
     reporter.step("checking the final root");
     let choice = check::Choice { only: Vec::new(), waive: file.waive.clone() };
     let report = check::run(&request.root, &choice)?;
@@ -336,6 +336,7 @@ fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::Request> {
         package_information: table.pkginfo,
         sysupdate: table.sysupdate.as_ref().map(|url| url.get_ref().0.clone()),
         reports: table.reports.unwrap_or(true).then_some(Repositories::at(paths)),
-        epoch: None,
+        // The files of a package have the times of its build, which another build does not give them.
+        epoch: Some(epoch::given()?.unwrap_or(BUILD_EPOCH)),
     })
 }
