@@ -114,7 +114,7 @@ impl Definition {
         for (option, dir, default) in [
             ("--staging-dir", &self.staging, &defaults.0),
             ("--final-dir", &self.r#final, &defaults.1),
-            ("--distdir", &self.distdir, &home.distfiles()),
+            ("--distdir", &self.distdir, &home.default_distdir(self.machine)),
         ] {
             if std::path::absolute(default).ok().as_ref() != Some(dir) {
                 words.extend([option.into(), dir.into()]);
