@@ -22,6 +22,8 @@ pub struct Board {
     pub keywords: String,
     /// The machine as uname(2) says it.
     pub machine: String,
+    /// The same as ELF headers say it (`e_machine`).
+    pub elf_machine: u16,
     /// Other names of compilers for this machine.
     pub compilers: Vec<String>,
     /// The directory of native libraries below /usr.
@@ -50,6 +52,19 @@ impl Board {
         load()?.into_values().find(|board| board.machine == machine).with_context(|| {
             format!("no board is for machines of the kind {machine}; name one with --board")
         })
+    }
+
+    /// The board whose programs have this machine number, if there is one.
+    pub fn of_elf_machine(number: u16) -> Result<Option<Self>> {
+        Ok(load()?.into_values().find(|board| board.elf_machine == number))
+    }
+
+    /// CBUILD: CHOST where programs for this board run here, else that of this machine's board.
+    pub fn cbuild(&self) -> Result<String> {
+        if self.is_native() {
+            return Ok(self.chost.clone());
+        }
+        Ok(Self::of_this_machine()?.chost)
     }
 
     /// Whether programs for this board run on this machine as they are.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::binhost::Binhost;
 use crate::board::Board;
 use crate::command::Command;
 use crate::layout::{Environment, Home, Layout, Owner, PrefixId, owner};
@@ -60,6 +61,18 @@ pub struct Definition {
     pub repos: Vec<Repo>,
     /// DISTDIR.
     pub distdir: PathBuf,
+    /// Where shared binary packages are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binhost: Option<Binhost>,
+    /// The part of it that is for this kind of prefix, see [`crate::binhost::key`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binhost_key: Option<PathBuf>,
+    /// PKGDIR, if it is shared with other prefixes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pkgdir: Option<PathBuf>,
+    /// FEATURES that the user gave.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
     /// The compiler that it was set up with.
     #[serde(default)]
     pub compiler: Option<Compiler>,
@@ -114,6 +127,12 @@ impl Definition {
                 }
             }
         }
+        if let Some(binhost) = &self.binhost {
+            words.extend(["--binhost".into(), binhost.to_string().into()]);
+        }
+        for feature in &self.features {
+            words.extend([format!("--feature={feature}").into()]);
+        }
         for flags in &self.use_flags {
             words.extend(["--use".into(), flags.into()]);
         }
@@ -149,7 +168,8 @@ impl Prefix {
                 definition.staging.clone(),
                 definition.r#final.clone(),
                 definition.eprefix.clone(),
-            ),
+            )
+            .with_pkgdir(definition.pkgdir.clone()),
             portage: Portage::of(definition.machine, home)?,
             home: home.clone(),
             definition,

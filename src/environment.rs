@@ -75,7 +75,11 @@ impl<'a> Sandbox<'a> {
             Environment::Staging => "/".to_owned(),
             Environment::Final => format!("{inside}/root"),
         };
-        let mut path = format!("{INSIDE}/staging/broot/{WRAPPER_DIR}:{eprefix}/usr/bin");
+        let mut path = format!("{INSIDE}/staging/broot/{WRAPPER_DIR}");
+        // Programs for another machine would only be in the way of this one's.
+        if self.prefix.board.is_native() {
+            path = format!("{path}:{eprefix}/usr/bin");
+        }
         if !broot.is_empty() {
             path = format!("{path}:{broot}/usr/bin");
         }
@@ -109,6 +113,16 @@ impl<'a> Sandbox<'a> {
         plan.machine()?;
         for environment in [Environment::Staging, Environment::Final] {
             plan.writable(layout.dir(environment), &Layout::inside(environment));
+        }
+        if let Some(pkgdir) = &self.prefix.definition.pkgdir {
+            if !pkgdir.is_dir() {
+                bail!(
+                    "the shared binary packages are not at {} any more; mount or make it again, or \
+                     start again with `fprefix setup --force` and without --binhost",
+                    pkgdir.display()
+                );
+            }
+            plan.writable(pkgdir, &Layout::inside(Environment::Staging).join("pkgs"));
         }
         plan.writable(&self.prefix.definition.distdir, &Path::new(INSIDE).join("distfiles"));
         for repo in &self.prefix.definition.repos {

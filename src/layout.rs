@@ -159,6 +159,7 @@ pub struct Layout {
     staging: PathBuf,
     final_dir: PathBuf,
     eprefix: Eprefix,
+    shared_pkgdir: Option<PathBuf>,
 }
 
 /// Where the C library's character set modules are below EPREFIX.
@@ -166,13 +167,22 @@ pub const GCONV: &str = "usr/lib64/gconv";
 /// Where its locales are below EPREFIX.
 pub const LOCALES: &str = "usr/lib/locale";
 
+/// PKGDIR below staging.
+const PKGDIR: &str = "pkgs";
+
 /// The directory of the sandbox that holds all that is ours.
 pub const INSIDE: &str = "/fprefix";
 
 impl Layout {
     /// The layout of a prefix with environments at `staging` and `final_dir` (absolute).
     pub fn new(staging: PathBuf, final_dir: PathBuf, eprefix: Eprefix) -> Self {
-        Self { staging, final_dir, eprefix }
+        Self { staging, final_dir, eprefix, shared_pkgdir: None }
+    }
+
+    /// The same with a PKGDIR that others use too.
+    #[must_use]
+    pub fn with_pkgdir(self, shared_pkgdir: Option<PathBuf>) -> Self {
+        Self { shared_pkgdir, ..self }
     }
 
     /// EPREFIX.
@@ -218,9 +228,14 @@ impl Layout {
         self.dir(environment).join("tmp")
     }
 
-    /// PKGDIR: both environments use staging's.
+    /// PKGDIR: both environments use staging's, or one that is shared with other prefixes.
     pub fn pkgdir(&self) -> PathBuf {
-        self.staging.join("pkgs")
+        self.shared_pkgdir.clone().unwrap_or_else(|| self.staging.join(PKGDIR))
+    }
+
+    /// Where the sandbox shows a shared PKGDIR, on disk.
+    pub fn pkgdir_mount(&self) -> PathBuf {
+        self.staging.join(PKGDIR)
     }
 
     /// BROOT.

@@ -19,6 +19,8 @@ pub mod setup;
 
 pub mod elf;
 
+pub mod atom;
+pub mod binhost;
 pub mod board;
 pub mod broot;
 pub mod definition;

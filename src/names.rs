@@ -273,6 +273,30 @@ impl FromStr for UseFlags {
     }
 }
 
+/// A word of Portage's FEATURES, like `ccache` or `-strict` (make.conf(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature(String);
+
+impl Feature {
+    /// The word as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Feature {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let name = text.strip_prefix('-').unwrap_or(text);
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) {
+            bail!("{text:?} is none of Portage's features, like ccache or distcc");
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,8 @@
 //! The proof at run time: a program is started in an empty root that holds the prefix alone, and
 //! every file that it or a process that it starts executes, maps or opens is listed.
 
+mod emulator;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -17,6 +19,7 @@ use crate::elf;
 use crate::final_root::FinalRoot;
 use crate::names::Eprefix;
 use crate::{machine, tree};
+use emulator::Emulator;
 
 /// What a program did.
 #[derive(Debug, Serialize)]
@@ -83,6 +86,10 @@ pub fn in_empty_root(root: &FinalRoot, words: &[String]) -> Result<Proof> {
     if !machine::is_root() {
         command = command.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
     }
+    let emulator = Emulator::of(root, &program)?;
+    if let Some(emulator) = &emulator {
+        command = command.arg("--ro-bind").arg(&emulator.program).arg(emulator::INSIDE);
+    }
     let command = command
         .arg("--die-with-parent")
         .arg("--ro-bind")
@@ -90,13 +97,21 @@ pub fn in_empty_root(root: &FinalRoot, words: &[String]) -> Result<Proof> {
         .args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/etc"])
         .args(["--chdir", "/", "--clearenv", "--setenv", "PATH"])
         .arg(root.eprefix().as_path().join("usr/bin"))
-        .args(["--setenv", "LC_ALL", "C.UTF-8", "--"])
-        .arg(&program)
-        .args(args);
+        .args(["--setenv", "LC_ALL", "C.UTF-8", "--"]);
+    let command = match &emulator {
+        Some(emulator) => command.arg(emulator::INSIDE).args(&emulator.words),
+        None => command.arg(&program),
+    };
+    let command = command.args(args);
     let output = command.output()?;
-    let root_path = root.path().to_owned();
-    Trace { path: &trace, target: Path::new("/"), eprefix: root.eprefix(), on_disk: &root_path }
-        .judge(program, &command, &output)
+    let trace = Trace {
+        path: &trace,
+        target: Path::new("/"),
+        eprefix: root.eprefix(),
+        on_disk: root.path(),
+        emulated: emulator.is_some(),
+    };
+    trace.judge(program, &command, &output)
 }
 
 /// Attaches the extension `image` to an empty root through systemd-sysext, as a target would, and
@@ -144,7 +159,7 @@ pub fn on_image(image: &Path, eprefix: &Eprefix, words: &[String]) -> Result<Pro
     }
     // What was attached is gone with its namespace, but for a copy of the program.
     let on_disk = work.path().join("programs");
-    Trace { path: &trace, target: &target, eprefix, on_disk: &on_disk }
+    Trace { path: &trace, target: &target, eprefix, on_disk: &on_disk, emulated: false }
         .judge(program, &command, &output)
 }
 
@@ -169,6 +184,8 @@ struct Trace<'a> {
     eprefix: &'a Eprefix,
     /// Where the program's files can be read.
     on_disk: &'a Path,
+    /// Whether an emulator runs the program: it maps code as it maps anything.
+    emulated: bool,
 }
 
 impl Trace<'_> {
@@ -181,7 +198,13 @@ impl Trace<'_> {
         let events = fs_err::read(self.path)
             .with_context(|| format!("`{command}` left no trace: {}", text(&output.stderr)))?;
         let events = String::from_utf8_lossy(&events).into_owned();
-        let mut seen = Seen::collect(&events, &program, self.target);
+        let (started, mapped) = if self.emulated {
+            (Path::new(emulator::INSIDE), &*MAPPED_AT_ALL)
+        } else {
+            (program.as_path(), &*MAPPED)
+        };
+        let mut seen = Seen::collect(&events, started, mapped, self.target);
+        seen.code.remove(Path::new(emulator::INSIDE));
         if !seen.started {
             bail!("{} did not start: {}", program.display(), text(&output.stderr).trim_end());
         }
@@ -246,14 +269,17 @@ static EXECUTED: LazyLock<Regex> =
 static MAPPED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"mmap\([^<]*PROT_[A-Z_|]*EXEC[^<]*, \d+<([^>]+)>").unwrap());
 #[expect(clippy::unwrap_used, reason = "constants that a test compiles")]
+static MAPPED_AT_ALL: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"mmap\([^<]*, \d+<([^>]+)>").unwrap());
+#[expect(clippy::unwrap_used, reason = "constants that a test compiles")]
 static OPENED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"open(?:at|at2)?\(.* = \d+<([^>]+)>$").unwrap());
 
 impl Seen {
     /// Reads a trace from where `program` is executed: what is before is the way into the root.
     ///
-    /// Descriptors are shown with paths as strace sees them, so those in `target` are shortened.
-    fn collect(trace: &str, program: &Path, target: &Path) -> Self {
+    /// `mapped` finds the files whose mappings count. Descriptors are shown with paths as strace sees them, so those in `target` are shortened.
+    fn collect(trace: &str, program: &Path, mapped: &Regex, target: &Path) -> Self {
         let mut seen = Self::default();
         for line in trace.lines() {
             let found = |pattern: &Regex| {
@@ -265,7 +291,7 @@ impl Seen {
                 seen.started |= path == program;
                 seen.code.extend(seen.started.then_some(path));
             } else if seen.started {
-                seen.code.extend(found(&MAPPED));
+                seen.code.extend(found(mapped));
                 // To look into a directory is not to take anything from it.
                 if !line.contains("O_DIRECTORY") {
                     seen.opened.extend(found(&OPENED));
@@ -291,7 +317,7 @@ mod tests {
 7 openat(AT_FDCWD</>, \"/etc/passwd\", O_RDONLY) = 3</etc/passwd>
 8 openat(AT_FDCWD</>, \"/etc/none\", O_RDONLY) = -1 ENOENT (No such file or directory)
 ";
-        let seen = Seen::collect(trace, Path::new("/opt/x/usr/bin/jq"), Path::new("/"));
+        let seen = Seen::collect(trace, Path::new("/opt/x/usr/bin/jq"), &MAPPED, Path::new("/"));
         assert!(seen.started);
         let code: Vec<_> = seen.code.iter().map(|path| path.to_str().unwrap()).collect();
         assert_eq!(code, ["/opt/x/usr/bin/jq", "/opt/x/usr/lib64/libc.so.6"]);

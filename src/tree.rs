@@ -31,6 +31,12 @@ fn write_with_mode(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
     Ok(())
 }
 
+/// Gives `file`, which was made for its maker alone, the mode that written files have.
+pub fn open_to_all(file: &std::fs::File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
 /// Makes `link` a symbolic link to `target`, replacing a link that is there.
 pub fn link(target: impl AsRef<Path>, link: &Path) -> Result<()> {
     let target = target.as_ref();

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use crate::command::{SYSTEM_PATH, find_program};
 use crate::data::Folder;
 use crate::definition::Prefix;
+use crate::layout::Environment;
 use crate::toolchain::Compiler;
 use crate::{template, tree};
 
@@ -40,24 +41,26 @@ pub(super) fn write(prefix: &Prefix, compiler: &Compiler, dir: &Path) -> Result<
     if let Some(cxx) = &compiler.cxx {
         drivers.push((cxx, &["g++", "c++"]));
     }
+    let native = prefix.board.is_native();
     for (driver, names) in drivers {
         for name in names {
             let driver = Compiler::inside(driver);
             let text = compiler_script(prefix, &driver, *name == "cpp")?;
-            tree::write_executable(&dir.join(name), text.as_bytes())?;
-            tree::link(name, &dir.join(format!("{chost}-{name}")))?;
+            write_named(dir, chost, name, native, &text)?;
         }
     }
-    for name in BINUTILS {
-        link_program(
-            &[format!("{}-{name}", compiler.machine), (*name).to_owned()],
-            dir,
-            &[format!("{chost}-{name}"), (*name).to_owned()],
-        )?;
+    for name in BINUTILS.iter().chain(&["gcc-ar", "gcc-nm", "gcc-ranlib"]) {
+        let machine = format!("{}-{name}", compiler.machine);
+        let own = format!("{chost}-{name}");
+        if native {
+            link_program(&[machine, (*name).to_owned()], dir, &[own, (*name).to_owned()])?;
+        } else {
+            // A plain name is a program for this machine, which knows nothing of the board's.
+            link_program(&[machine], dir, &[own])?;
+        }
     }
-    for name in ["gcc-ar", "gcc-nm", "gcc-ranlib"] {
-        let own = format!("{}-{name}", compiler.machine);
-        link_program(&[own, name.to_owned()], dir, &[format!("{chost}-{name}"), name.to_owned()])?;
+    if !native {
+        name_build_tools(dir, &prefix.board.cbuild()?)?;
     }
     for name in GNU {
         link_program(&[format!("g{name}"), (*name).to_owned()], dir, &[format!("g{name}")])?;
@@ -65,11 +68,53 @@ pub(super) fn write(prefix: &Prefix, compiler: &Compiler, dir: &Path) -> Result<
     for name in ["pkg-config", "pkgconf"] {
         if let Some(program) = find_program(name, SYSTEM_PATH.as_ref()) {
             let text = pkg_config_script(prefix, &program)?;
-            for alias in ["pkg-config".to_owned(), format!("{chost}-pkg-config")] {
-                tree::write_executable(&dir.join(alias), text.as_bytes())?;
-            }
+            write_named(dir, chost, "pkg-config", native, &text)?;
             break;
         }
+    }
+    Ok(())
+}
+
+/// Writes the script CHOST-NAME, and where it is for this machine, too, a link to it.
+fn write_named(dir: &Path, chost: &str, name: &str, native: bool, text: &str) -> Result<()> {
+    let own = format!("{chost}-{name}");
+    // An older fprefix wrote the script under the plain name, and a link beside it.
+    for name in [own.as_str(), name] {
+        if dir.join(name).symlink_metadata().is_ok() {
+            fs_err::remove_file(dir.join(name))?;
+        }
+    }
+    tree::write_executable(&dir.join(&own), text.as_bytes())?;
+    if native {
+        tree::link(own, &dir.join(name))?;
+    }
+    Ok(())
+}
+
+/// Makes the directories of links by which Portage puts `programs` before the compiler: it looks
+/// for them below EPREFIX (make.conf(5), FEATURES: ccache, distcc).
+pub fn write_masquerades(prefix: &Prefix, programs: &[&str]) -> Result<()> {
+    let chost = &prefix.board.chost;
+    for name in programs {
+        if !prefix.definition.features.iter().any(|feature| feature == name) {
+            continue;
+        }
+        let program = find_program(name, SYSTEM_PATH.as_ref())
+            .with_context(|| format!("{name} is not there"))?;
+        let eroot = prefix.layout.eroot(Environment::Staging);
+        let dir = eroot.join("usr/lib").join(name).join("bin");
+        for compiler in ["gcc", "g++", "cc", "c++"] {
+            tree::link(&program, &dir.join(format!("{chost}-{compiler}")))?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives the machine's own tools the name of CBUILD too: with them packages build what they run
+/// while they are built for another machine.
+fn name_build_tools(dir: &Path, cbuild: &str) -> Result<()> {
+    for name in BINUTILS.iter().chain(&["gcc", "cc", "cpp", "g++", "c++", "pkg-config"]) {
+        link_program(&[(*name).to_owned()], dir, &[format!("{cbuild}-{name}")])?;
     }
     Ok(())
 }

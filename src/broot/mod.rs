@@ -17,6 +17,7 @@ use crate::portage::Portage;
 use crate::toolchain::Compiler;
 use crate::{template, tree};
 
+pub use compilers::write_masquerades;
 pub use tools::{Provided, provided};
 
 /// Writes BROOT of `prefix`: Portage's configuration for it, and the wrappers.
@@ -34,11 +35,13 @@ pub fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
     let staging = Path::new("/fprefix/staging/etc/portage");
     tree::link(staging.join("repos.conf"), &config.join("repos.conf"))?;
     link_lists(prefix, &config)?;
+    let chost =
+        if prefix.board.is_native() { compiler.machine.clone() } else { prefix.board.cbuild()? };
     let text = template::render(
         Folder::Templates,
         "broot/make.conf",
         minijinja::context! {
-            chost => compiler.machine,
+            chost,
             keywords => prefix.board.keywords,
             use_flags => prefix.definition.use_flags(),
             makeopts => makeopts(),

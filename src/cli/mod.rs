@@ -1,5 +1,6 @@
 //! The command line: a thin file per subcommand, which holds its arguments and a short `run`.
 
+mod build;
 mod check;
 mod doctor;
 mod elf;
@@ -7,7 +8,9 @@ mod emerge;
 mod enter;
 mod hook;
 mod image;
+mod init;
 mod list;
+mod lock;
 mod pack;
 mod remove;
 mod rewrite;
@@ -57,6 +60,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
+    Init(init::Init),
+    Build(build::Build),
+    Lock(lock::Lock),
     Setup(Box<setup::Setup>),
     Emerge(emerge::Emerge),
     Run(run::Run),
@@ -158,6 +164,9 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
     let name = cli.prefix.filter(|name| !name.is_empty());
     let context = Context { home: Home::of_user()?, choice: Choice { name }, reporter };
     match cli.command {
+        Subcommands::Init(command) => command.run(&context),
+        Subcommands::Build(command) => command.run(&context),
+        Subcommands::Lock(command) => command.run(&context),
         Subcommands::Setup(command) => command.run(&context),
         Subcommands::Emerge(command) => command.run(&context),
         Subcommands::Run(command) => command.run(&context),

@@ -186,6 +186,7 @@ impl Pack {
             package_information: self.pkginfo,
             sysupdate: self.sysupdate.clone(),
             reports: (!self.no_reports).then_some(repositories),
+            epoch: None,
         };
         Ok((request, lock))
     }
@@ -231,7 +232,7 @@ impl Pack {
 }
 
 /// What was written, for people.
-fn describe(packed: &Packed) -> String {
+pub(super) fn describe(packed: &Packed) -> String {
     let mut text = String::new();
     for image in &packed.images {
         let size = HumanBytes(image.size);

@@ -4,7 +4,8 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{Context, DONE};
-use crate::names::{Eprefix, PrefixName, RepoArgument, UseFlags};
+use crate::binhost::Binhost;
+use crate::names::{Eprefix, Feature, PrefixName, RepoArgument, UseFlags};
 use crate::output;
 use crate::setup::{Plan, Request};
 
@@ -53,6 +54,15 @@ pub struct Setup {
     /// USE flags for all packages, as in make.conf
     #[arg(long = "use", value_name = "FLAGS", allow_hyphen_values = true)]
     use_flags: Vec<UseFlags>,
+    /// Share binary packages: a directory that others use too, or the URI of a binhost
+    ///
+    /// Each kind of prefix has its own part of it, by CHOST, toolchain and EPREFIX: what one prefix
+    /// built, the next one of the same EPREFIX takes. Packages go to a directory, not to a URI.
+    #[arg(long, value_name = "URI|PATH")]
+    binhost: Option<Binhost>,
+    /// A word of Portage's FEATURES, like ccache, distcc, binpkg-signing. Can be given several times
+    #[arg(long = "feature", value_name = "FEATURE", allow_hyphen_values = true)]
+    features: Vec<Feature>,
     /// A folder of package.use, package.mask, package.env, env, patches and their like, as below
     /// /etc/portage
     #[arg(long, value_name = "DIR")]
@@ -99,6 +109,8 @@ impl Setup {
             overlays: self.overlays,
             profile: self.profile,
             use_flags: self.use_flags,
+            binhost: self.binhost,
+            features: self.features,
             package_config: self.package_config,
         }
     }

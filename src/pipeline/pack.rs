@@ -60,6 +60,8 @@ pub struct Request {
     pub sysupdate: Option<SourceUrl>,
     /// Where the ebuilds of its packages are; none if no reports are wanted.
     pub reports: Option<Repositories>,
+    /// The time of the image, in seconds since 1970, where that is not to be read from the root.
+    pub epoch: Option<u64>,
 }
 
 /// What will be written.
@@ -159,7 +161,11 @@ pub fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
     }
     reporter.step(&format!("planning {} from {}", request.name, request.root.path().display()));
     let rules = Rules::load(&request.keep)?;
-    let mut plan = Plan::new(request.root.eprefix(), epoch::of(&request.root)?);
+    let epoch = match request.epoch {
+        Some(epoch) => epoch,
+        None => epoch::of(&request.root)?,
+    };
+    let mut plan = Plan::new(request.root.eprefix(), epoch);
     survey::survey(&request.root, &mut plan)?;
     let mut warnings = left_outside(&request.root)?;
     let package_information =

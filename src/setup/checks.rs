@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::Request;
+use crate::binhost::Binhost;
 use crate::board::Board;
 use crate::command::{Command, look_up};
 use crate::definition::{Prefix, Repo};
 use crate::environment::prove_bubblewrap;
 use crate::layout::{Home, Owner, PrefixId, owner};
 use crate::machine::Machine;
-use crate::names::Eprefix;
+use crate::names::{Eprefix, Feature};
 use crate::{machine, repos, tree};
 
 pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
@@ -263,6 +264,37 @@ pub(super) fn check_machine(prefix: &Prefix) -> Result<()> {
                 "python3 needs the modules venv and ensurepip to keep Portage in a directory of \
                  its own (Debian: the package python3-venv)",
             )?;
+    }
+    Ok(())
+}
+
+/// A binhost as it is recorded. A directory has to be there: a name that was mistyped would share
+/// nothing with anybody.
+pub(super) fn check_binhost(binhost: &Binhost) -> Result<Binhost> {
+    let Binhost::Directory(path) = binhost else { return Ok(binhost.clone()) };
+    let path = absolute(path)?;
+    if !path.is_dir() {
+        bail!(
+            "there is no directory {}; make it, or mount it, to share binary packages there",
+            path.display()
+        );
+    }
+    let writable = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(&path, writable).with_context(|| {
+        format!("binary packages can not go to {}: no permission", path.display())
+    })?;
+    Ok(Binhost::Directory(path))
+}
+
+/// The programs that some of Portage's features are made of.
+pub(super) const MASQUERADES: &[&str] = &["ccache", "distcc"];
+
+/// Refuses features of which the program is not there: Portage would go on without.
+pub(super) fn check_features(features: &[Feature]) -> Result<()> {
+    for feature in features.iter().map(Feature::as_str) {
+        if MASQUERADES.contains(&feature) && look_up(feature).is_none() {
+            bail!("{feature} is not there: install it, or leave --feature {feature} out");
+        }
     }
     Ok(())
 }

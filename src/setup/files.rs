@@ -5,6 +5,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::Plan;
+use super::checks::MASQUERADES;
+use crate::binhost::{self, Binhost};
 use crate::command::{Command, look_up};
 use crate::data::{self, Folder};
 use crate::definition::{Definition, Prefix};
@@ -29,8 +31,10 @@ impl Plan {
             self.write_masks(environment)?;
             self.package_config.write(&layout.config(environment))?;
         }
+        fs_err::create_dir_all(layout.pkgdir_mount())?;
         write_data(prefix)?;
         self.write_toolchain_repo()?;
+        broot::write_masquerades(prefix, MASQUERADES)?;
         broot::write(prefix, &self.compiler)
     }
 
@@ -154,12 +158,15 @@ fn write_config(prefix: &Prefix, environment: Environment) -> Result<()> {
             environment => environment.to_string(),
             name => definition.id.name.as_str(),
             chost => board.chost,
+            cbuild => board.cbuild()?,
             cflags => board.cflags,
             keywords => board.keywords,
             makeopts => broot::makeopts(),
             use_flags => definition.use_flags(),
             inside => Layout::inside(environment),
             fetcher,
+            binpkg_options => binhost::options(definition.binhost.as_ref(), environment),
+            features => definition.features,
             built_in_only => definition.repos.iter().all(|repo| repo.path.is_none()),
         },
     )?;
@@ -168,6 +175,12 @@ fn write_config(prefix: &Prefix, environment: Environment) -> Result<()> {
         write("make.conf.user", minijinja::context! {})?;
     }
     write("repos.conf", repos_conf(definition))?;
+    if let (Environment::Staging, Some(Binhost::Uri(uri)), Some(key)) =
+        (environment, &definition.binhost, &definition.binhost_key)
+    {
+        let uri = format!("{uri}/{}", key.display());
+        write("binrepos.conf", minijinja::context! { uri })?;
+    }
     write("bashrc", minijinja::context! { environment => environment.to_string() })?;
     write("mirrors", minijinja::context! { mirrors => mirrors() })?;
     let packages = data::text(Folder::Profiles, &format!("{environment}/packages"))?;

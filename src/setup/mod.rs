@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::binhost::{self, Binhost};
 use crate::board::Board;
 use crate::data::{self, Folder};
 use crate::definition::{Definition, Prefix, REWRITING};
@@ -20,14 +21,14 @@ use crate::environment::{Sandbox, place};
 use crate::layout::{self, Environment, Home, Owner, PrefixId, owner};
 use crate::lock::Busy;
 use crate::machine::Machine;
-use crate::names::{Eprefix, PrefixName, RepoArgument, UseFlags};
+use crate::names::{Eprefix, Feature, PrefixName, RepoArgument, UseFlags};
 use crate::output::Reporter;
 use crate::phases::Phases;
 use crate::toolchain::{self, Compiler, Import};
 use crate::{vdb, wrappers};
 use checks::{
-    absolute, check_apart, check_existing, check_machine, check_owners, check_writable, existing,
-    profile, repositories, tree as tree_of,
+    absolute, check_apart, check_binhost, check_existing, check_features, check_machine,
+    check_owners, check_writable, existing, profile, repositories, tree as tree_of,
 };
 use tree::PackageConfig;
 
@@ -63,6 +64,10 @@ pub struct Request {
     pub profile: Option<String>,
     /// USE flags.
     pub use_flags: Vec<UseFlags>,
+    /// Where shared binary packages are.
+    pub binhost: Option<Binhost>,
+    /// Words of FEATURES.
+    pub features: Vec<Feature>,
     /// A folder of package.use, package.mask, patches and their like.
     pub package_config: Option<PathBuf>,
 }
@@ -118,6 +123,10 @@ impl Plan {
             eprefix: request.eprefix.clone(),
             distdir: absolute(request.distdir.as_ref().unwrap_or(&home.distfiles()))?,
             use_flags: request.use_flags.iter().map(|flags| flags.as_str().to_owned()).collect(),
+            binhost: request.binhost.as_ref().map(check_binhost).transpose()?,
+            binhost_key: None,
+            pkgdir: None,
+            features: request.features.iter().map(|f| f.as_str().to_owned()).collect(),
             compiler: None,
             wrappers,
             data: data::stamp()?,
@@ -135,6 +144,8 @@ impl Plan {
         let compiler = Compiler::find(&board)?;
         let imports = toolchain::plan(&compiler, &board)?;
         prefix.definition.compiler = Some(compiler.clone());
+        let prefix = share(prefix, home, &imports)?;
+        check_features(&request.features)?;
         let before = prefix.definition.wrappers.first().and_then(|wrapper| wrapper.parent());
         let wrapper_dir = match (&request.wrapper_dir, before) {
             (Some(dir), _) => absolute(dir)?,
@@ -151,6 +162,11 @@ impl Plan {
     /// The prefix as it will be.
     pub fn prefix(&self) -> &Prefix {
         &self.prefix
+    }
+
+    /// The packages that the toolchain becomes, as `category/name-version`.
+    pub fn toolchain(&self) -> Vec<String> {
+        self.imports.iter().map(|import| format!("{}-{}", import.package, import.version)).collect()
     }
 
     /// What will be done, a line a step.
@@ -174,11 +190,7 @@ impl Plan {
         }
         lines.push(format!("make staging at {}", definition.staging.display()));
         lines.push(format!("make final at {}", definition.r#final.display()));
-        lines.extend(
-            self.imports
-                .iter()
-                .map(|import| format!("import {}-{}", import.package, import.version)),
-        );
+        lines.extend(self.toolchain().iter().map(|package| format!("import {package}")));
         lines.push(format!("write wrappers to {}", self.wrapper_dir.display()));
         lines
     }
@@ -233,8 +245,15 @@ impl Plan {
         };
         let again: Vec<_> = self.imports.iter().filter(is_installed).collect();
         if !again.is_empty() {
-            let packages = again.into_iter().map(|import| import.package.clone()).collect();
-            install(&self.prefix, environment, &[], packages, reporter)?;
+            let packages: Vec<String> =
+                again.into_iter().map(|import| import.package.clone()).collect();
+            // Shared binary packages may be of the toolchain that was there before.
+            let exclude = format!("--usepkg-exclude={}", packages.join(" "));
+            let options: &[&str] = match environment {
+                Environment::Staging => &[&exclude],
+                Environment::Final => &[],
+            };
+            install(&self.prefix, environment, options, packages, reporter)?;
         }
         install_first(&self.prefix, environment, reporter)
     }
@@ -266,6 +285,20 @@ fn install(
     drop(follower);
     bar.finish_and_clear();
     result
+}
+
+/// The prefix with its part of the binhost, if it has one.
+fn share(mut prefix: Prefix, home: &Home, imports: &[Import]) -> Result<Prefix> {
+    let definition = &mut prefix.definition;
+    let Some(binhost) = &definition.binhost else { return Ok(prefix) };
+    let toolchain: Vec<(String, String)> =
+        imports.iter().map(|import| (import.package.clone(), import.version.clone())).collect();
+    let key = binhost::key(&prefix.board, &toolchain, &definition.eprefix);
+    if let Binhost::Directory(dir) = binhost {
+        definition.pkgdir = Some(dir.join(&key));
+    }
+    definition.binhost_key = Some(key);
+    Prefix::new(home, prefix.definition)
 }
 
 /// The packages that an environment starts with: those that profiles/ adds to its @system. A real

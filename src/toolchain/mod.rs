@@ -85,10 +85,13 @@ impl Compiler {
         let mut parts = BTreeSet::from([self.cc.clone()]);
         parts.extend(self.cxx.clone());
         parts.insert(self.install_dir()?);
-        for program in ["cc1", "cc1plus", "collect2"] {
+        // A cross compiler has its assembler and link editor by their plain names in a directory of
+        // its own, as links.
+        for program in ["cc1", "cc1plus", "collect2", "as", "ld"] {
             let path = PathBuf::from(ask(&self.cc, &[&format!("-print-prog-name={program}")])?);
             if let (true, Some(dir)) = (path.is_absolute(), path.parent()) {
                 parts.insert(fs_err::canonicalize(dir)?);
+                parts.insert(fs_err::canonicalize(&path)?);
             }
         }
         if let Some(cxx) = &self.cxx {

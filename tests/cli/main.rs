@@ -13,6 +13,7 @@
 mod harness;
 
 mod architecture;
+mod build_file;
 mod choice;
 mod hostile;
 mod image;

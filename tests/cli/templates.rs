@@ -10,12 +10,15 @@ fn make_conf(environment: &str, built_in_only: bool, fetcher: &str) -> String {
         environment,
         name => "demo-amd64-usr",
         chost => "x86_64-cros-linux-gnu",
+        cbuild => "x86_64-cros-linux-gnu",
         cflags => "-O2 -pipe",
         makeopts => "-j4",
         keywords => "amd64 -~amd64",
         use_flags => "-nls two \"$words\"",
         inside => format!("/fprefix/{environment}"),
         fetcher,
+        binpkg_options => "",
+        features => if built_in_only { vec!["ccache", "-strict"] } else { Vec::new() },
         built_in_only,
     };
     render(Folder::Templates, "portage/make.conf", values).unwrap()

@@ -13,3 +13,11 @@ fn programs_of_every_build_system_stay_inside() {
         proof.prints("ended with status 0").prints(", 0 from outside");
     }
 }
+
+#[test]
+fn the_time_of_a_build_is_not_in_it() {
+    let prefix = shared();
+    prefix.fprefix(&["emerge", "--oneshot", "test-cases/dated"]).said().succeeds();
+    let proof = prefix.fprefix(&["check", "--run", "dated"]).said().succeeds();
+    proof.prints("Jan  1 2000 00:00:00\n");
+}

@@ -14,6 +14,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod binhost;
+mod build_file;
 mod builds;
 mod emerge;
 mod faults;
@@ -21,6 +23,7 @@ mod hostile;
 mod image;
 mod killed;
 mod line;
+mod other_machine;
 mod prefix;
 mod tools;
 mod trees;

@@ -1,0 +1,75 @@
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{Context, DONE, FAILED, FOUND};
+use crate::output;
+use crate::pipeline::build::file::{BuildFile, FILE};
+use crate::pipeline::build::{self, Options, Outcome};
+
+/// Build what a file asks for: setup, emerge, check, pack
+///
+/// The file is the truth: packages that it no longer names are removed from the prefix. Run again,
+/// it does what is missing; with nothing missing, nothing is built. `fprefix init` writes a file
+/// that explains itself.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub struct Build {
+    /// The build file
+    #[arg(default_value = FILE)]
+    file: PathBuf,
+    /// Hold the build to the lock file beside it, which `fprefix lock` wrote
+    #[arg(long)]
+    locked: bool,
+    /// Set the prefix up anew, without what is in it
+    #[arg(long)]
+    force: bool,
+    /// Answer as JSON
+    #[arg(long)]
+    json: bool,
+    /// Say what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+impl Build {
+    /// Runs the subcommand.
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let file = BuildFile::load(&self.file)?;
+        let options = Options { locked: self.locked, force: self.force };
+        if self.dry_run {
+            let lines = build::describe(&context.home, &file, options)?;
+            output::answer(&(lines.join("\n") + "\n"))?;
+            return Ok(DONE);
+        }
+        match build::run(&context.home, &file, options, &context.reporter)? {
+            Outcome::Packed(packed) if self.json => {
+                output::answer(&(serde_json::to_string_pretty(&packed)? + "\n"))?;
+                Ok(DONE)
+            }
+            Outcome::Packed(packed) => {
+                output::answer(&super::pack::describe(&packed))?;
+                Ok(DONE)
+            }
+            Outcome::Emerge(_) => Ok(FAILED),
+            Outcome::Found(report) => {
+                output::answer(&super::check::text(&report, false))?;
+                context.reporter.error(
+                    "nothing was packed: the root is not self-contained; mend what was found, or \
+                     waive a rule by name in [check]",
+                );
+                Ok(FOUND)
+            }
+            Outcome::NotProven(proof) => {
+                output::answer(&proof.text())?;
+                context.reporter.error(&format!(
+                    "nothing was packed: {} has to end with status 0 and to take nothing from \
+                     outside of the prefix",
+                    proof.program.display()
+                ));
+                Ok(FOUND)
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::{Context, DONE};
+use crate::data::Folder;
+use crate::names::{Eprefix, PrefixName};
+use crate::pipeline::build::file::FILE;
+use crate::template;
+
+/// Write a build file that explains itself
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The file to write
+    #[arg(default_value = FILE)]
+    file: PathBuf,
+    /// The prefix's name [default: that of the directory]
+    #[arg(long)]
+    name: Option<PrefixName>,
+    /// The path that it has on every machine that runs its programs [default: /usr/local/NAME]
+    #[arg(long, value_name = "PATH")]
+    eprefix: Option<Eprefix>,
+}
+
+impl Init {
+    /// Runs the subcommand.
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let name = match self.name {
+            Some(name) => name,
+            None => name_of_directory(&self.file)?,
+        };
+        let eprefix = match self.eprefix {
+            Some(eprefix) => eprefix,
+            None => format!("/usr/local/{name}").parse()?,
+        };
+        let text = template::render(
+            Folder::Templates,
+            "fprefix.toml",
+            minijinja::context! { name => name.as_str(), eprefix => eprefix.as_str() },
+        )?;
+        // Nothing that somebody wrote is replaced, and no half of it is ever there.
+        let dir = self.file.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let act = || format!("could not write {}", self.file.display());
+        let mut file =
+            tempfile::NamedTempFile::new_in(dir.unwrap_or(Path::new("."))).with_context(act)?;
+        file.write_all(text.as_bytes()).with_context(act)?;
+        crate::tree::open_to_all(file.as_file()).with_context(act)?;
+        file.persist_noclobber(&self.file).map_err(|error| error.error).with_context(act)?;
+        context.reporter.step(&format!(
+            "{} is there; change it, then run `fprefix build`",
+            self.file.display()
+        ));
+        Ok(DONE)
+    }
+}
+
+fn name_of_directory(file: &Path) -> Result<PrefixName> {
+    let file = std::path::absolute(file)
+        .with_context(|| format!("could not make {} absolute", file.display()))?;
+    let dir = file.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    dir.parse().context("name the prefix with --name")
+}
