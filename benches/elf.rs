@@ -1,9 +1,11 @@
 //! Rewriting the files of a system: in place, as copies, and again without a change, beside what
 //! one would do otherwise. `cargo bench --bench elf`; `PATCHELF=PATH` names the patchelf.
 //!
-//! Everything runs warm on a tmpfs and on one thread, and only the ratios mean something. What
-//! counts is processor time, of this process and of those it starts, because others use the
-//! machine as well. Each measure is the best of three, on fresh copies where files are changed.
+//! Everything runs warm on a tmpfs, and only the ratios mean something. Both times are printed:
+//! processor time of this process and of those it starts, which others that use the machine
+//! change little, and the time on the clock, which is what is waited for. The engine is measured on
+//! one thread and on all processors, the command as it is. Each measure is the best of three, on
+//! fresh copies where files are changed.
 
 #![allow(
     clippy::print_stdout,
@@ -11,14 +13,18 @@
     reason = "it reports ratios to the person who runs it"
 )]
 
+#[path = "elf/command.rs"]
+mod command;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use assert_cmd::Command;
 use fprefix::elf::{self, Edit, Kind, Method, Search};
+use rayon::prelude::*;
 use walkdir::WalkDir;
 
 /// Files to measure, and the largest of them: patchelf reads and writes whole files, so large
@@ -27,18 +33,24 @@ const FILES: usize = 1_500;
 const LARGEST: u64 = 2 << 20;
 
 fn main() -> Result<()> {
+    if command::child()? {
+        return Ok(());
+    }
     let shm = Path::new("/dev/shm");
     let dir = tempfile::tempdir_in(if shm.is_dir() { shm } else { Path::new("/tmp") })?;
     let corpus = Corpus::collect(&dir.path().join("source"))?;
     println!("{} dynamic files, {} MiB", corpus.names.len(), corpus.bytes >> 20);
     let edit = edit();
 
-    let in_place =
-        corpus.best(dir.path(), |tree| corpus.each(tree, |file| rewrite(file, &edit)))?;
+    let fresh = |threads| {
+        corpus.best(dir.path(), |tree| corpus.each(threads, tree, &|file| rewrite(file, &edit)))
+    };
+    let in_place = fresh(1)?;
+    let on_all = fresh(0)?;
     let rewritten = corpus.copy(dir.path(), "rewritten")?;
-    corpus.each(&rewritten, |file| rewrite(file, &edit))?;
-    let again = best_of(|| corpus.each(&rewritten, |file| rewrite(file, &edit)))?;
-    let headers = best_of(|| corpus.each(&rewritten, read_headers))?;
+    corpus.each(1, &rewritten, &|file| rewrite(file, &edit))?;
+    let again = best_of(|| corpus.each(1, &rewritten, &|file| rewrite(file, &edit)))?;
+    let headers = best_of(|| corpus.each(1, &rewritten, &read_headers))?;
     let copying = best_of(|| corpus.copy_each(dir.path(), None))?;
     let copies = best_of(|| corpus.copy_each(dir.path(), Some(&edit)))?;
     let copy = best_of(|| {
@@ -46,19 +58,63 @@ fn main() -> Result<()> {
         run("cp", &["-a".as_ref(), corpus.source.as_ref(), to.as_ref()])?;
         Ok(fs_err::remove_dir_all(to)?)
     })?;
-    let report = |what: &str, time: Duration, to: &str, other: Duration| {
-        let ratio = time.as_secs_f64() / other.as_secs_f64();
-        println!("{what:34} {:9.1} ms   {ratio:7.3} x {to}", time.as_secs_f64() * 1e3);
-    };
-    report("in place", in_place, "cp -a and its removal", copy);
-    report("a second time, nothing to change", again, "reading the headers", headers);
-    report("as copies", copies, "copying with the same calls", copying);
-    report("cp -a and its removal", copy, "in place", in_place);
-    match patchelf(&corpus, dir.path()) {
-        Ok((version, time)) => report(&version, time, "in place", in_place),
-        Err(error) => println!("patchelf was not compared: {error:#}"),
+    println!("{:40} {:>9} {:>9}   times this, by processor and by clock", "", "cpu ms", "clock ms");
+    in_place.report("in place, one thread", copy, "cp -a and its removal");
+    on_all.report("in place, all processors", copy, "cp -a and its removal");
+    again.report("a second time, nothing to change", headers, "reading the headers");
+    copies.report("as copies", copying, "copying with the same calls");
+    copies.report("as copies", copy, "cp -a and its removal");
+    for program in patchelfs() {
+        match patchelf(&program, &corpus, dir.path()) {
+            Ok((version, took)) => {
+                took.report(&version, in_place, "in place, one thread");
+                took.report(&version, on_all, "in place, all processors");
+            }
+            Err(error) => println!("{program} was not compared: {error:#}"),
+        }
     }
-    corpus.methods(&edit)
+    corpus.methods(&edit)?;
+    command::measure(&corpus, dir.path())
+}
+
+/// Processor time and time on the clock.
+#[derive(Clone, Copy)]
+struct Took {
+    cpu: Duration,
+    clock: Duration,
+}
+
+impl Took {
+    const FOREVER: Took = Took { cpu: Duration::MAX, clock: Duration::MAX };
+
+    fn of(act: impl FnOnce() -> Result<()>) -> Result<Took> {
+        let (started, clock) = (processor_time()?, Instant::now());
+        act()?;
+        let cpu = processor_time()?.saturating_sub(started);
+        Ok(Took { cpu, clock: clock.elapsed() })
+    }
+
+    fn least(self, other: Took) -> Took {
+        Took { cpu: self.cpu.min(other.cpu), clock: self.clock.min(other.clock) }
+    }
+
+    fn report(self, what: &str, other: Took, to: &str) {
+        let ratio = |own: Duration, other: Duration| own.as_secs_f64() / other.as_secs_f64();
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        println!(
+            "{what:40} {:9.1} {:9.1}   {:6.3} {:6.3} x {to}",
+            milliseconds(self.cpu),
+            milliseconds(self.clock),
+            ratio(self.cpu, other.cpu),
+            ratio(self.clock, other.clock),
+        );
+    }
+}
+
+/// `PATCHELF` names them, separated by colons; else the one on PATH.
+fn patchelfs() -> Vec<String> {
+    let named = std::env::var("PATCHELF").unwrap_or_else(|_| "patchelf".to_owned());
+    named.split(':').map(str::to_owned).collect()
 }
 
 fn edit() -> Edit {
@@ -72,7 +128,7 @@ fn edit() -> Edit {
 
 fn rewrite(path: &Path, edit: &Edit) -> Result<()> {
     let file: File = fs_err::OpenOptions::new().read(true).write(true).open(path)?.into();
-    let bytes = elf::map(&file)?;
+    let bytes = elf::open(&file)?;
     let plan = elf::plan(&bytes, edit).with_context(|| path.display().to_string())?;
     if !plan.is_unchanged() {
         plan.write_in_place(&file)?;
@@ -82,36 +138,53 @@ fn rewrite(path: &Path, edit: &Edit) -> Result<()> {
 
 fn read_headers(path: &Path) -> Result<()> {
     let file: File = fs_err::File::open(path)?.into();
-    let image = elf::read(&elf::map(&file)?)?;
+    let image = elf::read(&elf::open(&file)?)?;
     ensure!(image.class == elf::Class::Elf64 || image.needed.len() < usize::MAX);
     Ok(())
 }
 
-/// The newest patchelf (`PATCHELF`, or the one on PATH), one process for each file.
-fn patchelf(corpus: &Corpus, dir: &Path) -> Result<(String, Duration)> {
-    let program = std::env::var("PATCHELF").unwrap_or_else(|_| "patchelf".to_owned());
-    let version = run(&program, &["--version".as_ref()])?.trim().to_owned();
+/// One process of a patchelf for each file. Its failures are counted: files that it refuses, and
+/// files that it makes and that the engine, or the loader behind `ldd`, can not read.
+fn patchelf(program: &str, corpus: &Corpus, dir: &Path) -> Result<(String, Took)> {
+    let version = run(program, &["--version".as_ref()])?.trim().to_owned();
     let edit = edit();
-    let Search::Runpath(runpath) = &edit.search else { return Ok((version, Duration::ZERO)) };
+    let Search::Runpath(runpath) = &edit.search else { return Ok((version, Took::FOREVER)) };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let interpreter = text(edit.interpreter.as_deref().unwrap_or_default());
     let runpath = text(runpath);
     let tree = corpus.copy(dir, "patchelf")?;
-    let started = processor_time()?;
     let mut refused = 0;
-    for (name, has_interpreter) in &corpus.names {
-        let path = tree.join(name);
-        let mut args: Vec<&OsStr> = vec!["--set-rpath".as_ref(), runpath.as_ref()];
-        if *has_interpreter {
-            let both: [&OsStr; 2] = ["--set-interpreter".as_ref(), interpreter.as_ref()];
-            args.extend(both);
+    let took = Took::of(|| {
+        for (name, has_interpreter) in &corpus.names {
+            let path = tree.join(name);
+            let mut args: Vec<&OsStr> = vec!["--set-rpath".as_ref(), runpath.as_ref()];
+            if *has_interpreter {
+                let both: [&OsStr; 2] = ["--set-interpreter".as_ref(), interpreter.as_ref()];
+                args.extend(both);
+            }
+            args.push(path.as_os_str());
+            refused += usize::from(run(program, &args).is_err());
         }
-        args.push(path.as_os_str());
-        refused += usize::from(run(&program, &args).is_err());
-    }
-    let took = processor_time()?.saturating_sub(started);
+        Ok(())
+    })?;
+    let stripped = broken_by_strip(corpus, &tree)?;
     fs_err::remove_dir_all(tree)?;
-    Ok((format!("{version}, {refused} refused"), took))
+    Ok((format!("{version}: {refused} refused, strip breaks {stripped}"), took))
+}
+
+/// How many files `strip` refuses, or makes such that they say other needed libraries.
+fn broken_by_strip(corpus: &Corpus, tree: &Path) -> Result<usize> {
+    let mut broken = 0;
+    for (name, _) in &corpus.names {
+        let path = tree.join(name);
+        let needed =
+            |path: &Path| -> Result<Vec<Vec<u8>>> { Ok(elf::read(&fs_err::read(path)?)?.needed) };
+        let before = needed(&path);
+        let stripped = run("strip", &[path.as_os_str()]);
+        let same = matches!((before, needed(&path)), (Ok(a), Ok(b)) if a == b);
+        broken += usize::from(stripped.is_err() || !same);
+    }
+    Ok(broken)
 }
 
 fn run(program: &str, args: &[&OsStr]) -> Result<String> {
@@ -152,8 +225,17 @@ impl Corpus {
         Ok(corpus)
     }
 
-    fn each(&self, tree: &Path, act: impl Fn(&Path) -> Result<()>) -> Result<()> {
-        self.names.iter().try_for_each(|(name, _)| act(&tree.join(name)))
+    /// Each file, by this many threads; 0 for as many as there are processors.
+    fn each(
+        &self,
+        threads: usize,
+        tree: &Path,
+        act: &(dyn Fn(&Path) -> Result<()> + Sync),
+    ) -> Result<()> {
+        if threads == 1 {
+            return self.names.iter().try_for_each(|(name, _)| act(&tree.join(name)));
+        }
+        self.names.par_iter().try_for_each(|(name, _)| act(&tree.join(name)))
     }
 
     fn copy(&self, dir: &Path, name: &str) -> Result<PathBuf> {
@@ -163,13 +245,11 @@ impl Corpus {
     }
 
     /// Best of three, each on a fresh copy.
-    fn best(&self, dir: &Path, act: impl Fn(&Path) -> Result<()>) -> Result<Duration> {
-        let mut best = Duration::MAX;
+    fn best(&self, dir: &Path, act: impl Fn(&Path) -> Result<()>) -> Result<Took> {
+        let mut best = Took::FOREVER;
         for _ in 0..3 {
             let tree = self.copy(dir, "fresh")?;
-            let started = processor_time()?;
-            act(&tree)?;
-            best = best.min(processor_time()?.saturating_sub(started));
+            best = best.least(Took::of(|| act(&tree))?);
             fs_err::remove_dir_all(tree)?;
         }
         Ok(best)
@@ -179,10 +259,10 @@ impl Corpus {
     fn copy_each(&self, dir: &Path, edit: Option<&Edit>) -> Result<()> {
         let none = Edit::default();
         let to = dir.join("copy");
-        self.each(&self.source, |path| {
+        self.each(1, &self.source, &|path| {
             let source: File = fs_err::File::open(path)?.into();
             let dest: File = fs_err::File::create(&to)?.into();
-            let bytes = elf::map(&source)?;
+            let bytes = elf::open(&source)?;
             elf::plan(&bytes, edit.unwrap_or(&none))?.write_copy(&source, &dest)?;
             Ok(fs_err::remove_file(&to)?)
         })
@@ -207,21 +287,18 @@ impl Corpus {
 }
 
 /// Best of three.
-fn best_of(act: impl Fn() -> Result<()>) -> Result<Duration> {
-    let mut best = Duration::MAX;
-    for _ in 0..3 {
-        let started = processor_time()?;
-        act()?;
-        best = best.min(processor_time()?.saturating_sub(started));
-    }
-    Ok(best)
+fn best_of(act: impl Fn() -> Result<()>) -> Result<Took> {
+    (0..3).try_fold(Took::FOREVER, |best, _| Ok(best.least(Took::of(&act)?)))
 }
 
-/// Processor time of this thread and of all children that have ended (proc(5): schedstat is in
-/// nanoseconds; fields 16 and 17 of stat are in ticks of 10 ms).
+/// Processor time of all threads of this process and of all children that have ended (proc(5):
+/// schedstat is in nanoseconds; fields 16 and 17 of stat are in ticks of 10 ms).
 fn processor_time() -> Result<Duration> {
-    let own = fs_err::read_to_string("/proc/self/schedstat")?;
-    let own = own.split(' ').next().context("no time in schedstat")?.parse()?;
+    let mut own = 0;
+    for thread in fs_err::read_dir("/proc/self/task")? {
+        let spent = fs_err::read_to_string(thread?.path().join("schedstat"))?;
+        own += spent.split(' ').next().context("no time in schedstat")?.parse::<u64>()?;
+    }
     let stat = fs_err::read_to_string("/proc/self/stat")?;
     let fields = stat.rsplit_once(") ").context("no name in stat")?.1.split(' ');
     let children: u64 = fields.skip(13).take(2).map(str::parse::<u64>).sum::<Result<_, _>>()?;

@@ -3,10 +3,13 @@
 
 #![allow(clippy::print_stdout, reason = "it reports to the person who runs it")]
 
+#[path = "../tests/fuzz/mutate.rs"]
+mod mutate;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use fprefix::elf::{self, Edit, Plan, Search};
+use mutate::{Random, edits, exercise};
 use rayon::prelude::*;
 
 /// Longer than any input of a few hundred kilobytes may take.
@@ -20,122 +23,19 @@ fn main() -> Result<()> {
     let edits = edits();
     let started = Instant::now();
     let outcomes = (0..count).into_par_iter().map(|number| {
-        let mut random = Random(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut random = Random::numbered(number);
         let seed = &seeds[random.below(seeds.len())];
         let bytes = random.mutate(seed);
         let edit = &edits[random.below(edits.len())];
-        exercise(&bytes, edit, number)
+        let started = Instant::now();
+        let planned = exercise(&bytes, edit, number);
+        let took = started.elapsed();
+        assert!(took < SLOW, "input {number} took {took:?}");
+        planned
     });
     let (planned, refused) = outcomes
         .map(|planned| if planned { (1_u64, 0_u64) } else { (0, 1) })
         .reduce(|| (0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
     println!("{count} inputs in {:?}: {planned} planned, {refused} refused", started.elapsed());
     Ok(())
-}
-
-/// Everything that the engine offers, on one input. True if there was a plan.
-fn exercise(bytes: &[u8], edit: &Edit, number: u64) -> bool {
-    let started = Instant::now();
-    let _ = elf::read(bytes);
-    let _ = elf::seal_loader(bytes);
-    let plan = elf::plan(bytes, edit);
-    if let Ok(plan) = &plan {
-        assert!(is_orderly(plan), "input {number}: patches overlap or leave the file");
-        let new = plan.apply_to_vec(bytes);
-        let _ = elf::read(&new);
-        let _ = elf::plan(&new, edit);
-    }
-    let took = started.elapsed();
-    assert!(took < SLOW, "input {number} took {took:?}");
-    plan.is_ok()
-}
-
-fn is_orderly(plan: &Plan) -> bool {
-    let mut at = 0;
-    plan.patches.iter().all(|patch| {
-        let follows = patch.offset >= at;
-        at = patch.offset + patch.bytes.len() as u64;
-        follows && at <= plan.source_size
-    }) && plan.growth() <= 10 * plan.source_size + (1 << 20)
-}
-
-fn edits() -> Vec<Edit> {
-    let text = |len: usize| vec![b'x'; len];
-    let both = |interpreter, runpath| Edit {
-        interpreter: Some(text(interpreter)),
-        search: Search::Runpath(text(runpath)),
-        ..Edit::default()
-    };
-    let needed = Edit {
-        soname: Some(text(30)),
-        add_needed: vec![text(20), text(21), text(22)],
-        remove_needed: vec![b"libc.so.6".to_vec()],
-        no_default_lib: true,
-        ..Edit::default()
-    };
-    let renamed = Edit {
-        search: Search::Remove,
-        replace_needed: vec![(b"libc.so.6".to_vec(), text(200))],
-        ..Edit::default()
-    };
-    vec![both(10, 10), both(120, 120), both(120, 6000), needed, renamed]
-}
-
-/// xorshift64*, so that an input is known by its number.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() >> 16).unwrap_or(0) % limit.max(1)
-    }
-
-    /// Numbers that break things: small, large, near powers of two, or any.
-    fn number(&mut self) -> u64 {
-        match self.below(4) {
-            0 => self.next() % 64,
-            1 => u64::MAX - self.next() % 64,
-            2 => (1 << (self.next() % 64)) - self.next() % 2,
-            _ => self.next(),
-        }
-    }
-
-    fn mutate(&mut self, seed: &[u8]) -> Vec<u8> {
-        let mut bytes = seed.to_vec();
-        for _ in 0..=self.below(6) {
-            let at = self.place(&bytes);
-            let width = 1 << self.below(4);
-            let value = self.number().to_le_bytes();
-            for (byte, value) in bytes.iter_mut().skip(at).take(width).zip(value) {
-                *byte = value;
-            }
-        }
-        if self.below(8) == 0 {
-            let len = self.below(bytes.len() + 1);
-            bytes.truncate(len);
-        }
-        bytes
-    }
-
-    /// Mostly where structure is: the headers at the front, the section headers at the end, the
-    /// dynamic section, the tables.
-    fn place(&mut self, bytes: &[u8]) -> usize {
-        let len = bytes.len();
-        match self.below(6) {
-            0 => self.below(64),
-            1 | 2 => self.below(len.min(0x1000)),
-            3 => len - 1 - self.below(len.min(0xa00)),
-            4 => {
-                let starts = bytes.windows(4).position(|word| word == [0xfb, 0xff, 0xff, 0x6f]);
-                starts.unwrap_or(0).saturating_sub(0x200) + self.below(0x300)
-            }
-            _ => self.below(len),
-        }
-    }
 }

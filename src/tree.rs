@@ -96,6 +96,14 @@ pub fn remove(dir: &Path) -> Result<()> {
     fs_err::remove_dir_all(dir).with_context(|| format!("could not remove {}", dir.display()))
 }
 
+/// Removes the file at `path`, if there is one.
+pub fn remove_file(path: &Path) -> Result<()> {
+    match fs_err::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 /// The deepest ancestor of `path` that exists (or `path` itself), and the rest below it.
 pub fn existing_ancestor(path: &Path) -> (PathBuf, PathBuf) {
     for ancestor in path.ancestors() {
@@ -130,11 +138,17 @@ pub fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
 
 /// The extended attributes of an open file (xattr(7)); none where the file system has none.
 pub fn attributes(file: BorrowedFd<'_>) -> Result<Vec<(OsString, Vec<u8>)>> {
-    let mut names = vec![0_u8; 65_536];
-    let length = match rustix::fs::flistxattr(file, &mut names) {
-        Ok(length) => length,
+    let act = "could not list the attributes of a file";
+    // Most files have none or few; 64 KiB is the most that a file can have (xattr(7)).
+    let mut names = vec![0_u8; 512];
+    let mut listed = rustix::fs::flistxattr(file, &mut names);
+    if listed == Err(rustix::io::Errno::RANGE) {
+        names.resize(65_536, 0);
+        listed = rustix::fs::flistxattr(file, &mut names);
+    }
+    let length = match listed {
         Err(rustix::io::Errno::NOTSUP) => 0,
-        Err(error) => return Err(error).context("could not list the attributes of a file"),
+        listed => listed.context(act)?,
     };
     let mut attributes = Vec::new();
     for name in names.get(..length).unwrap_or_default().split(|byte| *byte == 0) {

@@ -39,6 +39,7 @@ impl Hook {
             under: Some(root),
             eprefix,
             tag: SearchTag::default(),
+            relative: false,
             only: Vec::new(),
         };
         let plan = request.plan()?;

@@ -20,6 +20,10 @@ pub struct Rewrite {
     /// How files are told where their libraries are
     #[arg(long, value_enum, default_value_t)]
     search: SearchTag,
+    /// Name these directories relative to each file ($ORIGIN) instead of absolutely: the loader of
+    /// programs stays absolute, and so do the directories of setuid programs
+    #[arg(long)]
+    relative: bool,
     /// Say what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -40,6 +44,7 @@ impl Rewrite {
             under: None,
             eprefix: root.eprefix().clone(),
             tag: self.search,
+            relative: self.relative,
             only: self.paths,
         };
         let plan = request.plan()?;

@@ -134,6 +134,7 @@ impl Composition<'_, '_> {
         let word = self.layout.codec.word();
         let (address_at, offset_at, size_at) = (8 + word, 8 + 2 * word, 8 + 3 * word);
         let header_size = self.layout.section_size();
+        self.paint_section_headers(canvas)?;
         let sections = (0_u64..).zip(&self.layout.sections);
         for (number, section) in sections {
             let header = self.layout.header.e_shoff + number * header_size;
@@ -154,6 +155,20 @@ impl Composition<'_, '_> {
             canvas.paint(field, &bytes)?;
         }
         Some(())
+    }
+
+    /// The section headers as they are, where they do not move: fields are then written into one
+    /// stroke instead of each being one.
+    fn paint_section_headers(&self, canvas: &mut Canvas) -> Option<()> {
+        if self.ground.position(Role::SectionHeaders).is_some() {
+            return Some(());
+        }
+        let size = self.layout.section_size() * self.layout.sections.len() as u64;
+        let offset = self.layout.header.e_shoff;
+        match slice(self.layout.bytes, offset, size) {
+            Some(table) => canvas.paint(offset, table),
+            None => Some(()),
+        }
     }
 
     /// Address, offset and size that a section then has, if it is concerned.

@@ -2,12 +2,15 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
-use super::edit::Plan;
+use super::edit::{Patch, Plan};
+
+/// What is copied at once: it stays in the cache of a processor.
+const CHUNK: usize = 256 << 10;
 
 impl Plan {
     /// The file as the plan makes it.
@@ -37,9 +40,7 @@ impl Plan {
     /// (ETXTBSY). [`Plan::write_copy`] and a rename avoid all of this.
     pub fn write_in_place(&self, file: &File) -> io::Result<()> {
         self.check_source(file)?;
-        if !self.tail.is_empty() {
-            file.write_all_at(&self.tail, self.source_size)?;
-        }
+        self.write_tail(file)?;
         self.write_patches(file)
     }
 
@@ -48,33 +49,73 @@ impl Plan {
     ///
     /// Contents only: owner, mode, times and attributes are the caller's.
     pub fn write_copy(&self, source: &File, dest: &File) -> io::Result<()> {
-        self.check_source(source)?;
-        copy_contents(source, dest, self.source_size)?;
-        if !self.tail.is_empty() {
-            dest.write_all_at(&self.tail, self.source_size)?;
+        let blocks = self.check_source(source)?;
+        if ioctl_ficlone(dest, source).is_err() {
+            if blocks.saturating_mul(512) >= self.source_size {
+                self.copy_patched(source, dest)?;
+                return self.write_tail(dest);
+            }
+            copy_data(source, dest, self.source_size)?;
         }
+        self.write_tail(dest)?;
         self.write_patches(dest)
+    }
+
+    /// Copy a file without holes, the patches in it: every byte is written once. On ext4 reading
+    /// and writing takes two thirds of the time of `copy_file_range(2)`, which goes page by page.
+    fn copy_patched(&self, source: &File, dest: &File) -> io::Result<()> {
+        let size = usize::try_from(self.source_size).unwrap_or(usize::MAX);
+        let mut buffer = vec![0; size.min(CHUNK)];
+        let mut at = 0;
+        while at < self.source_size {
+            let got = source.read_at(&mut buffer, at)?;
+            let chunk = buffer.get_mut(..got).unwrap_or_default();
+            if chunk.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.patches.iter().for_each(|patch| patch.overlay(chunk, at));
+            dest.write_all_at(chunk, at)?;
+            at += got as u64;
+        }
+        Ok(())
+    }
+
+    fn write_tail(&self, file: &File) -> io::Result<()> {
+        if self.tail.is_empty() {
+            return Ok(());
+        }
+        file.write_all_at(&self.tail, self.source_size)
     }
 
     fn write_patches(&self, file: &File) -> io::Result<()> {
         self.patches.iter().try_for_each(|patch| file.write_all_at(&patch.bytes, patch.offset))
     }
 
-    fn check_source(&self, file: &File) -> io::Result<()> {
-        let size = file.metadata()?.len();
+    /// How many blocks the file has, if it is as long as the one that was planned for.
+    fn check_source(&self, file: &File) -> io::Result<u64> {
+        let meta = file.metadata()?;
+        let size = meta.len();
         if size == self.source_size {
-            return Ok(());
+            return Ok(meta.blocks());
         }
         let message = format!("planned for a file of {} bytes, it has {size}", self.source_size);
         Err(io::Error::other(message))
     }
 }
 
-/// Share the blocks if the file system can, else copy what is not a hole.
-fn copy_contents(source: &File, dest: &File, size: u64) -> io::Result<()> {
-    if ioctl_ficlone(dest, source).is_ok() {
-        return Ok(());
+impl Patch {
+    /// Put what of the patch falls into `chunk`, the bytes of the file from `start` on, there.
+    fn overlay(&self, chunk: &mut [u8], start: u64) {
+        let into = self.offset.saturating_sub(start);
+        let from = start.saturating_sub(self.offset);
+        let (Ok(into), Ok(from)) = (usize::try_from(into), usize::try_from(from)) else { return };
+        let to = chunk.get_mut(into..).unwrap_or_default().iter_mut();
+        to.zip(self.bytes.get(from..).unwrap_or_default()).for_each(|(to, &byte)| *to = byte);
     }
+}
+
+/// Copy what is not a hole.
+fn copy_data(source: &File, dest: &File, size: u64) -> io::Result<()> {
     dest.set_len(size)?;
     let mut at = 0;
     while at < size {
@@ -121,16 +162,4 @@ fn copy_plainly(source: &File, dest: &File, start: u64, end: u64) -> io::Result<
         at += got as u64;
     }
     Ok(())
-}
-
-/// Map a file for reading, so that only the parts that are looked at are ever read.
-///
-/// The mapping is private to the engine's use of it: what another process writes to the file
-/// meanwhile may or may not be seen, and a file that is cut short makes the access fail (SIGBUS),
-/// as with any mapping. Callers hold the lock of the prefix, or work on trees of their own.
-#[expect(unsafe_code, reason = "mapping a file has no safe form; see the callers' duty above")]
-pub fn map(file: &File) -> io::Result<memmap2::Mmap> {
-    // SAFETY: the bytes are only ever read, and every read is checked against the mapped length;
-    // no reference to them is given a stronger promise than that of a file's contents.
-    unsafe { memmap2::Mmap::map(file) }
 }

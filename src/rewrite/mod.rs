@@ -7,11 +7,11 @@
 mod apply;
 mod elf_file;
 mod libraries;
+mod link;
 mod script;
+mod survey;
 mod text;
 
-use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -21,6 +21,7 @@ use serde::Serialize;
 use crate::names::Eprefix;
 use crate::rooted::Rooted;
 use crate::{elf, libc, tree};
+use survey::{File, Survey};
 
 pub use libraries::Libraries;
 
@@ -46,6 +47,8 @@ pub struct Request {
     pub eprefix: Eprefix,
     /// How files are to say where their libraries are.
     pub tag: SearchTag,
+    /// Whether they say it relative to themselves (`$ORIGIN`).
+    pub relative: bool,
     /// Look at these paths alone (in the tree, as programs see them).
     pub only: Vec<PathBuf>,
 }
@@ -71,6 +74,8 @@ pub enum Action {
         /// What comes in their place.
         new: Vec<u8>,
     },
+    /// Another target: a symbolic link.
+    Link(PathBuf),
 }
 
 /// One file of which something changes.
@@ -106,92 +111,74 @@ pub struct Plan {
     pub left: Vec<Left>,
 }
 
-/// A regular file of the tree, with all its names.
-struct File {
-    paths: Vec<PathBuf>,
-    disk: PathBuf,
-}
-
 impl Request {
     /// Looks at the tree and plans what has to change.
     pub fn plan(&self) -> Result<Plan> {
-        let files = self.files()?;
-        let trees = std::iter::once(self.tree.clone()).chain(self.under.clone()).collect();
-        let rooted = Rooted::new(trees);
-        let libraries = Libraries::index(
-            &files.iter().map(|f| f.disk.as_path()).collect::<Vec<_>>(),
-            &self.tree,
-        );
-        let seen: Vec<Result<Outcome>> =
-            files.par_iter().map(|file| self.look_at(file, &rooted, &libraries)).collect();
+        let survey = Survey::of(&self.tree, &self.only)?;
+        let rooted = Rooted::unchanging(self.trees());
+        let in_links = survey.links.iter();
+        let in_links: Vec<_> =
+            in_links.map(|(path, target)| link::look_at(self, path, target, &rooted)).collect();
+        // Files are looked at as if the links led already where they will.
+        let rooted = rooted.with_links(link::planned(&survey.links, &in_links));
+        let libraries = Libraries::index(survey.names());
+        let looked_at = |file: &File| self.look_at(file, &rooted, &libraries);
+        let seen: Vec<_> = survey.files.par_iter().map(looked_at).collect::<Result<_>>()?;
         let mut plan = Plan {
             tree: self.tree.clone(),
-            files: files.len(),
+            files: survey.files.len(),
             changes: Vec::new(),
             left: Vec::new(),
         };
-        for (file, outcome) in files.into_iter().zip(seen) {
-            match outcome? {
-                Outcome::Nothing => {}
-                Outcome::Left(why) => {
-                    let path = file.paths.into_iter().next().unwrap_or_default();
-                    plan.left.push(Left { path, why });
-                }
-                Outcome::Change(action, what) => {
-                    plan.changes.push(Change { paths: file.paths, what, action });
-                }
-            }
+        for (file, outcome) in survey.files.into_iter().zip(seen) {
+            plan.add(file.paths, outcome);
         }
+        for ((path, _), outcome) in survey.links.into_iter().zip(in_links) {
+            plan.add(vec![path], outcome);
+        }
+        plan.changes.sort_by(|a, b| a.paths.cmp(&b.paths));
         Ok(plan)
     }
 
-    /// The regular files of the tree, hard links together, sorted by path.
-    fn files(&self) -> Result<Vec<File>> {
-        let mut files: Vec<File> = Vec::new();
-        let mut linked: BTreeMap<(u64, u64), usize> = BTreeMap::new();
-        for entry in walkdir::WalkDir::new(&self.tree).sort_by_file_name() {
-            let entry =
-                entry.with_context(|| format!("could not look through {}", self.tree.display()))?;
-            if !entry.file_type().is_file() {
-                continue;
-            }
-            let path = Path::new("/").join(entry.path().strip_prefix(&self.tree)?);
-            if !self.only.is_empty() && !self.only.iter().any(|only| path.starts_with(only)) {
-                continue;
-            }
-            let meta = entry.metadata()?;
-            if meta.nlink() > 1 {
-                let position = *linked.entry((meta.dev(), meta.ino())).or_insert(files.len());
-                if let Some(file) = files.get_mut(position) {
-                    file.paths.push(path);
-                    continue;
-                }
-            }
-            files.push(File { paths: vec![path], disk: entry.into_path() });
-        }
-        Ok(files)
-    }
-
     fn look_at(&self, file: &File, rooted: &Rooted, libraries: &Libraries) -> Result<Outcome> {
-        use std::io::Read;
-        let mut start = Vec::with_capacity(256);
-        fs_err::File::open(&file.disk)?.take(256).read_to_end(&mut start)?;
+        if file.size == 0 {
+            return Ok(Outcome::Nothing);
+        }
+        let source = fs_err::File::open(&file.disk)?;
+        let mut start = [0; START];
+        let start = beginning(&source, file.size, &mut start)?;
         let path = file.paths.first().map_or(Path::new("/"), PathBuf::as_path);
-        if elf::is_elf(&start) {
-            return elf_file::look_at(self, &file.disk, path, rooted, libraries);
+        if elf::is_elf(start) {
+            let file = elf_file::Place { path, privileged: file.privileged, rooted, libraries };
+            return elf_file::look_at(self, &source, file);
         }
-        let script = if start.starts_with(b"#!") {
-            script::look_at(self, &start, rooted)
-        } else {
-            Outcome::Nothing
-        };
+        let script = script::look_at(self, start, rooted);
         if path.file_name().is_some_and(|name| name == libc::GCONV_CACHE) {
-            return Ok(character_sets(&tree::map(&file.disk)?, path));
+            return Ok(character_sets(&elf::open(source.file())?, path));
         }
-        if start.is_empty() || !text::is_understood(path) {
+        if !text::is_understood(path) {
             return Ok(script);
         }
-        Ok(self.look_at_text(&tree::map(&file.disk)?, script))
+        Ok(self.look_at_text(&elf::open(source.file())?, script))
+    }
+
+    /// What a script or configuration file at `path` with these `bytes` becomes; nothing if it
+    /// stays as it is.
+    pub fn rewritten_text(&self, path: &Path, bytes: &[u8]) -> Option<Vec<u8>> {
+        let rooted = Rooted::new(self.trees());
+        let script = script::look_at(self, bytes.get(..START).unwrap_or(bytes), &rooted);
+        let understood = text::is_understood(path);
+        match if understood { self.look_at_text(bytes, script) } else { script } {
+            Outcome::Change(Action::Contents(new), _) => Some(new),
+            Outcome::Change(Action::FirstLine { old, new }, _) => {
+                Some([new.as_slice(), bytes.get(old..)?].concat())
+            }
+            _ => None,
+        }
+    }
+
+    fn trees(&self) -> Vec<PathBuf> {
+        std::iter::once(&self.tree).chain(&self.under).cloned().collect()
     }
 
     /// A text file that is understood, of which the first line may change as well.
@@ -236,6 +223,29 @@ pub fn edit_file(path: &Path, edit: &elf::Edit, dry_run: bool) -> Result<elf::Pl
     Ok(plan)
 }
 
+/// How much of a file tells its kind; a `#!` line that is longer does not run (`BINPRM_BUF_SIZE`
+/// in binfmts.h).
+const START: usize = 256;
+
+/// The first bytes of a file of this size.
+fn beginning<'b>(file: &fs_err::File, size: u64, buffer: &'b mut [u8; START]) -> Result<&'b [u8]> {
+    use std::os::unix::fs::FileExt;
+    let wanted = usize::try_from(size).unwrap_or(START).min(START);
+    let mut got = 0;
+    while got < wanted {
+        match file.file().read_at(&mut buffer[got..wanted], got as u64) {
+            Ok(0) => break,
+            Ok(more) => got += more,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("could not read {}", file.path().display()));
+            }
+        }
+    }
+    Ok(&buffer[..got])
+}
+
 /// What looking at a file came to.
 enum Outcome {
     Nothing,
@@ -244,6 +254,17 @@ enum Outcome {
 }
 
 impl Plan {
+    fn add(&mut self, paths: Vec<PathBuf>, outcome: Outcome) {
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::Left(why) => {
+                let path = paths.into_iter().next().unwrap_or_default();
+                self.left.push(Left { path, why });
+            }
+            Outcome::Change(action, what) => self.changes.push(Change { paths, what, action }),
+        }
+    }
+
     /// Makes all the changes. A file that was changed stays so if a later one fails; doing it
     /// again goes on from there.
     pub fn apply(&self) -> Result<()> {

@@ -38,6 +38,14 @@ fn replacements(eprefix: &Path) -> Vec<(String, String)> {
     ]
 }
 
+/// `path` with the environments turned into the prefix, if it leads into one of them.
+pub(super) fn out_of_the_sandbox(eprefix: &Path, path: &str) -> Option<String> {
+    replacements(eprefix).into_iter().take(2).find_map(|(old, stands_for)| {
+        let rest = path.strip_prefix(&old)?;
+        (rest.is_empty() || rest.starts_with('/')).then(|| stands_for + rest)
+    })
+}
+
 pub(super) fn look_at(request: &Request, bytes: &[u8]) -> Outcome {
     if bytes.len() > LARGEST {
         return Outcome::Nothing;
@@ -69,6 +77,7 @@ mod tests {
             under: None,
             eprefix: "/opt/x".parse().unwrap(),
             tag: SearchTag::default(),
+            relative: false,
             only: Vec::new(),
         };
         let text = b"prefix=/fprefix/staging/root/opt/x/usr\n\

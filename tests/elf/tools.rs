@@ -3,11 +3,14 @@
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Output;
+use std::time::Duration;
 
 use assert_cmd::Command;
 
 /// Where a tool comes from on Debian, for the message of a test that misses it.
-const PACKAGES: [(&str, &str); 16] = [
+const PACKAGES: [(&str, &str); 18] = [
+    ("apt-get", "apt"),
+    ("dpkg-deb", "dpkg"),
     ("gcc", "gcc"),
     ("g++", "g++"),
     ("clang", "clang"),
@@ -33,17 +36,27 @@ where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
 {
+    run_within(Duration::from_secs(120), program, args)
+}
+
+/// The same for one that may take longer, or must not.
+#[track_caller]
+pub fn run_within<I, S>(limit: Duration, program: impl AsRef<OsStr>, args: I) -> Output
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<OsStr>,
+{
     let program = program.as_ref();
     let args: Vec<_> = args.into_iter().map(|arg| arg.as_ref().to_os_string()).collect();
     for _ in 0..200 {
         let mut command = Command::new(program);
         command.args(&args).env("LC_ALL", "C").env_remove("LD_LIBRARY_PATH");
-        command.timeout(std::time::Duration::from_secs(120));
+        command.timeout(limit);
         match command.output() {
             Ok(output) => return output,
             // Another thread of the tests forked while the program was open for writing.
             Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
-                std::thread::sleep(std::time::Duration::from_millis(10));
+                std::thread::sleep(Duration::from_millis(10));
             }
             Err(error) => {
                 let name = program.to_string_lossy();
@@ -63,8 +76,18 @@ where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
 {
+    must_within(Duration::from_secs(120), program, args)
+}
+
+/// The same for one that may take longer.
+#[track_caller]
+pub fn must_within<I, S>(limit: Duration, program: impl AsRef<OsStr>, args: I) -> Output
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<OsStr>,
+{
     let args: Vec<_> = args.into_iter().map(|arg| arg.as_ref().to_os_string()).collect();
-    let output = run(&program, &args);
+    let output = run_within(limit, &program, &args);
     assert!(
         output.status.success(),
         "{} {args:?}: {}\n{}",

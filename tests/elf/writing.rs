@@ -54,7 +54,7 @@ fn a_file_beyond_4_gib_with_holes_takes_no_time_and_no_space() {
     // A payload of 5 GiB, nearly all of it a hole.
     let size = 5 << 30;
     file.write_all_at(b"end of the payload", size).unwrap();
-    let bytes = elf::map(&file).unwrap();
+    let bytes = elf::open(&file).unwrap();
     let started = std::time::Instant::now();
     let plan = elf::plan(&bytes, &edit(100)).unwrap();
     plan.write_in_place(&file).unwrap();
@@ -64,7 +64,7 @@ fn a_file_beyond_4_gib_with_holes_takes_no_time_and_no_space() {
     assert_eq!(made.len(), size + 18);
     assert!(made.blocks() * 512 < 4 << 20, "the copy takes {} blocks", made.blocks());
     assert!(took.as_millis() < 500, "took {took:?}");
-    let again = elf::map(&open(&copy)).unwrap();
+    let again = elf::open(&open(&copy)).unwrap();
     assert_eq!(elf::read(&again).unwrap().runpath, Some(vec![b'x'; 100]));
     assert!(again.ends_with(b"end of the payload"));
 }
@@ -88,11 +88,11 @@ fn a_segment_is_appended_beyond_4_gib() {
         search: Search::Runpath(format!("/{}", "x".repeat(20_000)).into()),
         ..Edit::default()
     };
-    let plan = elf::plan(&elf::map(&file).unwrap(), &edit).unwrap();
+    let plan = elf::plan(&elf::open(&file).unwrap(), &edit).unwrap();
     assert_eq!(plan.method, elf::Method::Append);
     plan.write_in_place(&file).unwrap();
     drop(file);
     assert!(run(&path, ["--version"]).status.success());
-    let bytes = elf::map(&open(&path)).unwrap();
+    let bytes = elf::open(&open(&path)).unwrap();
     assert!(elf::plan(&bytes, &edit).unwrap().is_unchanged());
 }

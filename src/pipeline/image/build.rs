@@ -170,7 +170,7 @@ fn all(
 
 fn repositories(prefix: &Prefix) -> Repositories {
     let paths = prefix.definition.repos.iter().filter_map(|repo| repo.path.clone());
-    Repositories { paths: paths.collect() }
+    Repositories::at(paths)
 }
 
 /// Moves everything that was made to its place, and plans what that means for the image's root.
@@ -230,9 +230,12 @@ fn extension(
         fields: request.fields.clone(),
         formats: vec![request.format],
         keep: Vec::new(),
+        locales: Vec::new(),
         signing: request.signing.clone(),
         bases,
         expose: if request.expose { vec![Expose::All] } else { Vec::new() },
+        start: Vec::new(),
+        state: Vec::new(),
         mangle: mangle(request.mangle.as_deref(), name)?,
         package_information: true,
         sysupdate: None,

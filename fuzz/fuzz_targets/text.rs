@@ -1,0 +1,24 @@
+//! Whatever a script or a configuration file holds, rewriting it ends in an answer.
+#![no_main]
+
+use std::path::Path;
+
+use fprefix::rewrite::{Request, SearchTag};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &[u8]| {
+    let request = Request {
+        // The root directory has a shell for every script, and nothing in it is written to.
+        tree: "/".into(),
+        under: None,
+        eprefix: "/usr".parse().unwrap(),
+        tag: SearchTag::default(),
+        relative: false,
+        only: Vec::new(),
+    };
+    for path in ["/usr/bin/a-config", "/usr/lib/pkgconfig/a.pc", "/usr/bin/a"] {
+        if let Some(new) = request.rewritten_text(Path::new(path), text) {
+            assert!(new.len() <= 2 * text.len() + 4_096);
+        }
+    }
+});

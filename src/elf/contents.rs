@@ -1,0 +1,81 @@
+//! The bytes of a file, as cheaply as they come: small files are read, of large ones only the
+//! parts that are looked at.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+/// Up to this size reading costs less than mapping, the page faults, and taking the mapping away.
+/// Nine files of ten of a distribution are smaller.
+const SMALL: usize = 64 << 10;
+
+thread_local! {
+    /// What the last small file was read into.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The bytes of a file.
+#[derive(Debug)]
+pub struct Contents(Held);
+
+#[derive(Debug)]
+enum Held {
+    Read { buffer: Vec<u8>, len: usize },
+    Mapped(memmap2::Mmap),
+}
+
+/// The bytes of an open file.
+///
+/// What another process writes to the file meanwhile may or may not be seen, and a large file
+/// that is cut short makes the access fail (SIGBUS), as with any mapping. Callers hold the lock
+/// of the prefix, or work on trees of their own.
+pub fn open(file: &File) -> io::Result<Contents> {
+    let len = file.metadata()?.len();
+    match usize::try_from(len) {
+        Ok(len) if len <= SMALL => read(file, len),
+        _ => map(file),
+    }
+}
+
+fn read(file: &File, len: usize) -> io::Result<Contents> {
+    let mut buffer = BUFFER.take();
+    buffer.resize(SMALL, 0);
+    let mut contents = Contents(Held::Read { buffer, len: 0 });
+    let Contents(Held::Read { buffer, len: got }) = &mut contents else { return Ok(contents) };
+    while *got < len {
+        match file.read_at(&mut buffer[*got..len], *got as u64) {
+            Ok(0) => break,
+            Ok(more) => *got += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(contents)
+}
+
+#[expect(unsafe_code, reason = "mapping a file has no safe form; see the callers' duty above")]
+fn map(file: &File) -> io::Result<Contents> {
+    // SAFETY: the bytes are only ever read, and every read is checked against the mapped length;
+    // no reference to them is given a stronger promise than that of a file's contents.
+    unsafe { memmap2::Mmap::map(file) }.map(|map| Contents(Held::Mapped(map)))
+}
+
+impl std::ops::Deref for Contents {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Held::Read { buffer, len } => buffer.get(..*len).unwrap_or_default(),
+            Held::Mapped(map) => map,
+        }
+    }
+}
+
+impl Drop for Contents {
+    fn drop(&mut self) {
+        if let Held::Read { buffer, .. } = &mut self.0 {
+            BUFFER.set(std::mem::take(buffer));
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Packages from the archive that this machine's apt uses, of any architecture, without a trace
+//! in the machine's own package database.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::tools::must_within;
+
+/// The archives of `packages` and of all that they depend on. `dir` takes apt's state.
+pub fn fetch(architecture: &str, packages: &[&str], dir: &Path) -> Vec<PathBuf> {
+    let cache = dir.join("cache/archives");
+    for folder in [dir.join("state/lists/partial"), cache.join("partial")] {
+        fs_err::create_dir_all(folder).unwrap();
+    }
+    // No package is installed, so nothing that is depended on is left out.
+    fs_err::write(dir.join("status"), "").unwrap();
+    let apt = |args: &[&str]| {
+        let path = |name: &str| dir.join(name).display().to_string();
+        let mut all = vec!["--quiet=2".to_owned()];
+        for option in [
+            format!("APT::Architecture={architecture}"),
+            format!("APT::Architectures={architecture}"),
+            format!("Dir::State={}", path("state")),
+            format!("Dir::State::status={}", path("status")),
+            format!("Dir::State::extended_states={}", path("extended_states")),
+            format!("Dir::Cache={}", path("cache")),
+            "Acquire::Languages=none".to_owned(),
+            // The directory is this user's alone.
+            "APT::Sandbox::User=root".to_owned(),
+        ] {
+            all.extend(["--option".to_owned(), option]);
+        }
+        all.extend(args.iter().map(|&arg| arg.to_owned()));
+        must_within(Duration::from_secs(600), "apt-get", all);
+    };
+    apt(&["update"]);
+    let mut args = vec!["install", "--download-only", "--yes", "--no-install-recommends"];
+    args.extend(packages);
+    apt(&args);
+    let mut archives: Vec<PathBuf> = fs_err::read_dir(cache)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|suffix| suffix == "deb"))
+        .collect();
+    archives.sort();
+    assert!(archives.len() > packages.len(), "{archives:?}");
+    archives
+}
