@@ -17,8 +17,8 @@ use crate::tree::existing_ancestor;
 /// How many of the kernel's lines are shown.
 const LAST_WORDS: usize = 15;
 
-/// The room, in bytes, with which next to nothing can be written.
-const LITTLE: u64 = 1 << 20;
+/// The room, in bytes, that is next to nothing for whoever unpacks packages.
+const LITTLE: u64 = 64 << 20;
 
 /// What the system says of a filesystem that can not be written to, as programs print it.
 const SAID: &[&str] = &[

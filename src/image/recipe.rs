@@ -2,23 +2,15 @@
 //! --base_sysexts` (flatcar/scripts): `name|cat/pkg&cat/pkg,name2|cat/pkg`.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::str::FromStr;
-use std::sync::LazyLock;
 
 use anyhow::{Error, Result, bail};
-use regex::Regex;
-use serde::Serialize;
 
+use crate::atom::Atom;
 use crate::names::PrefixName;
 
-/// A package as emerge is asked for it: a package atom with a category (PMS 8.3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(into = "String")]
-pub struct Atom(String);
-
 /// An extension and its packages.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
     /// The name under which it is attached.
     pub name: PrefixName,
@@ -29,27 +21,6 @@ pub struct Recipe {
 /// Extensions in the order in which they build on each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipes(pub Vec<Recipe>);
-
-#[expect(clippy::unwrap_used, reason = "a constant that a test compiles")]
-static ATOM: LazyLock<Regex> = LazyLock::new(|| {
-    let category = r"[A-Za-z0-9_][A-Za-z0-9+_.-]*";
-    let package = r"[A-Za-z0-9_][A-Za-z0-9+_.-]*\*?";
-    let slot = r"(:[A-Za-z0-9_*=][A-Za-z0-9+_./*=-]*)?";
-    let repository = r"(::[A-Za-z0-9_][A-Za-z0-9_-]*)?";
-    let flags = r"(\[[A-Za-z0-9+_@()!?=-]+\])?";
-    Regex::new(&format!("^(>=|<=|=|~|<|>)?{category}/{package}{slot}{repository}{flags}$")).unwrap()
-});
-
-impl FromStr for Atom {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        if !ATOM.is_match(text) {
-            bail!("{text:?} has to be a package with its category, like app-misc/jq");
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
 
 impl FromStr for Recipe {
     type Err = Error;
@@ -73,18 +44,6 @@ impl FromStr for Recipes {
             bail!("there are two extensions called {}", twice.name);
         }
         Ok(Self(recipes))
-    }
-}
-
-impl fmt::Display for Atom {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<Atom> for String {
-    fn from(atom: Atom) -> Self {
-        atom.0
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::install_first;
 use crate::definition::Prefix;
-use crate::layout::{self, Environment, Layout};
+use crate::layout::{self, Environment};
 use crate::output::Reporter;
 use crate::{broot, tree};
 
@@ -17,10 +17,7 @@ pub fn another_final(prefix: &Prefix, dir: &Path, reporter: &Reporter) -> Result
     let config = prefix.layout.config(Environment::Final);
     let mut definition = prefix.definition.clone();
     dir.clone_into(&mut definition.r#final);
-    let mut another = prefix.clone();
-    another.layout =
-        Layout::new(definition.staging.clone(), dir.to_owned(), definition.eprefix.clone());
-    another.definition = definition;
+    let another = Prefix::new(&prefix.home, definition)?;
     layout::mark(dir, &another.definition.id, Environment::Final)?;
     for dir in [another.layout.logs(Environment::Final), another.layout.tmp(Environment::Final)] {
         fs_err::create_dir_all(dir)?;

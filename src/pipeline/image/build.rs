@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 
 use super::clean_up::CleanUp;
 use super::{combined, plan_add};
@@ -17,6 +17,7 @@ use crate::emerge::{self, Target};
 use crate::final_root::FinalRoot;
 use crate::image::recipe::Recipe;
 use crate::image::{Change, Method, OsRoot};
+use crate::layout::Environment;
 use crate::names::PrefixName;
 use crate::output::Reporter;
 use crate::pack::base::{self, Base};
@@ -28,11 +29,14 @@ use crate::pack::verity::Signing;
 use crate::pack::workplace::Workplace;
 use crate::pipeline::pack::{self, Packed};
 use crate::report::{self, Package, Repositories};
-use crate::{check, filesystem, setup};
+use crate::{check, filesystem, setup, tree};
 
 /// How the names of mangle scripts begin, before the extension's name (flatcar/scripts,
 /// `build_library/sysext_mangle_NAME`).
 const MANGLE: &str = "sysext_mangle_";
+
+/// The second final environment, in the workplace.
+const SCRATCH: &str = ".final";
 
 /// What is to be built.
 #[derive(Clone, Debug)]
@@ -116,7 +120,19 @@ pub fn build(request: &Request, prefix: &Prefix, reporter: &Reporter) -> Result<
     let _clean_up = CleanUp::of(made.parent().context("a workplace has no directory")?)?;
     // What there is to know of a full disk is to be looked at before the work is removed.
     let places = [made.as_path(), request.root.path(), &prefix.definition.staging];
-    all(request, prefix, &workplace, reporter).map_err(|error| filesystem::explain(error, &places))
+    all(request, prefix, &workplace, reporter).map_err(|error| {
+        let error = filesystem::explain(error, &places);
+        keep_logs(prefix, &workplace, error)
+    })
+}
+
+/// Moves the logs of the environment that is about to go to those of the prefix, and says so.
+fn keep_logs(prefix: &Prefix, workplace: &Workplace, error: Error) -> Error {
+    let (from, to) = (workplace.path(SCRATCH).join("logs"), prefix.layout.logs(Environment::Final));
+    if !from.is_dir() || tree::copy(&from, &to).is_err() {
+        return error;
+    }
+    Error::msg(format!("{error:#}\n  logs that are named above were moved to {}", to.display()))
 }
 
 /// The steps of a build, in `workplace`.
@@ -126,7 +142,7 @@ fn all(
     workplace: &Workplace,
     reporter: &Reporter,
 ) -> Result<Outcome> {
-    let (made, scratch) = (workplace.path(""), workplace.path(".final"));
+    let (made, scratch) = (workplace.path(""), workplace.path(SCRATCH));
     reporter.step("installing the runtime into an environment of its own");
     let fresh = setup::another_final(prefix, &scratch, reporter)?;
     let mut parts: Vec<Part> = Vec::new();
@@ -223,8 +239,8 @@ fn extension(
         mangle: mangle(request.mangle.as_deref(), name)?,
         package_information: true,
         sysupdate: None,
-        reports: Some(repositories),
         epoch: None,
+        reports: Some(repositories),
         root,
     };
     let act = || format!("{name} was not packed");

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::build::{Part, Request};
+use crate::atom::Atom;
 use crate::filesystem::{self, Fill};
 use crate::pipeline::pack::Image;
 use crate::report::{self, Package, Repositories, Section};
@@ -87,7 +88,7 @@ fn manifest(request: &Request, parts: &[Part]) -> Result<Vec<u8>> {
             let images: Vec<_> = part.packed.images.iter().map(Image::file).collect();
             json!({
                 "name": recipe.name,
-                "asked_for": recipe.packages,
+                "asked_for": recipe.packages.iter().map(Atom::as_str).collect::<Vec<_>>(),
                 "packages": part.packages.iter().map(Package::cpv).collect::<Vec<_>>(),
                 "in_base": part.packed.in_base,
                 "eprefix": part.packed.eprefix,
