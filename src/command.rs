@@ -271,6 +271,21 @@ impl Command {
         }
     }
 
+    /// Starts it beside us. Its input ends when the attendant is dismissed or dropped, and when
+    /// this process ends, however that comes; what it prints is dropped.
+    pub fn attend(&self) -> Result<Attendant> {
+        let (input, output) = std::io::pipe().context("could not make a pipe")?;
+        let running = self
+            .expression()
+            .stdin_file(input)
+            .stdout_null()
+            .stderr_null()
+            .unchecked()
+            .start()
+            .map_err(|error| self.not_started(&error))?;
+        Ok(Attendant { running, output })
+    }
+
     fn expression(&self) -> duct::Expression {
         #[expect(clippy::disallowed_methods, reason = "this is the door")]
         let mut expression = duct::cmd(&self.program, &self.args).full_env(&self.env);
@@ -291,6 +306,22 @@ impl Command {
         let tail = tail(written);
         let said = if tail.is_empty() { String::new() } else { format!("\n{tail}") };
         bail!("could not {}: `{self}` {}{said}", self.purpose, describe(status))
+    }
+}
+
+/// A program that runs beside us and waits for its input to end.
+pub struct Attendant {
+    running: duct::Handle,
+    output: std::io::PipeWriter,
+}
+
+impl Attendant {
+    /// Gives it its last words, and waits for it to end.
+    pub fn dismiss(mut self, word: &str) {
+        // It may have ended by itself.
+        let _ = self.output.write_all(word.as_bytes());
+        drop(self.output);
+        let _ = self.running.wait();
     }
 }
 

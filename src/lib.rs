@@ -40,6 +40,7 @@ pub mod wrappers;
 
 pub mod command;
 pub mod data;
+pub mod filesystem;
 pub mod lock;
 pub mod output;
 pub mod rooted;

@@ -58,6 +58,22 @@ pub fn link(target: impl AsRef<Path>, link: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Copies the directory `from` with its files and links to `to`.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    for entry in walkdir::WalkDir::new(from).follow_links(false) {
+        let entry = entry.with_context(|| format!("could not read {}", from.display()))?;
+        let place = to.join(entry.path().strip_prefix(from)?);
+        if entry.file_type().is_dir() {
+            fs_err::create_dir_all(place)?;
+        } else if entry.file_type().is_symlink() {
+            link(fs_err::read_link(entry.path())?, &place)?;
+        } else {
+            fs_err::copy(entry.path(), place)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes the tree at `dir`, without following links. Directories that Portage left without
 /// write permission for their owner are opened first.
 pub fn remove(dir: &Path) -> Result<()> {

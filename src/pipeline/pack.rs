@@ -117,7 +117,8 @@ impl Image {
         })
     }
 
-    fn file(&self) -> ImageFile {
+    /// What reports say of it.
+    pub fn file(&self) -> ImageFile {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (format, sha256) = (self.format.to_string(), self.sha256.clone());
         ImageFile { name, format, size: self.size, sha256 }

@@ -9,6 +9,7 @@ use indicatif::HumanBytes;
 use time::OffsetDateTime;
 
 use super::ImageFile;
+use crate::filesystem::Fill;
 use crate::pack::plan::{Entry, Kind, Plan};
 
 /// A list in the manner of `ls -l`, sorted by path.
@@ -62,9 +63,21 @@ pub fn with_details(plan: &Plan) -> String {
     text
 }
 
-/// A table in the manner of `df`. A read-only filesystem is always full.
-pub fn disk_usage(images: &[ImageFile]) -> String {
+/// A table in the manner of `df`: filesystems that are mounted, with their types, then images. A
+/// read-only filesystem is always full.
+pub fn disk_usage(mounted: &[(String, Fill, String)], images: &[ImageFile]) -> String {
     let mut rows = vec![["File", "Size", "Used", "Avail", "Use%", "Type"].map(String::from)];
+    for (name, fill, kind) in mounted {
+        let bytes = |bytes: u64| HumanBytes(bytes).to_string().replace(' ', "");
+        rows.push([
+            name.clone(),
+            bytes(fill.size),
+            bytes(fill.used),
+            bytes(fill.free),
+            format!("{}%", fill.percent()),
+            kind.clone(),
+        ]);
+    }
     for image in images {
         let size = HumanBytes(image.size).to_string().replace(' ', "");
         let words = ["0", "100%", &image.format].map(String::from);

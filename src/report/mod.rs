@@ -4,6 +4,7 @@
 //! An image is published only when it was read back and is exactly what was planned, so what
 //! the plan says is what the image holds.
 
+mod combined;
 mod contents;
 mod licenses;
 mod manifest;
@@ -20,6 +21,9 @@ use crate::pack::name::Naming;
 use crate::pack::plan::Plan;
 use crate::pack::slim::LeftOut;
 
+pub use combined::{Base, Section, combine};
+pub use contents::disk_usage;
+pub use licenses::texts as license_texts;
 pub use package::{Package, installed};
 pub use repositories::Repositories;
 pub use sums::{FILE as SUMS, merge as merge_sums};
@@ -65,7 +69,7 @@ pub fn render(subject: &Subject<'_>) -> Result<Vec<(&'static str, Vec<u8>)>> {
         ("_packages.txt", package::list(subject.packages).into_bytes()),
         ("_contents.txt", contents::contents(subject.plan)?.into_bytes()),
         ("_contents_wtd.txt", contents::with_details(subject.plan).into_bytes()),
-        ("_disk_usage.txt", contents::disk_usage(subject.images).into_bytes()),
+        ("_disk_usage.txt", contents::disk_usage(&[], subject.images).into_bytes()),
         ("_licenses.json", json(&licenses::list(subject.packages, subject.plan))?),
         ("_licenses.txt", licenses::texts(subject.packages, subject.repositories)?),
         ("_sbom.spdx.json", json(&sbom::render(subject)?)?),

@@ -3,6 +3,7 @@
 //! All that can be wrong with what was asked for is found before anything is written. After that
 //! each step can be done again, so a set-up that was killed goes on when it is run again.
 
+mod another;
 mod checks;
 mod files;
 mod removal;
@@ -31,6 +32,7 @@ use checks::{
 };
 use tree::PackageConfig;
 
+pub use another::another_final;
 pub use removal::remove;
 
 /// What the user asked for.
@@ -251,33 +253,38 @@ impl Plan {
                 Environment::Staging => &[&exclude],
                 Environment::Final => &[],
             };
-            self.install(environment, options, packages, reporter)?;
+            install(&self.prefix, environment, options, packages, reporter)?;
         }
-        self.install(environment, &["--noreplace"], first_packages(environment)?, reporter)
+        install_first(&self.prefix, environment, reporter)
     }
+}
 
-    fn install(
-        &self,
-        environment: Environment,
-        options: &[&str],
-        packages: Vec<String>,
-        reporter: &Reporter,
-    ) -> Result<()> {
-        let sandbox = Sandbox::open(&self.prefix)?;
-        let log = self.prefix.layout.logs(environment).join("setup.log");
-        let bar = reporter.spinner();
-        let follower = Phases::begin(&self.prefix)?.follow(&bar);
-        let purpose = format!("install the first packages into {environment}");
-        let result = sandbox
-            .portage(environment, "emerge", &purpose)
-            .args(["--oneshot", "--quiet", "--color=n", "--jobs=2"])
-            .args(options)
-            .args(packages)
-            .run_logged(&log);
-        drop(follower);
-        bar.finish_and_clear();
-        result
-    }
+/// Installs the packages that every prefix starts with into an environment.
+fn install_first(prefix: &Prefix, environment: Environment, reporter: &Reporter) -> Result<()> {
+    install(prefix, environment, &["--noreplace"], first_packages(environment)?, reporter)
+}
+
+fn install(
+    prefix: &Prefix,
+    environment: Environment,
+    options: &[&str],
+    packages: Vec<String>,
+    reporter: &Reporter,
+) -> Result<()> {
+    let sandbox = Sandbox::open(prefix)?;
+    let log = prefix.layout.logs(environment).join("setup.log");
+    let bar = reporter.spinner();
+    let follower = Phases::begin(prefix)?.follow(&bar);
+    let purpose = format!("install the first packages into {environment}");
+    let result = sandbox
+        .portage(environment, "emerge", &purpose)
+        .args(["--oneshot", "--quiet", "--color=n", "--jobs=2"])
+        .args(options)
+        .args(packages)
+        .run_logged(&log);
+    drop(follower);
+    bar.finish_and_clear();
+    result
 }
 
 /// The prefix with its part of the binhost, if it has one.

@@ -9,6 +9,10 @@
     reason = "a test fails by panicking, and runs programs as a user does"
 )]
 
+mod booted;
+mod debian;
+mod image;
+mod machine;
 #[path = "../cli/small_programs.rs"]
 mod small_programs;
 #[allow(dead_code, reason = "each test binary uses its own part of this")]
@@ -18,6 +22,11 @@ mod small_root;
 use std::path::Path;
 
 use small_root::{SmallRoot, fprefix, succeeded};
+
+/// The formats that a container or an empty root can attach. A disk image with hashes wants a kernel
+/// with device-mapper: see `machine`.
+const FORMATS: &[&str] =
+    &["squashfs", "squashfs:xz", "erofs", "erofs:none", "erofs-tight", "directory"];
 
 /// A root with a program at `eprefix`.
 fn root(eprefix: &'static str) -> SmallRoot {
@@ -45,10 +54,10 @@ fn runs_from(small: &SmallRoot, image: &Path) {
 
 fn every_format(eprefix: &'static str) {
     let small = root(eprefix);
-    for format in ["squashfs", "squashfs:xz", "erofs", "erofs:none", "erofs-tight", "directory"] {
+    for format in FORMATS {
         let output = small.beside(&format.replace(':', "-"));
         let answer = small.pack(output.to_str().unwrap(), &["--format", format]);
-        let name = if format == "directory" { "small" } else { "small.raw" };
+        let name = if *format == "directory" { "small" } else { "small.raw" };
         assert!(answer.starts_with(output.join(name).to_str().unwrap()), "{answer}");
         runs_from(&small, &output.join(name));
     }

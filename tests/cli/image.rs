@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::small_root::{SmallRoot, fprefix, succeeded};
+use super::pack_ddi::key;
+use super::small_root::{SmallRoot, fprefix, run, succeeded};
 
 struct Os {
     small: SmallRoot,
@@ -14,6 +15,7 @@ impl Os {
         let small = SmallRoot::full();
         let rootfs = small.beside("rootfs");
         fs_err::create_dir_all(rootfs.join("usr")).unwrap();
+        fs_err::create_dir_all(small.beside("out")).unwrap();
         Self { small, rootfs }
     }
 
@@ -21,6 +23,7 @@ impl Os {
         let (command, rest) = words.split_first().unwrap();
         fprefix()
             .current_dir(self.small.beside("out"))
+            .env("FPREFIX_HOME", self.small.beside("home"))
             .args(["image", command, "--rootfs"])
             .arg(&self.rootfs)
             .args(rest)
@@ -38,6 +41,20 @@ impl Os {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
+    fn text(&self, path: &str) -> String {
+        fs_err::read_to_string(self.rootfs.join(path)).unwrap()
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.rootfs.join(path);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    }
+
+    fn is_flatcar(&self, version: &str) {
+        self.write("usr/lib/os-release", &format!("ID=flatcar\nVERSION={version}\n"));
+    }
+
     fn link(&self, path: &str) -> PathBuf {
         fs_err::read_link(self.rootfs.join(path)).unwrap()
     }
@@ -48,18 +65,21 @@ fn each_method_has_its_place() {
     let os = Os::new();
     os.small.pack("out", &["--version", "1.0", "--architecture", "arm64"]);
     let oem = ["--name", "oem-small", "--version", "2.0", "--architecture", "arm64"];
-    os.small.pack("out", &[&oem[..], &["--format", "erofs"]].concat());
-    let ddi = ["--name", "other", "--format", "ddi", "--architecture", "arm64"];
-    os.small.pack("out", &ddi);
-    fs_err::write(os.small.beside("out/key.crt"), "certificate").unwrap();
+    os.small.pack("out", &[&oem[..], &["--format", "erofs:none"]].concat());
+    let [key, certificate] = key(&os.small, "key");
+    let ddi = ["--name", "other", "--format", "ddi:none", "--architecture", "arm64"];
+    let signing = ["--private-key", key.as_str(), "--certificate", certificate.as_str()];
+    os.small.pack("out", &[&ddi[..], &signing].concat());
     os.image(&["add", "small.raw"]);
     assert_eq!(
         os.link("etc/extensions/small.raw"),
         Path::new("/opt/extensions/small/small-1.0-arm64.raw")
     );
     os.image(&["add", "--method", "oem", "oem-small.raw"]);
+    assert!(os.rootfs.join("oem/sysext/active-oem-small").is_file());
+    assert_eq!(os.text("oem/oem-release"), "ID=small\n");
     assert_eq!(os.link("etc/extensions/oem-small.raw"), Path::new("/oem/sysext/oem-small-2.0.raw"));
-    os.image(&["add", "--method", "built-in", "--certificate", "key.crt", "other.raw"]);
+    os.image(&["add", "--method", "built-in", "--certificate", &certificate, "other.raw"]);
     assert_eq!(
         os.link("etc/extensions/other.raw"),
         Path::new("/usr/share/flatcar/sysext/other.raw")
@@ -78,6 +98,128 @@ fn each_method_has_its_place() {
     assert!(!os.rootfs.join("opt/extensions/small").exists());
     assert!(!os.rootfs.join("usr/lib/verity.d/other.crt").exists());
     assert!(os.refuse(&["remove", "small"]).contains("the image has no extension \"small\""));
+}
+
+#[test]
+fn flatcar_finds_what_has_its_own_version() {
+    let os = Os::new();
+    os.is_flatcar("4000.1.0");
+    os.small.pack("out", &["--name", "oem-x", "--version", "2.0", "--format", "squashfs:none"]);
+    os.image(&["add", "--method", "oem", "oem-x.raw"]);
+    assert_eq!(os.link("etc/extensions/oem-x.raw"), Path::new("/oem/sysext/oem-x-4000.1.0.raw"));
+    os.small.pack("out", &["--name", "oem-y", "--format", "squashfs:none"]);
+    let error = os.refuse(&["add", "--method", "oem", "oem-y.raw"]);
+    assert!(error.contains("says that it is for \"x\""), "{error}");
+    os.image(&["remove", "oem-x"]);
+    assert!(!os.rootfs.join("oem/sysext/active-oem-x").exists());
+
+    for name in ["flatcar-a", "flatcar-b"] {
+        os.small.pack("out", &["--name", name]);
+    }
+    os.write("etc/flatcar/enabled-sysext.conf", "# ours\n-a\nzfs # a filesystem\n");
+    os.image(&["add", "--method", "extra", "flatcar-a.raw", "flatcar-b.raw"]);
+    let enabled = "# ours\nzfs # a filesystem\na\nb\n";
+    assert_eq!(os.text("etc/flatcar/enabled-sysext.conf"), enabled);
+    let place = Path::new("/etc/flatcar/sysext/flatcar-a-4000.1.0.raw");
+    assert_eq!(os.link("etc/extensions/flatcar-a.raw"), place);
+    assert!(os.rootfs.join("etc/flatcar/sysext/flatcar-b-4000.1.0.raw").is_file());
+    os.image(&["remove", "flatcar-a"]);
+    assert_eq!(os.text("etc/flatcar/enabled-sysext.conf"), "# ours\nzfs # a filesystem\nb\n");
+    assert!(!os.rootfs.join("etc/flatcar/sysext/flatcar-a-4000.1.0.raw").exists());
+    let error = os.refuse(&["add", "--method", "extra", "oem-x.raw"]);
+    assert!(error.contains("pack it with --name flatcar-oem-x"), "{error}");
+}
+
+#[test]
+fn what_goes_to_a_compressed_place_is_not_compressed() {
+    let os = Os::new();
+    os.small.pack("out", &["--architecture", "arm64"]);
+    os.image(&["add", "--method", "built-in", "small.raw"]);
+    let listing = |image: &Path| run("unsquashfs", &["-lln", image.to_str().unwrap()]);
+    let facts = |image: &Path| run("unsquashfs", &["-stat", image.to_str().unwrap()]);
+    let (ours, theirs) =
+        (os.small.beside("out/small.raw"), os.rootfs.join("usr/share/flatcar/sysext/small.raw"));
+    assert!(facts(&ours).contains("Data is compressed"), "{}", facts(&ours));
+    assert!(facts(&theirs).contains("Data is uncompressed"), "{}", facts(&theirs));
+    assert_eq!(listing(&ours), listing(&theirs));
+
+    os.small.pack("out", &["--format", "ddi", "--architecture", "arm64"]);
+    let error = os.refuse(&["add", "--method", "built-in", "small.raw"]);
+    assert!(error.contains("pack it with --format ddi:none"), "{error}");
+    os.small.pack("out", &["--format", "erofs", "--architecture", "arm64"]);
+    let error = os.refuse(&["add", "--method", "built-in", "small.raw"]);
+    assert!(error.contains("pack it with --format erofs:none"), "{error}");
+}
+
+#[test]
+fn a_signed_extension_needs_the_certificate_it_was_signed_with() {
+    let os = Os::new();
+    let [key_file, certificate] = key(&os.small, "own");
+    let [_, other] = key(&os.small, "other");
+    let signing = ["--private-key", key_file.as_str(), "--certificate", certificate.as_str()];
+    let ddi = ["--format", "ddi", "--architecture", "arm64"];
+    os.small.pack("out", &[&ddi[..], &signing[..]].concat());
+    let error = os.refuse(&["add", "small.raw"]);
+    assert!(error.contains("it is signed") && error.contains("--certificate FILE"), "{error}");
+    let error = os.refuse(&["add", "--certificate", &other, "small.raw"]);
+    assert!(error.contains("signed with another certificate"), "{error}");
+    assert!(!os.rootfs.join("opt").exists());
+    os.image(&["add", "--certificate", &certificate, "small.raw"]);
+    assert_eq!(
+        os.text("usr/lib/verity.d/small.crt"),
+        fs_err::read_to_string(&certificate).unwrap()
+    );
+    os.small.pack("out", &[]);
+    let error = os.refuse(&["add", "--certificate", &certificate, "small.raw"]);
+    assert!(error.contains("it is not signed"), "{error}");
+}
+
+#[test]
+fn whiteouts_are_those_of_rules_that_the_base_has_files_for() {
+    let os = Os::new();
+    os.write("usr/lib/tmpfiles.d/a.conf", "L+ /etc/resolv.conf - - - - x\nf /etc/not-there\n");
+    os.write("usr/lib/tmpfiles.d/b.conf", "d /etc/ssl/certs 0755\nr /etc/removed\nf /var/x\n");
+    os.write("usr/lib/tmpfiles.d/hidden.conf", "f /etc/hidden\n");
+    os.write("etc/tmpfiles.d/hidden.conf", "# nothing\n");
+    os.write("usr/share/flatcar/etc/hidden", "");
+    os.write("usr/share/flatcar/etc/ssl/certs/one", "");
+    let link = os.rootfs.join("usr/share/flatcar/etc/resolv.conf");
+    fs_err::os::unix::fs::symlink("../run/nowhere", link).unwrap();
+    let list = "/etc/resolv.conf\n/etc/ssl\n/etc/ssl/certs\n";
+    assert_eq!(os.image(&["etc-whiteouts", "--dry-run"]), list);
+    assert!(!os.rootfs.join("usr/libexec").exists());
+    assert_eq!(os.image(&["etc-whiteouts"]), list);
+    assert_eq!(os.text("usr/share/flatcar/etc-no-whiteouts"), list);
+    let script = os.rootfs.join("usr/libexec/etc-whiteouts");
+    run("shellcheck", &[script.to_str().unwrap()]);
+    let wanted = "usr/lib/systemd/system/initrd-root-fs.target.wants/etc-whiteouts.service";
+    assert!(os.text(wanted).contains("ExecStart=/bin/sh /sysroot/usr/libexec/etc-whiteouts "));
+    assert_eq!(os.image(&["etc-whiteouts", "--dry-run", "--base", "/etc"]), "");
+}
+
+#[test]
+fn an_image_build_refuses_what_it_can_not_do_before_it_begins() {
+    let os = Os::new();
+    let build = |sysexts: &str, more: &[&str]| {
+        let words = ["build", "--output", "built", "--sysexts", sysexts];
+        os.try_image(&[&words[..], more].concat())
+    };
+    for bad in ["jq", "a|jq", "a|b/c,a|d/e", "a|--ask"] {
+        assert_eq!(build(bad, &[]).status.code(), Some(2), "{bad}");
+    }
+    let certificate = ["--private-key", "/nowhere", "--certificate", "/nowhere"];
+    for (more, error) in [
+        (&["--format", "tar"][..], "an image gets image files, and tar is none"),
+        (&["--mangle", "/nowhere"], "there is no directory /nowhere with mangle scripts"),
+        (&certificate, "only ddi can be signed"),
+        (&[], "there is no prefix"),
+    ] {
+        let output = build("a|b/c", more);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(error), "{said}");
+    }
+    assert!(!os.small.beside("out/built").exists());
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod builds;
 mod emerge;
 mod faults;
 mod hostile;
+mod image;
 mod killed;
 mod line;
 mod other_machine;

@@ -113,7 +113,7 @@ pub struct Pack {
     pub reports: Option<bool>,
 }
 
-/// Words of `ACCEPT_KEYWORDS`, like `~amd64` or `**` (portage(5), package.accept_keywords).
+/// Words of `ACCEPT_KEYWORDS`, like `~amd64` or `**` (portage(5), `package.accept_keywords`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keywords(String);
 

@@ -1,3 +1,5 @@
+mod build;
+
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -5,9 +7,9 @@ use clap::{Args, Subcommand};
 use indicatif::HumanBytes;
 
 use super::{Context, DONE};
-use crate::image::{Change, Extension, Method, OsRoot};
-use crate::output;
-use crate::pack::{architecture, inspect};
+use crate::image::{Change, Method, OsRoot};
+use crate::pipeline::image as pipeline;
+use crate::{filesystem, output};
 
 /// Put extensions into the root directory of an OS image
 #[derive(Debug, Args)]
@@ -21,6 +23,8 @@ enum Commands {
     Add(Add),
     List(List),
     Remove(Remove),
+    Build(Box<build::Build>),
+    EtcWhiteouts(EtcWhiteouts),
 }
 
 /// Add extensions where Flatcar looks for them
@@ -67,20 +71,53 @@ struct Remove {
     name: String,
 }
 
+/// Write the list of whiteouts that have to go from /etc at boot, and a unit that removes them
+///
+/// For an image of which /etc is an overlay: a file that somebody removed stays hidden there,
+/// although a tmpfiles rule would make it again. The list is
+/// /usr/share/flatcar/etc-no-whiteouts, which Flatcar's initrd reads; the unit
+/// etc-whiteouts.service does the same in other initrds.
+#[derive(Debug, Args)]
+struct EtcWhiteouts {
+    /// The root directory of the image
+    #[arg(long, value_name = "DIR")]
+    rootfs: PathBuf,
+    /// The base of /etc, a path in the image [default: /usr/share/flatcar/etc if it is there, else
+    /// /etc]
+    #[arg(long, value_name = "PATH")]
+    base: Option<PathBuf>,
+    /// Only show the list
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+impl EtcWhiteouts {
+    fn run(self, context: &Context) -> Result<u8> {
+        let root = OsRoot::open(&self.rootfs)?;
+        let found = root.whiteouts(self.base.as_deref())?;
+        for path in &found.not_in_base {
+            context.reporter.detail(&format!("{} is not in the base", path.display()));
+        }
+        output::answer(&found.list())?;
+        if self.dry_run {
+            return Ok(DONE);
+        }
+        apply(context, &root, &root.clean_whiteouts(&found)?, false)
+    }
+}
+
 impl Image {
     /// Runs the subcommand.
     pub fn run(self, context: &Context) -> Result<u8> {
         match self.command {
             Commands::Add(add) => {
                 let root = OsRoot::open(&add.rootfs)?;
-                let mut extensions = Vec::new();
-                for file in add.files {
-                    let (name, architectures) = (inspect::name(&file)?, architecture::names());
-                    extensions.push(Extension { file, name, architectures });
-                }
-                let changes = root.add(&extensions, add.method, add.certificate.as_deref())?;
+                let certificate = add.certificate.as_deref();
+                let changes = pipeline::plan_add(&root, &add.files, add.method, certificate)?;
                 apply(context, &root, &changes, add.dry_run)
             }
+            Commands::Build(build) => build.run(context),
+            Commands::EtcWhiteouts(whiteouts) => whiteouts.run(context),
             Commands::List(list) => {
                 let present = OsRoot::open(&list.rootfs)?.list()?;
                 if list.json {
@@ -111,6 +148,6 @@ fn apply(context: &Context, root: &OsRoot, changes: &[Change], dry_run: bool) ->
     for change in changes {
         context.reporter.step(&change.to_string());
     }
-    root.apply(changes)?;
+    pipeline::apply(root, changes).map_err(|error| filesystem::explain(error, &[root.path()]))?;
     Ok(DONE)
 }

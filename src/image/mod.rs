@@ -2,47 +2,20 @@
 //!
 //! What is to be done is a list of values first, so that it can be shown, and then applied.
 
+mod places;
+pub mod recipe;
+pub mod whiteouts;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::rooted::{Place, Rooted};
 use crate::tree;
-
-/// Where systemd looks for the extensions that an image brings or its user chose.
-const EXTENSIONS: &str = "/etc/extensions";
-/// Where systemd looks for certificates that signed extensions are trusted by.
-const CERTIFICATES: &str = "/usr/lib/verity.d";
-/// Where image files of extensions are, by method.
-const OPT: &str = "/opt/extensions";
-const BUILT_IN: &str = "/usr/share/flatcar/sysext";
-const OEM: &str = "/oem/sysext";
-
-/// How an extension comes into an image: Flatcar's classes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Method {
-    /// /opt/extensions/NAME, as sysext-bakery and systemd-sysupdate have it
-    #[default]
-    Opt,
-    /// /usr/share/flatcar/sysext, updated with the OS
-    BuiltIn,
-    /// /oem/sysext, updated with the OS, version by version
-    Oem,
-}
-
-/// An extension to add.
-#[derive(Clone, Debug)]
-pub struct Extension {
-    /// The image file.
-    pub file: PathBuf,
-    /// The name that is in it.
-    pub name: String,
-    /// What a file name ends with after the version, where it says an architecture.
-    pub architectures: Vec<&'static str>,
-}
+use places::{BUILT_IN, CERTIFICATES, EXTENSIONS, EXTRA, OEM, OPT};
+pub use places::{Extension, Method};
 
 /// Something to do to the image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,6 +27,23 @@ pub enum Change {
         from: PathBuf,
         /// The path in the image.
         to: PathBuf,
+        /// Whether the image file is packed anew without compression.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        uncompressed: bool,
+    },
+    /// Write a text file in it.
+    Write {
+        /// The path in the image.
+        to: PathBuf,
+        /// What it says.
+        text: String,
+    },
+    /// Write a program in it.
+    Script {
+        /// The path in the image.
+        to: PathBuf,
+        /// What it says.
+        text: String,
     },
     /// Make a link in it.
     Link {
@@ -87,52 +77,12 @@ pub struct OsRoot {
     rooted: Rooted,
 }
 
-impl Extension {
-    /// The file name for a versioned place: that of the image, whatever link led to it.
-    fn file_name(&self) -> Result<String> {
-        let file = fs_err::canonicalize(&self.file)?;
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let of_this = name == format!("{}.raw", self.name)
-            || (name.starts_with(&format!("{}-", self.name)) && name.ends_with(".raw"));
-        if !of_this {
-            bail!(
-                "{name} holds the extension {0:?}; call the file {0}-VERSION-ARCH.raw or {0}.raw",
-                self.name
-            );
-        }
-        Ok(name)
-    }
-
-    /// The version in the file's name, without what follows it.
-    fn version(&self) -> Result<String> {
-        let name = self.file_name()?;
-        let rest =
-            name.strip_prefix(&format!("{}-", self.name)).map(|r| r.trim_end_matches(".raw"));
-        let Some(rest) = rest.filter(|rest| !rest.is_empty()) else {
-            bail!("an OEM extension has its version in its name; pack it with --version");
-        };
-        let bare =
-            self.architectures.iter().find_map(|name| rest.strip_suffix(&format!("-{name}")));
-        Ok(bare.unwrap_or(rest).to_owned())
-    }
-
-    /// Where its file goes.
-    fn place(&self, method: Method) -> Result<PathBuf> {
-        let name = &self.name;
-        Ok(match method {
-            Method::Opt => Path::new(OPT).join(name).join(self.file_name()?),
-            Method::BuiltIn => Path::new(BUILT_IN).join(format!("{name}.raw")),
-            Method::Oem => {
-                if !name.starts_with("oem-") {
-                    bail!("an OEM extension is called oem-ID; pack it with --name oem-{name}");
-                }
-                Path::new(OEM).join(format!("{name}-{}.raw", self.version()?))
-            }
-        })
-    }
-}
-
 impl OsRoot {
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
     /// Opens the root directory at `dir`.
     pub fn open(dir: &Path) -> Result<Self> {
         if !dir.join("usr").is_dir() {
@@ -151,14 +101,13 @@ impl OsRoot {
     ) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
         for extension in extensions {
-            let to = extension.place(method)?;
-            let at = Path::new(EXTENSIONS).join(format!("{}.raw", extension.name));
-            changes.push(Change::Copy { from: extension.file.clone(), to: to.clone() });
-            changes.push(Change::Link { at, target: to });
-            if let Some(certificate) = certificate {
-                let to = Path::new(CERTIFICATES).join(format!("{}.crt", extension.name));
-                changes.push(Change::Copy { from: certificate.to_owned(), to });
-            }
+            changes.extend(self.add_one(extension, method, certificate)?);
+        }
+        if method == Method::Extra {
+            changes.extend(self.enable(extensions)?);
+        }
+        if changes.iter().filter(|change| change.chooses_oem()).count() > 1 {
+            bail!("an image is for one OEM: add one OEM extension");
         }
         Ok(changes)
     }
@@ -172,7 +121,7 @@ impl OsRoot {
         };
         let link = Path::new(EXTENSIONS).join(format!("{name}.raw"));
         let mut changes = vec![Change::Remove { path: link.clone() }];
-        let ours = [OPT, BUILT_IN, OEM].iter().any(|dir| present.path.starts_with(dir));
+        let ours = [OPT, BUILT_IN, OEM, EXTRA].iter().any(|dir| present.path.starts_with(dir));
         if ours && present.size.is_some() && present.path != link {
             changes.push(Change::Remove { path: present.path.clone() });
         }
@@ -180,6 +129,7 @@ impl OsRoot {
         if self.on_disk(&certificate)?.is_file() {
             changes.push(Change::Remove { path: certificate });
         }
+        changes.extend(self.withdraw(name)?);
         Ok(changes)
     }
 
@@ -214,7 +164,7 @@ impl OsRoot {
 
     fn change(&self, change: &Change) -> Result<()> {
         match change {
-            Change::Copy { from, to } => {
+            Change::Copy { from, to, .. } => {
                 let place = self.on_disk(to)?;
                 let dir = place.parent().context("it has no directory")?;
                 fs_err::create_dir_all(dir)?;
@@ -224,6 +174,12 @@ impl OsRoot {
                 file.as_file().set_permissions(mode)?;
                 file.as_file().sync_all()?;
                 file.persist(place)?;
+            }
+            Change::Write { to, text } => {
+                tree::write_atomically(&self.on_disk(to)?, text.as_bytes())?;
+            }
+            Change::Script { to, text } => {
+                tree::write_executable(&self.on_disk(to)?, text.as_bytes())?;
             }
             Change::Link { at, target } => tree::link(target, &self.on_disk(at)?)?,
             Change::Remove { path } => {
@@ -257,7 +213,11 @@ impl OsRoot {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Copy { from, to } => write!(f, "copy {} to {}", from.display(), to.display()),
+            Self::Copy { from, to, uncompressed } => {
+                let how = if *uncompressed { ", uncompressed" } else { "" };
+                write!(f, "copy {} to {}{how}", from.display(), to.display())
+            }
+            Self::Write { to, .. } | Self::Script { to, .. } => write!(f, "write {}", to.display()),
             Self::Link { at, target } => write!(f, "link {} to {}", at.display(), target.display()),
             Self::Remove { path } => write!(f, "remove {}", path.display()),
         }

@@ -1,0 +1,136 @@
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use indicatif::HumanBytes;
+
+use super::super::{Context, DONE, FOUND};
+use crate::check::Choice;
+use crate::filesystem;
+use crate::image::OsRoot;
+use crate::image::recipe::Recipes;
+use crate::lock::Busy;
+use crate::names::PrefixName;
+use crate::output;
+use crate::pack::format::{Format, FormatKind};
+use crate::pack::release::Field;
+use crate::pack::verity::Signing;
+use crate::pipeline::image::{self, Outcome, Request};
+
+/// Build extensions from a prefix, one on top of the other, and add them to an image
+///
+/// Packages are built in the staging environment of the prefix (-P NAME) and mean what they mean
+/// to its emerge. Each extension holds what its packages need and no earlier one has; the first
+/// has the runtime that all share. Nothing is mounted, and the image's root directory is changed
+/// only when all extensions are whole.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// The root directory of the image; extensions go to /usr/share/flatcar/sysext in it
+    #[arg(long, value_name = "DIR")]
+    rootfs: PathBuf,
+    /// The extensions, those that others build on first: NAME|CAT/PKG[&CAT/PKG...][,NAME|...]
+    #[arg(long, value_name = "LIST")]
+    sysexts: Recipes,
+    /// Where images, package information and reports go
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// How the names of the reports about the whole image begin
+    #[arg(long, value_name = "NAME", default_value = "image")]
+    image_name: PrefixName,
+    /// The format of the extensions, as `fprefix pack` takes it
+    ///
+    /// By default uncompressed, for an image of which /usr is compressed.
+    #[arg(long, value_name = "FORMAT", default_value = "squashfs:none")]
+    format: Format,
+    /// Sign the extensions with this key, a PEM file; the format has to be ddi
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    private_key: Option<PathBuf>,
+    /// The certificate of that key, a PEM file, which the image gets in /usr/lib/verity.d
+    #[arg(long, value_name = "FILE", requires = "private_key")]
+    certificate: Option<PathBuf>,
+    /// A field of each extension-release file, like ID=flatcar
+    #[arg(long = "release", value_name = "KEY=VALUE")]
+    fields: Vec<Field>,
+    /// Link the programs of each extension into /usr/bin, but those that the image has
+    #[arg(long)]
+    expose: bool,
+    /// Where mangle scripts are: `sysext_mangle_NAME` changes the content of the extension NAME
+    #[arg(long, value_name = "DIR")]
+    mangle: Option<PathBuf>,
+    /// Pack although this rule of `fprefix check` finds something
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    waive: Vec<String>,
+    /// Only show what would be done
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+impl Build {
+    /// Runs the subcommand.
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let request = self.request()?;
+        if self.dry_run {
+            context.prefix()?;
+            output::answer(&(request.describe()?.join("\n") + "\n"))?;
+            return Ok(DONE);
+        }
+        let wait = |holder: &str| context.reporter.step(&format!("waiting for {holder}"));
+        let _lock = context.prefix()?.lock("fprefix image build", &Busy::Wait(&wait))?;
+        // Whoever held the lock may have set it up anew, or removed it.
+        let prefix = context.prefix()?;
+        let places = [request.root.path(), &request.output, &prefix.definition.staging];
+        let outcome = image::build(&request, &prefix, &context.reporter)
+            .map_err(|error| filesystem::explain(error, &places))?;
+        match outcome {
+            Outcome::Found(name, report) => {
+                output::answer(&super::super::check::text(&report, false))?;
+                context.reporter.error(&format!(
+                    "{name} is not self-contained, and nothing was changed; mend what was found, \
+                     or waive a rule by name (--waive RULE)"
+                ));
+                Ok(FOUND)
+            }
+            Outcome::Built { extensions, reports } => {
+                for packed in extensions {
+                    for image in packed.images {
+                        let size = HumanBytes(image.size);
+                        output::answer(&format!("{} ({size})\n", image.path.display()))?;
+                    }
+                }
+                for report in reports {
+                    output::answer(&format!("{}\n", report.display()))?;
+                }
+                Ok(DONE)
+            }
+        }
+    }
+
+    fn request(&self) -> Result<Request> {
+        let kind = self.format.kind();
+        if self.private_key.is_some() && kind != FormatKind::Ddi {
+            bail!("of the formats, only ddi can be signed: add --format ddi:none");
+        }
+        if self.format.suffix() != ".raw" {
+            bail!("an image gets image files, and {kind} is none");
+        }
+        if let Some(dir) = self.mangle.as_ref().filter(|dir| !dir.is_dir()) {
+            bail!("there is no directory {} with mangle scripts", dir.display());
+        }
+        let signing = match (&self.private_key, &self.certificate) {
+            (Some(key), Some(certificate)) => Some(Signing::open(key, certificate)?),
+            _ => None,
+        };
+        Ok(Request {
+            root: OsRoot::open(&self.rootfs)?,
+            recipes: self.sysexts.0.clone(),
+            output: self.output.clone(),
+            image_name: self.image_name.clone(),
+            format: self.format,
+            signing,
+            fields: self.fields.clone(),
+            expose: self.expose,
+            mangle: self.mangle.clone(),
+            choice: Choice { only: Vec::new(), waive: self.waive.clone() },
+        })
+    }
+}

@@ -1,0 +1,232 @@
+//! Extensions for an OS image, one after the other, from a prefix.
+//!
+//! Nothing is mounted, and neither the prefix's final environment nor the image's root takes
+//! part before the end: packages are built in staging as ever and installed into a second final
+//! environment, which starts empty. Each extension is packed against the package information of
+//! the one before, as `sysext_prod_builder` of flatcar/scripts does it, so that nothing is in two
+//! of them. Only when all are whole do they appear, and only then is the image's root changed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::clean_up::CleanUp;
+use super::{combined, plan_add};
+use crate::definition::Prefix;
+use crate::emerge::{self, Target};
+use crate::final_root::FinalRoot;
+use crate::image::recipe::Recipe;
+use crate::image::{Change, Method, OsRoot};
+use crate::names::PrefixName;
+use crate::output::Reporter;
+use crate::pack::base::{self, Base};
+use crate::pack::expose::Expose;
+use crate::pack::format::Format;
+use crate::pack::mangle::Mangle;
+use crate::pack::release::Field;
+use crate::pack::verity::Signing;
+use crate::pack::workplace::Workplace;
+use crate::pipeline::pack::{self, Packed};
+use crate::report::{self, Package, Repositories};
+use crate::{check, setup};
+
+/// How the names of mangle scripts begin, before the extension's name (flatcar/scripts,
+/// `build_library/sysext_mangle_NAME`).
+const MANGLE: &str = "sysext_mangle_";
+
+/// What is to be built.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The root directory of the image.
+    pub root: OsRoot,
+    /// The extensions, those that others build on first.
+    pub recipes: Vec<Recipe>,
+    /// Where images and reports go.
+    pub output: PathBuf,
+    /// How the names of the combined reports begin.
+    pub image_name: PrefixName,
+    /// The format of the extensions.
+    pub format: Format,
+    /// What they are signed with.
+    pub signing: Option<Signing>,
+    /// Fields of each extension-release file.
+    pub fields: Vec<Field>,
+    /// Whether programs get links in /usr/bin.
+    pub expose: bool,
+    /// Where scripts are that change the content of extensions, by name.
+    pub mangle: Option<PathBuf>,
+    /// Which rules of the check do not keep an extension from being packed.
+    pub choice: check::Choice,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// All is there.
+    Built {
+        /// The extensions.
+        extensions: Vec<Packed>,
+        /// The files about the whole image.
+        reports: Vec<PathBuf>,
+    },
+    /// This extension is not self-contained; nothing was changed.
+    Found(PrefixName, check::Report),
+}
+
+/// An extension that was packed, and what it was packed from.
+pub struct Part {
+    /// What was written.
+    pub packed: Packed,
+    /// Its packages.
+    pub packages: Vec<Package>,
+}
+
+/// What mangles the extension `name`: the script or directory that is named after it.
+fn mangle(dir: Option<&Path>, name: &PrefixName) -> Result<Vec<Mangle>> {
+    let Some(dir) = dir else { return Ok(Vec::new()) };
+    let path = dir.join(format!("{MANGLE}{name}"));
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    Ok(vec![Mangle::open(&path)?])
+}
+
+impl Request {
+    /// What will be done, a line a step.
+    pub fn describe(&self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for recipe in &self.recipes {
+            let packages: Vec<String> = recipe.packages.iter().map(ToString::to_string).collect();
+            let mut line = format!("build {}.raw with {}", recipe.name, packages.join(" "));
+            if !mangle(self.mangle.as_deref(), &recipe.name)?.is_empty() {
+                line += &format!(", mangled by {MANGLE}{}", recipe.name);
+            }
+            lines.push(line);
+        }
+        Ok(lines)
+    }
+}
+
+/// Builds what `request` asks for from `prefix`, of which the caller holds the lock.
+pub fn build(request: &Request, prefix: &Prefix, reporter: &Reporter) -> Result<Outcome> {
+    // A script that can not be run is found before anything is built.
+    request.describe()?;
+    let workplace = Workplace::open(&request.output)?;
+    let made = workplace.path("");
+    let _clean_up = CleanUp::of(made.parent().context("a workplace has no directory")?)?;
+    let scratch = workplace.path(".final");
+    reporter.step("installing the runtime into an environment of its own");
+    let fresh = setup::another_final(prefix, &scratch, reporter)?;
+    let mut parts: Vec<Part> = Vec::new();
+    for recipe in &request.recipes {
+        let earlier = parts.last().map(|part| part.packed.name.clone());
+        match extension(request, recipe, earlier.as_ref(), &fresh, &made, reporter)? {
+            Ok(part) => parts.push(part),
+            Err(found) => return Ok(Outcome::Found(recipe.name.clone(), found)),
+        }
+    }
+    reporter.step("writing the reports of the whole image");
+    let repositories = repositories(prefix);
+    let reports = combined::write(request, &parts, &repositories, &made)?;
+    let changes = publish(request, &workplace, &parts)?;
+    super::apply(&request.root, &changes)?;
+    for change in &changes {
+        reporter.detail(&change.to_string());
+    }
+    let reports = reports.iter().map(|name| workplace.place(name)).collect();
+    let mut extensions: Vec<Packed> = parts.into_iter().map(|part| part.packed).collect();
+    for image in extensions.iter_mut().flat_map(|packed| &mut packed.images) {
+        image.path = workplace.place(&image.file().name);
+    }
+    Ok(Outcome::Built { extensions, reports })
+}
+
+fn repositories(prefix: &Prefix) -> Repositories {
+    let paths = prefix.definition.repos.iter().filter_map(|repo| repo.path.clone());
+    Repositories { paths: paths.collect() }
+}
+
+/// Moves everything that was made to its place, and plans what that means for the image's root.
+fn publish(request: &Request, workplace: &Workplace, parts: &[Part]) -> Result<Vec<Change>> {
+    let mut names = Vec::new();
+    for entry in fs_err::read_dir(workplace.path(""))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort();
+    let sums: Vec<(String, String)> = parts
+        .iter()
+        .flat_map(|part| &part.packed.images)
+        .filter_map(|image| Some((image.file().name, image.sha256.clone()?)))
+        .collect();
+    let old = workplace.published(report::SUMS)?;
+    let text = report::merge_sums(&old, &sums, |name| workplace.has_published(name));
+    fs_err::write(workplace.path(report::SUMS), text)?;
+    for name in &names {
+        workplace.publish(name, |_| false)?;
+    }
+    let images: Vec<PathBuf> =
+        parts.iter().map(|part| workplace.place(&format!("{}.raw", part.packed.name))).collect();
+    let certificate = request.signing.as_ref().map(|signing| signing.certificate.as_path());
+    plan_add(&request.root, &images, Method::BuiltIn, certificate)
+}
+
+/// Builds and packs one extension into `made`, on top of the extension `earlier`.
+fn extension(
+    request: &Request,
+    recipe: &Recipe,
+    earlier: Option<&PrefixName>,
+    fresh: &Prefix,
+    made: &Path,
+    reporter: &Reporter,
+) -> Result<std::result::Result<Part, check::Report>> {
+    let name = &recipe.name;
+    let mut words: Vec<String> =
+        ["--oneshot", "--update", "--changed-use"].map(String::from).to_vec();
+    words.extend(recipe.packages.iter().map(ToString::to_string));
+    let code = emerge::run(fresh, Target::Both, &words, reporter)?;
+    if code != 0 {
+        bail!("{name} was not built: emerge ended with status {code}; nothing was changed");
+    }
+    let mut bases = vec![Base::open(request.root.path())?];
+    if let Some(earlier) = earlier {
+        bases.push(Base::open(&made.join(format!("{earlier}{}", base::SUFFIX)))?);
+    }
+    let root = FinalRoot::of(fresh)?;
+    let repositories = repositories(fresh);
+    let packing = pack::Request {
+        name: name.clone(),
+        version: None,
+        architecture: None,
+        fields: request.fields.clone(),
+        formats: vec![request.format],
+        keep: Vec::new(),
+        signing: request.signing.clone(),
+        bases,
+        expose: if request.expose { vec![Expose::All] } else { Vec::new() },
+        mangle: mangle(request.mangle.as_deref(), name)?,
+        package_information: true,
+        sysupdate: None,
+        reports: Some(repositories),
+        epoch: None,
+        root,
+    };
+    let act = || format!("{name} was not packed");
+    let prepared = pack::prepare(&packing, reporter).with_context(act)?;
+    for warning in &prepared.warnings {
+        reporter.warn(&format!("{name}: {warning}"));
+    }
+    let report = pack::gate(&packing, &prepared, &request.choice)?;
+    if !report.passes() {
+        return Ok(Err(report));
+    }
+    let mut packages = report::installed(&packing.root.vdb())?;
+    packages.retain(|package| !prepared.in_base.contains(&package.cpv()));
+    if packages.is_empty() {
+        bail!("{name} would be empty: what is before it has all of its packages");
+    }
+    let packed = pack::write(&packing, prepared, made, reporter).with_context(act)?;
+    Ok(Ok(Part { packed, packages }))
+}

@@ -1,0 +1,46 @@
+//! A directory that goes when we end, however we end.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::command::{Attendant, Command};
+use crate::tree;
+
+/// Waits until its input ends, which it does when we do, and removes the directory then, unless
+/// it was told that this is done. What runs in a sandbox of ours ends with us, but not at once.
+const SCRIPT: &str = "trap '' HUP INT QUIT TERM
+read -r word
+[ \"$word\" != done ] || exit 0
+for again in 1 2 3 4 5 6 7 8 9 10; do
+	chmod -R u+rwX -- \"$1\" && rm -rf -- \"$1\" && exit 0
+	sleep 0.5
+done 2> /dev/null";
+
+/// Removes a directory when it is dropped, and also when this process is killed.
+pub struct CleanUp {
+    dir: PathBuf,
+    attendant: Option<Attendant>,
+}
+
+impl CleanUp {
+    /// For the directory `dir`.
+    pub fn of(dir: &Path) -> Result<Self> {
+        let attendant = Command::new("watch over a directory", "sh")
+            .args(["-c", SCRIPT, "clean-up"])
+            .arg(dir)
+            .attend()?;
+        Ok(Self { dir: dir.to_owned(), attendant: Some(attendant) })
+    }
+}
+
+impl Drop for CleanUp {
+    fn drop(&mut self) {
+        // What can not be removed now is left to whoever watches.
+        if tree::remove(&self.dir).is_ok()
+            && let Some(attendant) = self.attendant.take()
+        {
+            attendant.dismiss("done\n");
+        }
+    }
+}

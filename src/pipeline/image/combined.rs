@@ -1,0 +1,101 @@
+//! The reports about a whole image: its base and its extensions together, in sections.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::build::{Part, Request};
+use crate::filesystem::{self, Fill};
+use crate::pipeline::pack::Image;
+use crate::report::{self, Package, Repositories, Section};
+
+/// The parts of a root that Flatcar has on filesystems of their own.
+const PLACES: &[&str] = &["boot", "usr", ""];
+
+/// Writes them into `made`, where those of the extensions are; returns their names.
+pub fn write(
+    request: &Request,
+    parts: &[Part],
+    repositories: &Repositories,
+    made: &Path,
+) -> Result<Vec<String>> {
+    let base_packages = report::installed(&request.root.path().join("var/db/pkg"))
+        .context("could not read the package database of the image")?;
+    let base = report::Base {
+        root: request.root.path(),
+        packages: &base_packages,
+        repositories,
+        epoch: parts.iter().map(|part| part.packed.epoch).max().unwrap_or_default(),
+        name: &request.image_name,
+    };
+    let mut sections = vec![base.section()?];
+    for part in parts {
+        sections.push(section(part, made)?);
+    }
+    let all: Vec<_> =
+        base_packages.iter().chain(parts.iter().flat_map(|part| &part.packages)).cloned().collect();
+    let mut files = report::combine(&request.image_name, &sections)?;
+    files.push(("_licenses.txt", report::license_texts(&all, repositories)?));
+    files.push(("_disk_usage.txt", disk_usage(request, parts)?.into_bytes()));
+    files.push(("_manifest.json", manifest(request, parts)?));
+    let mut names = Vec::new();
+    for (end, bytes) in files {
+        let name = format!("{}{end}", request.image_name);
+        fs_err::write(made.join(&name), bytes)?;
+        names.push(name);
+    }
+    Ok(names)
+}
+
+/// The reports of an extension, as they were written beside it.
+fn section(part: &Part, made: &Path) -> Result<Section> {
+    let name = part.packed.name.to_string();
+    let text = |end: &str| fs_err::read_to_string(made.join(format!("{name}{end}")));
+    let json = |end: &str| -> Result<Value> { Ok(serde_json::from_str(&text(end)?)?) };
+    Ok(Section {
+        title: format!("extension {name}"),
+        packages: text("_packages.txt")?,
+        contents: text("_contents.txt")?,
+        details: text("_contents_wtd.txt")?,
+        licenses: json("_licenses.json")?,
+        sbom: json("_sbom.spdx.json")?,
+        id: name,
+    })
+}
+
+/// A table in the manner of df(1): the image's filesystems, then its extensions.
+fn disk_usage(request: &Request, parts: &[Part]) -> Result<String> {
+    let mut rows = Vec::new();
+    for place in PLACES {
+        let dir = request.root.path().join(place);
+        if dir.is_dir() {
+            rows.push((format!("/{place}"), Fill::of(&dir)?, filesystem::kind(&dir)));
+        }
+    }
+    let images: Vec<_> =
+        parts.iter().flat_map(|part| &part.packed.images).map(Image::file).collect();
+    Ok(report::disk_usage(&rows, &images))
+}
+
+fn manifest(request: &Request, parts: &[Part]) -> Result<Vec<u8>> {
+    let extensions: Vec<Value> = request
+        .recipes
+        .iter()
+        .zip(parts)
+        .map(|(recipe, part)| {
+            let images: Vec<_> = part.packed.images.iter().map(Image::file).collect();
+            json!({
+                "name": recipe.name,
+                "asked_for": recipe.packages,
+                "packages": part.packages.iter().map(Package::cpv).collect::<Vec<_>>(),
+                "in_base": part.packed.in_base,
+                "eprefix": part.packed.eprefix,
+                "images": images,
+                "totals": part.packed.contents,
+            })
+        })
+        .collect();
+    let value = json!({ "manifest": 1, "name": request.image_name, "extensions": extensions });
+    Ok((serde_json::to_string_pretty(&value)? + "\n").into_bytes())
+}

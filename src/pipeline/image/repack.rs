@@ -1,0 +1,150 @@
+//! What matters of an image that somebody brings, and the same image without compression.
+
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::command::{Command, look_up};
+use crate::data::hex;
+use crate::pack::format::Format;
+use crate::pack::plan::Plan;
+use crate::pack::workplace::Workplace;
+use crate::pack::writer::{self, Making};
+use crate::pack::{ddi, digest, squashfs, survey};
+
+/// The partition of a disk image with the signature of its hashes.
+const SIGNATURE: &str = "root-verity-sig";
+
+/// What kind of filesystem an image has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Squashfs,
+    Erofs,
+    Disk,
+    Other,
+}
+
+/// Facts of an image.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    kind: Kind,
+    /// Whether its data is compressed.
+    pub compressed: bool,
+    /// Whom it is signed by: the SHA-256 of the certificate.
+    signer: Option<String>,
+}
+
+impl Facts {
+    /// Those of the image at `path`.
+    pub fn of(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            bail!("{} is a directory; an image gets image files", path.display());
+        }
+        let head = head(path)?;
+        if !head.get(512..).is_some_and(|sector| sector.starts_with(b"EFI PART")) {
+            let (kind, compressed) = filesystem(&head);
+            return Ok(Self { kind, compressed, signer: None });
+        }
+        let dir = tempfile::tempdir().context("could not make a temporary directory")?;
+        ddi::take_apart(path, dir.path())?;
+        let (_, compressed) = filesystem(&self::head(&dir.path().join(ddi::DATA))?);
+        let signature = dir.path().join(SIGNATURE);
+        let signer = if signature.is_file() { signer(&fs_err::read(signature)?)? } else { None };
+        Ok(Self { kind: Kind::Disk, compressed, signer })
+    }
+
+    /// Whether [`uncompressed`] works on it, or why not.
+    pub fn repackable(&self) -> std::result::Result<(), &'static str> {
+        match self.kind {
+            Kind::Squashfs => Ok(()),
+            Kind::Erofs => Err("pack it with --format erofs:none"),
+            Kind::Disk => Err("packing it anew would break its hashes and its signature; pack it \
+                               with --format ddi:none"),
+            Kind::Other => Err("pack it without compression"),
+        }
+    }
+}
+
+/// The first bytes of the file at `path`: all that tells filesystems apart.
+fn head(path: &Path) -> Result<Vec<u8>> {
+    let mut head = Vec::new();
+    fs_err::File::open(path)?.take(2048).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// What filesystem begins with `head`, and whether it is compressed.
+fn filesystem(head: &[u8]) -> (Kind, bool) {
+    let number = |at: usize| {
+        let bytes = head.get(at..at + 4).and_then(|bytes| bytes.first_chunk());
+        u32::from_le_bytes(bytes.copied().unwrap_or_default())
+    };
+    if head.starts_with(b"hsqs") {
+        // Documentation/filesystems/squashfs.rst: the second flag says that data is as it is.
+        return (Kind::Squashfs, number(24) & 0x2 == 0);
+    }
+    if number(1024) == 0xe0f5_e1e2 {
+        // fs/erofs/erofs_fs.h: feature_incompat has one flag for lz4, one for other compressors.
+        return (Kind::Erofs, number(1024 + 80) & 0x3 != 0);
+    }
+    (Kind::Other, false)
+}
+
+/// The certificate's digest out of the JSON of a signature partition.
+fn signer(partition: &[u8]) -> Result<Option<String>> {
+    let text = partition.split(|byte| *byte == 0).next().unwrap_or_default();
+    let json: Value = serde_json::from_slice(text).context("its signature can not be read")?;
+    Ok(json["certificateFingerprint"].as_str().map(str::to_lowercase))
+}
+
+/// Whether a target with `certificate` accepts an image of these facts.
+pub fn trust(facts: &Facts, certificate: Option<&Path>) -> Result<()> {
+    match (&facts.signer, certificate) {
+        (None, None) => Ok(()),
+        (Some(_), None) => bail!(
+            "it is signed, and targets accept it only if they have the certificate: name that \
+             with --certificate FILE"
+        ),
+        (None, Some(certificate)) => {
+            bail!("it is not signed: leave --certificate {} out", certificate.display())
+        }
+        (Some(signer), Some(certificate)) => {
+            let program = look_up("openssl").context(
+                "openssl is not there, which reads certificates; `fprefix doctor` says how to get \
+                 it",
+            )?;
+            let der = tempfile::NamedTempFile::new()?;
+            Command::new("read the certificate", program)
+                .args(["x509", "-outform", "der", "-in"])
+                .arg(certificate)
+                .arg("-out")
+                .arg(der.path())
+                .run_quiet()?;
+            if hex(&Sha256::digest(fs_err::read(der.path())?)) != *signer {
+                bail!("it is signed with another certificate than {}", certificate.display());
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Packs the squashfs image at `path` without compression below `dir`, which is made; returns its
+/// place. Entries, times and owners stay as they are.
+pub fn uncompressed(path: &Path, dir: &Path) -> Result<PathBuf> {
+    let workplace = Workplace::open(dir)?;
+    let tree = workplace.path(".image");
+    squashfs::unpack(path, &tree)?;
+    let epoch = u64::try_from(fs_err::symlink_metadata(&tree)?.mtime()).unwrap_or(0);
+    // Where a prefix is says nothing here: the plan is of the tree as it is.
+    let mut plan = Plan::new(&"/usr/local/image".parse()?, epoch);
+    survey::unpacked(&tree, &mut plan)?;
+    digest::fill(&mut plan)?;
+    let format: Format = "squashfs:none".parse()?;
+    let making = Making { plan: &plan, architecture: None, signing: None };
+    writer::write(making, format, &workplace, "image.raw", &|_| {})?;
+    writer::verify(&plan, format, &workplace, "image.raw")?;
+    workplace.publish("image.raw", |_| false)
+}

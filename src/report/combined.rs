@@ -1,0 +1,206 @@
+//! Reports about an image with extensions: the lists of its base and of each extension one after
+//! the other, under a line that begins with `#`, and their bills of materials as one.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::{Package, Repositories, Subject, contents, licenses, package, sbom};
+use crate::names::PrefixName;
+use crate::pack::name::Naming;
+use crate::pack::plan::{Content, Entry, Kind, Plan, Source};
+
+/// The root directory of an image, apart from its extensions.
+pub struct Base<'a> {
+    /// Where it is.
+    pub root: &'a Path,
+    /// Its packages, where Portage installed them.
+    pub packages: &'a [Package],
+    /// Where ebuilds and licences are.
+    pub repositories: &'a Repositories,
+    /// The time of the reports.
+    pub epoch: u64,
+    /// The name of the image.
+    pub name: &'a PrefixName,
+}
+
+/// What is reported of the base, or of one extension.
+pub struct Section {
+    /// What it is.
+    pub title: String,
+    /// What tells its parts from those of others.
+    pub id: String,
+    /// Its packages, one a line.
+    pub packages: String,
+    /// Its files.
+    pub contents: String,
+    /// The same for programs.
+    pub details: String,
+    /// Its licences.
+    pub licenses: Value,
+    /// Its bill of materials.
+    pub sbom: Value,
+}
+
+impl Base<'_> {
+    /// The reports of the base alone. Its files are listed; its bill of materials has packages.
+    pub fn section(&self) -> Result<Section> {
+        let plan = listing(self.root)?;
+        let none = Plan::new(&"/usr/local/image".parse()?, self.epoch);
+        let naming = Naming { name: self.name.clone(), version: None, architecture: None };
+        let subject = Subject {
+            naming: &naming,
+            plan: &none,
+            packages: self.packages,
+            repositories: self.repositories,
+            left_out: &[],
+            images: &[],
+        };
+        Ok(Section {
+            title: "base".to_owned(),
+            id: "base".to_owned(),
+            packages: package::list(self.packages),
+            contents: contents::contents(&plan)?,
+            details: contents::with_details(&plan),
+            licenses: licenses::list(self.packages, &plan),
+            sbom: sbom::render(&subject)?,
+        })
+    }
+}
+
+/// What is in the tree at `root`, for lists alone: as it is on disk, without devices and sockets.
+fn listing(root: &Path) -> Result<Plan> {
+    let mut plan = Plan::new(&"/usr/local/image".parse()?, 0);
+    let mut first_names = std::collections::HashMap::new();
+    for found in walkdir::WalkDir::new(root).min_depth(1).follow_links(false).sort_by_file_name() {
+        let found = found.context("could not list the image")?;
+        let meta = found.metadata().context("could not list the image")?;
+        let inside = found.path().strip_prefix(root)?.to_owned();
+        let kind = if meta.is_dir() {
+            Kind::Directory
+        } else if meta.is_symlink() {
+            Kind::Link(fs_err::read_link(found.path())?)
+        } else if !meta.is_file() {
+            continue;
+        } else if let Some(first) = first_names.get(&(meta.dev(), meta.ino())) {
+            Kind::HardLink(std::path::PathBuf::clone(first))
+        } else {
+            first_names.insert((meta.dev(), meta.ino()), inside.clone());
+            let source = Source::Disk(found.path().to_owned());
+            Kind::File(Content { source, size: meta.len(), sha256: None })
+        };
+        let entry = Entry {
+            kind,
+            mode: if meta.is_symlink() { 0o777 } else { meta.mode() & 0o7777 },
+            uid: meta.uid(),
+            gid: meta.gid(),
+            mtime: u64::try_from(meta.mtime()).unwrap_or(0),
+            xattrs: std::collections::BTreeMap::new(),
+        };
+        plan.entries.insert(inside, entry);
+    }
+    Ok(plan)
+}
+
+/// The reports of all `sections`, each with the end of its file name.
+pub fn combine(name: &PrefixName, sections: &[Section]) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let text = |part: fn(&Section) -> &str| {
+        let parts = sections.iter().map(|one| format!("# {}\n{}", one.title, part(one)));
+        parts.collect::<Vec<_>>().join("\n").into_bytes()
+    };
+    let json = |value: &Value| -> Result<Vec<u8>> {
+        Ok((serde_json::to_string_pretty(value)? + "\n").into_bytes())
+    };
+    let rows = sections.iter().filter_map(|one| one.licenses.as_array()).flatten().cloned();
+    let rows = Value::Array(rows.collect());
+    Ok(vec![
+        ("_packages.txt", text(|one| &one.packages)),
+        ("_contents.txt", text(|one| &one.contents)),
+        ("_contents_wtd.txt", text(|one| &one.details)),
+        ("_licenses.json", json(&rows)?),
+        ("_sbom.spdx.json", json(&merged(name, sections))?),
+    ])
+}
+
+/// One SPDX document about the image, which contains what those of `sections` describe.
+fn merged(name: &PrefixName, sections: &[Section]) -> Value {
+    const IMAGE: &str = "SPDXRef-Image";
+    const DOCUMENT: &str = "SPDXRef-DOCUMENT";
+    let mut packages = vec![json!({
+        "SPDXID": IMAGE,
+        "name": name,
+        "downloadLocation": "NOASSERTION",
+        "filesAnalyzed": false,
+        "licenseConcluded": "NOASSERTION",
+        "licenseDeclared": "NOASSERTION",
+        "copyrightText": "NOASSERTION",
+        "primaryPackagePurpose": "OPERATING-SYSTEM",
+    })];
+    let relate = |from: &str, kind: &str, to: &str| json!({ "spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to });
+    let mut relations = vec![relate(DOCUMENT, "DESCRIBES", IMAGE)];
+    let (mut files, mut texts, mut known) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let mut sums = Vec::new();
+    for section in sections {
+        let sbom = apart(&section.sbom, &section.id);
+        let part = |key: &str| sbom[key].as_array().cloned().unwrap_or_default();
+        packages.extend(part("packages"));
+        files.extend(part("files"));
+        for mut relation in part("relationships") {
+            if relation["spdxElementId"] == DOCUMENT {
+                relation = relate(
+                    IMAGE,
+                    "CONTAINS",
+                    relation["relatedSpdxElement"].as_str().unwrap_or_default(),
+                );
+            }
+            relations.push(relation);
+        }
+        for text in part("hasExtractedLicensingInfos") {
+            if known.insert(text["licenseId"].as_str().unwrap_or_default().to_owned()) {
+                texts.push(text);
+            }
+        }
+        sums.push(section.sbom["documentNamespace"].as_str().unwrap_or_default().to_owned());
+    }
+    let space = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, sums.join("\n").as_bytes());
+    let created =
+        sections.iter().filter_map(|one| one.sbom["creationInfo"]["created"].as_str()).max();
+    json!({
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": DOCUMENT,
+        "name": name,
+        "documentNamespace": format!("https://spdx.org/spdxdocs/{name}-{space}"),
+        "creationInfo": {
+            "created": created,
+            "creators": [concat!("Tool: fprefix-", env!("CARGO_PKG_VERSION"))],
+        },
+        "packages": packages,
+        "files": files,
+        "relationships": relations,
+        "hasExtractedLicensingInfos": texts,
+    })
+}
+
+/// `value` with the identifiers of a document made different from those of others.
+fn apart(value: &Value, id: &str) -> Value {
+    match value {
+        Value::String(text) => match text.strip_prefix("SPDXRef-") {
+            Some(rest) if rest != "DOCUMENT" => {
+                // Letters, digits, dots and dashes are allowed (3.2).
+                let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+                let id: String = id.chars().map(plain).collect();
+                json!(format!("SPDXRef-{id}-{rest}"))
+            }
+            _ => value.clone(),
+        },
+        Value::Array(values) => values.iter().map(|one| apart(one, id)).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(key, one)| (key.clone(), apart(one, id))).collect()
+        }
+        other => other.clone(),
+    }
+}
