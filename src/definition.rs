@@ -24,6 +24,10 @@ const FILE: &str = "prefix.toml";
 /// before are known.
 pub const REWRITING: u32 = 2;
 
+/// The time that builds take for now, in seconds since 1970: 2000-01-01. No source is that old, so
+/// what has this time says nothing of when it was built.
+pub const BUILD_EPOCH: u64 = 946_684_800;
+
 /// An ebuild repository as Portage is told of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repo {
@@ -110,7 +114,7 @@ impl Definition {
         for (option, dir, default) in [
             ("--staging-dir", &self.staging, &defaults.0),
             ("--final-dir", &self.r#final, &defaults.1),
-            ("--distdir", &self.distdir, &home.distfiles()),
+            ("--distdir", &self.distdir, &home.default_distdir(self.machine)),
         ] {
             if std::path::absolute(default).ok().as_ref() != Some(dir) {
                 words.extend([option.into(), dir.into()]);

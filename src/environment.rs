@@ -95,14 +95,17 @@ impl<'a> Sandbox<'a> {
             ("TMPDIR", "/tmp".to_owned()),
             ("FPREFIX_EVENTS", EVENTS.to_owned()),
             ("PORTAGE_DEPCACHEDIR", format!("{INSIDE}/staging/cache")),
+            // The machine's own /var/log can not be written from inside.
+            ("EMERGE_LOG_DIR", format!("{INSIDE}/{environment}/logs")),
         ];
         if let Portage::Private(_) = self.prefix.portage {
             variables.push(("PORTAGE_OVERRIDE_EPREFIX", broot.to_owned()));
-            // There is no user "portage" on such a machine, and inside we are root.
-            variables.push(("PORTAGE_USERNAME", "root".to_owned()));
-            variables.push(("PORTAGE_GRPNAME", "root".to_owned()));
             variables.push(("PYTHONDONTWRITEBYTECODE", "1".to_owned()));
         }
+        // Inside we are root, and the namespace of an ordinary user knows nobody else; where there
+        // is no Portage there is no user "portage" either.
+        variables.push(("PORTAGE_USERNAME", "root".to_owned()));
+        variables.push(("PORTAGE_GRPNAME", "root".to_owned()));
         variables
     }
 
@@ -140,6 +143,8 @@ impl<'a> Sandbox<'a> {
         }
         if let Some((dir, inside)) = self.prefix.portage.binding() {
             plan.readable(dir, inside);
+        } else {
+            plan.around(Path::new("/var/db"))?;
         }
         for part in self.prefix.definition.compiler.iter().flat_map(|compiler| &compiler.parts) {
             if !part.exists() {
@@ -251,6 +256,16 @@ impl Mounts {
         }
         self.writable(from, &ancestor.join(rest));
         Ok(())
+    }
+
+    /// Lets files be made beside what is in `dir`, which stays as it is: Portage locks the VDB of
+    /// BROOT by a file next to it, also where it only reads it. They are gone when the run ends.
+    fn around(&mut self, dir: &Path) -> Result<()> {
+        if !dir.is_dir() {
+            return Ok(());
+        }
+        self.push(["--tmpfs".as_ref(), dir.as_os_str()]);
+        self.children(dir, &[])
     }
 
     /// Shows what is in the directory `dir`, but for the names in `except`.

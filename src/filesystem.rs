@@ -17,6 +17,9 @@ use crate::tree::existing_ancestor;
 /// How many of the kernel's lines are shown.
 const LAST_WORDS: usize = 15;
 
+/// The room, in bytes, with which next to nothing can be written.
+const LITTLE: u64 = 1 << 20;
+
 /// What the system says of a filesystem that can not be written to, as programs print it.
 const SAID: &[&str] = &[
     "No space left on device",
@@ -73,13 +76,19 @@ pub fn kind(path: &Path) -> String {
     mount_of(path).map_or_else(|| "-".to_owned(), |mount| mount.kind)
 }
 
-/// `error`, and if it came of a filesystem that is full, read-only or broken, what there is to
-/// know of those that `paths` are on.
+/// `error`, and if it came of a filesystem that is full, read-only or broken, or one of those that
+/// `paths` are on is full, what there is to know of these. Programs that we run say themselves
+/// what went wrong, so an error of ours may not have it.
 pub fn explain(error: Error, paths: &[&Path]) -> Error {
-    if !is_of_filesystem(&error) {
+    if !is_of_filesystem(&error) && !paths.iter().any(|path| is_full(path)) {
         return error;
     }
     Error::msg(format!("{error:#}\n{}", state(paths).trim_end()))
+}
+
+fn is_full(path: &Path) -> bool {
+    let (there, _) = existing_ancestor(path);
+    Fill::of(&there).is_ok_and(|fill| fill.free < LITTLE || fill.free_files == Some(0))
 }
 
 fn is_of_filesystem(error: &Error) -> bool {
@@ -227,6 +236,6 @@ mod tests {
         let text = format!("{:#}", explain(full, &[Path::new("/proc/nowhere")]));
         assert!(text.contains("is on /proc") && text.contains("the kernel said"), "{text}");
         let other = Error::msg("no such thing");
-        assert_eq!(format!("{:#}", explain(other, &[Path::new("/")])), "no such thing");
+        assert_eq!(format!("{:#}", explain(other, &[])), "no such thing");
     }
 }

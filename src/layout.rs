@@ -70,6 +70,11 @@ impl Home {
         self.0.join("distfiles")
     }
 
+    /// DISTDIR on a machine of this kind, unless setup was told another.
+    pub fn default_distdir(&self, machine: Machine) -> PathBuf {
+        if machine == Machine::Sdk { machine::SDK_DISTFILES.into() } else { self.distfiles() }
+    }
+
     /// Where prefixes are kept.
     pub fn prefixes(&self) -> PathBuf {
         self.0.join("prefixes")

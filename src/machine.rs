@@ -87,6 +87,24 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Where Flatcar's SDK keeps sources that were fetched.
+pub const SDK_DISTFILES: &str = "/mnt/host/source/.cache/distfiles";
+
+/// Whether we may make or write what is at `path`.
+pub fn may_write(path: &Path) -> bool {
+    let (ancestor, _) = crate::tree::existing_ancestor(path);
+    rustix::fs::access(&ancestor, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+/// The start of a command that root has to run: nothing for root, else sudo. Flatcar's SDK has
+/// directories of root's that its users work in, and lets them use sudo.
+pub fn as_root(purpose: &str, program: &str) -> command::Command {
+    if is_root() {
+        return command::Command::new(purpose, program);
+    }
+    command::Command::new(purpose, "sudo").pass("PATH").arg(program)
+}
+
 /// The folder of ebuild repositories in Flatcar's SDK.
 pub fn sdk_third_party() -> PathBuf {
     Path::new("/").join(SDK_THIRD_PARTY)

@@ -3,7 +3,7 @@
 
 mod emulator;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use crate::data::{self, Folder};
 use crate::elf;
 use crate::final_root::FinalRoot;
 use crate::names::Eprefix;
+use crate::shebang::Shebang;
 use crate::{machine, tree};
 use emulator::Emulator;
 
@@ -91,7 +92,8 @@ pub fn in_empty_root(root: &FinalRoot, words: &[String]) -> Result<Proof> {
         command = command.arg("--ro-bind").arg(&emulator.program).arg(emulator::INSIDE);
     }
     let command = command
-        .arg("--die-with-parent")
+        // What a program leaves running ends with it, and the proof does not wait for it.
+        .args(["--die-with-parent", "--unshare-pid"])
         .arg("--ro-bind")
         .args([&root.eroot(), root.eprefix().as_path()])
         .args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/etc"])
@@ -208,9 +210,14 @@ impl Trace<'_> {
         if !seen.started {
             bail!("{} did not start: {}", program.display(), text(&output.stderr).trim_end());
         }
-        let loaders: Vec<PathBuf> =
-            seen.code.iter().filter_map(|path| loader(self.on_disk, path)).collect();
-        seen.code.extend(loaders);
+        let mut unseen: Vec<PathBuf> = seen.code.iter().cloned().collect();
+        while let Some(path) = unseen.pop() {
+            if let Some(starter) = starter(self.on_disk, &path)
+                && seen.code.insert(starter.clone())
+            {
+                unseen.push(starter);
+            }
+        }
         let eprefix = self.eprefix.as_path();
         let harmless = |path: &PathBuf| HARMLESS.iter().any(|own| path.starts_with(own));
         let (inside, outside): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) =
@@ -227,9 +234,13 @@ impl Trace<'_> {
     }
 }
 
-/// The loader that the kernel maps for the program at `path`; no system call shows it.
-fn loader(on_disk: &Path, path: &Path) -> Option<PathBuf> {
+/// What the kernel starts for the program at `path`, and no system call shows: a program's loader,
+/// a script's interpreter.
+fn starter(on_disk: &Path, path: &Path) -> Option<PathBuf> {
     let bytes = tree::map(&on_disk.join(path.strip_prefix("/").ok()?)).ok()?;
+    if let Some(shebang) = Shebang::parse(bytes.get(..4096).unwrap_or(&bytes)) {
+        return Some(shebang.interpreter.to_owned());
+    }
     let interpreter = elf::read(&bytes).ok()?.interpreter?;
     Some(PathBuf::from(OsString::from_vec(interpreter)))
 }
@@ -278,10 +289,11 @@ static OPENED: LazyLock<Regex> =
 impl Seen {
     /// Reads a trace from where `program` is executed: what is before is the way into the root.
     ///
-    /// `mapped` finds the files whose mappings count. Descriptors are shown with paths as strace sees them, so those in `target` are shortened.
+    /// `mapped` finds the files whose mappings count. Descriptors are shown with paths as strace
+    /// sees them, so those in `target` are shortened.
     fn collect(trace: &str, program: &Path, mapped: &Regex, target: &Path) -> Self {
         let mut seen = Self::default();
-        for line in trace.lines() {
+        for line in &whole_calls(trace) {
             let found = |pattern: &Regex| {
                 let path = Path::new(pattern.captures(line)?.get(1)?.as_str());
                 let below = path.strip_prefix(target).ok();
@@ -300,6 +312,26 @@ impl Seen {
         }
         seen
     }
+}
+
+/// The lines of a trace, with the two parts of a call put together during which another process
+/// made one (strace(1): "unfinished", "resumed").
+fn whole_calls(trace: &str) -> Vec<String> {
+    let mut begun: HashMap<&str, &str> = HashMap::new();
+    let mut calls = Vec::new();
+    for line in trace.lines() {
+        let process = line.split(' ').next().unwrap_or_default();
+        if let Some(start) = line.strip_suffix("<unfinished ...>") {
+            begun.insert(process, start);
+        } else if let Some((_, end)) = line.split_once(" resumed>")
+            && let Some(start) = begun.remove(process)
+        {
+            calls.push(format!("{start}{end}"));
+        } else {
+            calls.push(line.to_owned());
+        }
+    }
+    calls
 }
 
 #[cfg(test)]
@@ -323,5 +355,23 @@ mod tests {
         assert_eq!(code, ["/opt/x/usr/bin/jq", "/opt/x/usr/lib64/libc.so.6"]);
         assert!(seen.opened.contains(Path::new("/etc/passwd")));
         assert_eq!(seen.opened.len(), 2);
+    }
+
+    #[test]
+    fn calls_of_several_processes_are_told_apart() {
+        let trace = "\
+7 execve(\"/opt/x/sh\", [\"sh\"], 0x7 /* 1 var */ <unfinished ...>
+8 openat(AT_FDCWD</>, \"/lib/evil.so\", O_RDONLY <unfinished ...>
+7 <... execve resumed>)                 = 0
+8 <... openat resumed>)                 = 3</lib/evil.so>
+8 mmap(NULL, 16, PROT_READ|PROT_EXEC, MAP_PRIVATE, 3</lib/evil.so>, 0 <unfinished ...>
+7 openat(AT_FDCWD</>, \"/etc/passwd\", O_RDONLY <unfinished ...>
+8 <... mmap resumed>)                   = 0x7f
+7 <... openat resumed>)                 = 3</etc/passwd>
+";
+        let seen = Seen::collect(trace, Path::new("/opt/x/sh"), &MAPPED, Path::new("/"));
+        assert!(seen.started);
+        assert!(seen.code.contains(Path::new("/lib/evil.so")), "{seen:?}");
+        assert!(seen.opened.contains(Path::new("/etc/passwd")), "{seen:?}");
     }
 }

@@ -96,6 +96,14 @@ pub fn remove(dir: &Path) -> Result<()> {
     fs_err::remove_dir_all(dir).with_context(|| format!("could not remove {}", dir.display()))
 }
 
+/// Removes the file at `path`, if there is one.
+pub fn remove_file(path: &Path) -> Result<()> {
+    match fs_err::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 /// The deepest ancestor of `path` that exists (or `path` itself), and the rest below it.
 pub fn existing_ancestor(path: &Path) -> (PathBuf, PathBuf) {
     for ancestor in path.ancestors() {

@@ -1,6 +1,7 @@
 //! The scripts that users call: `emerge-prefix-<name>-<board>` and those of the other Portage
 //! tools.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +10,7 @@ use serde::Deserialize;
 use crate::data::{self, Folder};
 use crate::definition::Prefix;
 use crate::layout::HOME_VARIABLE;
-use crate::machine;
+use crate::machine::{self, Machine};
 use crate::{template, tree};
 
 #[derive(Deserialize)]
@@ -17,10 +18,10 @@ struct Tools {
     tools: Vec<String>,
 }
 
-/// Where wrappers go: where Flatcar's SDK has them for root, else where the user's own programs
-/// are (file-hierarchy(7)).
-pub fn default_dir() -> Result<PathBuf> {
-    if machine::is_root() {
+/// Where wrappers go: where `setup_prefix` puts them for root and in Flatcar's SDK, else where the
+/// user's own programs are (file-hierarchy(7)).
+pub fn default_dir(machine: Machine) -> Result<PathBuf> {
+    if machine == Machine::Sdk || machine::is_root() {
         return Ok("/usr/local/bin".into());
     }
     std::env::home_dir()
@@ -91,17 +92,35 @@ pub fn write(prefix: &Prefix, dir: &Path) -> Result<Vec<PathBuf>> {
                 home,
             },
         )?;
-        tree::write_executable(&path, text.as_bytes())?;
+        place(prefix, &path, text.as_bytes())?;
         written.push(path);
     }
     Ok(written)
+}
+
+/// Writes a wrapper, in the SDK through sudo where it has to be.
+fn place(prefix: &Prefix, path: &Path, text: &[u8]) -> Result<()> {
+    if prefix.definition.machine != Machine::Sdk || machine::may_write(path) {
+        return tree::write_executable(path, text);
+    }
+    let mut file = tempfile::NamedTempFile::new().context("could not make a temporary file")?;
+    file.write_all(text).context("could not write a temporary file")?;
+    machine::as_root("write a wrapper", "install")
+        .args(["-D", "-m", "755", "-T"])
+        .args([file.path(), path])
+        .run_quiet()
 }
 
 /// Removes the wrappers of `prefix` that are still its own.
 pub fn remove(prefix: &Prefix) -> Result<()> {
     for path in &prefix.definition.wrappers {
         if is_ours(path, prefix) {
-            fs_err::remove_file(path)?;
+            let sdk = prefix.definition.machine == Machine::Sdk;
+            if sdk && !path.parent().is_some_and(machine::may_write) {
+                machine::as_root("remove a wrapper", "rm").arg(path).run_quiet()?;
+            } else {
+                fs_err::remove_file(path)?;
+            }
         }
     }
     Ok(())

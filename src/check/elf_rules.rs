@@ -186,18 +186,25 @@ pub(super) fn hardening(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
 
 /// A loader that still reads the target's configuration.
 pub(super) fn loader(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    let Some(image) = fact.elf().filter(|image| image.kind == ElfKind::Loader) else {
+    let may_be = |image: &&Image| image.needed.is_empty() && image.interpreter.is_none();
+    let Some(image) = fact
+        .elf()
+        .filter(|image| image.kind == ElfKind::Loader)
+        .or_else(|| dynamic(fact).filter(may_be))
+    else {
         return Vec::new();
     };
-    if !scene.is_inside(&fact.path) || image.kind != ElfKind::Loader {
+    if !scene.is_inside(&fact.path) {
         return Vec::new();
     }
-    let disk = scene.root.on_disk(&fact.path);
-    let Ok(bytes) = crate::tree::map(&disk) else { return Vec::new() };
+    let Ok(bytes) = crate::tree::map(&scene.root.on_disk(&fact.path)) else { return Vec::new() };
+    if !crate::elf::is_loader(image, &bytes) {
+        return Vec::new();
+    }
     match crate::elf::seal_loader(&bytes) {
-        Ok(crate::elf::Seal::Already) | Err(crate::elf::SealError::Musl) => Vec::new(),
+        Ok(crate::elf::Seal::Already) => Vec::new(),
         Ok(crate::elf::Seal::Needed(_)) => vec![Detail::error(
-            "consults ld.so.preload, ld.so.cache and the library directories of the target",
+            "looks into the library directories of the target (glibc: ld.so.preload, ld.so.cache)",
         )],
         Err(error) => vec![Detail::note(format!("whether it is sealed is not known: {error}"))],
     }

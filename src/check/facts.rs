@@ -127,13 +127,16 @@ fn look_into(root: &FinalRoot, disk: &Path, size: u64, fact: &mut Fact) -> Resul
         return Ok(());
     }
     BUFFER.with_borrow_mut(|buffer| {
-        buffer.clear();
-        fs_err::File::open(disk)?
-            .into_parts()
-            .0
-            .read_to_end(buffer)
-            .with_context(|| format!("could not read {}", disk.display()))?;
-        look_at_bytes(buffer, is_record, fact);
+        let mut file = fs_err::File::open(disk)?;
+        buffer.resize(usize::try_from(size)?, 0);
+        let mut length = 0;
+        while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
+            match file.read(rest)? {
+                0 => break,
+                count => length += count,
+            }
+        }
+        look_at_bytes(buffer.get(..length).unwrap_or_default(), is_record, fact);
         Ok(())
     })
 }

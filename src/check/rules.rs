@@ -60,7 +60,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "loader",
         sentence: "The prefix's loader is sealed.",
         reason: "A copied glibc loader reads /etc/ld.so.preload and /etc/ld.so.cache of the \
-                 target and falls back to its library directories, whatever programs say.",
+                 target and falls back to its library directories, whatever programs say; musl's \
+                 does the latter.",
         remedy: "Rewriting seals it.",
         rewrites: true,
         look: elf_rules::loader,
@@ -222,13 +223,16 @@ fn shebang(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     if interpreter == Path::new("/bin/sh") {
         return vec![Detail::note("is run by /bin/sh of the target")];
     }
-    if !scene.is_inside(interpreter) {
-        return vec![Detail::error(format!("is run by {shown}, outside of the prefix"))];
-    }
-    match scene.at(interpreter) {
-        Some(_) => Vec::new(),
-        None => vec![Detail::error(format!("is run by {shown}, which is not there"))],
-    }
+    let text = if !scene.is_inside(interpreter) {
+        format!("is run by {shown}, outside of the prefix")
+    } else if scene.at(interpreter).is_none() {
+        format!("is run by {shown}, which is not there")
+    } else {
+        return Vec::new();
+    };
+    // Examples are to be read.
+    let is_example = fact.path.components().any(|part| part.as_os_str() == "doc");
+    vec![if is_example { Detail::note(text) } else { Detail::error(text) }]
 }
 
 /// Where every target has something of its own that programs may well be meant to use.
@@ -335,7 +339,10 @@ fn judge_owner((user, group): (u32, u32), own: (u32, u32)) -> Vec<Detail> {
 fn mode(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     let mut details = Vec::new();
     let sticky = fact.mode & 0o1000 != 0;
-    if !matches!(fact.kind, Kind::Link(_)) && fact.mode & 0o002 != 0 && !sticky {
+    if !matches!(fact.kind, Kind::Link(_) | Kind::Special { .. })
+        && fact.mode & 0o002 != 0
+        && !sticky
+    {
         details.push(Detail::error("everybody may write to it"));
     }
     if !matches!(fact.kind, Kind::Directory) && fact.mode & 0o4000 != 0 {

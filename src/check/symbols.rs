@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use goblin::elf::Elf;
+use ::elf::ElfBytes;
+use ::elf::abi::{SHN_UNDEF, STB_LOCAL, STB_WEAK};
+use ::elf::endian::AnyEndian;
 
 use super::{Detail, Fact, Scene};
 use crate::elf::{Image, Kind};
@@ -56,17 +58,25 @@ impl Symbols {
 
 /// Calls `act` with the name of each symbol that others see, whether it is defined and weak.
 fn for_each(bytes: &[u8], mut act: impl FnMut(&[u8], bool, bool)) -> Option<()> {
-    let elf = Elf::parse(bytes).ok()?;
-    for symbol in &elf.dynsyms {
-        let Some(name) = elf.dynstrtab.get_at(symbol.st_name).filter(|name| !name.is_empty())
-        else {
-            continue;
-        };
-        if symbol.st_bind() != goblin::elf::sym::STB_LOCAL {
+    let mut see = |name: &[u8], section: usize, bind: u8| {
+        if !name.is_empty() && bind != STB_LOCAL {
             // Names of versions are absolute symbols of value 0: only the section says "undefined".
-            let defined = symbol.st_shndx != goblin::elf::section_header::SHN_UNDEF as usize;
-            act(name.as_bytes(), defined, symbol.st_bind() == goblin::elf::sym::STB_WEAK);
+            act(name, section != usize::from(SHN_UNDEF), bind == STB_WEAK);
         }
+    };
+    let elf = ElfBytes::<AnyEndian>::minimal_parse(bytes).ok()?;
+    if let Ok(Some((symbols, names))) = elf.dynamic_symbol_table() {
+        for symbol in symbols {
+            let name = names.get_raw(symbol.st_name as usize).ok()?;
+            see(name, symbol.st_shndx.into(), symbol.st_bind());
+        }
+        return Some(());
+    }
+    // Where there are no section headers, the hash table says how many symbols there are.
+    let elf = goblin::elf::Elf::parse(bytes).ok()?;
+    for symbol in &elf.dynsyms {
+        let name = elf.dynstrtab.get_at(symbol.st_name).unwrap_or_default();
+        see(name.as_bytes(), symbol.st_shndx, symbol.st_bind());
     }
     Some(())
 }

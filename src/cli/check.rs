@@ -134,7 +134,8 @@ pub fn text(report: &Report, verbose: bool) -> String {
         };
         let (errors, notes) = (of_rule(Level::Error), of_rule(Level::Note));
         if !errors.is_empty() {
-            text += &group(rule.id, rule.sentence, &errors);
+            text +=
+                &group(rule.id, rule.sentence, &errors, if verbose { usize::MAX } else { SHOWN });
             text += &format!("  remedy: {}\n", rule.remedy);
             if let Some(command) = report.commands.get(rule.id) {
                 text += &format!("          {command}\n");
@@ -142,7 +143,7 @@ pub fn text(report: &Report, verbose: bool) -> String {
             text.push('\n');
         }
         if verbose && !notes.is_empty() {
-            text += &group(rule.id, "Worth knowing.", &notes);
+            text += &group(rule.id, "Worth knowing.", &notes, usize::MAX);
             text.push('\n');
         }
     }
@@ -165,11 +166,17 @@ pub fn text(report: &Report, verbose: bool) -> String {
     text
 }
 
-fn group(id: &str, sentence: &str, findings: &[&Finding]) -> String {
+/// Findings of a rule that are shown where nobody asks for all.
+const SHOWN: usize = 10;
+
+fn group(id: &str, sentence: &str, findings: &[&Finding], most: usize) -> String {
     let waived = if findings.iter().all(|f| f.waived) { " (waived)" } else { "" };
     let mut text = format!("{id}{waived}: {sentence}\n");
-    for finding in findings {
+    for finding in findings.iter().take(most) {
         text += &format!("  {}: {}\n", finding.path.display(), finding.detail);
+    }
+    if findings.len() > most {
+        text += &format!("  ... and {} more (-v shows them)\n", findings.len() - most);
     }
     text
 }

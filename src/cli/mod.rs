@@ -2,6 +2,7 @@
 
 mod build;
 mod check;
+mod diff;
 mod doctor;
 mod elf;
 mod emerge;
@@ -68,6 +69,7 @@ enum Subcommands {
     Run(run::Run),
     Enter(enter::Enter),
     Pack(Box<pack::Pack>),
+    Diff(diff::Diff),
     Image(image::Image),
     List(list::List),
     Status(status::Status),
@@ -172,6 +174,7 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
         Subcommands::Run(command) => command.run(&context),
         Subcommands::Enter(command) => command.run(&context),
         Subcommands::Pack(command) => command.run(&context),
+        Subcommands::Diff(command) => command.run(&context),
         Subcommands::Image(command) => command.run(&context),
         Subcommands::List(command) => command.run(&context),
         Subcommands::Status(command) => command.run(&context),

@@ -19,8 +19,10 @@ use crate::pack::listing;
 use crate::pack::mangle::Mangle;
 use crate::pack::name::Version;
 use crate::pack::release::Field;
+use crate::pack::services::{StatePath, UnitName};
+use crate::pack::slim::Locale;
 use crate::pack::verity::Signing;
-use crate::pipeline::pack::{self, Packed, Prepared, Request};
+use crate::pipeline::pack::{self, Packed, Prepared, Request, unchanged};
 use crate::report::Repositories;
 use crate::report::sysupdate::SourceUrl;
 
@@ -56,7 +58,7 @@ pub struct Pack {
     /// What to write: FORMAT[:COMPRESSOR[:LEVEL]]
     ///
     /// squashfs[:zstd|lz4|xz|gzip|none], erofs[:lz4hc|lz4|zstd|none] in the form that old kernels
-    /// mount, erofs-tight[:lz4hc|lz4|zstd] for Linux 6.1 and newer, directory, tar, and
+    /// mount, erofs-tight[:lz4hc|lz4|zstd] for Linux 6.1 and newer, ext4, directory, tar, and
     /// ddi[:zstd|...]: a squashfs in a disk image, with the hashes by which kernels check it
     /// (verity). Can be given several times.
     #[arg(long = "format", value_name = "FORMAT", default_value = "squashfs")]
@@ -73,6 +75,9 @@ pub struct Pack {
     /// Do not leave out what this rule names, like headers or man; --dry-run shows the rules
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     keep: Vec<String>,
+    /// Keep translations into these languages alone, like `en,pt_BR`
+    #[arg(long, value_name = "LANGUAGE", value_delimiter = ',')]
+    locales: Vec<Locale>,
     /// Pack although this rule of `fprefix check` finds something
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     waive: Vec<String>,
@@ -85,6 +90,17 @@ pub struct Pack {
     /// Link this program of the prefix into /usr/bin; "all" links what the target does not have
     #[arg(long, value_name = "PROGRAM", value_delimiter = ',')]
     expose: Vec<Expose>,
+    /// Start this unit of a package when the extension is attached, and keep it running
+    ///
+    /// Units, tmpfiles.d and sysusers.d files of packages always go where systemd looks for them.
+    #[arg(long, value_name = "UNIT", value_delimiter = ',')]
+    start: Vec<UnitName>,
+    /// A directory below EPREFIX that programs write to, like var/lib/demo or etc
+    ///
+    /// It becomes a link to /var/lib/NAME, where systemd-tmpfiles puts what the extension has
+    /// there unless it is there already.
+    #[arg(long, value_name = "PATH", value_delimiter = ',')]
+    state: Vec<StatePath>,
     /// Lay a directory over the content, or run a program that gets the content's directory
     #[arg(long, value_name = "DIR|PROGRAM")]
     mangle: Vec<PathBuf>,
@@ -97,6 +113,9 @@ pub struct Pack {
     /// Write the images alone: no lists of packages and files, no licences, no bill of materials
     #[arg(long)]
     no_reports: bool,
+    /// Pack again although nothing has changed since
+    #[arg(long)]
+    again: bool,
     /// Answer as JSON
     #[arg(long)]
     json: bool,
@@ -109,6 +128,14 @@ impl Pack {
     /// Runs the subcommand.
     pub fn run(self, context: &Context) -> Result<u8> {
         let (request, _lock) = self.request(context)?;
+        let stamp =
+            if self.dry_run { None } else { unchanged::Stamp::take(&request, &self.waive)? };
+        if let Some(stamp) = stamp.as_ref().filter(|_| !self.again)
+            && let Some(packed) = stamp.find(&request, &self.output)
+        {
+            context.reporter.step("nothing has changed since this was packed (--again packs it)");
+            return self.answer(context, &packed);
+        }
         let prepared = pack::prepare(&request, &context.reporter)?;
         for warning in &prepared.warnings {
             context.reporter.warn(warning);
@@ -128,11 +155,18 @@ impl Pack {
             return Ok(FOUND);
         }
         let packed = pack::write(&request, prepared, &self.output, &context.reporter)?;
+        if let Some(stamp) = stamp {
+            stamp.keep(&request, &self.output, &packed)?;
+        }
+        self.answer(context, &packed)
+    }
+
+    fn answer(&self, context: &Context, packed: &Packed) -> Result<u8> {
         if self.json {
-            output::answer(&(serde_json::to_string_pretty(&packed)? + "\n"))?;
+            output::answer(&(serde_json::to_string_pretty(packed)? + "\n"))?;
             return Ok(DONE);
         }
-        output::answer(&describe(&packed))?;
+        output::answer(&describe(packed))?;
         for program in &packed.privileged {
             context.reporter.warn(&format!("{program} runs with rights its caller does not have"));
         }
@@ -176,12 +210,15 @@ impl Pack {
             fields: self.fields.clone(),
             formats: self.formats.clone(),
             keep: self.keep.clone(),
+            locales: self.locales.clone(),
             signing: match (&self.private_key, &self.certificate) {
                 (Some(key), Some(certificate)) => Some(Signing::open(key, certificate)?),
                 _ => None,
             },
             bases: self.bases.iter().map(|path| Base::open(path)).collect::<Result<_>>()?,
             expose: self.expose.clone(),
+            start: self.start.clone(),
+            state: self.state.clone(),
             mangle: self.mangle.iter().map(|path| Mangle::open(path)).collect::<Result<_>>()?,
             package_information: self.pkginfo,
             sysupdate: self.sysupdate.clone(),

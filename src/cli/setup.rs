@@ -5,9 +5,11 @@ use clap::Args;
 
 use super::{Context, DONE};
 use crate::binhost::Binhost;
+use crate::board::Board;
+use crate::definition::{self, Choice};
 use crate::names::{Eprefix, Feature, PrefixName, RepoArgument, UseFlags};
 use crate::output;
-use crate::setup::{Plan, Request};
+use crate::setup::{self, Plan, Request};
 
 /// Create a prefix: staging, final, and the wrappers
 ///
@@ -19,7 +21,8 @@ pub struct Setup {
     /// The prefix's name: letters, digits, and - _ . +
     name: PrefixName,
     /// The path that it has on every machine that runs its programs, below /usr or /opt
-    eprefix: Eprefix,
+    #[arg(required_unless_present = "uninstall")]
+    eprefix: Option<Eprefix>,
     /// The board to build for: amd64-usr or arm64-usr [default: this machine's]
     #[arg(long)]
     board: Option<String>,
@@ -70,16 +73,32 @@ pub struct Setup {
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// Remove the prefix of this name, as `setup_prefix` spells it; `fprefix remove` asks first
+    #[arg(long)]
+    uninstall: bool,
+    /// Taken for the sake of those who know `setup_prefix`, and not needed
+    #[arg(long, alias = "cross_boss_root", value_name = "DIR", hide = true)]
+    cross_boss_root: Option<PathBuf>,
 }
 
 impl Setup {
     /// Runs the subcommand.
     pub fn run(self, context: &Context) -> Result<u8> {
-        if let Some(obstacle) = self.eprefix.sysext_obstacle() {
+        if self.cross_boss_root.is_some() {
+            context.reporter.warn(
+                "cross-boss is not needed: the C library comes from the machine's toolchain, and \
+                 packages are built at their real path",
+            );
+        }
+        // clap sees to it that one is there.
+        let Some(eprefix) = self.eprefix.clone().filter(|_| !self.uninstall) else {
+            return self.uninstall(context);
+        };
+        if let Some(obstacle) = eprefix.sysext_obstacle() {
             context.reporter.warn(&obstacle);
         }
         let dry_run = self.dry_run;
-        let plan = Plan::new(&context.home, &self.into_request())?;
+        let plan = Plan::new(&context.home, &self.into_request(eprefix))?;
         if dry_run {
             output::answer(&(plan.describe().join("\n") + "\n"))?;
             return Ok(DONE);
@@ -94,10 +113,26 @@ impl Setup {
         Ok(DONE)
     }
 
-    fn into_request(self) -> Request {
+    fn uninstall(self, context: &Context) -> Result<u8> {
+        let board = match &self.board {
+            Some(name) => Board::named(name)?,
+            None => Board::of_this_machine()?,
+        };
+        let id = definition::id(&self.name, &board).to_string();
+        let prefix = Choice { name: Some(id.clone()) }.find_any(&context.home)?;
+        if self.dry_run {
+            context.reporter.step(&format!("would remove {id}"));
+            return Ok(DONE);
+        }
+        setup::remove(&prefix)?;
+        context.reporter.step(&format!("removed {id}"));
+        Ok(DONE)
+    }
+
+    fn into_request(self, eprefix: Eprefix) -> Request {
         Request {
             name: self.name,
-            eprefix: self.eprefix,
+            eprefix,
             board: self.board,
             staging_dir: self.staging_dir,
             final_dir: self.final_dir,

@@ -34,7 +34,7 @@ pub use contents::{Contents, open};
 pub use edit::{Edit, Method, Patch, Plan, Reason, Search};
 pub use image::{Class, Data, Image, Kind, NeededVersion, read};
 pub use plan::plan;
-pub use seal::{Seal, SealError, seal_loader};
+pub use seal::{Seal, SealError, is_loader, seal_loader};
 
 /// Why a file cannot be read or an edit not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,14 +4,17 @@
 //! `/etc/ld.so.cache`, and at last searches directories that were built in (ld.so(8)). All of
 //! these are strings in its read-only data. The two files become the empty string, which no
 //! system call finds; the directories become ones that nobody has, of equal length, because
-//! the loader keeps their lengths elsewhere (glibc elf/dl-load.c `system_dirs`).
+//! the loader keeps their lengths elsewhere (glibc elf/dl-load.c `system_dirs`). musl's loader has
+//! one such list.
 
 use super::Error;
 use super::edit::Patch;
-use super::image::{Kind, read};
+use super::image::{Image, Kind, read};
 
 /// Files that must occur exactly once each.
 const FILES: [&str; 2] = ["/etc/ld.so.cache", "/etc/ld.so.preload"];
+/// What musl's loader searches at last.
+const MUSL_DIRECTORIES: &str = "/lib:/usr/local/lib:/usr/lib";
 /// Copies of the list of directories that a loader may have: one to search, one to print.
 const MOST_LISTS: usize = 4;
 /// What a sealed directory is made of. Nobody has `/~~~~~`.
@@ -36,8 +39,8 @@ pub enum SealError {
     /// It is ELF, but not a loader.
     #[error("not a dynamic loader but a {0}")]
     NotALoader(Kind),
-    /// musl's loader has neither file, and reads `/etc/ld-musl-ARCH.path` instead.
-    #[error("the loader is musl's, which is not sealed this way")]
+    /// musl's loader without the list of directories that every release has.
+    #[error("the loader is musl's, of a release that is not known")]
     Musl,
     /// A string that every glibc loader has is not there, or there too often.
     #[error("expected {what} once in the loader, found it {found} times")]
@@ -52,17 +55,27 @@ pub enum SealError {
     Partly(&'static str),
 }
 
+/// Whether the file with these bytes is a loader. Debian's of musl has no soname to tell it by, but
+/// the name of its configuration file.
+pub fn is_loader(image: &Image, bytes: &[u8]) -> bool {
+    let is_nameless = image.kind == Kind::SharedObject && image.soname.is_none();
+    image.kind == Kind::Loader
+        || (is_nameless
+            && image.needed.is_empty()
+            && memchr::memmem::find(bytes, b"/etc/ld-musl-").is_some())
+}
+
 /// Which bytes of a copied glibc loader have to change so that it consults neither
 /// `/etc/ld.so.preload` nor `/etc/ld.so.cache` nor the directories that are built in.
 pub fn seal_loader(bytes: &[u8]) -> Result<Seal, SealError> {
     let image = read(bytes)?;
-    if image.kind != Kind::Loader {
+    if !is_loader(&image, bytes) {
         return Err(SealError::NotALoader(image.kind));
     }
     let soname = image.soname.unwrap_or_default();
-    if soname == b"libc.so" || soname.starts_with(b"libc.musl-") || soname.starts_with(b"ld-musl-")
-    {
-        return Err(SealError::Musl);
+    let of_musl: [&[u8]; 3] = [b"libc.so", b"libc.musl-", b"ld-musl-"];
+    if soname.is_empty() || of_musl.iter().any(|name| soname.starts_with(name)) {
+        return seal_musl(bytes);
     }
     let mut patches = Vec::new();
     let mut open = Vec::new();
@@ -86,6 +99,17 @@ pub fn seal_loader(bytes: &[u8]) -> Result<Seal, SealError> {
             patches.sort_by_key(|patch| patch.offset);
             Ok(Seal::Needed(patches))
         }
+    }
+}
+
+/// musl's loader reads neither file, and finds its list of directories relative to where it is
+/// itself (`etc/ld-musl-ARCH.path`). Where there is none, it searches these, of which an empty list
+/// is left (ldso/dynlink.c `sys_path`).
+fn seal_musl(bytes: &[u8]) -> Result<Seal, SealError> {
+    match file_patch(bytes, MUSL_DIRECTORIES) {
+        Ok(Some(patch)) => Ok(Seal::Needed(vec![patch])),
+        Ok(None) => Ok(Seal::Already),
+        Err(_) => Err(SealError::Musl),
     }
 }
 

@@ -7,12 +7,13 @@ use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::plan::{Kind, Plan, Source};
 
 /// A machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Architecture {
     /// 64-bit PC.
     X86_64,
@@ -80,6 +81,14 @@ fn machine(path: &Path) -> Result<Option<u16>> {
     let number = [header[18], header[19]];
     let big_endian = header[5] == 2;
     Ok(Some(if big_endian { u16::from_be_bytes(number) } else { u16::from_le_bytes(number) }))
+}
+
+impl TryFrom<String> for Architecture {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
 }
 
 impl FromStr for Architecture {

@@ -10,14 +10,22 @@ pub const VARIABLE: &str = "SOURCE_DATE_EPOCH";
 /// Filesystem images store 32 bits (squashfs superblock, `mkfs_time`).
 const LATEST: u64 = u32::MAX as u64;
 
+/// The time that the caller's environment gives, if it does.
+pub fn given() -> Result<Option<u64>> {
+    let value = std::env::var_os(VARIABLE).filter(|value| !value.is_empty());
+    let Some(value) = value else { return Ok(None) };
+    let text = value.to_string_lossy();
+    let time = parse(&text).with_context(|| {
+        format!("{VARIABLE} is {text:?} and not a number of seconds up to {LATEST}")
+    })?;
+    Ok(Some(time))
+}
+
 /// The time of the image: `SOURCE_DATE_EPOCH`, else that of the newest package in Portage's
 /// database, else that of the newest file.
 pub fn of(root: &FinalRoot) -> Result<u64> {
-    if let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
-        let text = value.to_string_lossy();
-        return parse(&text).with_context(|| {
-            format!("{VARIABLE} is {text:?} and not a number of seconds up to {LATEST}")
-        });
+    if let Some(time) = given()? {
+        return Ok(time);
     }
     if let Some(time) = newest_package(root)? {
         return Ok(time);

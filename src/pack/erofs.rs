@@ -64,8 +64,11 @@ pub fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<String>>
     let mut differences = inodes(plan, &tree);
     // The form that a newer mkfs.erofs writes may be one that we do not know, but its own
     // fsck.erofs does. So that one has the last word.
-    let ours = read(plan, &opened, &tree);
-    if !differences.is_empty() || ours.is_ok_and(|found| found == [""; 0]) {
+    let mut found = Plan::new(&plan.eprefix, plan.epoch);
+    let ours = contents(&opened, &tree, &mut found);
+    let keeps = Keeps { xattrs: false, ..Keeps::ALL };
+    let is_same = || ours.is_ok() && compare::with_plan(plan, &found, keeps).is_empty();
+    if !differences.is_empty() || is_same() {
         return Ok(differences);
     }
     unpack(image, dir)?;
@@ -84,10 +87,17 @@ fn unpack(image: &Path, dir: &Path) -> Result<()> {
         .run_quiet()
 }
 
-/// How the content of the image differs from `plan`, read without writing it to disk.
-fn read(plan: &Plan, image: &Image<'_>, tree: &BTreeMap<PathBuf, Place>) -> Result<Vec<String>> {
+/// Reads what `image` holds into `found`, but no extended attributes.
+pub fn read(image: &Path, found: &mut Plan) -> Result<()> {
+    let map = crate::tree::map(image)?;
+    let opened = Image::open(&map).with_context(|| erofs_inodes::about(image))?;
+    let tree = opened.tree().with_context(|| erofs_inodes::about(image))?;
+    contents(&opened, &tree, found).with_context(|| erofs_inodes::about(image))
+}
+
+/// The same, of an image in memory; nothing is written to disk.
+fn contents(image: &Image<'_>, tree: &BTreeMap<PathBuf, Place>, found: &mut Plan) -> Result<()> {
     let contents = Contents::open(image)?;
-    let mut found = Plan::new(&plan.eprefix, plan.epoch);
     let mut firsts: HashMap<u64, &Path> = HashMap::new();
     for (path, place) in tree.iter().filter(|(path, _)| !path.as_os_str().is_empty()) {
         let inode = place.inode;
@@ -118,9 +128,7 @@ fn read(plan: &Plan, image: &Image<'_>, tree: &BTreeMap<PathBuf, Place>) -> Resu
             content.sha256 = Some(digest.with_context(|| format!("/{}", path.display()))?);
         }
         anyhow::Ok(())
-    })?;
-    let keeps = Keeps { xattrs: false, ..Keeps::ALL };
-    Ok(compare::with_plan(plan, &found, keeps))
+    })
 }
 
 /// How the inodes of the image differ from `plan`.

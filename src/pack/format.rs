@@ -4,10 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Error, Result, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A kind of image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FormatKind {
     /// squashfs: every kernel that attaches extensions mounts it.
@@ -18,6 +18,8 @@ pub enum FormatKind {
     ErofsTight,
     /// A disk image with a squashfs and the hashes by which kernels check it.
     Ddi,
+    /// ext4 without a journal.
+    Ext4,
     /// A directory, which systemd attaches as it is.
     Directory,
     /// A tar archive, for other tools.
@@ -55,6 +57,7 @@ const KINDS: &[(&str, FormatKind)] = &[
     ("erofs", FormatKind::Erofs),
     ("erofs-tight", FormatKind::ErofsTight),
     ("ddi", FormatKind::Ddi),
+    ("ext4", FormatKind::Ext4),
     ("directory", FormatKind::Directory),
     ("tar", FormatKind::Tar),
 ];
@@ -77,7 +80,7 @@ impl FormatKind {
             // zstd needs Linux 6.10 and erofs-utils 1.8.
             Self::Erofs => &[Lz4hc, Lz4, Zstd, None],
             Self::ErofsTight => &[Lz4hc, Lz4, Zstd],
-            Self::Directory | Self::Tar => &[None],
+            Self::Ext4 | Self::Directory | Self::Tar => &[None],
         }
     }
 
@@ -112,9 +115,11 @@ impl Format {
     /// How the file name ends.
     pub fn suffix(&self) -> &'static str {
         match self.kind {
-            FormatKind::Squashfs | FormatKind::Erofs | FormatKind::ErofsTight | FormatKind::Ddi => {
-                ".raw"
-            }
+            FormatKind::Squashfs
+            | FormatKind::Erofs
+            | FormatKind::ErofsTight
+            | FormatKind::Ddi
+            | FormatKind::Ext4 => ".raw",
             FormatKind::Directory => "",
             FormatKind::Tar => ".tar",
         }

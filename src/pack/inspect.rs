@@ -1,11 +1,12 @@
 //! What an extension that somebody brings is: its name is in it, whatever its file is called.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::{as_root, ddi, erofs_inodes};
+use super::plan::Plan;
+use super::{as_root, ddi, digest, erofs, erofs_inodes, ext4, squashfs, survey};
 
 /// The directory of extension-release files, and how their names begin.
 const RELEASES: &str = "usr/lib/extension-release.d";
@@ -23,6 +24,57 @@ pub fn name(path: &Path) -> Result<String> {
     }
 }
 
+/// All that is in the image or directory at `path`, but for extended attributes.
+pub fn read(path: &Path) -> Result<Plan> {
+    // Nothing is asked of the plan but what it holds.
+    let mut found = Plan::new(&"/opt/any".parse()?, 0);
+    if path.is_dir() {
+        survey::tree(path, &mut found)?;
+        digest::fill(&mut found)?;
+        return Ok(found);
+    }
+    match form(path)? {
+        Form::Squashfs => squashfs::read(path, &mut found)?,
+        Form::Erofs => erofs::read(path, &mut found)?,
+        Form::Ext4 => ext4::read(path, &mut found)?,
+        Form::Ddi => {
+            let dir = tempfile::tempdir()?;
+            ddi::take_apart(path, dir.path())?;
+            squashfs::read(&dir.path().join(ddi::DATA), &mut found)?;
+        }
+    }
+    found.entries.remove(Path::new(""));
+    Ok(found)
+}
+
+/// What an image begins with.
+enum Form {
+    Squashfs,
+    Erofs,
+    Ext4,
+    Ddi,
+}
+
+fn form(path: &Path) -> Result<Form> {
+    let mut head = Vec::new();
+    fs_err::File::open(path)?.take(1088).read_to_end(&mut head)?;
+    let is_at =
+        |offset: usize, magic: &[u8]| head.get(offset..).is_some_and(|m| m.starts_with(magic));
+    if is_at(0, b"hsqs") {
+        return Ok(Form::Squashfs);
+    }
+    if is_at(1024, &0xe0f5_e1e2_u32.to_le_bytes()) {
+        return Ok(Form::Erofs);
+    }
+    if is_at(512, b"EFI PART") {
+        return Ok(Form::Ddi);
+    }
+    if is_at(1024 + 56, &0xef53_u16.to_le_bytes()) {
+        return Ok(Form::Ext4);
+    }
+    bail!("it is neither squashfs nor erofs nor ext4 nor a disk image with a squashfs")
+}
+
 fn releases(path: &Path) -> Result<Vec<String>> {
     if path.is_dir() {
         let dir = path.join(RELEASES);
@@ -33,25 +85,27 @@ fn releases(path: &Path) -> Result<Vec<String>> {
         let names = entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned());
         return Ok(names.filter_map(|name| Some(name.strip_prefix(RELEASE)?.to_owned())).collect());
     }
-    let mut head = Vec::new();
-    fs_err::File::open(path)?.take(1028).read_to_end(&mut head)?;
-    let is_at =
-        |offset: usize, magic: &[u8]| head.get(offset..).is_some_and(|m| m.starts_with(magic));
-    if is_at(0, b"hsqs") {
-        return in_squashfs(path);
+    let inside = |paths: Vec<PathBuf>| {
+        let below = paths.into_iter().filter_map(|path| {
+            let name = path.strip_prefix(RELEASES).ok()?.to_str()?.strip_prefix(RELEASE)?;
+            Some(name.to_owned())
+        });
+        below.collect::<Vec<_>>()
+    };
+    match form(path)? {
+        Form::Squashfs => in_squashfs(path),
+        Form::Erofs => Ok(inside(erofs_inodes::paths(path)?)),
+        Form::Ext4 => {
+            let mut found = Plan::new(&"/opt/any".parse()?, 0);
+            ext4::read(path, &mut found)?;
+            Ok(inside(found.entries.into_keys().collect()))
+        }
+        Form::Ddi => {
+            let dir = tempfile::tempdir()?;
+            ddi::take_apart(path, dir.path())?;
+            in_squashfs(&dir.path().join(ddi::DATA))
+        }
     }
-    if is_at(1024, &0xe0f5_e1e2_u32.to_le_bytes()) {
-        let inodes = erofs_inodes::paths(path)?;
-        let below = inodes.iter().filter_map(|path| path.strip_prefix(RELEASES).ok());
-        let names = below.filter_map(|name| name.to_str()?.strip_prefix(RELEASE));
-        return Ok(names.map(str::to_owned).collect());
-    }
-    if is_at(512, b"EFI PART") {
-        let dir = tempfile::tempdir()?;
-        ddi::take_apart(path, dir.path())?;
-        return in_squashfs(&dir.path().join(ddi::DATA));
-    }
-    bail!("it is neither squashfs nor erofs nor a disk image with one")
 }
 
 fn in_squashfs(image: &Path) -> Result<Vec<String>> {

@@ -9,14 +9,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Error, Result, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::architecture::Architecture;
 use super::format::Format;
 use crate::names::PrefixName;
 
 /// The version of an extension: a part of a file name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version(String);
 
 impl FromStr for Version {

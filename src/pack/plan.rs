@@ -112,7 +112,7 @@ pub struct Plan {
 }
 
 /// How much a plan holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Totals {
     /// Regular files, each counted once.
     pub files: u64,
@@ -155,6 +155,16 @@ impl Plan {
         }
         self.entries.insert(path, entry);
         Ok(())
+    }
+
+    /// Takes the root directory of an image that was read out, which has to be a shared one.
+    pub fn take_root(&mut self) -> Result<()> {
+        match self.entries.remove(Path::new("")) {
+            Some(root) if !root.is_shared_directory(self.epoch) => {
+                bail!("the root directory of the image is not as it should be: {root:?}")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// How much it holds.

@@ -37,6 +37,9 @@ const KNOWN: &[&str] = &[
     "SYSEXT_VENDOR_NAME",
 ];
 
+/// What makes systemd look for new units.
+const RELOAD: &str = "EXTENSION_RELOAD_MANAGER";
+
 /// The ID that fits every machine (systemd 252 and newer).
 const ANY: &str = "_any";
 
@@ -64,6 +67,19 @@ impl FromStr for Field {
             bail!("the value of {key} has to be text without control characters");
         }
         Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+impl Field {
+    /// The field by which systemd looks for new units when the extension is attached (255 and
+    /// newer).
+    pub fn reload() -> Self {
+        Self { key: RELOAD.to_owned(), value: "1".to_owned() }
+    }
+
+    /// Whether it is that one, whatever it says.
+    pub fn is_reload(&self) -> bool {
+        self.key == RELOAD
     }
 }
 

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::link_editor;
-use super::plan::{Kind, Plan};
+use super::plan::{Entry, Kind, Plan};
 use crate::data;
 
 #[derive(Debug, Deserialize)]
@@ -32,6 +33,8 @@ struct RulesData {
 enum Condition {
     /// A name that only the link editor reads.
     LinkEditor,
+    /// A directory of a language that is not wanted.
+    Locale,
 }
 
 /// A rule of what is left out.
@@ -43,12 +46,44 @@ struct Rule {
     only: Option<Condition>,
 }
 
+/// A language, or one as a country has it: `de`, `pt_BR` (locale(7)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Locale(String);
+
+impl FromStr for Locale {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_@.-".contains(c);
+        if !text.starts_with(|c: char| c.is_ascii_alphabetic()) || !text.chars().all(plain) {
+            bail!("{text:?} has to be a language, like de or pt_BR");
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl Locale {
+    /// Whether the directory `name` is of this language: `de` wants `de_AT` too, and `de_AT` what
+    /// it is built on.
+    fn wants(&self, name: &str) -> bool {
+        let parts = |text: &str| -> Vec<String> {
+            text.split(['_', '.', '@']).map(str::to_owned).collect()
+        };
+        let (own, name) = (parts(&self.0), parts(name));
+        own.iter().zip(&name).all(|(own, name)| own == name)
+    }
+}
+
 /// The rules that are in force.
 #[derive(Debug)]
-pub struct Rules(Vec<Rule>);
+pub struct Rules {
+    rules: Vec<Rule>,
+    /// The languages that are wanted; none are left out where there is no list.
+    locales: Vec<Locale>,
+}
 
 /// What one rule left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// The rule.
     pub rule: String,
@@ -61,8 +96,8 @@ pub struct LeftOut {
 }
 
 impl Rules {
-    /// All rules but those in `keep`.
-    pub fn load(keep: &[String]) -> Result<Self> {
+    /// All rules but those in `keep`; with a list of `locales`, translations into others go.
+    pub fn load(keep: &[String], locales: &[Locale]) -> Result<Self> {
         let data: RulesData = data::toml("slim.toml")?;
         let known: Vec<&str> = data.rule.iter().map(|rule| rule.id.as_str()).collect();
         if let Some(unknown) = keep.iter().find(|id| !known.contains(&id.as_str())) {
@@ -74,13 +109,13 @@ impl Rules {
                 .with_context(|| format!("the rule {} in profiles/slim.toml is wrong", rule.id))?;
             rules.push(Rule { id: rule.id, why: rule.why, paths, only: rule.only });
         }
-        Ok(Self(rules))
+        Ok(Self { rules, locales: locales.to_vec() })
     }
 
     /// Takes out of `plan` what the rules name, the links to it, and the directories that held
     /// nothing else.
     pub fn apply(&self, plan: &mut Plan) -> Result<Vec<LeftOut>> {
-        let link_editor = self.0.iter().any(|rule| rule.only.is_some());
+        let link_editor = self.rules.iter().any(|rule| rule.only == Some(Condition::LinkEditor));
         let names = if link_editor { link_editor::names(plan)? } else { BTreeSet::new() };
         let mut out: BTreeMap<PathBuf, usize> = BTreeMap::new();
         for path in plan.entries.keys() {
@@ -106,24 +141,34 @@ impl Rules {
         if let Some(rule) = path.parent().and_then(|parent| out.get(parent)) {
             return Some(*rule);
         }
-        self.0.iter().position(|rule| {
+        self.rules.iter().position(|rule| {
             rule.paths.is_match(below)
                 && match rule.only {
                     None => true,
                     Some(Condition::LinkEditor) => link_editor_names.contains(path),
+                    Some(Condition::Locale) => self.is_unwanted_locale(plan, path),
                 }
         })
     }
 
+    fn is_unwanted_locale(&self, plan: &Plan, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // C and POSIX are no translations, and every program may ask for them.
+        !self.locales.is_empty()
+            && plan.entries.get(path).is_some_and(Entry::is_directory)
+            && !matches!(parts_of(&name), "C" | "POSIX")
+            && !self.locales.iter().any(|locale| locale.wants(&name))
+    }
+
     fn count(&self, plan: &Plan, out: &BTreeMap<PathBuf, usize>) -> Vec<LeftOut> {
-        let mut counts = vec![(0, 0); self.0.len()];
+        let mut counts = vec![(0, 0); self.rules.len()];
         for (path, rule) in out {
             if let (Some(count), Some(entry)) = (counts.get_mut(*rule), plan.entries.get(path)) {
                 count.0 += 1;
                 count.1 += entry.size();
             }
         }
-        self.0
+        self.rules
             .iter()
             .zip(counts)
             .filter(|(_, (entries, _))| *entries > 0)
@@ -135,6 +180,11 @@ impl Rules {
             })
             .collect()
     }
+}
+
+/// The language of a directory's name.
+fn parts_of(name: &str) -> &str {
+    name.split(['_', '.', '@']).next().unwrap_or_default()
 }
 
 /// Links that would point at nothing go with what they pointed at.
@@ -193,7 +243,6 @@ pub(super) fn has_library_version(name: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::Entry;
     use super::*;
 
     fn plan(files: &[&str], links: &[(&str, &str)]) -> Plan {
@@ -219,7 +268,7 @@ mod tests {
             &["usr/bin/a", "usr/include/sys/a.h", "usr/share/man/man1/a.1", "usr/lib64/p/x.la"],
             &[("usr/man", "share/man"), ("usr/bin/b", "a")],
         );
-        let left_out = Rules::load(&[]).unwrap().apply(&mut plan).unwrap();
+        let left_out = Rules::load(&[], &[]).unwrap().apply(&mut plan).unwrap();
         assert!(has(&plan, "usr/bin/a") && has(&plan, "usr/bin/b"));
         assert!(has(&plan, "usr/lib64/p/x.la"), "a plugin's .la file is read when it is loaded");
         assert!(!has(&plan, "usr/include") && !has(&plan, "usr/man") && !has(&plan, "usr/share"));
@@ -230,9 +279,30 @@ mod tests {
     #[test]
     fn rules_can_be_kept() {
         let mut plan = plan(&["usr/include/a.h", "usr/lib/a.a"], &[]);
-        Rules::load(&["headers".into()]).unwrap().apply(&mut plan).unwrap();
+        Rules::load(&["headers".into()], &[]).unwrap().apply(&mut plan).unwrap();
         assert!(has(&plan, "usr/include/a.h") && !has(&plan, "usr/lib/a.a"));
-        let error = Rules::load(&["haeders".into()]).unwrap_err().to_string();
+        let error = Rules::load(&["haeders".into()], &[]).unwrap_err().to_string();
         assert!(error.contains("headers, static"), "{error}");
+    }
+
+    #[test]
+    fn languages_by_list() {
+        let names = ["C.UTF-8", "de", "de_AT", "pt", "pt_BR", "sr@latin", "fr"];
+        let mut files: Vec<String> =
+            names.iter().map(|name| format!("usr/share/locale/{name}/LC_MESSAGES/a.mo")).collect();
+        files.push("usr/share/locale/locale.alias".into());
+        let mut all = plan(&files.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
+        let mut few = all.clone();
+        Rules::load(&[], &[]).unwrap().apply(&mut all).unwrap();
+        assert_eq!(all.totals().files, 8, "without a list nothing goes");
+        let wanted = ["de", "pt_BR"].map(|text| text.parse().unwrap());
+        let left_out = Rules::load(&[], &wanted).unwrap().apply(&mut few).unwrap();
+        for name in names {
+            let is_wanted = !matches!(name, "sr@latin" | "fr");
+            assert_eq!(has(&few, &format!("usr/share/locale/{name}")), is_wanted, "{name}");
+        }
+        assert!(has(&few, "usr/share/locale/locale.alias"));
+        assert_eq!(left_out[0].rule, "locales");
+        assert!("../de".parse::<Locale>().is_err());
     }
 }

@@ -38,20 +38,26 @@ pub fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<String>>
         unpack(image, dir)?;
         return compare::with_tree(plan, dir, Keeps::ALL);
     }
-    let program = look_up("unsquashfs").context(
-        "unsquashfs is not there, which reads squashfs images back; install squashfs-tools \
-         (`fprefix doctor` says how)",
-    )?;
     let mut found = Plan::new(&plan.eprefix, plan.epoch);
-    Command::new("read the squashfs image back", program)
-        .args(["-quiet", "-no-progress", "-pf", "/dev/stdout"])
-        .arg(image)
-        .run_read(|stream| pseudo::read(stream, &mut found))?;
+    read(image, &mut found)?;
+    found.take_root()?;
     let mut differences = compare::with_plan(plan, &found, Keeps::ALL);
     if has_xattrs(image)? {
         differences.push("extended attributes were not planned".to_owned());
     }
     Ok(differences)
+}
+
+/// Reads what `image` holds into `found`, with the root directory, but no extended attributes.
+pub fn read(image: &Path, found: &mut Plan) -> Result<()> {
+    let program = look_up("unsquashfs").context(
+        "unsquashfs is not there, which reads squashfs images back; install squashfs-tools \
+         (`fprefix doctor` says how)",
+    )?;
+    Command::new("read the squashfs image", program)
+        .args(["-quiet", "-no-progress", "-pf", "/dev/stdout"])
+        .arg(image)
+        .run_read(|stream| pseudo::read(stream, found))
 }
 
 /// Whether anything in `image` has extended attributes (`squashfs_fs.h` of Linux:

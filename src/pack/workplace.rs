@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{CWD, RenameFlags};
 
 use crate::lock::{Busy, Lock, path_below};
+use crate::names::PrefixName;
 use crate::tree;
 
 /// How the name of such a directory begins.
@@ -17,6 +18,11 @@ const MADE: &str = "made";
 
 /// The file in it that marks it as ours.
 const MARKER: &str = "lock";
+
+/// The name of the record that lies beside the images of the extension `name`.
+pub fn record(name: &PrefixName) -> String {
+    format!(".{name}.packed")
+}
 
 /// A directory for work, which goes when it is dropped. What a killed run left is removed by the
 /// next one: its lock went with it.

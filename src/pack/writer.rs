@@ -10,7 +10,7 @@ use super::format::{Format, FormatKind};
 use super::plan::Plan;
 use super::verity::{self, Signing};
 use super::workplace::Workplace;
-use super::{ddi, erofs, squashfs, stream, tree};
+use super::{ddi, erofs, ext4, squashfs, stream, tree};
 
 /// The name of the tree in a workplace that is written from, or unpacked to.
 const TREE: &str = ".tree";
@@ -45,6 +45,7 @@ pub fn write(
         FormatKind::Erofs | FormatKind::ErofsTight => {
             erofs::write(plan, format, &output, &workplace.path(TREE), progress)
         }
+        FormatKind::Ext4 => ext4::write(plan, &output, &workplace.path(TREE), progress),
         FormatKind::Directory => tree::write(plan, &output, progress),
         FormatKind::Tar => {
             let mut file = std::io::BufWriter::new(fs_err::File::create(&output)?);
@@ -91,6 +92,7 @@ pub fn verify(plan: &Plan, format: Format, workplace: &Workplace, name: &str) ->
             differences
         }
         FormatKind::Erofs | FormatKind::ErofsTight => erofs::differences(plan, &image, &dir)?,
+        FormatKind::Ext4 => ext4::differences(plan, &image, &dir)?,
         FormatKind::Directory => compare::with_tree(plan, &image, Keeps::ALL)?,
         FormatKind::Tar => {
             tree::unpack(&image, &dir)?;

@@ -1,12 +1,13 @@
 //! From a final root to images: plan, write, compare, publish.
 
 mod beside;
+pub mod unchanged;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use indicatif::HumanBytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::check;
 use crate::data::hex;
@@ -21,7 +22,8 @@ use crate::pack::mangle::Mangle;
 use crate::pack::name::{FileNames, Naming, Version};
 use crate::pack::plan::{Entry, Plan, Totals};
 use crate::pack::release::{self, Field, Release};
-use crate::pack::slim::{LeftOut, Rules};
+use crate::pack::services::{self, StatePath, UnitName};
+use crate::pack::slim::{LeftOut, Locale, Rules};
 use crate::pack::verity::Signing;
 use crate::pack::workplace::Workplace;
 use crate::pack::writer::Making;
@@ -46,12 +48,18 @@ pub struct Request {
     pub formats: Vec<Format>,
     /// The slimming rules that are not to be applied.
     pub keep: Vec<String>,
+    /// The languages that are wanted; all where none is named.
+    pub locales: Vec<Locale>,
     /// What a DDI is signed with.
     pub signing: Option<Signing>,
     /// What the target has already.
     pub bases: Vec<Base>,
     /// Programs that get a link in /usr/bin.
     pub expose: Vec<Expose>,
+    /// Units that are started when the extension is attached.
+    pub start: Vec<UnitName>,
+    /// Directories of the prefix that programs write to.
+    pub state: Vec<StatePath>,
     /// What changes the content in the end.
     pub mangle: Vec<Mangle>,
     /// Whether to write the package database as an image for extensions that build on this one.
@@ -82,7 +90,7 @@ pub struct Prepared {
 }
 
 /// An image that was written.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Image {
     /// The format.
     pub format: FormatKind,
@@ -126,7 +134,7 @@ impl Image {
 }
 
 /// What was packed.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Packed {
     /// The name under which the extension is attached.
     pub name: PrefixName,
@@ -160,7 +168,7 @@ pub fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
         bail!("{obstacle}");
     }
     reporter.step(&format!("planning {} from {}", request.name, request.root.path().display()));
-    let rules = Rules::load(&request.keep)?;
+    let rules = Rules::load(&request.keep, &request.locales)?;
     let epoch = match request.epoch {
         Some(epoch) => epoch,
         None => epoch::of(&request.root)?,
@@ -173,15 +181,20 @@ pub fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
     let in_base = base::leave_out(&mut plan, &request.root, &request.bases)?;
     let left_out = rules.apply(&mut plan)?;
     warnings.extend(expose(request, &mut plan)?);
+    let has_units = services(request, &mut plan, &mut warnings)?;
     let architecture = match request.architecture {
         Some(architecture) => Some(architecture),
         None => Architecture::of(&plan)?,
     };
+    let mut fields = request.fields.clone();
+    if has_units && !fields.iter().any(Field::is_reload) {
+        fields.push(Field::reload());
+    }
     let release = Release {
         name: request.name.clone(),
         version: request.version.clone(),
         architecture,
-        fields: request.fields.clone(),
+        fields,
     };
     plan.add(release::path(&request.name), Entry::made(release.render()?, plan.epoch))?;
     let naming =
@@ -207,6 +220,18 @@ fn expose(request: &Request, plan: &mut Plan) -> Result<Vec<String>> {
         warnings.push(format!("not exposed, since the target has them: {}", taken.join(", ")));
     }
     Ok(warnings)
+}
+
+/// Puts what is for systemd into place. Returns whether there are units.
+fn services(request: &Request, plan: &mut Plan, warnings: &mut Vec<String>) -> Result<bool> {
+    let roots: Vec<PathBuf> = request.bases.iter().map(|base| base.root.clone()).collect();
+    let placed = services::place(plan, &roots)?;
+    if !placed.taken.is_empty() {
+        warnings.push(format!("left to the target, which has them: {}", placed.taken.join(", ")));
+    }
+    services::start(plan, &request.name, &request.start)?;
+    services::keep_state(plan, &request.name, &request.state)?;
+    Ok(placed.has_units)
 }
 
 /// Checks what is about to be packed: the findings about files that the plan has.

@@ -6,6 +6,7 @@
 
 mod combined;
 mod contents;
+pub mod difference;
 mod licenses;
 mod manifest;
 mod package;

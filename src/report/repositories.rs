@@ -1,7 +1,9 @@
 //! The ebuild repositories that packages came from, for what the package database does not keep:
 //! the digests of sources, and the texts of licences.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 
@@ -12,6 +14,7 @@ use crate::data::{self, Folder};
 pub struct Repositories {
     /// Where they are.
     pub paths: Vec<PathBuf>,
+    looked_at: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 /// The digest of a source.
@@ -24,6 +27,16 @@ pub struct Checksum {
 }
 
 impl Repositories {
+    /// The repositories at `paths`, and the built-in one.
+    pub fn at(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { paths: paths.into_iter().collect(), ..Self::default() }
+    }
+
+    /// The files that were looked for so far, and may have been there.
+    pub fn looked_at(&self) -> BTreeSet<PathBuf> {
+        self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The text of the licence that Gentoo calls `name`.
     pub fn license(&self, name: &str) -> Result<Option<String>> {
         self.file(&format!("licenses/{name}"))
@@ -48,6 +61,7 @@ impl Repositories {
     fn file(&self, path: &str) -> Result<Option<String>> {
         for repository in &self.paths {
             let file = repository.join(path);
+            self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).insert(file.clone());
             if file.is_file() {
                 return Ok(Some(String::from_utf8_lossy(&fs_err::read(file)?).into_owned()));
             }

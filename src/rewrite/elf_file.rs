@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::{Action, Libraries, Outcome, Request, SearchTag};
-use crate::elf::{self, Edit, Image, Kind, Seal, SealError, Search};
+use crate::elf::{self, Edit, Image, Kind, Seal, Search};
 use crate::libc::{Libc, is_libc};
 use crate::rooted::{Rooted, normal};
 
@@ -33,8 +33,10 @@ pub(super) fn look_at(request: &Request, file: &fs_err::File, place: Place<'_>) 
         Ok(image) => image,
         Err(error) => return Ok(Outcome::Left(error.to_string())),
     };
+    if elf::is_loader(&image, &bytes) {
+        return Ok(seal(&bytes));
+    }
     match image.kind {
-        Kind::Loader => return Ok(seal(&bytes)),
         Kind::Executable | Kind::PieExecutable | Kind::SharedObject => {}
         _ => return Ok(Outcome::Nothing),
     }
@@ -61,11 +63,11 @@ pub(super) fn look_at(request: &Request, file: &fs_err::File, place: Place<'_>) 
 
 fn seal(bytes: &[u8]) -> Outcome {
     match elf::seal_loader(bytes) {
-        Ok(Seal::Already) | Err(SealError::Musl) => Outcome::Nothing,
+        Ok(Seal::Already) => Outcome::Nothing,
         Ok(Seal::Needed(patches)) => Outcome::Change(
             Action::Seal(patches),
             vec![
-                "seal the loader against ld.so.cache, ld.so.preload and the machine's directories"
+                "seal the loader against the machine's directories, ld.so.cache and ld.so.preload"
                     .into(),
             ],
         ),

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 pub struct Libraries(HashMap<OsString, BTreeSet<PathBuf>>);
 
 impl Libraries {
-    /// Indexes those of `paths`, as programs see them, that are named like shared libraries.
+    /// Indexes those of `paths`, as programs see them, that are named like shared libraries: files,
+    /// and links to them, as most sonames are.
     pub fn index<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
         let mut index = Self::default();
         for path in paths {

@@ -22,6 +22,8 @@ pub(super) struct Survey {
     pub files: Vec<File>,
     /// Symbolic links, as programs see them, and what they say.
     pub links: Vec<(PathBuf, PathBuf)>,
+    /// What else is there, where only some paths are looked at: libraries may be among it.
+    others: Vec<PathBuf>,
 }
 
 impl Survey {
@@ -38,6 +40,7 @@ impl Survey {
             }
             let path = Path::new("/").join(entry.path().strip_prefix(tree)?);
             if !only.is_empty() && !only.iter().any(|only| path.starts_with(only)) {
+                survey.others.push(path);
                 continue;
             }
             if kind.is_symlink() {
@@ -66,6 +69,9 @@ impl Survey {
     /// All that could be a library by its name: files, and links to them.
     pub fn names(&self) -> impl Iterator<Item = &Path> {
         let files = self.files.iter().flat_map(|file| &file.paths);
-        files.chain(self.links.iter().map(|(path, _)| path)).map(PathBuf::as_path)
+        files
+            .chain(self.links.iter().map(|(path, _)| path))
+            .chain(&self.others)
+            .map(PathBuf::as_path)
     }
 }

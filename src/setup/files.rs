@@ -9,7 +9,7 @@ use super::checks::MASQUERADES;
 use crate::binhost::{self, Binhost};
 use crate::command::{Command, look_up};
 use crate::data::{self, Folder};
-use crate::definition::{Definition, Prefix};
+use crate::definition::{BUILD_EPOCH, Definition, Prefix};
 use crate::layout::{Environment, Layout};
 use crate::{broot, repos, template, tree};
 
@@ -159,6 +159,7 @@ fn write_config(prefix: &Prefix, environment: Environment) -> Result<()> {
             name => definition.id.name.as_str(),
             chost => board.chost,
             cbuild => board.cbuild()?,
+            build_epoch => BUILD_EPOCH,
             cflags => board.cflags,
             keywords => board.keywords,
             makeopts => broot::makeopts(),

@@ -7,6 +7,7 @@ mod another;
 mod checks;
 mod files;
 mod removal;
+mod sudo;
 mod tree;
 
 use std::path::PathBuf;
@@ -121,7 +122,7 @@ impl Plan {
             profile: profile(request, tree.as_deref(), &repos, &board)?,
             package_config: package_config.source(),
             eprefix: request.eprefix.clone(),
-            distdir: absolute(request.distdir.as_ref().unwrap_or(&home.distfiles()))?,
+            distdir: absolute(request.distdir.as_ref().unwrap_or(&home.default_distdir(machine)))?,
             use_flags: request.use_flags.iter().map(|flags| flags.as_str().to_owned()).collect(),
             binhost: request.binhost.as_ref().map(check_binhost).transpose()?,
             binhost_key: None,
@@ -150,7 +151,7 @@ impl Plan {
         let wrapper_dir = match (&request.wrapper_dir, before) {
             (Some(dir), _) => absolute(dir)?,
             (None, Some(before)) => before.to_owned(),
-            (None, None) => wrappers::default_dir()?,
+            (None, None) => wrappers::default_dir(machine)?,
         };
         wrappers::check(&prefix, &wrapper_dir)?;
         check_writable(&prefix, &wrapper_dir)?;
@@ -204,6 +205,7 @@ impl Plan {
         for note in self.package_config.notes() {
             reporter.detail(note);
         }
+        sudo::make_directories(&self.prefix)?;
         // The lock is in staging. Nothing else is written before it is ours.
         self.mark(Environment::Staging)?;
         let what = format!("fprefix setup {}", self.prefix.definition.id.name);

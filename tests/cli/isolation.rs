@@ -176,3 +176,50 @@ fn rules_are_waived_chosen_and_explained() {
     let page = succeeded(fprefix().args(["check", "--explain", "loader"]).output().unwrap());
     assert!(page.contains("Remedy: "), "{page}");
 }
+
+/// A tree as distributions with multiarch directories have it: a directory of its own for each
+/// machine, and links for sonames.
+#[test]
+fn a_tree_of_another_layout_is_made_to_pass() {
+    let root = root();
+    fs_err::create_dir(root.inside("usr/lib")).unwrap_or_default();
+    fs_err::rename(root.inside("usr/lib64"), root.inside("usr/lib/any-linux-gnu")).unwrap();
+    fs_err::remove_file(root.inside("lib64")).unwrap();
+    let library = root.inside("usr/lib/any-linux-gnu/libthing.so.1");
+    fs_err::rename(&library, library.with_file_name("libthing.so.1.0")).unwrap();
+    root.link("libthing.so.1.0", "usr/lib/any-linux-gnu/libthing.so.1");
+    succeeded(on(&root, &["rewrite"]));
+    assert_eq!(errors(&root), []);
+    let proof = succeeded(on(&root, &["check", "--run", "program"]));
+    assert!(
+        proof.contains(&format!("{EPREFIX}/usr/lib/any-linux-gnu/libthing.so.1.0\n")),
+        "{proof}"
+    );
+    assert!(proof.contains(", 0 from outside"), "{proof}");
+}
+
+/// The proof follows what a program starts, names what runs a script, and does not wait for what
+/// stays behind.
+#[test]
+fn processes_scripts_and_daemons_are_followed() {
+    let root = root();
+    let code = "#include <unistd.h>\n#include <sys/wait.h>\n\
+                int main(int count, char **words) {\n\
+                  if (count < 2) { for (;;) pause(); }\n\
+                  for (int i = 0; i < 8; i++)\n\
+                    if (fork() == 0) { execl(PROGRAM, PROGRAM, (char *)0); _exit(1); }\n\
+                  for (int i = 0; i < 8; i++) wait(0);\n\
+                  if (fork() == 0) { setsid(); execl(words[0], words[0], (char *)0); }\n\
+                  return 0;\n\
+                }\n";
+    let define = format!("-DPROGRAM=\"{EPREFIX}/usr/bin/program\"");
+    libc_root::compile(&root, "forks.c", code, "usr/bin/forks", &[&define]);
+    root.file("usr/bin/script", &format!("#!{EPREFIX}/usr/bin/forks\n"));
+    root.mode("usr/bin/script", 0o755);
+    succeeded(on(&root, &["rewrite"]));
+    let proof = succeeded(on(&root, &["check", "--run", "script"]));
+    for name in ["bin/script", "bin/forks", "bin/program", "lib64/libthing.so.1"] {
+        assert!(proof.contains(&format!("inside   {EPREFIX}/usr/{name}\n")), "{name}: {proof}");
+    }
+    assert!(proof.contains("ended with status 0") && proof.contains(", 0 from outside"), "{proof}");
+}

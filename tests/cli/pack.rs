@@ -292,7 +292,7 @@ fn every_format_holds_the_same() {
 #[test]
 fn every_format_is_reproducible() {
     let small = SmallRoot::full();
-    let formats = ["squashfs", "erofs", "erofs-tight", "tar"];
+    let formats = ["squashfs", "erofs", "erofs-tight", "ext4", "tar"];
     for format in formats {
         let name = if format == "tar" { "small.tar" } else { "small.raw" };
         let pack = |output: &str| {
@@ -328,7 +328,8 @@ fn capabilities_are_kept() {
     let mut arguments: Vec<&str> = words.split(' ').collect();
     arguments.push(&ping);
     run("bwrap", &arguments);
-    let formats = ["--format", "tar", "--format", "squashfs", "--format", "erofs"];
+    let formats =
+        ["--format", "tar", "--format", "squashfs", "--format", "erofs", "--format", "ext4"];
     let answer = small.pack("out", &[&formats[..], &["--json"]].concat());
     let packed: serde_json::Value = serde_json::from_str(&answer).unwrap();
     assert_eq!(packed["privileged"][0], "/usr/local/small/usr/bin/ping");

@@ -135,3 +135,62 @@ fn updates_can_be_fetched() {
         Some(2)
     );
 }
+
+#[test]
+fn services_are_where_systemd_looks() {
+    let small = SmallRoot::full();
+    let service = "[Service]\nExecStart=-/usr/sbin/program -f\nExecReload=/bin/kill -HUP 1\n";
+    small.file("usr/lib/systemd/system/demo.service", service);
+    small.file("usr/lib/systemd/system/demo.service.d/a.conf", "[Service]\nNice=5\n");
+    small.file("usr/lib/systemd/system/theirs.service", "[Service]\nExecStart=/bin/true\n");
+    small.file("usr/lib/tmpfiles.d/demo.conf", "d /run/demo\n");
+    small.file("usr/lib/sysusers.d/demo.conf", "u demo -\n");
+    let target = small.beside("target");
+    fs_err::create_dir_all(target.join("usr/lib/systemd/system")).unwrap();
+    fs_err::write(target.join("usr/lib/systemd/system/theirs.service"), "").unwrap();
+    let base = target.to_str().unwrap();
+    small.pack("out", &["--start", "demo.service", "--base", base]);
+    let tree = unpack(&small, "small.raw").join("usr/lib");
+    let text = |path: &str| fs_err::read_to_string(tree.join(path)).unwrap();
+    assert_eq!(
+        text("systemd/system/demo.service"),
+        service.replace("/usr/sbin/program", "/usr/local/small/usr/bin/program")
+    );
+    assert_eq!(text("systemd/system/demo.service.d/a.conf"), "[Service]\nNice=5\n");
+    assert_eq!(text("tmpfiles.d/demo.conf"), "d /run/demo\n");
+    assert_eq!(text("sysusers.d/demo.conf"), "u demo -\n");
+    assert!(!tree.join("systemd/system/theirs.service").exists());
+    let wish = text("systemd/system/multi-user.target.d/10-small.conf");
+    assert!(wish.contains("[Unit]\nUpholds=demo.service\n"), "{wish}");
+    let release = text("extension-release.d/extension-release.small");
+    assert!(release.contains("EXTENSION_RELOAD_MANAGER=1\n"), "{release}");
+    let field = ["--release", "EXTENSION_RELOAD_MANAGER=0", "--format", "directory"];
+    small.pack("out", &field);
+    let release = "out/small/usr/lib/extension-release.d/extension-release.small";
+    let release = fs_err::read_to_string(small.beside(release)).unwrap();
+    assert!(release.contains("EXTENSION_RELOAD_MANAGER=0\n"), "{release}");
+    let error = small.refuse("out", &["--start", "other.service"]);
+    assert!(error.contains("no unit other.service to start; it has demo.service"), "{error}");
+    assert_eq!(small.try_pack("out", &["--start", "demo"]).status.code(), Some(2));
+}
+
+#[test]
+fn state_is_where_a_target_can_write() {
+    let small = SmallRoot::full();
+    small.file("etc/thing/thing.conf", "setting\n");
+    small.pack("out", &["--state", "var/lib/thing,etc", "--format", "directory"]);
+    let tree = small.beside("out/small");
+    let prefix = tree.join("usr/local/small");
+    let link = |path: &str| fs_err::read_link(prefix.join(path)).unwrap();
+    assert_eq!(link("etc"), Path::new("/var/lib/small/etc"));
+    assert_eq!(link("var/lib/thing"), Path::new("/var/lib/small/var/lib/thing"));
+    // What systemd-tmpfiles makes of it on a target, where only /var can be written to.
+    let words = ["--create", "--root", tree.to_str().unwrap(), "--prefix=/var/lib/small"];
+    run("systemd-tmpfiles", &words);
+    let state = tree.join("var/lib/small");
+    assert_eq!(fs_err::read_to_string(state.join("etc/thing/thing.conf")).unwrap(), "setting\n");
+    let mode = run("stat", &["-c", "%a", state.join("var/lib/thing").to_str().unwrap()]);
+    assert_eq!(mode.trim(), "1770");
+    let error = small.refuse("out", &["--state", "srv"]);
+    assert!(error.contains("no directory srv for state"), "{error}");
+}

@@ -1,5 +1,6 @@
 //! What was written is read back, without a copy of it on disk, and has to be what was planned.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Output;
 
@@ -84,5 +85,89 @@ fn a_changed_byte_is_found() {
         assert_eq!(output.status.code(), Some(1), "{format}: {error}");
         assert!(error.contains("was not written"), "{format}: {error}");
         assert!(!Path::new(&small.beside("out/small.raw")).exists(), "{format}");
+    }
+}
+
+#[test]
+fn what_has_not_changed_is_not_packed_again() {
+    let small = SmallRoot::full();
+    // What changed just now may change again without a sign.
+    let wait = || std::thread::sleep(std::time::Duration::from_millis(200));
+    let image = small.beside("out/small.raw");
+    let identity = || {
+        let meta = fs_err::metadata(&image).unwrap();
+        (meta.ino(), meta.ctime(), meta.ctime_nsec())
+    };
+    wait();
+    let first = small.pack("out", &["--json"]);
+    let made = identity();
+    assert_eq!(small.pack("out", &["--json"]), first, "the answer is the same");
+    assert_eq!(identity(), made);
+    for option in ["--again", "--no-reports", "--keep=doc", "--name=small"] {
+        small.pack("out", &[option]);
+    }
+    assert_ne!(identity(), made, "other options give another image");
+
+    let is_made_again = |act: &dyn Fn()| {
+        wait();
+        small.pack("out", &[]);
+        let before = identity();
+        small.pack("out", &[]);
+        assert_eq!(identity(), before);
+        act();
+        wait();
+        small.pack("out", &[]);
+        identity() != before
+    };
+    // As long, and with the same time: only the kernel knows.
+    assert!(is_made_again(&|| {
+        let path = small.inside("usr/share/thing/data");
+        let time = fs_err::metadata(&path).unwrap().modified().unwrap();
+        fs_err::write(&path, "atad\n").unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    }));
+    assert!(is_made_again(&|| small.mode("usr/share/thing/data", 0o600)));
+    assert!(is_made_again(&|| small.file("usr/share/thing/new", "")));
+    assert!(is_made_again(&|| fs_err::write(&image, "damaged").unwrap()));
+    assert!(is_made_again(&|| fs_err::remove_file(small.beside("out/SHA256SUMS")).unwrap()));
+    assert!(!is_made_again(&|| {
+        small.pack("out", &["--name", "other"]);
+    }));
+}
+
+#[test]
+fn ext4_holds_the_same() {
+    let small = root();
+    small.pack("out", &["--format", "ext4", "--no-reports"]);
+    let image = small.beside("out/small.raw").display().to_string();
+    run("e2fsck", &["-f", "-n", &image]);
+    let ask = |question: &str| run("debugfs", &["-R", question, &image]);
+    let at = "/usr/local/small/usr/share/thing";
+    assert!(ask("ls -p /").lines().all(|line| !line.contains("lost+found")));
+    let setuid = ask("stat /usr/local/small/usr/bin/setuid");
+    assert!(setuid.contains("Mode:  04755") && setuid.contains("User:     0"), "{setuid}");
+    let old = ask(&format!("stat \"{at}/na me 'é' \"\"x\"\"\""));
+    assert!(old.contains("mtime: 0x3b9aca00"), "{old}");
+    let both = ask(&format!("stat \"{at}/same data\""));
+    assert!(both.contains("Links: 2"), "{both}");
+    let out = small.beside("both");
+    ask(&format!("dump {at}/both {}", out.display()));
+    let planned = fs_err::read(small.inside("usr/share/thing/both")).unwrap();
+    assert!(fs_err::read(out).unwrap() == planned);
+}
+
+#[test]
+fn a_name_that_a_format_can_not_have() {
+    let small = SmallRoot::full();
+    let over = small.beside("over");
+    fs_err::create_dir_all(over.join("usr/share")).unwrap();
+    fs_err::write(over.join("usr/share/two\nlines"), "x\n").unwrap();
+    let over = over.to_str().unwrap();
+    let error = small.refuse("out", &["--format", "ext4", "--mangle", over]);
+    assert!(error.contains("can not have the name \"usr/share/two\\nlines\""), "{error}");
+    assert!(!small.beside("out/small.raw").exists());
+    // The others can.
+    for format in ["squashfs", "erofs", "tar", "directory"] {
+        small.pack(format, &["--format", format, "--mangle", over]);
     }
 }

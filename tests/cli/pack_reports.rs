@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::small_root::{SmallRoot, run};
+use super::small_root::{SmallRoot, fprefix, run};
 
 fn text(small: &SmallRoot, end: &str) -> String {
     fs_err::read_to_string(small.beside(&format!("out/small{end}"))).unwrap()
@@ -98,8 +98,65 @@ fn reports_are_reproducible_and_can_be_left_out() {
     let small = SmallRoot::full();
     small.pack("out", &[]);
     let first = [text(&small, "_sbom.spdx.json"), text(&small, "_manifest.json")];
-    small.pack("out", &[]);
+    small.pack("out", &["--again"]);
     assert_eq!([text(&small, "_sbom.spdx.json"), text(&small, "_manifest.json")], first);
     small.pack("bare", &["--no-reports"]);
-    assert_eq!(fs_err::read_dir(small.beside("bare")).unwrap().count(), 1);
+    let there = fs_err::read_dir(small.beside("bare")).unwrap();
+    let mut names: Vec<_> = there.map(|entry| entry.unwrap().file_name()).collect();
+    names.retain(|name| name != ".small.packed");
+    assert_eq!(names, ["small.raw"]);
+}
+
+#[test]
+fn extensions_are_compared() {
+    let small = SmallRoot::full();
+    for format in ["squashfs", "erofs", "directory", "ext4", "ddi"] {
+        small.pack(format, &["--format", format, "--architecture", "arm64"]);
+    }
+    small.file("usr/share/thing/new", "new\n");
+    small.file("usr/share/thing/data", "longer data\n");
+    fs_err::remove_file(small.inside("usr/lib64/libthing.so.1")).unwrap();
+    small.mode("usr/bin/program", 0o4755);
+    let fact = |name: &str, text: &str| {
+        small.file(&format!("var/db/pkg/app-misc/new-1/{name}"), text);
+    };
+    fact("CONTENTS", "obj /usr/local/small/usr/share/thing/new 0123 1700000000\n");
+    small.pack("second", &["--architecture", "arm64"]);
+    let diff = |one: &str, other: &str, more: &[&str]| {
+        let paths = [one, other].map(|name| small.beside(name).display().to_string());
+        let output = fprefix().arg("diff").args(paths).args(more).output().unwrap();
+        let answer = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), answer, String::from_utf8(output.stderr).unwrap())
+    };
+    let inside = "/usr/local/small/usr";
+    for first in [
+        "squashfs/small.raw",
+        "erofs/small.raw",
+        "ext4/small.raw",
+        "ddi/small.raw",
+        "directory/small",
+        "squashfs/small_manifest.json",
+    ] {
+        let (code, answer, error) = diff(first, "second/small.raw", &[]);
+        assert_eq!(code, Some(3), "{first}: {error}");
+        assert!(answer.starts_with("+ app-misc/new-1\n"), "{first}: {answer}");
+        for line in [
+            format!("- {inside}/lib64/libthing.so.1\n"),
+            format!("+ {inside}/share/thing/new\n"),
+            format!("~ {inside}/bin/program: mode 0755 -> 4755"),
+            format!("~ {inside}/share/thing/data: "),
+            "size 5 -> 12".to_owned(),
+        ] {
+            assert!(answer.contains(&line), "{first}: {line} is not in {answer}");
+        }
+    }
+    let (code, answer, _) = diff("squashfs/small.raw", "erofs/small.raw", &[]);
+    assert_eq!((code, answer.as_str()), (Some(0), ""));
+    let (_, answer, _) = diff("squashfs/small.raw", "second/small_manifest.json", &["--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["packages"]["added"], serde_json::json!(["app-misc/new-1"]));
+    assert_eq!(answer["files"]["removed"][0], format!("{inside}/lib64/libthing.so.1"));
+    let (code, _, error) = diff("squashfs/small_packages.txt", "second/small.raw", &[]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("it is neither squashfs nor erofs"), "{error}");
 }

@@ -11,6 +11,7 @@ fn make_conf(environment: &str, built_in_only: bool, fetcher: &str) -> String {
         name => "demo-amd64-usr",
         chost => "x86_64-cros-linux-gnu",
         cbuild => "x86_64-cros-linux-gnu",
+        build_epoch => 946_684_800,
         cflags => "-O2 -pipe",
         makeopts => "-j4",
         keywords => "amd64 -~amd64",

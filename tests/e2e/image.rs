@@ -162,3 +162,20 @@ fn an_image_build_that_fails_changes_nothing() {
     assert_eq!(contents(&os.root), before);
     assert_eq!(fs_err::read_dir(&os.output).unwrap().count(), 0);
 }
+
+#[test]
+fn a_full_disk_is_described() {
+    let prefix = shared();
+    let os = Os::new(&prefix, "image full");
+    fs_err::create_dir_all(&os.output).unwrap();
+    let before = contents(&os.root);
+    let output = os.output.to_str().unwrap();
+    let full = "mount -t tmpfs -o size=2M tmpfs \"$0\" && exec \"$@\"";
+    let said = prefix
+        .fprefix(&os.build("tools|app-misc/jq"))
+        .through(["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", full, output])
+        .said();
+    let said = said.ends_with(1).tells("No space left on device").tells("(tmpfs, writable)");
+    said.tells("% used, room for ").tells("the kernel said");
+    assert_eq!(contents(&os.root), before);
+}

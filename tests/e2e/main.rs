@@ -25,6 +25,7 @@ mod killed;
 mod line;
 mod other_machine;
 mod prefix;
+mod sdk;
 mod tools;
 mod trees;
 mod user;

@@ -7,7 +7,7 @@ use crate::harness::World;
 use crate::prefix::{eroot_of, lend_portage};
 
 /// An ebuild that installs the file `name`, which says which repository it is of.
-fn ebuild(world: &World, repository: &str, package: &str, version: &str, more: &str) {
+pub fn ebuild(world: &World, repository: &str, package: &str, version: &str, more: &str) {
     let name = package.split_once('/').unwrap().1;
     let text = format!(
         "EAPI=8\n\
@@ -27,7 +27,7 @@ fn ebuild(world: &World, repository: &str, package: &str, version: &str, more: &
 }
 
 /// A checkout like flatcar/scripts, as small as it can be.
-fn checkout(world: &World) {
+pub fn checkout(world: &World) {
     let third_party = "scripts/sdk_container/src/third_party";
     for (dir, name, masters) in [
         ("portage-stable", "portage-stable", ""),

@@ -162,19 +162,30 @@ fn a_sealed_loader_asks_for_nothing_of_a_hostile_target() {
     }
 }
 
-/// musl's libc is its loader, without any of glibc's files in it.
+/// musl's libc is its loader: it has none of glibc's files in it, but a list of directories.
 #[test]
 fn a_loader_of_musl_is_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let (source, file) = (dir.path().join("libc.c"), dir.path().join("libc.so"));
-    fs_err::write(&source, "void start(void) {}\n").unwrap();
-    for soname in ["libc.so", "libc.musl-x86_64.so.1"] {
-        let flags = format!("-Wl,-soname,{soname},-e,start");
+    let build = |soname: &str, code: &str| {
+        fs_err::write(&source, code).unwrap();
+        let soname = if soname.is_empty() { "" } else { &format!("-soname,{soname},") };
+        let flags = format!("-Wl,{soname}-e,start");
         let args = ["-shared", "-fPIC", "-nostdlib", &flags, "-o", file.to_str().unwrap()];
         must("gcc", args.into_iter().chain(source.to_str()));
-        let bytes = fs_err::read(&file).unwrap();
+        fs_err::read(&file).unwrap()
+    };
+    for soname in ["libc.so", "libc.musl-x86_64.so.1"] {
+        let bytes = build(soname, "void start(void) {}\n");
         assert_eq!(elf::read(&bytes).unwrap().kind, Kind::Loader);
         assert_eq!(elf::seal_loader(&bytes).unwrap_err(), SealError::Musl);
+        let list = "const char *start(void) { return \"/lib:/usr/local/lib:/usr/lib\"; }\n";
+        let closed = sealed(&build(soname, list));
+        assert_eq!(elf::seal_loader(&closed).unwrap(), Seal::Already);
+        let named = "const char *name(void) { return \"%.*s/etc/ld-musl-x86_64.path\"; }\n";
+        let nameless = sealed(&build("", &[list, named].concat()));
+        assert_eq!(elf::seal_loader(&nameless).unwrap(), Seal::Already);
+        assert!(!closed.windows(15).any(|part| part == b"/lib:/usr/local"));
     }
 }
 

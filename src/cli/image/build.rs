@@ -6,7 +6,6 @@ use indicatif::HumanBytes;
 
 use super::super::{Context, DONE, FOUND};
 use crate::check::Choice;
-use crate::filesystem;
 use crate::image::OsRoot;
 use crate::image::recipe::Recipes;
 use crate::lock::Busy;
@@ -78,10 +77,7 @@ impl Build {
         let _lock = context.prefix()?.lock("fprefix image build", &Busy::Wait(&wait))?;
         // Whoever held the lock may have set it up anew, or removed it.
         let prefix = context.prefix()?;
-        let places = [request.root.path(), &request.output, &prefix.definition.staging];
-        let outcome = image::build(&request, &prefix, &context.reporter)
-            .map_err(|error| filesystem::explain(error, &places))?;
-        match outcome {
+        match image::build(&request, &prefix, &context.reporter)? {
             Outcome::Found(name, report) => {
                 output::answer(&super::super::check::text(&report, false))?;
                 context.reporter.error(&format!(

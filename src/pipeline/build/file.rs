@@ -18,7 +18,8 @@ use crate::pack::expose::Expose;
 use crate::pack::format::{Format, FormatKind};
 use crate::pack::mangle::Mangle;
 use crate::pack::release::Field;
-use crate::pack::slim::Rules;
+use crate::pack::services::{StatePath, UnitName};
+use crate::pack::slim::{Locale, Rules};
 use crate::pack::verity::Signing;
 use crate::{repos, setup};
 
@@ -52,6 +53,12 @@ pub struct BuildFile {
     pub fields: Vec<Field>,
     /// Programs that get a link in /usr/bin.
     pub expose: Vec<Expose>,
+    /// The languages whose translations stay.
+    pub locales: Vec<Locale>,
+    /// Units that are started on attach.
+    pub start: Vec<UnitName>,
+    /// Paths of the prefix that are kept writable.
+    pub state: Vec<StatePath>,
     /// The directory that images go to.
     pub output: PathBuf,
 }
@@ -86,6 +93,9 @@ impl BuildFile {
             runs,
             fields: reader.parse(&pack.release)?,
             expose: reader.parse(&pack.expose)?,
+            locales: reader.parse(&pack.locales)?,
+            start: reader.parse(&pack.start)?,
+            state: reader.parse(&pack.state)?,
             formats,
             pack,
             output,
@@ -218,7 +228,7 @@ impl Reader<'_> {
     /// be made.
     fn pack(&self, mut pack: Pack, formats: &[Format]) -> Result<Pack> {
         for id in &pack.keep {
-            self.look(id, |id| Rules::load(std::slice::from_ref(id)).map(|_| ()))?;
+            self.look(id, |id| Rules::load(std::slice::from_ref(id), &[]).map(|_| ()))?;
         }
         let paths = pack.base.iter_mut().chain(&mut pack.mangle);
         for path in paths.chain(&mut pack.private_key).chain(&mut pack.certificate) {

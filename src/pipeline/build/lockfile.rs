@@ -10,8 +10,6 @@ use super::file::BuildFile;
 use super::installed::{self, Package};
 use super::state::{self, Repository};
 use crate::definition::Prefix;
-use crate::final_root::FinalRoot;
-use crate::pack::epoch;
 use crate::tree;
 
 /// The form of the file.
@@ -25,8 +23,6 @@ const SHOWN: usize = 12;
 #[serde(deny_unknown_fields)]
 pub struct LockFile {
     form: u32,
-    /// The time of images, in seconds since 1970.
-    pub epoch: u64,
     /// What the build file asked for.
     request: Request,
     #[serde(rename = "repository")]
@@ -67,7 +63,6 @@ impl LockFile {
     pub fn record(file: &BuildFile, prefix: &Prefix) -> Result<Self> {
         Ok(Self {
             form: FORM,
-            epoch: epoch::of(&FinalRoot::of(prefix)?)?,
             request: Request::new(file, prefix),
             repositories: state::of_prefix(prefix)?,
             packages: installed::packages(prefix)?,

@@ -20,13 +20,14 @@ use super::pack::{self, Packed};
 use crate::binhost::Binhost;
 use crate::board::Board;
 use crate::check;
-use crate::definition::{Prefix, Repo};
+use crate::definition::{BUILD_EPOCH, Prefix, Repo};
 use crate::emerge::{self, Target};
 use crate::final_root::FinalRoot;
 use crate::layout::{Home, PrefixId};
 use crate::lock::{Busy, Lock};
 use crate::output::Reporter;
 use crate::pack::base::Base;
+use crate::pack::epoch;
 use crate::pack::mangle::Mangle;
 use crate::pack::verity::Signing;
 use crate::prove::{self, Proof};
@@ -278,8 +279,7 @@ fn finish(
     if let Some(lock) = lock {
         lock.hold_packages(&installed::packages(prefix)?)?;
     }
-    let mut request = pack_request(prefix, file)?;
-    request.epoch = lock.map(|lock| lock.epoch);
+    let request = pack_request(prefix, file)?;
     reporter.step("checking the final root");
     let choice = check::Choice { only: Vec::new(), waive: file.waive.clone() };
     let report = check::run(&request.root, &choice)?;
@@ -304,7 +304,7 @@ fn finish(
 /// What is to be packed, as the file says it.
 fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::Request> {
     let table = &file.pack;
-    let paths = prefix.definition.repos.iter().filter_map(|repo| repo.path.clone()).collect();
+    let paths = prefix.definition.repos.iter().filter_map(|repo| repo.path.clone());
     let mut formats = file.formats.clone();
     if formats.is_empty() {
         formats.push("squashfs".parse()?);
@@ -317,6 +317,7 @@ fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::Request> {
         fields: file.fields.clone(),
         formats,
         keep: table.keep.iter().map(|id| id.get_ref().clone()).collect(),
+        locales: file.locales.clone(),
         signing: match (&table.private_key, &table.certificate) {
             (Some(key), Some(certificate)) => {
                 Some(Signing::open(key.get_ref(), certificate.get_ref())?)
@@ -325,6 +326,8 @@ fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::Request> {
         },
         bases: table.base.iter().map(|path| Base::open(path.get_ref())).collect::<Result<_>>()?,
         expose: file.expose.clone(),
+        start: file.start.clone(),
+        state: file.state.clone(),
         mangle: table
             .mangle
             .iter()
@@ -332,7 +335,8 @@ fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::Request> {
             .collect::<Result<_>>()?,
         package_information: table.pkginfo,
         sysupdate: table.sysupdate.as_ref().map(|url| url.get_ref().0.clone()),
-        reports: table.reports.unwrap_or(true).then_some(Repositories { paths }),
-        epoch: None,
+        reports: table.reports.unwrap_or(true).then_some(Repositories::at(paths)),
+        // The files of a package have the times of its build, which another build does not give them.
+        epoch: Some(epoch::given()?.unwrap_or(BUILD_EPOCH)),
     })
 }

@@ -105,15 +105,18 @@ pub struct Pack {
     pub certificate: Option<Spanned<PathBuf>>,
     pub output: Option<PathBuf>,
     pub keep: Vec<Spanned<String>>,
+    pub locales: Vec<Spanned<String>>,
     pub base: Vec<Spanned<PathBuf>>,
     pub expose: Vec<Spanned<String>>,
+    pub start: Vec<Spanned<String>>,
+    pub state: Vec<Spanned<String>>,
     pub mangle: Vec<Spanned<PathBuf>>,
     pub pkginfo: bool,
     pub sysupdate: Option<Spanned<Text<SourceUrl>>>,
     pub reports: Option<bool>,
 }
 
-/// Words of `ACCEPT_KEYWORDS`, like `~amd64` or `**` (portage(5), `package.accept_keywords`).
+/// Words of `ACCEPT_KEYWORDS`, like `~amd64` or `**` (portage(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keywords(String);
 

@@ -28,7 +28,7 @@ use crate::pack::verity::Signing;
 use crate::pack::workplace::Workplace;
 use crate::pipeline::pack::{self, Packed};
 use crate::report::{self, Package, Repositories};
-use crate::{check, setup};
+use crate::{check, filesystem, setup};
 
 /// How the names of mangle scripts begin, before the extension's name (flatcar/scripts,
 /// `build_library/sysext_mangle_NAME`).
@@ -114,7 +114,19 @@ pub fn build(request: &Request, prefix: &Prefix, reporter: &Reporter) -> Result<
     let workplace = Workplace::open(&request.output)?;
     let made = workplace.path("");
     let _clean_up = CleanUp::of(made.parent().context("a workplace has no directory")?)?;
-    let scratch = workplace.path(".final");
+    // What there is to know of a full disk is to be looked at before the work is removed.
+    let places = [made.as_path(), request.root.path(), &prefix.definition.staging];
+    all(request, prefix, &workplace, reporter).map_err(|error| filesystem::explain(error, &places))
+}
+
+/// The steps of a build, in `workplace`.
+fn all(
+    request: &Request,
+    prefix: &Prefix,
+    workplace: &Workplace,
+    reporter: &Reporter,
+) -> Result<Outcome> {
+    let (made, scratch) = (workplace.path(""), workplace.path(".final"));
     reporter.step("installing the runtime into an environment of its own");
     let fresh = setup::another_final(prefix, &scratch, reporter)?;
     let mut parts: Vec<Part> = Vec::new();
@@ -126,9 +138,8 @@ pub fn build(request: &Request, prefix: &Prefix, reporter: &Reporter) -> Result<
         }
     }
     reporter.step("writing the reports of the whole image");
-    let repositories = repositories(prefix);
-    let reports = combined::write(request, &parts, &repositories, &made)?;
-    let changes = publish(request, &workplace, &parts)?;
+    let reports = combined::write(request, &parts, &repositories(prefix), &made)?;
+    let changes = publish(request, workplace, &parts)?;
     super::apply(&request.root, &changes)?;
     for change in &changes {
         reporter.detail(&change.to_string());
@@ -143,7 +154,7 @@ pub fn build(request: &Request, prefix: &Prefix, reporter: &Reporter) -> Result<
 
 fn repositories(prefix: &Prefix) -> Repositories {
     let paths = prefix.definition.repos.iter().filter_map(|repo| repo.path.clone());
-    Repositories { paths: paths.collect() }
+    Repositories::at(paths)
 }
 
 /// Moves everything that was made to its place, and plans what that means for the image's root.
@@ -203,9 +214,12 @@ fn extension(
         fields: request.fields.clone(),
         formats: vec![request.format],
         keep: Vec::new(),
+        locales: Vec::new(),
         signing: request.signing.clone(),
         bases,
         expose: if request.expose { vec![Expose::All] } else { Vec::new() },
+        start: Vec::new(),
+        state: Vec::new(),
         mangle: mangle(request.mangle.as_deref(), name)?,
         package_information: true,
         sysupdate: None,

@@ -1,0 +1,189 @@
+//! What differs between two extensions: packages, files, sizes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::pack::{inspect, listing};
+
+/// What an extension holds, as far as it can be compared.
+#[derive(Debug)]
+pub struct Held {
+    /// The packages as `category/PF`; none where nothing says.
+    packages: Option<BTreeSet<String>>,
+    /// What there is at each path.
+    entries: BTreeMap<String, Map<String, Value>>,
+}
+
+/// What differs.
+#[derive(Debug, Serialize)]
+pub struct Difference {
+    /// The packages that only one of them has; none where one does not say what it has.
+    pub packages: Option<Sides>,
+    /// The paths that only one of them has.
+    pub files: Sides,
+    /// What differs at the same path.
+    pub changed: Vec<Change>,
+    /// The bytes in files, of the one and the other.
+    pub bytes: [u64; 2],
+}
+
+/// What only one of them has.
+#[derive(Debug, Default, Serialize)]
+pub struct Sides {
+    /// The first.
+    pub removed: Vec<String>,
+    /// The second.
+    pub added: Vec<String>,
+}
+
+/// A path at which something else is.
+#[derive(Debug, Serialize)]
+pub struct Change {
+    /// The path.
+    pub path: String,
+    /// The facts that differ, with both values.
+    pub facts: BTreeMap<String, [Value; 2]>,
+}
+
+impl Held {
+    /// Reads a manifest, an image or a directory.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.extension().is_some_and(|end| end == "json") {
+            return manifest(path);
+        }
+        let path = fs_err::canonicalize(path)?;
+        let plan = inspect::read(&path)
+            .with_context(|| format!("could not look into {}", path.display()))?;
+        let mut entries = BTreeMap::new();
+        for listed in listing::entries(&plan) {
+            let Value::Object(facts) = serde_json::to_value(listed)? else { continue };
+            add(&mut entries, facts)?;
+        }
+        Ok(Self { packages: beside(&path)?, entries })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.entries.values().filter_map(|facts| facts.get("size")?.as_u64()).sum()
+    }
+}
+
+fn manifest(path: &Path) -> Result<Held> {
+    let value: Value = serde_json::from_slice(&fs_err::read(path)?)
+        .with_context(|| format!("{} is no manifest", path.display()))?;
+    let Some(list) = value["entries"].as_array().filter(|_| value["manifest"] == 1) else {
+        bail!("{} is no manifest that `fprefix pack` wrote", path.display());
+    };
+    let mut entries = BTreeMap::new();
+    for facts in list.iter().filter_map(Value::as_object) {
+        add(&mut entries, facts.clone())?;
+    }
+    let packages = value["packages"].as_array().map(|packages| {
+        let names = packages.iter().filter_map(|package| package["cpv"].as_str());
+        names.map(str::to_owned).collect()
+    });
+    Ok(Held { packages, entries })
+}
+
+/// The packages of the image at `path`, if its manifest lies beside it.
+fn beside(path: &Path) -> Result<Option<BTreeSet<String>>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stems = name.char_indices().filter(|(_, c)| *c == '.').map(|(at, _)| &name[..at]);
+    for stem in stems.chain([&*name]) {
+        let place = path.with_file_name(format!("{stem}_manifest.json"));
+        if place.is_file() {
+            let value: Value = serde_json::from_slice(&fs_err::read(&place)?)?;
+            let images = value["images"].as_array().into_iter().flatten();
+            if images.into_iter().any(|image| image["name"] == *name) {
+                return Ok(manifest(&place)?.packages);
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn add(
+    entries: &mut BTreeMap<String, Map<String, Value>>,
+    mut facts: Map<String, Value>,
+) -> Result<()> {
+    let Some(Value::String(path)) = facts.remove("path") else {
+        bail!("an entry has no path");
+    };
+    entries.insert(path, facts);
+    Ok(())
+}
+
+/// What differs between `one` and `other`.
+pub fn between(one: &Held, other: &Held) -> Difference {
+    let sides = |one: BTreeSet<&String>, other: BTreeSet<&String>| Sides {
+        removed: one.difference(&other).map(|name| (*name).clone()).collect(),
+        added: other.difference(&one).map(|name| (*name).clone()).collect(),
+    };
+    let packages = match (&one.packages, &other.packages) {
+        (Some(one), Some(other)) => Some(sides(one.iter().collect(), other.iter().collect())),
+        _ => None,
+    };
+    let files = sides(one.entries.keys().collect(), other.entries.keys().collect());
+    let mut changed = Vec::new();
+    for (path, before) in &one.entries {
+        let Some(after) = other.entries.get(path) else { continue };
+        let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        let value =
+            |facts: &Map<String, Value>, key: &str| facts.get(key).cloned().unwrap_or(Value::Null);
+        let facts: BTreeMap<String, [Value; 2]> = keys
+            .into_iter()
+            .map(|key| (key.clone(), [value(before, key), value(after, key)]))
+            .filter(|(_, [before, after])| before != after)
+            .collect();
+        if !facts.is_empty() {
+            changed.push(Change { path: path.clone(), facts });
+        }
+    }
+    Difference { packages, files, changed, bytes: [one.bytes(), other.bytes()] }
+}
+
+impl Difference {
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        let none = |sides: &Sides| sides.removed.is_empty() && sides.added.is_empty();
+        self.packages.as_ref().is_none_or(none) && none(&self.files) && self.changed.is_empty()
+    }
+}
+
+/// A difference for people: a line each, with `-`, `+` or `~` in front.
+pub fn text(difference: &Difference) -> String {
+    let mut text = String::new();
+    for sides in difference.packages.iter().chain([&difference.files]) {
+        for (sign, names) in [('-', &sides.removed), ('+', &sides.added)] {
+            text += &names.iter().map(|name| format!("{sign} {name}\n")).collect::<String>();
+        }
+    }
+    for change in &difference.changed {
+        let said: Vec<String> = change
+            .facts
+            .iter()
+            .filter(|(key, _)| *key != "sha256" || !change.facts.contains_key("size"))
+            .map(|(key, [before, after])| match key.as_str() {
+                "sha256" => "content".to_owned(),
+                _ => format!("{key} {} -> {}", plain(before), plain(after)),
+            })
+            .collect();
+        text += &format!("~ {}: {}\n", change.path, said.join(", "));
+    }
+    let [before, after] = difference.bytes;
+    if before != after {
+        text += &format!("{before} bytes in files -> {after}\n");
+    }
+    text
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
