@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::libc_root::{self, errors, loader_name, on};
+use super::libc_root::{self, compile, errors, loader_name, on};
 use super::small_root::{SmallRoot, fprefix, run, succeeded};
 
 const EPREFIX: &str = "/usr/local/iso";
@@ -51,6 +51,63 @@ fn a_dry_run_changes_nothing_and_a_second_run_has_nothing_to_do() {
     let said = succeeded(on(&root, &["rewrite"]));
     assert!(said.ends_with("0 changed\n"), "{said}");
     assert_eq!(after, digests(&root.root()));
+}
+
+/// A library of a directory of its own that a program opens by name, as its note says
+/// (`.note.dlopen`), found by absolute directories and by ones relative to the program.
+#[test]
+fn libraries_that_are_opened_are_found() {
+    let root = root();
+    let options = ["-shared", "-fPIC", "-Wl,-soname,libopened.so.1"];
+    let library = "usr/lib64/own/libopened.so.1";
+    compile(&root, "opened.c", "int opened(void) { return 7; }\n", library, &options);
+    compile(&root, "opens.c", OPENS, "usr/bin/opens", &[]);
+    let program = root.inside("usr/bin/opens").display().to_string();
+    let shown = || succeeded(fprefix().args(["elf", "show", &program]).output().unwrap());
+    succeeded(on(&root, &["rewrite"]));
+    assert!(shown().contains(&format!(" {EPREFIX}/usr/lib64:{EPREFIX}/usr/lib64/own\n")));
+    for how in ["absolute", "relative"] {
+        assert_eq!(errors(&root), [], "{how}");
+        let proof = succeeded(on(&root, &["check", "--run", "opens"]));
+        assert!(proof.contains("ended with status 0"), "{how}: {proof}");
+        assert!(proof.contains(&format!("inside   {EPREFIX}/{library}\n")), "{how}: {proof}");
+        succeeded(on(&root, &["rewrite", "--relative"]));
+        assert!(shown().contains(" $ORIGIN/../lib64:$ORIGIN/../lib64/own\n"), "{}", shown());
+    }
+    let said = succeeded(on(&root, &["rewrite", "--relative"]));
+    assert!(said.ends_with("0 changed\n"), "{said}");
+}
+
+/// The note is as <https://uapi-group.org/specifications/specs/elf_dlopen_metadata/> has it.
+const OPENS: &str = r#"#include <dlfcn.h>
+#include <stddef.h>
+__asm__(".pushsection .note.dlopen, \"a\"\n"
+	".balign 4\n"
+	".long 4, 2f - 1f, 0x407c0c0a\n"
+	".asciz \"FDO\"\n"
+	"1: .asciz \"[{\\\"soname\\\":[\\\"libopened.so.1\\\"]}]\"\n"
+	"2: .balign 4\n"
+	".popsection\n");
+int main(void) { return dlopen("libopened.so.1", RTLD_NOW) == NULL; }
+"#;
+
+/// Absolute links to what only the prefix has lead there afterwards; those to the target's own
+/// files stay.
+#[test]
+fn absolute_links_lead_into_the_prefix() {
+    let root = root();
+    root.link("/usr/bin/program", "usr/bin/other");
+    root.link("/fprefix/staging/root/usr/local/iso/usr/bin/program", "usr/bin/staged");
+    root.link("/etc/passwd", "etc/passwd");
+    let said = succeeded(on(&root, &["rewrite"]));
+    assert!(said.contains(" changed\n"), "{said}");
+    let target = |path: &str| fs_err::read_link(root.inside(path)).unwrap();
+    let program = Path::new(EPREFIX).join("usr/bin/program");
+    assert_eq!(target("usr/bin/other"), program);
+    assert_eq!(target("usr/bin/staged"), program);
+    assert_eq!(target("etc/passwd"), Path::new("/etc/passwd"));
+    let said = succeeded(on(&root, &["rewrite"]));
+    assert!(said.ends_with("0 changed\n"), "{said}");
 }
 
 fn digests(dir: &Path) -> Vec<String> {
