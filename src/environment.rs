@@ -180,8 +180,8 @@ pub fn prove_bubblewrap() -> Result<()> {
         try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
     }
     try_it
-        .args(["--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc", "--dev-bind", "/dev"])
-        .args(["/dev", "true"])
+        .args(["--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"])
+        .arg("true")
         .run_quiet()
         .context(
             "namespaces are forbidden here. As an ordinary user, look at `sysctl \
@@ -227,7 +227,9 @@ impl Mounts {
     fn machine(&mut self) -> Result<()> {
         self.children(Path::new("/"), &["proc", "dev", "tmp", "fprefix"])?;
         self.push(["--proc".as_ref(), "/proc".as_ref()]);
-        self.push(["--dev-bind".as_ref(), "/dev".as_ref(), "/dev".as_ref()]);
+        // Not the machine's /dev: a build that root runs could remove or replace what is there.
+        self.push(["--dev".as_ref(), "/dev".as_ref(), "--perms".as_ref(), "1777".as_ref()]);
+        self.push(["--tmpfs".as_ref(), "/dev/shm".as_ref()]);
         self.push(["--perms".as_ref(), "1777".as_ref(), "--tmpfs".as_ref(), "/tmp".as_ref()]);
         Ok(())
     }
