@@ -1,0 +1,55 @@
+//! A portable Python: built from source with all that it needs, packed, and run from the extension on
+//! a target that has no C library.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and runs programs as a user does"
+)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+use std::path::Path;
+
+use harness::World;
+
+const EPREFIX: &str = "/usr/local/fprefix-python";
+
+#[test]
+fn python_runs_from_an_extension() {
+    let world = World::lasting(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("python"));
+    world.fprefix(["setup", "python", EPREFIX, "--wrapper-dir", "wrappers"]).said().succeeds();
+    world.fprefix(["emerge", "dev-lang/python"]).said().succeeds();
+    world.fprefix(["check"]).said().succeeds().prints("nothing reaches outside of the prefix");
+    world.fprefix(["pack", "--format", "directory", "--no-reports"]).said().succeeds();
+    certificate(&world);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/target.py");
+    world.write("test/target.py", fs_err::read(script).unwrap());
+    let extension = world.path("python").join(EPREFIX.trim_start_matches('/'));
+    let said = world
+        .run("bwrap")
+        .args(["--unshare-user", "--die-with-parent", "--ro-bind"])
+        .args([extension.as_path(), Path::new(EPREFIX)])
+        .args(["--ro-bind".as_ref(), world.path("test").as_os_str(), "/test".as_ref()])
+        // Where most distributions have the certificates that they trust (Debian, Flatcar, Arch).
+        .args(["--ro-bind".as_ref(), world.path("test/certificate.pem").as_os_str()])
+        .args(["/etc/ssl/certs/ca-certificates.crt", "--proc", "/proc", "--dev", "/dev"])
+        .args(["--tmpfs", "/tmp", "--clearenv", "--setenv", "HOME", "/tmp", "--"])
+        .args([&format!("{EPREFIX}/usr/bin/python3"), "/test/target.py", EPREFIX])
+        .said()
+        .succeeds();
+    let checks: Vec<&str> = said.stdout.lines().collect();
+    assert_eq!(checks.len(), 9, "{said}");
+}
+
+/// A certificate for localhost that vouches for itself, and its key.
+fn certificate(world: &World) {
+    fs_err::create_dir_all(world.path("test")).unwrap();
+    let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"];
+    let subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
+    let files = ["-keyout", "test/key.pem", "-out", "test/certificate.pem"];
+    world.run("openssl").args(request).args(subject).args(files).said().succeeds();
+}
