@@ -246,6 +246,10 @@ fn what_does_not_fit_os_release_is_found() {
     let detail =
         one(findings(&small, &target, &["--architecture", other]), "release-match", "error", "");
     assert!(detail.contains(&format!("ARCHITECTURE={other}")), "{detail}");
+    let tree = over(&small, &[("usr/lib/os-release", "")]);
+    fs_err::copy(target.path("usr/lib/os-release"), format!("{tree}/usr/lib/os-release")).unwrap();
+    let found = findings(&small, &target, &["--mangle", &tree]);
+    one(found, "release-match", "error", "/usr/lib/os-release");
     fs_err::remove_file(target.path("usr/lib/os-release")).unwrap();
     one(findings(&small, &target, &[]), "release-match", "error", "");
 }
@@ -282,6 +286,9 @@ fn an_old_kernel_is_found() {
     assert!(detail.contains("6.1") && detail.contains("has 5.10"), "{detail}");
     fs_err::remove_dir_all(target.path("usr/lib/modules/6.12.48+deb13-amd64")).unwrap();
     one(findings(&small, &target, &tight), "old-kernel", "error", "");
+    let zstd = ["--format", "erofs:zstd", "--format", "squashfs"];
+    let detail = one(findings(&small, &target, &zstd), "old-kernel", "error", "");
+    assert!(detail.starts_with("erofs:zstd needs Linux 6.10"), "{detail}");
 }
 
 #[test]

@@ -44,7 +44,9 @@ pub fn look(target: &Target, fields: &BTreeMap<String, String>) -> Result<Vec<Fi
         let like = theirs("ID_LIKE").unwrap_or_default();
         if !like.split_whitespace().any(|word| word == id) {
             mismatch(Level::Error, format!("ID={id}, and the target has ID={host}"));
-        } else if target.systemd()?.is_none_or(|version| version < ID_LIKE) {
+            return Ok(findings);
+        }
+        if target.systemd()?.is_none_or(|version| version < ID_LIKE) {
             mismatch(
                 Level::Warning,
                 format!(

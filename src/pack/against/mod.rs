@@ -23,6 +23,9 @@ use crate::os_release;
 use overlay::Layer;
 use target::Target;
 
+/// What no extension may have (systemd-sysext(8)).
+const OS_RELEASE: &str = "usr/lib/os-release";
+
 /// What a finding means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -231,6 +234,12 @@ impl Against {
         }
         findings.extend(matching::look(&target, &fields)?);
         findings.extend(needs::look(&target, &fields, subject.formats, subject.signed)?);
+        // By this file systemd-sysext tells the tree of an OS, which it does not attach.
+        if subject.plan.entries.contains_key(Path::new(OS_RELEASE)) {
+            let detail = "the extension has this file, by which systemd takes it for a whole OS";
+            let path = Some(Path::new(OS_RELEASE));
+            findings.push(Finding::new(Rule::ReleaseMatch, Level::Error, path, detail));
+        }
         for finding in &mut findings {
             finding.waived = self.waived.contains(&finding.rule);
         }

@@ -30,13 +30,15 @@ const FIELDS: &[(&str, Option<&str>, u32, Level)] = &[
 const SIGNED: u32 = 250;
 
 /// The first Linux that mounts an image, and the reason why.
-fn kernel(format: Format) -> ((u32, u32), &'static str) {
+fn kernel(format: Format, signed: bool) -> ((u32, u32), &'static str) {
     match (format.kind(), format.compressor()) {
+        // CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG came with 5.4.
+        (FormatKind::Ddi, _) if signed => ((5, 4), "disk images with signed verity"),
         // CONFIG_SQUASHFS_ZSTD came with 4.14, CONFIG_SQUASHFS_LZ4 with 3.19, which is older than
         // what all extensions need.
-        (FormatKind::Squashfs, Compressor::Zstd) => ((4, 14), "squashfs with zstd"),
-        // CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG came with 5.4.
-        (FormatKind::Ddi, _) => ((5, 4), "disk images with signed verity"),
+        (FormatKind::Squashfs | FormatKind::Ddi, Compressor::Zstd) => {
+            ((4, 14), "squashfs with zstd")
+        }
         // CONFIG_EROFS_FS_ZIP_ZSTD came with 6.10.
         (FormatKind::Erofs | FormatKind::ErofsTight, Compressor::Zstd) => {
             ((6, 10), "erofs with zstd")
@@ -60,7 +62,7 @@ pub fn look(
     let mut findings = systemd(target.systemd()?, fields, formats, signed);
     let kernels = target.kernels()?;
     for format in formats.iter().filter(|format| format.kind() != FormatKind::Tar) {
-        let (first, what) = kernel(*format);
+        let (first, what) = kernel(*format, signed);
         let old: Vec<String> = kernels
             .iter()
             .filter(|kernel| **kernel < first)
