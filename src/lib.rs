@@ -30,6 +30,7 @@ pub mod layout;
 pub mod libc;
 pub mod machine;
 pub mod names;
+pub mod os_release;
 pub mod phases;
 pub mod repos;
 pub mod rewrite;

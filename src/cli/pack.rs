@@ -11,6 +11,7 @@ use crate::final_root::FinalRoot;
 use crate::lock::{Busy, Lock};
 use crate::names::{Eprefix, PrefixName};
 use crate::output;
+use crate::pack::against::{self, Against, Finding};
 use crate::pack::architecture::Architecture;
 use crate::pack::base::Base;
 use crate::pack::expose::Expose;
@@ -78,7 +79,7 @@ pub struct Pack {
     /// Keep translations into these languages alone, like `en,pt_BR`
     #[arg(long, value_name = "LANGUAGE", value_delimiter = ',')]
     locales: Vec<Locale>,
-    /// Pack although this rule of `fprefix check` finds something
+    /// Pack although this rule of `fprefix check` or of --against finds something
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     waive: Vec<String>,
     /// What the target has: its root directory, or the _pkginfo.raw of an earlier extension
@@ -87,6 +88,18 @@ pub struct Pack {
     /// links. Can be given several times.
     #[arg(long = "base", value_name = "DIR|FILE")]
     bases: Vec<PathBuf>,
+    /// Try out attaching the extension on the target whose root directory is DIR, before anything
+    /// is written
+    ///
+    /// Says which files of the target it hides, which directories it changes, and whether
+    /// os-release, systemd and kernels of the target take it. Errors refuse, unless waived by name. With
+    /// --dry-run this is about the content before --mangle.
+    #[arg(long, value_name = "DIR")]
+    against: Option<PathBuf>,
+    /// This extension, an image or a directory, is attached there as well; can be given several
+    /// times
+    #[arg(long, value_name = "FILE|DIR", requires = "against")]
+    beside: Vec<PathBuf>,
     /// Link this program of the prefix into /usr/bin; "all" links what the target does not have
     #[arg(long, value_name = "PROGRAM", value_delimiter = ',')]
     expose: Vec<Expose>,
@@ -136,15 +149,17 @@ impl Pack {
             context.reporter.step("nothing has changed since this was packed (--again packs it)");
             return self.answer(context, &packed);
         }
-        let prepared = pack::prepare(&request, &context.reporter)?;
+        let mut prepared = pack::prepare(&request, &context.reporter)?;
         for warning in &prepared.warnings {
             context.reporter.warn(warning);
         }
-        let choice = check::Choice { only: Vec::new(), waive: self.waive.clone() };
+        let choice = check::Choice { only: Vec::new(), waive: self.waivers().1 };
         let report = pack::gate(&request, &prepared, &choice)?;
         if self.dry_run {
+            let fits = pack::try_out(&request, &mut prepared, &context.reporter)?;
             output::answer(&self.describe_plan(&prepared)?)?;
-            return Ok(if report.passes() { DONE } else { FOUND });
+            tell(context, &prepared.against);
+            return Ok(if report.passes() && fits { DONE } else { FOUND });
         }
         if !report.passes() {
             output::answer(&super::check::text(&report, false))?;
@@ -154,11 +169,31 @@ impl Pack {
             );
             return Ok(FOUND);
         }
-        let packed = pack::write(&request, prepared, &self.output, &context.reporter)?;
+        let reporter = &context.reporter;
+        let workplace = pack::mangle(&request, &mut prepared, &self.output, reporter)?;
+        let fits = pack::try_out(&request, &mut prepared, reporter)?;
+        tell(context, &prepared.against);
+        if !fits {
+            return self.refuse(context, &prepared);
+        }
+        let packed = pack::write_mangled(&request, prepared, workplace, reporter)?;
         if let Some(stamp) = stamp {
             stamp.keep(&request, &self.output, &packed)?;
         }
         self.answer(context, &packed)
+    }
+
+    /// Says that what was found on the target speaks against packing.
+    fn refuse(&self, context: &Context, prepared: &Prepared) -> Result<u8> {
+        if self.json {
+            let findings = json!({ "against": prepared.against });
+            output::answer(&(serde_json::to_string_pretty(&findings)? + "\n"))?;
+        }
+        context.reporter.error(
+            "nothing was packed: the target would not take it or be broken by it; mend what was \
+             found, or waive a rule by name (--waive RULE)",
+        );
+        Ok(FOUND)
     }
 
     fn answer(&self, context: &Context, packed: &Packed) -> Result<u8> {
@@ -177,6 +212,13 @@ impl Pack {
             ));
         }
         Ok(DONE)
+    }
+
+    /// The rules to waive: of --against, and of `fprefix check`.
+    fn waivers(&self) -> (Vec<against::Rule>, Vec<String>) {
+        let is_check = |name: &&String| against::Rule::named(name).is_none();
+        let attach = self.waive.iter().filter_map(|name| against::Rule::named(name)).collect();
+        (attach, self.waive.iter().filter(is_check).cloned().collect())
     }
 
     /// What is asked for, and the lock of the prefix while that is looked at.
@@ -216,6 +258,10 @@ impl Pack {
                 _ => None,
             },
             bases: self.bases.iter().map(|path| Base::open(path)).collect::<Result<_>>()?,
+            against: match &self.against {
+                Some(root) => Some(Against::open(root, &self.beside, self.waivers().0)?),
+                None => None,
+            },
             expose: self.expose.clone(),
             start: self.start.clone(),
             state: self.state.clone(),
@@ -248,6 +294,7 @@ impl Pack {
                 "in_base": prepared.in_base,
                 "privileged": listing::privileged(&prepared.plan),
                 "warnings": prepared.warnings,
+                "against": prepared.against,
             });
             return Ok(serde_json::to_string_pretty(&plan)? + "\n");
         }
@@ -265,6 +312,18 @@ impl Pack {
             text += &format!("left out: {package}: a base has it\n");
         }
         Ok(text)
+    }
+}
+
+/// Says what attaching would do to the target.
+fn tell(context: &Context, findings: &[Finding]) {
+    for finding in findings {
+        let text = format!("{} [{}]", finding.text(), finding.rule.name());
+        if finding.refuses() {
+            context.reporter.error(&text);
+        } else {
+            context.reporter.warn(&text);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use super::{Change, OsRoot};
+use crate::os_release;
 use crate::rooted::Place;
 
 /// Where systemd looks for the extensions that an image brings or its user chose.
@@ -161,11 +162,8 @@ impl OsRoot {
     /// VERSION in os-release, where the OS is Flatcar or made of it.
     fn flatcar_version(&self) -> Result<Option<String>> {
         let text = self.text(Path::new("/usr/lib/os-release"))?;
-        let value = |key: &str| {
-            let line =
-                text.lines().rev().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-            line.map(|value| value.trim().trim_matches(['"', '\'']).to_owned())
-        };
+        let fields = os_release::parse(&text);
+        let value = |key: &str| fields.get(key).cloned();
         let ids =
             format!("{} {}", value("ID").unwrap_or_default(), value("ID_LIKE").unwrap_or_default());
         if !ids.split(' ').any(|id| id == "flatcar") {

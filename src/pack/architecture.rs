@@ -35,6 +35,14 @@ impl Architecture {
         ALL.iter().find(|(known, ..)| *known == self).map_or("", |(_, name, _)| name)
     }
 
+    /// The machine that the ELF file at `path` is for; none where it is no such file, or for a
+    /// machine that is not known.
+    pub fn of_file(path: &Path) -> Result<Option<Self>> {
+        let number = machine(path)?;
+        let known = ALL.iter().find(|(_, _, known)| Some(*known) == number);
+        Ok(known.map(|(architecture, ..)| *architecture))
+    }
+
     /// The machine that the programs and libraries in `plan` are for; none where there are none.
     pub fn of(plan: &Plan) -> Result<Option<Self>> {
         let mut numbers = BTreeSet::new();

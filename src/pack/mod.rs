@@ -7,6 +7,7 @@
 //! The same root gives the same bytes, whoever packs it and whenever: owners and the times of
 //! directories come from the plan, never from the disk.
 
+pub mod against;
 pub mod architecture;
 pub mod as_root;
 pub mod base;

@@ -14,6 +14,7 @@ use crate::data::hex;
 use crate::final_root::FinalRoot;
 use crate::names::PrefixName;
 use crate::output::Reporter;
+use crate::pack::against::{Against, Finding, Subject};
 use crate::pack::architecture::Architecture;
 use crate::pack::base::{self, Base};
 use crate::pack::expose::{self, Expose};
@@ -54,6 +55,8 @@ pub struct Request {
     pub signing: Option<Signing>,
     /// What the target has already.
     pub bases: Vec<Base>,
+    /// The target on which attaching is tried out before.
+    pub against: Option<Against>,
     /// Programs that get a link in /usr/bin.
     pub expose: Vec<Expose>,
     /// Units that are started when the extension is attached.
@@ -87,6 +90,8 @@ pub struct Prepared {
     pub package_information: Option<Plan>,
     /// What somebody should know.
     pub warnings: Vec<String>,
+    /// What attaching it would do to the target.
+    pub against: Vec<Finding>,
 }
 
 /// An image that was written.
@@ -160,6 +165,9 @@ pub struct Packed {
     pub privileged: Vec<String>,
     /// What somebody should know.
     pub warnings: Vec<String>,
+    /// What attaching it would do to the target, where one was named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub against: Vec<Finding>,
 }
 
 /// Plans the extension that `request` asks for. Nothing is written.
@@ -199,7 +207,15 @@ pub fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
     plan.add(release::path(&request.name), Entry::made(release.render()?, plan.epoch))?;
     let naming =
         Naming { name: request.name.clone(), version: request.version.clone(), architecture };
-    Ok(Prepared { plan, naming, left_out, in_base, package_information, warnings })
+    Ok(Prepared {
+        plan,
+        naming,
+        left_out,
+        in_base,
+        package_information,
+        warnings,
+        against: Vec::new(),
+    })
 }
 
 fn expose(request: &Request, plan: &mut Plan) -> Result<Vec<String>> {
@@ -249,6 +265,21 @@ pub fn gate(
     Ok(report)
 }
 
+/// Tries out attaching what is planned on the target that `request` names, and keeps what is
+/// found. Returns whether nothing speaks against it. After mangling, this is about the content as
+/// it will be.
+pub fn try_out(request: &Request, prepared: &mut Prepared, reporter: &Reporter) -> Result<bool> {
+    let Some(against) = &request.against else { return Ok(true) };
+    reporter.step("trying out the attach");
+    prepared.against = against.simulate(Subject {
+        plan: &prepared.plan,
+        name: &request.name,
+        formats: &request.formats,
+        signed: request.signing.is_some(),
+    })?;
+    Ok(!prepared.against.iter().any(Finding::refuses))
+}
+
 /// Writes what was prepared into the directory `output`.
 pub fn write(
     request: &Request,
@@ -256,6 +287,17 @@ pub fn write(
     output: &Path,
     reporter: &Reporter,
 ) -> Result<Packed> {
+    let workplace = mangle(request, &mut prepared, output, reporter)?;
+    write_mangled(request, prepared, workplace, reporter)
+}
+
+/// Changes what was prepared as `request` says, in a place for work in the directory `output`.
+pub fn mangle(
+    request: &Request,
+    prepared: &mut Prepared,
+    output: &Path,
+    reporter: &Reporter,
+) -> Result<Workplace> {
     let workplace = Workplace::open(output)?;
     for (index, mangle) in request.mangle.iter().enumerate() {
         reporter.step("mangling the content");
@@ -264,6 +306,16 @@ pub fn write(
     if !prepared.plan.entries.contains_key(&release::path(&request.name)) {
         bail!("mangling took the extension-release file, without which nothing is attached");
     }
+    Ok(workplace)
+}
+
+/// Writes what was prepared and mangled to where `workplace` is.
+pub fn write_mangled(
+    request: &Request,
+    mut prepared: Prepared,
+    workplace: Workplace,
+    reporter: &Reporter,
+) -> Result<Packed> {
     digest::fill(&mut prepared.plan)?;
     let names = prepared.naming.files(&request.formats);
     let making = Making {
@@ -305,6 +357,7 @@ pub fn write(
         left_out: prepared.left_out,
         in_base: prepared.in_base,
         warnings: prepared.warnings,
+        against: prepared.against,
     })
 }
 

@@ -22,6 +22,7 @@ mod libc_paths;
 mod libc_root;
 mod machine;
 mod pack;
+mod pack_against;
 mod pack_ddi;
 mod pack_faults;
 mod pack_options;

@@ -324,6 +324,7 @@ fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::Request> {
             }
             _ => None,
         },
+        against: None,
         bases: table.base.iter().map(|path| Base::open(path.get_ref())).collect::<Result<_>>()?,
         expose: file.expose.clone(),
         start: file.start.clone(),

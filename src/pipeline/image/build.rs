@@ -232,6 +232,7 @@ fn extension(
         keep: Vec::new(),
         locales: Vec::new(),
         signing: request.signing.clone(),
+        against: None,
         bases,
         expose: if request.expose { vec![Expose::All] } else { Vec::new() },
         start: Vec::new(),

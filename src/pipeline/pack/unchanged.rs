@@ -51,6 +51,7 @@ impl Stamp {
     pub fn take(request: &Request, waived: &[String]) -> Result<Option<Self>> {
         let begun = SystemTime::now();
         let is_told = request.bases.is_empty()
+            && request.against.is_none()
             && request.mangle.is_empty()
             && request.signing.is_none()
             && request.formats.iter().all(|format| format.kind() != FormatKind::Directory)
