@@ -61,8 +61,11 @@ pub struct Definition {
     /// The folder of package.use and its like that the user gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package_config: Option<PathBuf>,
-    /// The repositories, the main one first.
+    /// The repositories; the first that the user gave is the main one.
     pub repos: Vec<Repo>,
+    /// The repositories that there were before a change of them that has not come to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repos_before: Option<Vec<Repo>>,
     /// DISTDIR.
     pub distdir: PathBuf,
     /// Where shared binary packages are.
@@ -98,6 +101,12 @@ pub struct Definition {
 const USE: &str = "-desktop -installkernel -llvm -nls -openmp -udev -wayland -X";
 
 impl Definition {
+    /// The name of the main repository, as Portage calls it.
+    pub fn main_repo(&self) -> &str {
+        let main = self.repos.iter().find(|repo| repo.path.is_some());
+        main.map_or(repos::BUILT_IN, |repo| repo.name.as_str())
+    }
+
     /// USE of the prefix: what prefixes start with, then what the user gave.
     pub fn use_flags(&self) -> String {
         [&[USE.to_owned()], self.use_flags.as_slice()].concat().join(" ")
@@ -200,6 +209,20 @@ impl Prefix {
 
     /// Opens a prefix that setup has completed, and whose environments are still there.
     pub fn open(home: &Home, choice: &Choice) -> Result<Self> {
+        let prefix = Self::open_unsettled(home, choice)?;
+        if prefix.definition.repos_before.is_some() {
+            bail!(
+                "a change of the repositories of {} did not come to its end; run the same `fprefix \
+                 repo` again, or `fprefix -P {} repo sync`",
+                prefix.definition.id,
+                prefix.definition.id
+            );
+        }
+        Ok(prefix)
+    }
+
+    /// The same, also where a change of its repositories was cut short: for whoever ends that.
+    pub fn open_unsettled(home: &Home, choice: &Choice) -> Result<Self> {
         let prefix = choice.find(home)?;
         let id = &prefix.definition.id;
         if !prefix.definition.complete {

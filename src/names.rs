@@ -237,6 +237,29 @@ impl FromStr for RepoArgument {
     }
 }
 
+/// A repository that may be named: `NAME=PATH` or `PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepoPlace {
+    /// The name that it is expected to have.
+    pub name: Option<String>,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl FromStr for RepoPlace {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        // A path may have an equals sign in it, behind what no repository can be called.
+        Ok(match text.split_once('=') {
+            Some((name, path)) if is_repo_name(name) => {
+                Self { name: Some(name.to_owned()), path: path.into() }
+            }
+            _ => Self { name: None, path: text.into() },
+        })
+    }
+}
+
 /// Whether `name` can be a repository's name (PMS 3.1.5).
 pub fn is_repo_name(name: &str) -> bool {
     !name.is_empty()
@@ -345,6 +368,9 @@ mod tests {
         let repo: RepoArgument = "gentoo=/a b".parse().unwrap();
         assert_eq!((repo.name.as_str(), repo.path.to_str()), ("gentoo", Some("/a b")));
         assert!("gentoo".parse::<RepoArgument>().is_err());
+        let place = |text: &str| text.parse::<RepoPlace>().unwrap();
+        assert_eq!(place("gentoo=/a").name.as_deref(), Some("gentoo"));
+        assert_eq!(place("./gentoo=/a"), RepoPlace { name: None, path: "./gentoo=/a".into() });
         assert!("a b=/x".parse::<RepoArgument>().is_err());
     }
 }

@@ -26,6 +26,16 @@ pub fn packages(vdb: &Path) -> Result<Vec<String>> {
     Ok(packages)
 }
 
+/// The packages in the VDB at `vdb` that were built from the repository `name`.
+pub fn from_repository(vdb: &Path, name: &str) -> Result<Vec<String>> {
+    let mut from = packages(vdb)?;
+    from.retain(|package| {
+        fs_err::read_to_string(vdb.join(package).join("repository"))
+            .is_ok_and(|repository| repository.trim() == name)
+    });
+    Ok(from)
+}
+
 /// The files and links of the package of which the entry in the VDB is at `dir`, without a slash in
 /// front.
 pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {

@@ -14,6 +14,7 @@ mod list;
 mod lock;
 mod pack;
 mod remove;
+mod repo;
 mod rewrite;
 mod run;
 mod setup;
@@ -73,6 +74,7 @@ enum Subcommands {
     Image(image::Image),
     List(list::List),
     Status(status::Status),
+    Repo(repo::Repo),
     Remove(remove::Remove),
     Check(check::Check),
     Rewrite(rewrite::Rewrite),
@@ -178,6 +180,7 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
         Subcommands::Image(command) => command.run(&context),
         Subcommands::List(command) => command.run(&context),
         Subcommands::Status(command) => command.run(&context),
+        Subcommands::Repo(command) => command.run(&context),
         Subcommands::Remove(command) => command.run(&context),
         Subcommands::Rewrite(command) => command.run(&context),
         Subcommands::Elf(command) => command.run(&context),

@@ -72,6 +72,24 @@ pub fn has_package(path: &Path, package: &str) -> bool {
     })
 }
 
+/// The packages of which the repository at `path` has ebuilds, as `category/name`, sorted.
+pub fn packages(path: &Path) -> Result<Vec<String>> {
+    let mut packages = Vec::new();
+    if !path.is_dir() {
+        return Ok(packages);
+    }
+    for entry in walkdir::WalkDir::new(path).min_depth(2).max_depth(2) {
+        let entry = entry?;
+        if let Some(package) = entry.path().strip_prefix(path)?.to_str()
+            && has_package(path, package)
+        {
+            packages.push(package.to_owned());
+        }
+    }
+    packages.sort();
+    Ok(packages)
+}
+
 fn in_layout(path: &Path, wanted: &str) -> Result<Option<String>> {
     let file = path.join("metadata/layout.conf");
     if !file.is_file() {

@@ -137,17 +137,35 @@ pub(super) fn repositories(request: &Request, tree: Option<&Path>) -> Result<Vec
         None => Vec::new(),
     };
     for repo in &request.repos {
-        let path = absolute(&repo.path)?;
-        let name = repos::name_of(&path)?;
-        if name != repo.name {
-            bail!("the repository at {} is called {name}, not {}", path.display(), repo.name);
-        }
-        named.push((name, path));
+        named.push(located(&repo.path, Some(&repo.name))?);
     }
     for overlay in &request.overlays {
-        let path = absolute(overlay)?;
-        named.push((repos::name_of(&path)?, path));
+        named.push(located(overlay, None)?);
     }
+    let all = with_priorities(named)?;
+    if let Some((repo, path, master)) = missing_master(&all)? {
+        bail!(
+            "the repository {repo} at {} builds upon {master} (masters in its \
+             metadata/layout.conf), which was not given; add it with --repo {master}=PATH, or name \
+             the folder of both with --tree",
+            path.display()
+        );
+    }
+    Ok(all)
+}
+
+/// The name of the repository at `path`, which may be `expected`, and where that really is.
+pub(super) fn located(path: &Path, expected: Option<&str>) -> Result<(String, PathBuf)> {
+    let path = absolute(path)?;
+    let name = repos::name_of(&path)?;
+    if let Some(expected) = expected.filter(|expected| *expected != name) {
+        bail!("the repository at {} is called {name}, not {expected}", path.display());
+    }
+    Ok((name, path))
+}
+
+/// The repositories that the user gave, in their order, with those that every prefix has.
+pub(super) fn with_priorities(named: Vec<(String, PathBuf)>) -> Result<Vec<Repo>> {
     let mut all = vec![
         Repo { name: repos::BUILT_IN.into(), path: None, priority: -100 },
         Repo { name: repos::TOOLCHAIN.into(), path: None, priority: 10_000 },
@@ -160,27 +178,36 @@ pub(super) fn repositories(request: &Request, tree: Option<&Path>) -> Result<Vec
         let priority = i32::try_from(position).unwrap_or(i32::MAX - 1).saturating_add(1);
         all.push(Repo { name, path: Some(path), priority });
     }
-    check_masters(&all)?;
     Ok(all)
 }
 
-/// Refuses repositories that build upon some that were not given: their ebuilds would miss eclasses.
-fn check_masters(all: &[Repo]) -> Result<()> {
+/// A repository that builds upon one that is not there, with its place and the name of that one:
+/// its ebuilds would miss eclasses.
+pub(super) fn missing_master(all: &[Repo]) -> Result<Option<(String, PathBuf, String)>> {
     for repo in all {
         let Some(path) = &repo.path else { continue };
         for master in repos::masters_of(path)? {
             if !all.iter().any(|other| other.name == master) {
-                bail!(
-                    "the repository {} at {} builds upon {master} (masters in its \
-                     metadata/layout.conf), which was not given; add it with --repo {master}=PATH, \
-                     or name the folder of both with --tree",
-                    repo.name,
-                    path.display()
-                );
+                return Ok(Some((repo.name.clone(), path.clone(), master)));
             }
         }
     }
+    Ok(None)
+}
+
+/// Refuses a definition of which the profile builds upon what its repositories do not have.
+pub(super) fn check_profile(profile: &str, all: &[Repo]) -> Result<()> {
+    for repo in all {
+        let Some(path) = &repo.path else { continue };
+        if let Ok(below) = Path::new(profile).strip_prefix(repos::inside(&repo.name)) {
+            return repos::check_profile(&path.join(below), &|wanted| place_of(wanted, all));
+        }
+    }
     Ok(())
+}
+
+fn place_of(wanted: &str, all: &[Repo]) -> Option<PathBuf> {
+    all.iter().find(|repo| repo.name == wanted)?.path.clone()
 }
 
 /// The profile as make.profile names it in the sandbox.
@@ -204,9 +231,7 @@ pub(super) fn profile(
         (None, None) => return Ok(format!("/fprefix/staging/profiles/portage/{}", board.arch)),
     };
     let (name, path, below) = located;
-    repos::check_profile(&path.join(&below), &|wanted| {
-        all.iter().find(|repo| repo.name == wanted)?.path.clone()
-    })?;
+    repos::check_profile(&path.join(&below), &|wanted| place_of(wanted, all))?;
     Ok(repos::inside(&name).join(below).display().to_string())
 }
 

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::Plan;
 use super::checks::MASQUERADES;
+use super::tree::PackageConfig;
 use crate::binhost::{self, Binhost};
 use crate::command::{Command, look_up};
 use crate::data::{self, Folder};
@@ -23,12 +24,14 @@ impl Plan {
             fs_err::create_dir_all(dir)?;
         }
         fs_err::create_dir_all(&prefix.definition.distdir)?;
+        let imported: Vec<String> =
+            self.imports.iter().map(|import| import.package.clone()).collect();
         for environment in [Environment::Staging, Environment::Final] {
             fs_err::create_dir_all(layout.logs(environment))?;
             fs_err::create_dir_all(layout.tmp(environment))?;
             broot::lay_out(prefix, environment)?;
             write_config(prefix, environment)?;
-            self.write_masks(environment)?;
+            write_masks(prefix, environment, imported.clone())?;
             self.package_config.write(&layout.config(environment))?;
         }
         fs_err::create_dir_all(layout.pkgdir_mount())?;
@@ -36,28 +39,6 @@ impl Plan {
         self.write_toolchain_repo()?;
         broot::write_masquerades(prefix, MASQUERADES)?;
         broot::write(prefix, &self.compiler)
-    }
-
-    /// Keeps the toolchain of any tree away: the imported one is the one that programs are built
-    /// with. The files stand in folders, where users can put more beside them.
-    fn write_masks(&self, environment: Environment) -> Result<()> {
-        let imported: Vec<&str> =
-            self.imports.iter().map(|import| import.package.as_str()).collect();
-        for name in ["package.mask", "package.unmask"] {
-            let text = template::render(
-                Folder::Templates,
-                &format!("portage/{name}"),
-                minijinja::context! {
-                    imported,
-                    repo => repos::TOOLCHAIN,
-                    doubled => doubled(&self.prefix.definition)?,
-                    built_in => repos::BUILT_IN,
-                },
-            )?;
-            let file = self.prefix.layout.config(environment).join(name).join("fprefix");
-            tree::write_atomically(&file, text.as_bytes())?;
-        }
-        Ok(())
     }
 
     fn write_toolchain_repo(&self) -> Result<()> {
@@ -91,6 +72,44 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Writes anew what depends on the repositories of `prefix`, and `config`, which came with them;
+/// what came with those that there were `before` goes. BROOT's configuration links to staging's.
+pub(super) fn write_repositories(
+    prefix: &Prefix,
+    before: &PackageConfig,
+    config: &PackageConfig,
+) -> Result<()> {
+    let imported = repos::packages(&prefix.layout.own_repos().join(repos::TOOLCHAIN))?;
+    for environment in [Environment::Staging, Environment::Final] {
+        let dir = prefix.layout.config(environment);
+        write_settings(prefix, environment)?;
+        write_masks(prefix, environment, imported.clone())?;
+        config.write_over(before, &dir)?;
+    }
+    Ok(())
+}
+
+/// Keeps the toolchain of any tree away: the one that was `imported` is the one that programs are
+/// built with. The files stand in folders, where users can put more beside them.
+fn write_masks(prefix: &Prefix, environment: Environment, mut imported: Vec<String>) -> Result<()> {
+    imported.sort();
+    for name in ["package.mask", "package.unmask"] {
+        let text = template::render(
+            Folder::Templates,
+            &format!("portage/{name}"),
+            minijinja::context! {
+                imported,
+                repo => repos::TOOLCHAIN,
+                doubled => doubled(&prefix.definition)?,
+                built_in => repos::BUILT_IN,
+            },
+        )?;
+        let file = prefix.layout.config(environment).join(name).join("fprefix");
+        tree::write_atomically(&file, text.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Packages of the built-in repository of which a repository of the user has ebuilds as well: theirs
@@ -145,14 +164,37 @@ fn write_data(prefix: &Prefix) -> Result<()> {
 fn write_config(prefix: &Prefix, environment: Environment) -> Result<()> {
     let definition = &prefix.definition;
     let config = prefix.layout.config(environment);
-    let write = |name: &str, values: minijinja::Value| -> Result<()> {
-        let text = template::render(Folder::Templates, &format!("portage/{name}"), values)?;
-        tree::write_atomically(&config.join(name), text.as_bytes())
-    };
+    write_settings(prefix, environment)?;
+    if !config.join("make.conf.user").exists() {
+        write_portage(&config, "make.conf.user", minijinja::context! {})?;
+    }
+    if let (Environment::Staging, Some(Binhost::Uri(uri)), Some(key)) =
+        (environment, &definition.binhost, &definition.binhost_key)
+    {
+        let uri = format!("{uri}/{}", key.display());
+        write_portage(&config, "binrepos.conf", minijinja::context! { uri })?;
+    }
+    write_portage(
+        &config,
+        "bashrc",
+        minijinja::context! { environment => environment.to_string() },
+    )?;
+    write_portage(&config, "mirrors", minijinja::context! { mirrors => mirrors() })?;
+    let packages = data::text(Folder::Profiles, &format!("{environment}/packages"))?;
+    tree::write_atomically(&config.join("profile/packages"), packages.as_bytes())?;
+    tree::write_atomically(&config.join("profile/eapi"), b"6\n")?;
+    tree::link(&definition.profile, &config.join("make.profile"))
+}
+
+/// Writes those files of it that depend on the prefix's repositories.
+fn write_settings(prefix: &Prefix, environment: Environment) -> Result<()> {
+    let definition = &prefix.definition;
+    let config = prefix.layout.config(environment);
     let board = &prefix.board;
     let fetcher =
         if look_up("wget").is_none() && look_up("curl").is_some() { "curl" } else { "wget" };
-    write(
+    write_portage(
+        &config,
         "make.conf",
         minijinja::context! {
             environment => environment.to_string(),
@@ -171,28 +213,16 @@ fn write_config(prefix: &Prefix, environment: Environment) -> Result<()> {
             built_in_only => definition.repos.iter().all(|repo| repo.path.is_none()),
         },
     )?;
-    let user = config.join("make.conf.user");
-    if !user.exists() {
-        write("make.conf.user", minijinja::context! {})?;
-    }
-    write("repos.conf", repos_conf(definition))?;
-    if let (Environment::Staging, Some(Binhost::Uri(uri)), Some(key)) =
-        (environment, &definition.binhost, &definition.binhost_key)
-    {
-        let uri = format!("{uri}/{}", key.display());
-        write("binrepos.conf", minijinja::context! { uri })?;
-    }
-    write("bashrc", minijinja::context! { environment => environment.to_string() })?;
-    write("mirrors", minijinja::context! { mirrors => mirrors() })?;
-    let packages = data::text(Folder::Profiles, &format!("{environment}/packages"))?;
-    tree::write_atomically(&config.join("profile/packages"), packages.as_bytes())?;
-    tree::write_atomically(&config.join("profile/eapi"), b"6\n")?;
-    tree::link(&definition.profile, &config.join("make.profile"))
+    write_portage(&config, "repos.conf", repos_conf(definition))
+}
+
+fn write_portage(config: &Path, name: &str, values: minijinja::Value) -> Result<()> {
+    let text = template::render(Folder::Templates, &format!("portage/{name}"), values)?;
+    tree::write_atomically(&config.join(name), text.as_bytes())
 }
 
 fn repos_conf(definition: &Definition) -> minijinja::Value {
-    let main = definition.repos.iter().find(|repo| repo.path.is_some());
-    let main = main.map_or(repos::BUILT_IN, |repo| repo.name.as_str());
+    let main = definition.main_repo();
     let repos: Vec<_> = definition
         .repos
         .iter()

@@ -4,9 +4,11 @@
 //! each step can be done again, so a set-up that was killed goes on when it is run again.
 
 mod another;
+mod checkout;
 mod checks;
 mod files;
 mod removal;
+mod repositories;
 mod sudo;
 mod tree;
 
@@ -35,6 +37,7 @@ use tree::PackageConfig;
 
 pub use another::another_final;
 pub use removal::remove;
+pub use repositories::{Added, Removed, Synced, add_repository, remove_repository, sync};
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -132,6 +135,7 @@ impl Plan {
             wrappers,
             data: data::stamp()?,
             rewriting: REWRITING,
+            repos_before: None,
             complete: false,
             id,
             staging,

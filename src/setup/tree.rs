@@ -147,6 +147,16 @@ impl PackageConfig {
         lines
     }
 
+    /// Writes it into `config`, where `before` was written, and removes what that alone had.
+    pub(super) fn write_over(&self, before: &Self, config: &Path) -> Result<()> {
+        for (path, _) in &before.files {
+            if !self.files.iter().any(|(kept, _)| kept == path) {
+                tree::remove_file(&config.join(path))?;
+            }
+        }
+        self.write(config)
+    }
+
     /// Writes it into `config`, which is etc/portage of an environment.
     pub(super) fn write(&self, config: &Path) -> Result<()> {
         for (path, bytes) in &self.files {

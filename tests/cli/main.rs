@@ -30,6 +30,7 @@ mod pack_read_back;
 mod pack_reports;
 mod refusals;
 mod removal;
+mod repo;
 mod rules;
 mod small_programs;
 mod small_root;

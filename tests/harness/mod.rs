@@ -116,6 +116,7 @@ impl World {
             use_flags: Vec::new(),
             package_config: None,
             repos: vec![Repo { name: "fprefix".into(), path: None, priority: -100 }],
+            repos_before: None,
             distdir: self.home().join("distfiles"),
             binhost: None,
             binhost_key: None,
