@@ -75,7 +75,9 @@ fn scripts_are_clean() {
         for entry in fs_err::read_dir(dir).unwrap() {
             let entry = entry.unwrap();
             let bytes = fs_err::read(entry.path()).unwrap_or_default();
-            if entry.file_type().unwrap().is_file() && bytes.starts_with(b"#!") {
+            let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let shell = first.starts_with(b"#!") && first.ends_with(b"sh");
+            if entry.file_type().unwrap().is_file() && shell {
                 scripts.push(entry.path());
             }
         }

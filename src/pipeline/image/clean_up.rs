@@ -12,7 +12,7 @@ use crate::tree;
 const SCRIPT: &str = "trap '' HUP INT QUIT TERM
 read -r word
 [ \"$word\" != done ] || exit 0
-for again in 1 2 3 4 5 6 7 8 9 10; do
+for again in $(seq 120); do
 	chmod -R u+rwX -- \"$1\" && rm -rf -- \"$1\" && exit 0
 	sleep 0.5
 done 2> /dev/null";
