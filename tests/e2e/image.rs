@@ -131,7 +131,8 @@ fn what_a_killed_image_build_made_goes() {
         (prefix.distfiles().join("slow-phase"), prefix.distfiles().join("slow-begun"));
     let before = contents(&os.root);
     for signal in [Signal::KILL, Signal::TERM] {
-        fs_err::write(&phase, "compile /\n").unwrap();
+        // Into an environment that is new every time, where no other test can have installed it.
+        fs_err::write(&phase, "preinst /fprefix/final/root\n").unwrap();
         let _ = fs_err::remove_file(&begun);
         let mut run = prefix.fprefix(&os.build("slow|test-cases/slow")).start();
         assert!(run.until(|_| begun.exists()), "{}", run.wait(&prefix.world));
