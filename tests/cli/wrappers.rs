@@ -66,10 +66,9 @@ fn hostile_names() {
     }
 }
 
-#[test]
-fn the_status_is_the_programs() {
-    let world = World::new();
-    write_script(&world.path("program"), "#!/bin/sh\nexit 42\n");
+/// The wrapper of emerge for `program`, as setup writes it where it has no home of its own.
+fn without_home(world: &World, program: &str) -> std::path::PathBuf {
+    write_script(&world.path("program"), program);
     let values = context! {
         id => "demo-amd64-usr",
         eprefix => "/usr/local/demo",
@@ -78,6 +77,13 @@ fn the_status_is_the_programs() {
     };
     let script = world.path("script");
     write_script(&script, &render(Folder::Wrappers, "emerge", values).unwrap());
+    script
+}
+
+#[test]
+fn the_status_is_the_programs() {
+    let world = World::new();
+    let script = without_home(&world, "#!/bin/sh\nexit 42\n");
     world.run(&script).said().ends_with(42);
 }
 
@@ -85,15 +91,7 @@ fn the_status_is_the_programs() {
 #[test]
 fn without_a_home_of_its_own() {
     let world = World::new();
-    write_script(&world.path("program"), STAND_IN);
-    let values = context! {
-        id => "demo-amd64-usr",
-        eprefix => "/usr/local/demo",
-        program => world.path("program").to_str().unwrap(),
-        home => (),
-    };
-    let script = world.path("script");
-    write_script(&script, &render(Folder::Wrappers, "emerge", values).unwrap());
+    let script = without_home(&world, STAND_IN);
     let said = world.run(&script).without_env("FPREFIX_HOME").said().succeeds();
     assert_eq!(words(&said.stdout), ["--prefix", "demo-amd64-usr", "emerge", "unset", "unset"]);
 }

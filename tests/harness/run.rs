@@ -1,0 +1,278 @@
+//! A program that is started in a world, signalled, waited for, and what it said.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use super::World;
+
+/// A run of a program that is about to start. Its environment is the search path, what reaches the
+/// network, and what is set here.
+pub struct Run<'w> {
+    pub(super) world: &'w World,
+    pub(super) before: Vec<OsString>,
+    pub(super) program: OsString,
+    pub(super) args: Vec<OsString>,
+    pub(super) env: Vec<(OsString, Option<OsString>)>,
+    pub(super) dir: PathBuf,
+}
+
+/// What passes from whoever runs the tests: how pip and fetchers reach the network here.
+fn is_passed_on(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name == "PATH"
+        || name.starts_with("PIP_")
+        || name.starts_with("SSL_CERT_")
+        || name.to_lowercase().ends_with("_proxy")
+        || name.starts_with("LLVM_PROFILE_")
+}
+
+impl Run<'_> {
+    /// Adds arguments.
+    pub fn args<I, S>(mut self, args: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((name.as_ref().into(), Some(value.as_ref().into())));
+        self
+    }
+
+    /// Takes a variable away.
+    pub fn without_env(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.env.push((name.as_ref().into(), None));
+        self
+    }
+
+    /// The directory to start in.
+    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = dir.into();
+        self
+    }
+
+    /// Words that start the program in some way of their own.
+    pub fn through<I, S>(mut self, words: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let words: Vec<OsString> = words.into_iter().map(|word| word.as_ref().into()).collect();
+        self.before.splice(0..0, words);
+        self
+    }
+
+    /// The command as the shell would have it, for messages.
+    fn shown(&self) -> String {
+        let words: Vec<_> = self.args.iter().map(|arg| arg.to_string_lossy()).collect();
+        let program = Path::new(&self.program).file_name().unwrap_or_default().to_string_lossy();
+        format!("{program} {}", words.join(" "))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "tests start programs too, here")]
+    fn command(&self) -> std::process::Command {
+        let mut words = self.before.iter().chain([&self.program]).chain(&self.args);
+        let mut command = std::process::Command::new(words.next().unwrap());
+        command.args(words).current_dir(&self.dir).env_clear();
+        command.envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)));
+        for (name, value) in &self.env {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    }
+
+    /// Starts it with no input, and leaves it running. As from a shell at a terminal, it leads a
+    /// process group of its own.
+    pub fn start(self) -> Running {
+        use std::os::unix::process::CommandExt;
+        let shown = self.shown();
+        let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let child = self
+            .command()
+            .stdin(Stdio::null())
+            .stdout(stdout.try_clone().unwrap())
+            .stderr(stderr.try_clone().unwrap())
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!(
+                    "`{shown}` could not be started: {error}; `fprefix doctor --for \
+                     setup,build,pack,prove,test` says what the tests need"
+                )
+            });
+        Running { child, stdout, stderr, shown, begun: Instant::now() }
+    }
+
+    /// Runs it with no input.
+    pub fn said(self) -> Said {
+        let world = self.world;
+        self.start().wait(world)
+    }
+
+    /// Runs it with `input`.
+    pub fn said_to(self, input: &str) -> Said {
+        let shown = self.shown();
+        let begun = Instant::now();
+        let mut child = self
+            .command()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A program that does not read closes its end.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+        Said {
+            shown,
+            status,
+            stdout: self.world.plain(&stdout),
+            stderr: self.world.plain(&stderr),
+            took: begun.elapsed(),
+        }
+    }
+}
+
+/// A program that runs.
+pub struct Running {
+    child: Child,
+    stdout: std::fs::File,
+    stderr: std::fs::File,
+    shown: String,
+    begun: Instant,
+}
+
+impl Running {
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has said on stderr so far.
+    pub fn stderr(&self) -> String {
+        read(&self.stderr)
+    }
+
+    /// What it has said on stdout so far.
+    pub fn stdout(&self) -> String {
+        read(&self.stdout)
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Sends it a signal, it alone.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    /// Sends a signal to it and what it started, as a terminal does at ctrl-C.
+    pub fn signal_group(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process_group(id, signal).unwrap();
+    }
+
+    /// Waits until `ready` says so, for as long as it runs.
+    pub fn until(&mut self, mut ready: impl FnMut(&Self) -> bool) -> bool {
+        loop {
+            if ready(self) {
+                return true;
+            }
+            if !self.runs() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self, world: &World) -> Said {
+        let status = self.child.wait().unwrap();
+        Said {
+            stdout: world.plain(read(&self.stdout).as_bytes()),
+            stderr: world.plain(read(&self.stderr).as_bytes()),
+            shown: self.shown,
+            status,
+            took: self.begun.elapsed(),
+        }
+    }
+}
+
+fn read(file: &std::fs::File) -> String {
+    use std::os::unix::fs::FileExt;
+    let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+    let length = file.read_at(&mut bytes, 0).unwrap();
+    String::from_utf8_lossy(bytes.get(..length).unwrap()).into_owned()
+}
+
+/// What a program said, and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    shown: String,
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+}
+
+impl Said {
+    /// The status as a shell has it.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+    }
+
+    /// It has to have ended with this status.
+    #[track_caller]
+    pub fn ends_with(self, code: i32) -> Self {
+        assert!(self.code() == code, "expected status {code}\n{self}");
+        self
+    }
+
+    /// It has to have succeeded.
+    #[track_caller]
+    pub fn succeeds(self) -> Self {
+        self.ends_with(0)
+    }
+
+    /// This has to be in what it printed to stdout.
+    #[track_caller]
+    pub fn prints(self, text: &str) -> Self {
+        assert!(self.stdout.contains(text), "expected {text:?} on stdout\n{self}");
+        self
+    }
+
+    /// This has to be in what it printed to stderr.
+    #[track_caller]
+    pub fn tells(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "expected {text:?} on stderr\n{self}");
+        self
+    }
+
+    /// All of it, for a snapshot.
+    pub fn transcript(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "$ {}", self.shown)?;
+        f.write_str(&self.stdout)?;
+        f.write_str(&self.stderr)?;
+        writeln!(f, "[{}]", self.code())
+    }
+}
