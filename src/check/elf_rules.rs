@@ -197,7 +197,7 @@ pub(super) fn loader(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     if !scene.is_inside(&fact.path) {
         return Vec::new();
     }
-    let Ok(bytes) = crate::tree::map(&scene.root.on_disk(&fact.path)) else { return Vec::new() };
+    let Ok(bytes) = fact.contents(scene.root) else { return Vec::new() };
     if !crate::elf::is_loader(image, &bytes) {
         return Vec::new();
     }
@@ -215,7 +215,7 @@ fn libc_rule(fact: &Fact, scene: &Scene<'_>, subject: Subject) -> Vec<Detail> {
     if !scene.is_inside(&fact.path) || !dynamic(fact).is_some_and(is_libc) {
         return Vec::new();
     }
-    let Ok(bytes) = crate::tree::map(&scene.root.on_disk(&fact.path)) else { return Vec::new() };
+    let Ok(bytes) = fact.contents(scene.root) else { return Vec::new() };
     let (eprefix, rooted) = (scene.root.eprefix().as_path(), &scene.rooted);
     let closing = Libc { bytes: &bytes, path: &fact.path, eprefix, rooted }.closing();
     let of = |found: Vec<(Subject, String)>| {
@@ -237,7 +237,7 @@ pub(super) fn character_sets(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     if !fact.path.ends_with(GCONV_CACHE) || !scene.is_inside(&fact.path) {
         return libc_rule(fact, scene, Subject::CharacterSets);
     }
-    let Ok(bytes) = crate::tree::map(&scene.root.on_disk(&fact.path)) else { return Vec::new() };
+    let Ok(bytes) = fact.contents(scene.root) else { return Vec::new() };
     let dir = fact.path.parent().unwrap_or(Path::new("/"));
     match with_directory(&bytes, dir) {
         Some(new) if new == *bytes => Vec::new(),

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::Read;
+use std::ops::Deref;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -10,8 +11,10 @@ use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
 use memchr::memmem::Finder;
+use memmap2::Mmap;
 use rayon::prelude::*;
 
+use super::changes::{Changes, Put};
 use super::symbols::Symbols;
 use crate::elf::{self, Image};
 use crate::final_root::FinalRoot;
@@ -34,6 +37,33 @@ pub struct Fact {
     pub staging: Option<String>,
     /// The dynamic symbols of an ELF file.
     pub symbols: Option<Symbols>,
+    /// Where the contents are, if not in the tree.
+    elsewhere: Option<Elsewhere>,
+}
+
+/// Contents that are not in the tree.
+enum Elsewhere {
+    Disk(PathBuf),
+    Bytes(Vec<u8>),
+}
+
+/// What a file holds.
+pub enum Contents<'a> {
+    /// It is on disk.
+    Mapped(Mmap),
+    /// It is in memory.
+    Bytes(&'a [u8]),
+}
+
+impl Deref for Contents<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Bytes(bytes) => bytes,
+        }
+    }
 }
 
 /// What an entry is.
@@ -65,25 +95,84 @@ impl Fact {
             _ => None,
         }
     }
+
+    /// What the file holds.
+    pub fn contents(&self, root: &FinalRoot) -> Result<Contents<'_>> {
+        Ok(match &self.elsewhere {
+            None => Contents::Mapped(tree::map(&root.on_disk(&self.path))?),
+            Some(Elsewhere::Disk(disk)) => Contents::Mapped(tree::map(disk)?),
+            Some(Elsewhere::Bytes(bytes)) => Contents::Bytes(bytes),
+        })
+    }
 }
 
 /// Bytes of a file that are looked at for a `#!` line: more than the kernel reads.
 const START: usize = 4096;
 
-/// Looks at everything in the tree.
-pub fn gather(root: &FinalRoot) -> Result<Vec<Fact>> {
+/// Looks at everything in the tree, as it will be after `changes`.
+pub fn gather(root: &FinalRoot, changes: &Changes) -> Result<Vec<Fact>> {
     let mut entries = Vec::new();
     for entry in walkdir::WalkDir::new(root.path()).min_depth(1).sort_by_file_name() {
         let entry =
             entry.with_context(|| format!("could not look through {}", root.path().display()))?;
-        entries.push(entry);
+        let path = Path::new("/").join(entry.path().strip_prefix(root.path())?);
+        if !changes.0.contains_key(&path) {
+            entries.push((path, entry));
+        }
     }
-    entries.par_iter().map(|entry| look_at(root, entry)).collect()
+    let there = entries.into_par_iter().map(|(path, entry)| look_at(root, path, &entry));
+    let put = changes.0.par_iter().filter_map(|(path, put)| Some((path, put.as_ref()?)));
+    let put = put.map(|(path, put)| look_at_put(root, path, put));
+    there.chain(put).collect()
 }
 
-fn look_at(root: &FinalRoot, entry: &walkdir::DirEntry) -> Result<Fact> {
+/// What something that is not in the tree is, and where its bytes are.
+#[derive(Debug)]
+pub enum Content {
+    /// A directory.
+    Directory,
+    /// A symbolic link to this target.
+    Link(PathBuf),
+    /// A file, whose bytes are those of the file at this path.
+    Disk(PathBuf),
+    /// A file with these bytes.
+    Bytes(Vec<u8>),
+}
+
+fn look_at_put(root: &FinalRoot, path: &Path, put: &Put) -> Result<Fact> {
+    let mut fact = Fact {
+        path: path.to_owned(),
+        kind: Kind::File,
+        mode: put.mode,
+        owner: put.owner,
+        attributes: put.attributes.clone(),
+        staging: None,
+        symbols: None,
+        elsewhere: None,
+    };
+    match &put.content {
+        Content::Directory => fact.kind = Kind::Directory,
+        Content::Link(target) => {
+            fact.staging = names_staging(target.as_os_str().as_bytes());
+            fact.kind = Kind::Link(target.clone());
+        }
+        Content::Disk(disk) => {
+            let size = fs_err::metadata(disk)?.len();
+            if size > 0 {
+                look_into(root, disk, size, &mut fact)?;
+            }
+            fact.elsewhere = Some(Elsewhere::Disk(disk.clone()));
+        }
+        Content::Bytes(bytes) => {
+            look_at_bytes(bytes, false, &mut fact);
+            fact.elsewhere = Some(Elsewhere::Bytes(bytes.clone()));
+        }
+    }
+    Ok(fact)
+}
+
+fn look_at(root: &FinalRoot, path: PathBuf, entry: &walkdir::DirEntry) -> Result<Fact> {
     let disk = entry.path();
-    let path = Path::new("/").join(disk.strip_prefix(root.path())?);
     let meta = entry.metadata()?;
     let kind = entry.file_type();
     let mut fact = Fact {
@@ -94,6 +183,7 @@ fn look_at(root: &FinalRoot, entry: &walkdir::DirEntry) -> Result<Fact> {
         attributes: Vec::new(),
         staging: None,
         symbols: None,
+        elsewhere: None,
     };
     if kind.is_symlink() {
         let target = fs_err::read_link(disk)?;

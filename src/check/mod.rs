@@ -3,6 +3,7 @@
 //! One walk gathers facts; a registry of rules looks at them. That a rule finds something is a
 //! result; that a file could not be read is an error.
 
+mod changes;
 mod elf_rules;
 mod facts;
 mod remedy;
@@ -20,7 +21,8 @@ use serde::Serialize;
 
 use crate::final_root::FinalRoot;
 
-pub use facts::{Fact, Kind};
+pub use changes::{Changes, Put};
+pub use facts::{Content, Fact, Kind};
 pub use scene::Scene;
 
 /// What a finding means for the result.
@@ -137,8 +139,13 @@ pub fn rule(id: &str) -> Result<&'static Rule> {
 
 /// Checks the tree `root` against the rules of `choice`.
 pub fn run(root: &FinalRoot, choice: &Choice) -> Result<Report> {
+    run_changed(root, &Changes::default(), choice)
+}
+
+/// Checks the tree `root`, as it will be after `changes`, against the rules of `choice`.
+pub fn run_changed(root: &FinalRoot, changes: &Changes, choice: &Choice) -> Result<Report> {
     choice.validate()?;
-    let facts = facts::gather(root)?;
+    let facts = facts::gather(root, changes)?;
     let scene = Scene::new(root, &facts);
     let rules: Vec<&Rule> = rules()
         .iter()

@@ -134,7 +134,7 @@ pub(super) fn undefined(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
 
 /// The first by name of the undefined symbols whose digests are `missing`.
 fn first_name(fact: &Fact, scene: &Scene<'_>, missing: &HashSet<u64>) -> Option<String> {
-    let bytes = crate::tree::map(&scene.root.on_disk(&fact.path)).ok()?;
+    let bytes = fact.contents(scene.root).ok()?;
     let mut names = BTreeSet::new();
     for_each(&bytes, |name, defined, _| {
         if !defined && missing.contains(&digest(name)) {

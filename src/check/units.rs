@@ -43,7 +43,9 @@ pub(super) fn programs_are_there(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> 
     if !is_unit(fact) {
         return Vec::new();
     }
-    let Ok(text) = fs_err::read_to_string(scene.root.on_disk(&fact.path)) else {
+    let contents = fact.contents(scene.root);
+    let Some(text) = contents.as_deref().ok().and_then(|bytes| std::str::from_utf8(bytes).ok())
+    else {
         return vec![Detail::error("is a unit, and not text")];
     };
     let detail = |program: &str| {
@@ -58,7 +60,7 @@ pub(super) fn programs_are_there(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> 
             Detail::note(format!("starts {program} of the target"))
         })
     };
-    programs(&text).into_iter().filter_map(detail).collect()
+    programs(text).into_iter().filter_map(detail).collect()
 }
 
 #[cfg(test)]

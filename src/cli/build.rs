@@ -45,12 +45,22 @@ impl Build {
         }
         match build::run(&context.home, &file, options, &context.reporter)? {
             Outcome::Packed(packed) if self.json => {
+                super::pack::tell(context, &packed.against);
                 output::answer(&(serde_json::to_string_pretty(&packed)? + "\n"))?;
                 Ok(DONE)
             }
             Outcome::Packed(packed) => {
+                super::pack::tell(context, &packed.against);
                 output::answer(&super::pack::describe(&packed))?;
                 Ok(DONE)
+            }
+            Outcome::Refused(findings) => {
+                super::pack::tell(context, &findings);
+                context.reporter.error(
+                    "nothing was packed: the target would not take it or be broken by it; mend \
+                     what was found, or waive a rule by name in [pack]",
+                );
+                Ok(FOUND)
             }
             Outcome::Emerge(_) => Ok(FAILED),
             Outcome::Found(report) => {

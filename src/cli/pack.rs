@@ -23,7 +23,7 @@ use crate::pack::release::Field;
 use crate::pack::services::{StatePath, UnitName};
 use crate::pack::slim::Locale;
 use crate::pack::verity::Signing;
-use crate::pipeline::pack::{self, Packed, Prepared, Request, unchanged};
+use crate::pipeline::pack::{self, Outcome, Packed, Prepared, Request, unchanged};
 use crate::report::Repositories;
 use crate::report::sysupdate::SourceUrl;
 
@@ -153,40 +153,38 @@ impl Pack {
         for warning in &prepared.warnings {
             context.reporter.warn(warning);
         }
-        let choice = check::Choice { only: Vec::new(), waive: self.waivers().1 };
-        let report = pack::gate(&request, &prepared, &choice)?;
+        let choice = check::Choice { only: Vec::new(), waive: waivers(&self.waive).1 };
+        let reporter = &context.reporter;
         if self.dry_run {
-            let fits = pack::try_out(&request, &mut prepared, &context.reporter)?;
+            let fits = pack::look(&request, &mut prepared, &choice, reporter)?;
             output::answer(&self.describe_plan(&prepared)?)?;
             tell(context, &prepared.against);
-            return Ok(if report.passes() && fits { DONE } else { FOUND });
+            return Ok(if fits { DONE } else { FOUND });
         }
-        if !report.passes() {
-            output::answer(&super::check::text(&report, false))?;
-            context.reporter.error(
-                "nothing was packed: the root is not self-contained; mend what was found, or \
-                 waive a rule by name (--waive RULE)",
-            );
-            return Ok(FOUND);
-        }
-        let reporter = &context.reporter;
-        let workplace = pack::mangle(&request, &mut prepared, &self.output, reporter)?;
-        let fits = pack::try_out(&request, &mut prepared, reporter)?;
-        tell(context, &prepared.against);
-        if !fits {
-            return self.refuse(context, &prepared);
-        }
-        let packed = pack::write_mangled(&request, prepared, workplace, reporter)?;
+        let packed = match pack::carry_out(&request, prepared, &choice, &self.output, reporter)? {
+            Outcome::Packed(packed) => packed,
+            Outcome::Found(report) => {
+                output::answer(&super::check::text(&report, false))?;
+                reporter.error(
+                    "nothing was packed: the root is not self-contained; mend what was found, or \
+                     waive a rule by name (--waive RULE)",
+                );
+                return Ok(FOUND);
+            }
+            Outcome::Refused(findings) => return self.refuse(context, &findings),
+        };
+        tell(context, &packed.against);
         if let Some(stamp) = stamp {
             stamp.keep(&request, &self.output, &packed)?;
         }
         self.answer(context, &packed)
     }
 
-    /// Says that what was found on the target speaks against packing.
-    fn refuse(&self, context: &Context, prepared: &Prepared) -> Result<u8> {
+    /// Says what was found on the target, which speaks against packing.
+    fn refuse(&self, context: &Context, findings: &[Finding]) -> Result<u8> {
+        tell(context, findings);
         if self.json {
-            let findings = json!({ "against": prepared.against });
+            let findings = json!({ "against": findings });
             output::answer(&(serde_json::to_string_pretty(&findings)? + "\n"))?;
         }
         context.reporter.error(
@@ -212,13 +210,6 @@ impl Pack {
             ));
         }
         Ok(DONE)
-    }
-
-    /// The rules to waive: of --against, and of `fprefix check`.
-    fn waivers(&self) -> (Vec<against::Rule>, Vec<String>) {
-        let is_check = |name: &&String| against::Rule::named(name).is_none();
-        let attach = self.waive.iter().filter_map(|name| against::Rule::named(name)).collect();
-        (attach, self.waive.iter().filter(is_check).cloned().collect())
     }
 
     /// What is asked for, and the lock of the prefix while that is looked at.
@@ -259,7 +250,7 @@ impl Pack {
             },
             bases: self.bases.iter().map(|path| Base::open(path)).collect::<Result<_>>()?,
             against: match &self.against {
-                Some(root) => Some(Against::open(root, &self.beside, self.waivers().0)?),
+                Some(root) => Some(Against::open(root, &self.beside, waivers(&self.waive).0)?),
                 None => None,
             },
             expose: self.expose.clone(),
@@ -289,7 +280,7 @@ impl Pack {
                     .map(|names| names.file)
                     .collect::<Vec<_>>(),
                 "contents": prepared.plan.totals(),
-                "entries": listing::entries(&prepared.plan),
+                "entries": listing::entries(&prepared.plan).collect::<Vec<_>>(),
                 "left_out": prepared.left_out,
                 "in_base": prepared.in_base,
                 "privileged": listing::privileged(&prepared.plan),
@@ -315,8 +306,15 @@ impl Pack {
     }
 }
 
+/// Rules to waive: those about attaching, and those of `fprefix check`.
+pub(super) fn waivers(names: &[String]) -> (Vec<against::Rule>, Vec<String>) {
+    let is_check = |name: &&String| against::Rule::named(name).is_none();
+    let attach = names.iter().filter_map(|name| against::Rule::named(name)).collect();
+    (attach, names.iter().filter(is_check).cloned().collect())
+}
+
 /// Says what attaching would do to the target.
-fn tell(context: &Context, findings: &[Finding]) {
+pub(super) fn tell(context: &Context, findings: &[Finding]) {
     for finding in findings {
         let text = format!("{} [{}]", finding.text(), finding.rule.name());
         if finding.refuses() {

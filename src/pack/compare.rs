@@ -2,7 +2,8 @@
 //! what was planned.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::Path;
 
 use anyhow::{Result, bail};
 
@@ -39,7 +40,27 @@ pub fn with_tree(plan: &Plan, dir: &Path, keeps: Keeps) -> Result<Vec<String>> {
 
 /// Compares what was `found`, with all digests, with `plan`.
 pub fn with_plan(plan: &Plan, found: &Plan, keeps: Keeps) -> Vec<String> {
-    differences(&simplify(plan, keeps), &simplify(found, keeps))
+    let mut differences = Vec::new();
+    for (path, entry) in &plan.entries {
+        let Some(there) = found.entries.get(path) else {
+            differences.push(format!("/{} is missing", path.display()));
+            continue;
+        };
+        let (planned, there) =
+            (Compared::new(plan, entry, keeps), Compared::new(found, there, keeps));
+        if !planned.is_like(&there) {
+            differences.push(format!(
+                "/{} is {} and not {}",
+                path.display(),
+                there.describe(),
+                planned.describe()
+            ));
+        }
+    }
+    for path in found.entries.keys().filter(|path| !plan.entries.contains_key(*path)) {
+        differences.push(format!("/{} was not planned", path.display()));
+    }
+    differences
 }
 
 /// Fails if there are `differences`.
@@ -53,35 +74,43 @@ pub fn judge(differences: &[String]) -> Result<()> {
     bail!("what was written is not what was planned:\n  {}{more}", named.join("\n  "))
 }
 
-/// The entries with only what can be compared.
-fn simplify(plan: &Plan, keeps: Keeps) -> BTreeMap<PathBuf, Simple> {
-    let mut simple = BTreeMap::new();
-    for (path, entry) in &plan.entries {
-        let kind = match &entry.kind {
-            Kind::HardLink(first) if !keeps.hard_links => plan
-                .entries
-                .get(first)
-                .map_or_else(|| entry.kind.clone(), |entry| entry.kind.clone()),
-            kind => kind.clone(),
-        };
-        simple.insert(path.clone(), Simple::new(entry, &kind, keeps));
-    }
-    simple
-}
-
 /// What is compared of an entry.
-#[derive(Debug, PartialEq, Eq)]
-struct Simple {
-    what: String,
+struct Compared<'a> {
+    kind: &'a Kind,
     mode: u32,
-    owner: (u32, u32),
-    mtime: u64,
-    xattrs: Vec<(String, Vec<u8>)>,
+    entry: &'a Entry,
+    xattrs: Option<&'a BTreeMap<OsString, Vec<u8>>>,
 }
 
-impl Simple {
-    fn new(entry: &Entry, kind: &Kind, keeps: Keeps) -> Self {
-        let what = match kind {
+impl<'a> Compared<'a> {
+    fn new(plan: &'a Plan, entry: &'a Entry, keeps: Keeps) -> Self {
+        let kind = match &entry.kind {
+            Kind::HardLink(first) if !keeps.hard_links => {
+                plan.entries.get(first).map_or(&entry.kind, |entry| &entry.kind)
+            }
+            kind => kind,
+        };
+        // The attributes of another name are those of the first.
+        let has_own = keeps.xattrs && !matches!(kind, Kind::HardLink(_));
+        Self {
+            kind,
+            mode: if keeps.special_bits { entry.mode } else { entry.mode & 0o777 },
+            entry,
+            xattrs: has_own.then_some(&entry.xattrs),
+        }
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        let is_same_kind = match (self.kind, other.kind) {
+            (Kind::File(one), Kind::File(two)) => (one.size, one.sha256) == (two.size, two.sha256),
+            (one, two) => one == two,
+        };
+        let facts = |one: &Self| (one.mode, one.entry.uid, one.entry.gid, one.entry.mtime);
+        is_same_kind && facts(self) == facts(other) && self.xattrs == other.xattrs
+    }
+
+    fn describe(&self) -> String {
+        let what = match self.kind {
             Kind::Directory => "a directory".to_owned(),
             Kind::File(content) => {
                 let digest = content.sha256.as_ref().map(|digest| crate::data::hex(digest));
@@ -90,46 +119,11 @@ impl Simple {
             Kind::Link(target) => format!("a link to {}", target.display()),
             Kind::HardLink(first) => format!("the same as /{}", first.display()),
         };
-        // The attributes of another name are those of the first.
-        let has_own = keeps.xattrs && !matches!(kind, Kind::HardLink(_));
-        let xattrs = entry.xattrs.iter().filter(|_| has_own);
-        Self {
-            what,
-            mode: if keeps.special_bits { entry.mode } else { entry.mode & 0o777 },
-            owner: (entry.uid, entry.gid),
-            mtime: entry.mtime,
-            xattrs: xattrs.map(|(n, v)| (n.to_string_lossy().into_owned(), v.clone())).collect(),
-        }
+        let Entry { uid, gid, mtime, .. } = self.entry;
+        let names = self.xattrs.into_iter().flat_map(BTreeMap::keys);
+        let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+        format!("{what} ({:04o} {uid}:{gid} @{mtime} {})", self.mode, names.join(","))
     }
-
-    fn describe(&self) -> String {
-        let (uid, gid) = self.owner;
-        let names: Vec<&str> = self.xattrs.iter().map(|(name, _)| name.as_str()).collect();
-        format!("{} ({:04o} {uid}:{gid} @{} {})", self.what, self.mode, self.mtime, names.join(","))
-    }
-}
-
-fn differences(
-    planned: &BTreeMap<PathBuf, Simple>,
-    found: &BTreeMap<PathBuf, Simple>,
-) -> Vec<String> {
-    let mut differences = Vec::new();
-    for (path, plan) in planned {
-        match found.get(path) {
-            None => differences.push(format!("/{} is missing", path.display())),
-            Some(found) if found != plan => differences.push(format!(
-                "/{} is {} and not {}",
-                path.display(),
-                found.describe(),
-                plan.describe()
-            )),
-            Some(_) => {}
-        }
-    }
-    for path in found.keys().filter(|path| !planned.contains_key(*path)) {
-        differences.push(format!("/{} was not planned", path.display()));
-    }
-    differences
 }
 
 #[cfg(test)]
@@ -145,11 +139,10 @@ mod tests {
         other.entries.remove(Path::new("opt/x/b"));
         other.entries.get_mut(Path::new("opt/x/a")).unwrap().mode = 0o755;
         other.add("opt/x/c", Entry::made(Vec::new(), 7)).unwrap();
-        let simple = |plan: &Plan| simplify(plan, Keeps::ALL);
-        let found = differences(&simple(&plan), &simple(&other));
+        let found = with_plan(&plan, &other, Keeps::ALL);
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[0].contains("/opt/x/a is a file of 1 bytes () (0755 0:0 @7 ) and not"));
         assert_eq!(found[1..], ["/opt/x/b is missing", "/opt/x/c was not planned"]);
-        assert!(differences(&simple(&plan), &simple(&plan)).is_empty());
+        assert!(with_plan(&plan, &plan, Keeps::ALL).is_empty());
     }
 }

@@ -1,11 +1,13 @@
 //! The digests of a plan's content: what images are compared with, and what makes two of them
 //! the same.
 
+use std::cell::RefCell;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use crate::data::hex;
@@ -14,6 +16,26 @@ use super::plan::{Content, Kind, Plan, Source};
 
 /// Reads every file of `plan` once and keeps its digest.
 pub fn fill(plan: &mut Plan) -> Result<()> {
+    each(plan, |content| {
+        let (sha256, size) = of_source(&content.source, &mut |_| {})?;
+        content.sha256 = Some(sha256);
+        Ok(size)
+    })
+}
+
+/// The same, with the digest that a bill of materials has besides.
+pub fn fill_for_reports(plan: &mut Plan) -> Result<()> {
+    each(plan, |content| {
+        let mut sha1 = Sha1::new();
+        let (sha256, size) = of_source(&content.source, &mut |chunk| sha1.update(chunk))?;
+        content.sha256 = Some(sha256);
+        content.sha1 = Some(sha1.finalize().into());
+        Ok(size)
+    })
+}
+
+/// Does something with the content of every file; it says how many bytes there were.
+fn each(plan: &mut Plan, read: impl Fn(&mut Content) -> Result<u64> + Sync) -> Result<()> {
     let mut contents: Vec<&mut Content> = plan
         .entries
         .values_mut()
@@ -23,16 +45,24 @@ pub fn fill(plan: &mut Plan) -> Result<()> {
         })
         .collect();
     contents.par_iter_mut().try_for_each(|content| {
-        let (sha256, size) = match &content.source {
-            Source::Bytes(bytes) => (Sha256::digest(bytes).into(), bytes.len() as u64),
-            Source::Disk(path) => of_file(path)?,
-        };
-        if let (Source::Disk(path), true) = (&content.source, size != content.size) {
-            bail!("{} was changed while it was packed", path.display());
+        let size = read(content)?;
+        match &content.source {
+            Source::Disk(path) if size != content.size => {
+                bail!("{} was changed while it was packed", path.display())
+            }
+            _ => Ok(()),
         }
-        content.sha256 = Some(sha256);
-        Ok(())
     })
+}
+
+fn of_source(source: &Source, take: &mut dyn FnMut(&[u8])) -> Result<([u8; 32], u64)> {
+    match source {
+        Source::Bytes(bytes) => {
+            take(bytes);
+            Ok((Sha256::digest(bytes).into(), bytes.len() as u64))
+        }
+        Source::Disk(path) => of_parts(fs_err::File::open(path)?, take),
+    }
 }
 
 /// A UUID that is the same for the same content and time (RFC 9562, version 8).
@@ -82,16 +112,27 @@ pub fn of_file(path: &Path) -> Result<([u8; 32], u64)> {
 }
 
 /// The SHA-256 of all that `reader` gives, and how much that is.
-pub fn of_reader(mut reader: impl Read) -> Result<([u8; 32], u64)> {
-    let mut hash = Sha256::new();
-    let mut size = 0;
-    let mut chunk = vec![0; 256 * 1024];
-    loop {
-        let count = reader.read(&mut chunk)?;
-        let Some(read) = chunk.get(..count).filter(|read| !read.is_empty()) else {
-            return Ok((hash.finalize().into(), size));
-        };
-        hash.update(read);
-        size += count as u64;
+pub fn of_reader(reader: impl Read) -> Result<([u8; 32], u64)> {
+    of_parts(reader, &mut |_| {})
+}
+
+/// The same; `take` is given all of it as well.
+fn of_parts(mut reader: impl Read, take: &mut dyn FnMut(&[u8])) -> Result<([u8; 32], u64)> {
+    thread_local! {
+        // A buffer for each file would cost more than most files do.
+        static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 256 * 1024]);
     }
+    BUFFER.with_borrow_mut(|buffer| {
+        let mut hash = Sha256::new();
+        let mut size = 0;
+        loop {
+            let count = reader.read(buffer)?;
+            let Some(chunk) = buffer.get(..count).filter(|chunk| !chunk.is_empty()) else {
+                return Ok((hash.finalize().into(), size));
+            };
+            hash.update(chunk);
+            take(chunk);
+            size += count as u64;
+        }
+    })
 }

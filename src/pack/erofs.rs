@@ -112,7 +112,7 @@ fn contents(image: &Image<'_>, tree: &BTreeMap<PathBuf, Place>, found: &mut Plan
             erofs_inodes::FILE => {
                 firsts.insert(inode.number, path);
                 let size = place.size as u64;
-                Kind::File(Content { source: Source::Bytes(Vec::new()), size, sha256: None })
+                Kind::File(Content::unread(Source::Bytes(Vec::new()), size))
             }
             other => bail!("/{} is of the type {other:o}", path.display()),
         };

@@ -233,7 +233,10 @@ fn entry(image: &Ext4, path: &[u8]) -> Result<Entry> {
         Kind::Link(PathBuf::from(std::ffi::OsStr::from_bytes(target.as_ref())))
     } else {
         let (sha256, size) = digest::of_reader(image.open(path)?)?;
-        Kind::File(Content { source: Source::Bytes(Vec::new()), size, sha256: Some(sha256) })
+        Kind::File(Content {
+            sha256: Some(sha256),
+            ..Content::unread(Source::Bytes(Vec::new()), size)
+        })
     };
     Ok(Entry {
         kind,

@@ -72,8 +72,8 @@ impl Listed {
 }
 
 /// All entries of `plan`.
-pub fn entries(plan: &Plan) -> Vec<Listed> {
-    plan.entries.iter().map(|(path, entry)| Listed::new(path, entry)).collect()
+pub fn entries(plan: &Plan) -> impl Iterator<Item = Listed> {
+    plan.entries.iter().map(|(path, entry)| Listed::new(path, entry))
 }
 
 /// All entries of `plan` as lines in the manner of `ls -ln`.

@@ -31,6 +31,15 @@ pub struct Content {
     pub size: u64,
     /// Its SHA-256, once it has been read.
     pub sha256: Option<[u8; 32]>,
+    /// Its SHA-1, where a bill of materials wants it.
+    pub sha1: Option<[u8; 20]>,
+}
+
+impl Content {
+    /// `size` bytes from `source`, which nobody has read yet.
+    pub fn unread(source: Source, size: u64) -> Self {
+        Self { source, size, sha256: None, sha1: None }
+    }
 }
 
 /// What an entry is.
@@ -72,7 +81,7 @@ impl Entry {
     /// A file that we made.
     pub fn made(bytes: Vec<u8>, epoch: u64) -> Self {
         let size = bytes.len() as u64;
-        let content = Content { source: Source::Bytes(bytes), size, sha256: None };
+        let content = Content::unread(Source::Bytes(bytes), size);
         Self::plain(Kind::File(content), 0o644, epoch)
     }
 

@@ -135,7 +135,7 @@ fn parse(line: &[u8]) -> Result<(PathBuf, Entry)> {
         b"S" => Kind::Link(self::path(rest)),
         b"R" => {
             let size = number(word(rest)?.0)?;
-            Kind::File(Content { source: Source::Bytes(Vec::new()), size, sha256: None })
+            Kind::File(Content::unread(Source::Bytes(Vec::new()), size))
         }
         other => bail!("it is of the type {:?}", String::from_utf8_lossy(other)),
     };

@@ -127,7 +127,7 @@ fn of_prefix(plan: &Plan, kind: Kind) -> Result<Kind> {
         return Ok(kind);
     }
     let size = changed.len() as u64;
-    Ok(Kind::File(Content { source: Source::Bytes(changed.into_bytes()), size, sha256: None }))
+    Ok(Kind::File(Content::unread(Source::Bytes(changed.into_bytes()), size)))
 }
 
 /// `Exec...=/usr/bin/x` where the prefix has that program; none where nothing changes.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
@@ -10,7 +11,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::link_editor;
-use super::plan::{Entry, Kind, Plan};
+use super::plan::{Entry, Kind, Plan, Source};
 use crate::data;
 
 #[derive(Debug, Deserialize)]
@@ -27,12 +28,17 @@ struct RulesData {
     rule: Vec<RuleData>,
 }
 
+/// How much of a script is looked at.
+const SCRIPT: u64 = 256 << 10;
+
 /// A condition beyond a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Condition {
     /// A name that only the link editor reads.
     LinkEditor,
+    /// A script that answers `--cflags` and `--libs`.
+    BuildAnswers,
     /// A directory of a language that is not wanted.
     Locale,
 }
@@ -146,6 +152,7 @@ impl Rules {
                 && match rule.only {
                     None => true,
                     Some(Condition::LinkEditor) => link_editor_names.contains(path),
+                    Some(Condition::BuildAnswers) => answers_builds(plan, path),
                     Some(Condition::Locale) => self.is_unwanted_locale(plan, path),
                 }
         })
@@ -180,6 +187,22 @@ impl Rules {
             })
             .collect()
     }
+}
+
+/// Whether a script says by what options to build against a library. One that can not be read is
+/// an error when it is packed.
+fn answers_builds(plan: &Plan, path: &Path) -> bool {
+    let Some(Entry { kind: Kind::File(content), .. }) = plan.entries.get(path) else {
+        return false;
+    };
+    let mut start = Vec::new();
+    let is_read = match &content.source {
+        Source::Bytes(bytes) => bytes.as_slice().take(SCRIPT).read_to_end(&mut start).is_ok(),
+        Source::Disk(disk) => fs_err::File::open(disk)
+            .is_ok_and(|file| file.take(SCRIPT).read_to_end(&mut start).is_ok()),
+    };
+    let has = |word: &str| memchr::memmem::find(&start, word.as_bytes()).is_some();
+    is_read && start.starts_with(b"#!") && has("--cflags") && has("--libs")
 }
 
 /// The language of a directory's name.
@@ -283,6 +306,21 @@ mod tests {
         assert!(has(&plan, "usr/include/a.h") && !has(&plan, "usr/lib/a.a"));
         let error = Rules::load(&["haeders".into()], &[]).unwrap_err().to_string();
         assert!(error.contains("headers, static"), "{error}");
+    }
+
+    #[test]
+    fn scripts_that_answer_builds() {
+        let mut plan = plan(&["usr/bin/other-config"], &[("usr/bin/a-config", "x-a-config")]);
+        for (name, text) in [
+            ("x-a-config", "#!/bin/sh\ncase $1 in --cflags) echo;; --libs) echo -la;; esac\n"),
+            ("keyboard-config", "#!/bin/sh\nexec setup\n"),
+        ] {
+            let entry = Entry::made(text.as_bytes().to_vec(), 1);
+            plan.add(PathBuf::from("opt/x/usr/bin").join(name), entry).unwrap();
+        }
+        Rules::load(&[], &[]).unwrap().apply(&mut plan).unwrap();
+        assert!(!has(&plan, "usr/bin/x-a-config") && !has(&plan, "usr/bin/a-config"));
+        assert!(has(&plan, "usr/bin/other-config") && has(&plan, "usr/bin/keyboard-config"));
     }
 
     #[test]

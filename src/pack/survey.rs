@@ -144,7 +144,7 @@ fn kind(
         seen.insert(identity, inside.to_owned());
     }
     let source = Source::Disk(path.to_owned());
-    Ok(Kind::File(Content { source, size: meta.len(), sha256: None }))
+    Ok(Kind::File(Content::unread(source, meta.len())))
 }
 
 /// The attributes that belong to the file and not to the machine that it lies on: the user's

@@ -1,6 +1,7 @@
 //! From a final root to images: plan, write, compare, publish.
 
 mod beside;
+mod mangled;
 pub mod unchanged;
 
 use std::path::{Path, PathBuf};
@@ -250,13 +251,59 @@ fn services(request: &Request, plan: &mut Plan, warnings: &mut Vec<String>) -> R
     Ok(placed.has_units)
 }
 
-/// Checks what is about to be packed: the findings about files that the plan has.
-pub fn gate(
+/// How packing ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The images are there.
+    Packed(Box<Packed>),
+    /// What would be packed is not self-contained; nothing was packed.
+    Found(check::Report),
+    /// The target would not take it, or be broken by it; nothing was packed.
+    Refused(Vec<Finding>),
+}
+
+/// Changes what was prepared as `request` says, checks it, tries out the attach, and writes it
+/// into the directory `output`.
+pub fn carry_out(
+    request: &Request,
+    mut prepared: Prepared,
+    choice: &check::Choice,
+    output: &Path,
+    reporter: &Reporter,
+) -> Result<Outcome> {
+    let workplace = Workplace::open(output)?;
+    let changes = mangled::mangle(request, &mut prepared, &workplace, reporter)?;
+    let report = gate(request, &prepared, &changes, choice)?;
+    if !report.passes() {
+        return Ok(Outcome::Found(report));
+    }
+    if !try_out(request, &mut prepared, reporter)? {
+        return Ok(Outcome::Refused(prepared.against));
+    }
+    let packed = write(request, prepared, &workplace, reporter)?;
+    Ok(Outcome::Packed(Box::new(packed)))
+}
+
+/// What carrying out would find, without what mangling would change.
+pub fn look(
+    request: &Request,
+    prepared: &mut Prepared,
+    choice: &check::Choice,
+    reporter: &Reporter,
+) -> Result<bool> {
+    let report = gate(request, prepared, &check::Changes::default(), choice)?;
+    Ok(try_out(request, prepared, reporter)? && report.passes())
+}
+
+/// Checks what is about to be packed: the findings about files that the plan has. The rest of
+/// the root is looked at as well, since a base that is attached beside may have it.
+fn gate(
     request: &Request,
     prepared: &Prepared,
+    changes: &check::Changes,
     choice: &check::Choice,
 ) -> Result<check::Report> {
-    let mut report = check::run(&request.root, choice)?;
+    let mut report = check::run_changed(&request.root, changes, choice)?;
     report.findings.retain(|finding| {
         let below = finding.path.strip_prefix("/").unwrap_or(&finding.path);
         prepared.plan.entries.contains_key(below)
@@ -268,7 +315,7 @@ pub fn gate(
 /// Tries out attaching what is planned on the target that `request` names, and keeps what is
 /// found. Returns whether nothing speaks against it. After mangling, this is about the content as
 /// it will be.
-pub fn try_out(request: &Request, prepared: &mut Prepared, reporter: &Reporter) -> Result<bool> {
+fn try_out(request: &Request, prepared: &mut Prepared, reporter: &Reporter) -> Result<bool> {
     let Some(against) = &request.against else { return Ok(true) };
     reporter.step("trying out the attach");
     prepared.against = against.simulate(Subject {
@@ -280,43 +327,18 @@ pub fn try_out(request: &Request, prepared: &mut Prepared, reporter: &Reporter) 
     Ok(!prepared.against.iter().any(Finding::refuses))
 }
 
-/// Writes what was prepared into the directory `output`.
-pub fn write(
-    request: &Request,
-    mut prepared: Prepared,
-    output: &Path,
-    reporter: &Reporter,
-) -> Result<Packed> {
-    let workplace = mangle(request, &mut prepared, output, reporter)?;
-    write_mangled(request, prepared, workplace, reporter)
-}
-
-/// Changes what was prepared as `request` says, in a place for work in the directory `output`.
-pub fn mangle(
-    request: &Request,
-    prepared: &mut Prepared,
-    output: &Path,
-    reporter: &Reporter,
-) -> Result<Workplace> {
-    let workplace = Workplace::open(output)?;
-    for (index, mangle) in request.mangle.iter().enumerate() {
-        reporter.step("mangling the content");
-        mangle.apply(&mut prepared.plan, &workplace.path(&format!(".mangled-{index}")))?;
-    }
-    if !prepared.plan.entries.contains_key(&release::path(&request.name)) {
-        bail!("mangling took the extension-release file, without which nothing is attached");
-    }
-    Ok(workplace)
-}
-
 /// Writes what was prepared and mangled to where `workplace` is.
-pub fn write_mangled(
+fn write(
     request: &Request,
     mut prepared: Prepared,
-    workplace: Workplace,
+    workplace: &Workplace,
     reporter: &Reporter,
 ) -> Result<Packed> {
-    digest::fill(&mut prepared.plan)?;
+    if request.reports.is_some() {
+        digest::fill_for_reports(&mut prepared.plan)?;
+    } else {
+        digest::fill(&mut prepared.plan)?;
+    }
     let names = prepared.naming.files(&request.formats);
     let making = Making {
         plan: &prepared.plan,
@@ -325,14 +347,14 @@ pub fn write_mangled(
     };
     for (format, names) in request.formats.iter().zip(&names) {
         reporter.step(&format!("writing {} ({format})", names.file));
-        write_image(making, *format, &workplace, &names.file, reporter)
+        write_image(making, *format, workplace, &names.file, reporter)
             .with_context(|| format!("{} was not written", names.file))?;
     }
     let mut images = Vec::new();
     for (format, names) in request.formats.iter().zip(&names) {
-        images.push(Image::of(*format, names, &workplace, &prepared.plan)?);
+        images.push(Image::of(*format, names, workplace, &prepared.plan)?);
     }
-    let reports = beside::write(request, &mut prepared, &images, &workplace, reporter)?;
+    let reports = beside::write(request, &mut prepared, &images, workplace, reporter)?;
     // All of it is whole: now it appears.
     for names in &names {
         workplace.publish(&names.file, |there| is_extension(there, &request.name))?;

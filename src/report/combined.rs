@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Package, Repositories, Subject, contents, licenses, package, sbom};
 use crate::names::PrefixName;
+use crate::pack::digest;
 use crate::pack::name::Naming;
 use crate::pack::plan::{Content, Entry, Kind, Plan, Source};
 
@@ -46,34 +47,39 @@ pub struct Section {
 }
 
 impl Base<'_> {
-    /// The reports of the base alone. Its files are listed; its bill of materials has packages.
+    /// The reports of the base alone.
     pub fn section(&self) -> Result<Section> {
-        let plan = listing(self.root)?;
-        let none = Plan::new(&"/usr/local/image".parse()?, self.epoch);
+        let mut plan = listing(self.root, self.epoch)?;
+        digest::fill_for_reports(&mut plan).context("could not read the image")?;
         let naming = Naming { name: self.name.clone(), version: None, architecture: None };
         let subject = Subject {
             naming: &naming,
-            plan: &none,
+            plan: &plan,
             packages: self.packages,
             repositories: self.repositories,
             left_out: &[],
             images: &[],
         };
+        let (mut contents, mut details) = (Vec::new(), Vec::new());
+        contents::contents(&plan, &mut contents)?;
+        contents::with_details(&plan, &mut details)?;
+        let mut sbom = Vec::new();
+        sbom::write(&subject, &mut sbom)?;
         Ok(Section {
             title: "base".to_owned(),
             id: "base".to_owned(),
             packages: package::list(self.packages),
-            contents: contents::contents(&plan)?,
-            details: contents::with_details(&plan),
+            contents: String::from_utf8_lossy(&contents).into_owned(),
+            details: String::from_utf8_lossy(&details).into_owned(),
             licenses: licenses::list(self.packages, &plan),
-            sbom: sbom::render(&subject)?,
+            sbom: serde_json::from_slice(&sbom)?,
         })
     }
 }
 
 /// What is in the tree at `root`, for lists alone: as it is on disk, without devices and sockets.
-fn listing(root: &Path) -> Result<Plan> {
-    let mut plan = Plan::new(&"/usr/local/image".parse()?, 0);
+fn listing(root: &Path, epoch: u64) -> Result<Plan> {
+    let mut plan = Plan::new(&"/usr/local/image".parse()?, epoch);
     let mut first_names = std::collections::HashMap::new();
     for found in walkdir::WalkDir::new(root).min_depth(1).follow_links(false).sort_by_file_name() {
         let found = found.context("could not list the image")?;
@@ -90,7 +96,7 @@ fn listing(root: &Path) -> Result<Plan> {
         } else {
             first_names.insert((meta.dev(), meta.ino()), inside.clone());
             let source = Source::Disk(found.path().to_owned());
-            Kind::File(Content { source, size: meta.len(), sha256: None })
+            Kind::File(Content::unread(source, meta.len()))
         };
         let entry = Entry {
             kind,

@@ -2,6 +2,7 @@
 //! and `write_disk_space_usage` (flatcar/scripts, `build_library/reports_util.sh`).
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
@@ -12,55 +13,60 @@ use super::ImageFile;
 use crate::filesystem::Fill;
 use crate::pack::plan::{Entry, Kind, Plan};
 
-/// A list in the manner of `ls -l`, sorted by path.
-pub fn contents(plan: &Plan) -> Result<String> {
+/// Writes a list in the manner of `ls -l`, sorted by path.
+pub fn contents(plan: &Plan, out: &mut dyn Write) -> Result<()> {
     let names = Names::of(plan);
-    let mut text = String::new();
-    for (path, entry) in with_root(plan) {
+    let root = Entry::shared_directory(plan.epoch);
+    for (path, entry) in with_root(plan, &root) {
         let time = OffsetDateTime::from_unix_timestamp(i64::try_from(entry.mtime)?)?;
         let target = match &entry.kind {
             Kind::Link(target) => format!(" -> {}", target.display()),
             _ => String::new(),
         };
-        text += &format!(
-            "{} {:2} {:<7} {:<7} {:>7} {:04}-{:02}-{:02} {:02}:{:02} ./{}{target}\n",
-            permissions(&entry),
-            names.count(&path, &entry),
+        writeln!(
+            out,
+            "{} {:2} {:<7} {:<7} {:>7} {:04}-{:02}-{:02} {:02}:{:02} ./{}{target}",
+            permissions(entry),
+            names.count(path, entry),
             owner(entry.uid),
             owner(entry.gid),
-            size(plan, &entry),
+            size(plan, entry),
             time.year(),
             u8::from(time.month()),
             time.day(),
             time.hour(),
             time.minute(),
             path.display(),
-        );
+        )?;
     }
-    Ok(text)
+    Ok(())
 }
 
-/// A list for programs that compare images. The number of the device is always 0, and that of the
-/// inode counts the files of this image.
-pub fn with_details(plan: &Plan) -> String {
+/// Writes a list for programs that compare images. The number of the device is always 0, and that
+/// of the inode counts the files of this image.
+pub fn with_details(plan: &Plan, out: &mut dyn Write) -> Result<()> {
     let names = Names::of(plan);
-    let mut numbers: BTreeMap<std::path::PathBuf, usize> = BTreeMap::new();
-    let mut text = String::new();
-    for (index, (path, entry)) in with_root(plan).into_iter().enumerate() {
+    let root = Entry::shared_directory(plan.epoch);
+    // Only files with more names are asked for again.
+    let mut numbers: BTreeMap<&Path, usize> = BTreeMap::new();
+    for (index, (path, entry)) in with_root(plan, &root).enumerate() {
         let number = match &entry.kind {
-            Kind::HardLink(first) => numbers.get(first).copied().unwrap_or(index + 1),
+            Kind::HardLink(first) => numbers.get(first.as_path()).copied().unwrap_or(index + 1),
             _ => index + 1,
         };
-        numbers.insert(path.clone(), number);
-        text += &format!(
-            "{} 0 {number} {} {} ./{}\n",
-            permissions(&entry),
-            names.count(&path, &entry),
-            size(plan, &entry),
+        if names.others.contains_key(path) {
+            numbers.insert(path, number);
+        }
+        writeln!(
+            out,
+            "{} 0 {number} {} {} ./{}",
+            permissions(entry),
+            names.count(path, entry),
+            size(plan, entry),
             path.display()
-        );
+        )?;
     }
-    text
+    Ok(())
 }
 
 /// A table in the manner of `df`: filesystems that are mounted, with their types, then images. A
@@ -98,10 +104,9 @@ pub fn disk_usage(mounted: &[(String, Fill, String)], images: &[ImageFile]) -> S
 }
 
 /// The entries with the root directory before them.
-fn with_root(plan: &Plan) -> Vec<(std::path::PathBuf, Entry)> {
-    let mut entries = vec![(std::path::PathBuf::new(), Entry::shared_directory(plan.epoch))];
-    entries.extend(plan.entries.iter().map(|(path, entry)| (path.clone(), entry.clone())));
-    entries
+fn with_root<'a>(plan: &'a Plan, root: &'a Entry) -> impl Iterator<Item = (&'a Path, &'a Entry)> {
+    let entries = plan.entries.iter().map(|(path, entry)| (path.as_path(), entry));
+    std::iter::once((Path::new(""), root)).chain(entries)
 }
 
 /// How many names everything has.

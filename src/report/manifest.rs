@@ -1,41 +1,61 @@
 //! Everything about an extension in one JSON file.
 
-use anyhow::Result;
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Subject;
+use super::sequence::Sequence;
+use super::{ImageFile, Subject};
 use crate::data::hex;
+use crate::names::{Eprefix, PrefixName};
+use crate::pack::architecture::Architecture;
+use crate::pack::name::Version;
+use crate::pack::plan::Totals;
+use crate::pack::slim::LeftOut;
 use crate::pack::{digest, listing};
 
 /// The form of the file; a number that grows when a reader has to know.
 const FORM: u32 = 1;
 
+#[derive(Serialize)]
+struct Manifest<'a, E: Serialize> {
+    #[serde(rename = "manifest")]
+    form: u32,
+    name: &'a PrefixName,
+    version: Option<&'a Version>,
+    architecture: Option<Architecture>,
+    eprefix: &'a Eprefix,
+    epoch: u64,
+    content: String,
+    images: &'a [ImageFile],
+    totals: Totals,
+    packages: Vec<Value>,
+    left_out: &'a [LeftOut],
+    privileged: Vec<String>,
+    entries: E,
+}
+
 /// The manifest.
-pub fn render(subject: &Subject<'_>) -> Result<Value> {
-    let packages: Vec<Value> = subject
-        .packages
-        .iter()
-        .map(|package| {
-            json!({
-                "cpv": package.cpv(),
-                "repository": package.repository,
-                "license": package.license,
-            })
+pub fn render<'a>(subject: &'a Subject<'a>) -> impl Serialize + use<'a> {
+    let packages = subject.packages.iter().map(|package| {
+        json!({
+            "cpv": package.cpv(),
+            "repository": package.repository,
+            "license": package.license,
         })
-        .collect();
-    Ok(json!({
-        "manifest": FORM,
-        "name": subject.naming.name,
-        "version": subject.naming.version,
-        "architecture": subject.naming.architecture,
-        "eprefix": subject.plan.eprefix,
-        "epoch": subject.plan.epoch,
-        "content": hex(&digest::of_plan(subject.plan)),
-        "images": subject.images,
-        "totals": subject.plan.totals(),
-        "packages": packages,
-        "left_out": subject.left_out,
-        "privileged": listing::privileged(subject.plan),
-        "entries": listing::entries(subject.plan),
-    }))
+    });
+    Manifest {
+        form: FORM,
+        name: &subject.naming.name,
+        version: subject.naming.version.as_ref(),
+        architecture: subject.naming.architecture,
+        eprefix: &subject.plan.eprefix,
+        epoch: subject.plan.epoch,
+        content: hex(&digest::of_plan(subject.plan)),
+        images: subject.images,
+        totals: subject.plan.totals(),
+        packages: packages.collect(),
+        left_out: subject.left_out,
+        privileged: listing::privileged(subject.plan),
+        entries: Sequence(|| listing::entries(subject.plan)),
+    }
 }

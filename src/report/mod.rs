@@ -12,10 +12,14 @@ mod manifest;
 mod package;
 mod repositories;
 mod sbom;
+mod sequence;
 mod sums;
 pub mod sysupdate;
 
-use anyhow::Result;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::pack::name::Naming;
@@ -59,21 +63,46 @@ pub struct Subject<'a> {
     pub images: &'a [ImageFile],
 }
 
-/// The reports, each with the end of its file name.
-pub fn render(subject: &Subject<'_>) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    let json = |value: &serde_json::Value| -> Result<Vec<u8>> {
-        let mut text = serde_json::to_vec_pretty(value)?;
-        text.push(b'\n');
-        Ok(text)
+/// The ends of the names of the reports.
+const PACKAGES: &str = "_packages.txt";
+const CONTENTS: &str = "_contents.txt";
+const CONTENTS_WITH_DETAILS: &str = "_contents_wtd.txt";
+const DISK_USAGE: &str = "_disk_usage.txt";
+const LICENSES: &str = "_licenses.json";
+const LICENSE_TEXTS: &str = "_licenses.txt";
+const SBOM: &str = "_sbom.spdx.json";
+const MANIFEST: &str = "_manifest.json";
+
+/// Writes the reports into the directory `dir`; returns their names. They are written as they are
+/// made: those of a great many files would be larger in memory than all else.
+pub fn write(subject: &Subject<'_>, dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let mut report = |end: &str, write: &dyn Fn(&mut dyn Write) -> Result<()>| -> Result<()> {
+        let name = format!("{}{end}", subject.naming.stem());
+        let path = dir.join(&name);
+        let mut file = BufWriter::new(fs_err::File::create(&path)?);
+        write(&mut file)
+            .and_then(|()| Ok(file.flush()?))
+            .with_context(|| format!("could not write {}", path.display()))?;
+        names.push(name);
+        Ok(())
     };
-    Ok(vec![
-        ("_packages.txt", package::list(subject.packages).into_bytes()),
-        ("_contents.txt", contents::contents(subject.plan)?.into_bytes()),
-        ("_contents_wtd.txt", contents::with_details(subject.plan).into_bytes()),
-        ("_disk_usage.txt", contents::disk_usage(&[], subject.images).into_bytes()),
-        ("_licenses.json", json(&licenses::list(subject.packages, subject.plan))?),
-        ("_licenses.txt", licenses::texts(subject.packages, subject.repositories)?),
-        ("_sbom.spdx.json", json(&sbom::render(subject)?)?),
-        ("_manifest.json", json(&manifest::render(subject)?)?),
-    ])
+    let text = |out: &mut dyn Write, text: &[u8]| Ok(out.write_all(text)?);
+    report(PACKAGES, &|out| text(out, package::list(subject.packages).as_bytes()))?;
+    report(CONTENTS, &|out| contents::contents(subject.plan, out))?;
+    report(CONTENTS_WITH_DETAILS, &|out| contents::with_details(subject.plan, out))?;
+    report(DISK_USAGE, &|out| text(out, contents::disk_usage(&[], subject.images).as_bytes()))?;
+    report(LICENSES, &|out| json_lines(out, &licenses::list(subject.packages, subject.plan)))?;
+    report(LICENSE_TEXTS, &|out| {
+        text(out, &licenses::texts(subject.packages, subject.repositories)?)
+    })?;
+    report(SBOM, &|out| sbom::write(subject, out))?;
+    report(MANIFEST, &|out| json_lines(out, &manifest::render(subject)))?;
+    Ok(names)
+}
+
+/// Writes `value` as JSON for people to read.
+fn json_lines(mut out: &mut dyn Write, value: &impl Serialize) -> Result<()> {
+    serde_json::to_writer_pretty(&mut out, value)?;
+    Ok(out.write_all(b"\n")?)
 }

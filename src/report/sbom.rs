@@ -1,67 +1,113 @@
 //! The bill of materials in SPDX 2.3 (<https://spdx.github.io/spdx-spec/v2.3/>), as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use rayon::prelude::*;
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::Subject;
 use super::licenses::{License, SpdxNames};
 use super::package::Package;
+use super::sequence::Sequence;
+use super::{Subject, json_lines};
 use crate::data::hex;
 use crate::pack::digest;
-use crate::pack::plan::{Content, Kind, Plan, Source};
+use crate::pack::plan::{Content, Kind, Plan};
 
 const EXTENSION: &str = "SPDXRef-Extension";
 const NO_ASSERTION: &str = "NOASSERTION";
 
-/// Collects the parts of a document.
+/// A document. Packages are some dozens; files can be a great many, so their part is made as it
+/// is written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Bill<'a, F: Serialize, R: Serialize> {
+    spdx_version: &'a str,
+    data_license: &'a str,
+    #[serde(rename = "SPDXID")]
+    id: &'a str,
+    name: &'a str,
+    document_namespace: String,
+    creation_info: Value,
+    packages: &'a [Value],
+    files: F,
+    relationships: R,
+    has_extracted_licensing_infos: Vec<Value>,
+}
+
+/// That one element has to do with another (11).
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Relation<'a> {
+    spdx_element_id: &'a str,
+    relationship_type: &'a str,
+    related_spdx_element: String,
+}
+
+/// A file (8).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    #[serde(rename = "SPDXID")]
+    id: String,
+    file_name: String,
+    checksums: [Checksum; 2],
+    license_concluded: &'static str,
+    copyright_text: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Checksum {
+    algorithm: &'static str,
+    checksum_value: String,
+}
+
+/// Collects what is not about files.
 #[derive(Default)]
-struct Document {
+struct Parts {
     packages: Vec<Value>,
-    files: Vec<Value>,
-    relations: Vec<Value>,
+    relations: Vec<(String, &'static str, String)>,
     licenses: BTreeSet<String>,
 }
 
-impl Document {
-    fn relate(&mut self, from: &str, kind: &str, to: &str) {
-        self.relations.push(json!({
-            "spdxElementId": from,
-            "relationshipType": kind,
-            "relatedSpdxElement": to,
-        }));
+impl Parts {
+    fn relate(&mut self, from: &str, kind: &'static str, to: &str) {
+        self.relations.push((from.to_owned(), kind, to.to_owned()));
     }
 
     /// Gives packages of which files are listed the code that they are verified by (7.9): the
     /// digest of the sorted digests of its files.
-    fn verify(&mut self, held: BTreeMap<&str, Vec<String>>) {
+    fn verify(&mut self, held: BTreeMap<&str, Vec<[u8; 20]>>) {
         for (owner, mut digests) in held {
-            digests.sort();
-            let code = hex(&Sha1::digest(digests.concat()));
+            digests.sort_unstable();
+            let mut code = Sha1::new();
+            for digest in digests {
+                code.update(hex(&digest));
+            }
             let package = self.packages.iter_mut().find(|package| package["SPDXID"] == owner);
             if let Some(fields) = package.and_then(Value::as_object_mut) {
                 fields.insert("filesAnalyzed".to_owned(), json!(true));
                 fields.insert(
                     "packageVerificationCode".to_owned(),
-                    json!({ "packageVerificationCodeValue": code }),
+                    json!({ "packageVerificationCodeValue": hex(&code.finalize()) }),
                 );
             }
         }
     }
 }
 
-/// The document.
-pub fn render(subject: &Subject<'_>) -> Result<Value> {
+/// Writes the document.
+pub fn write(subject: &Subject<'_>, out: &mut dyn Write) -> Result<()> {
     let names = SpdxNames::load()?;
     let created = OffsetDateTime::from_unix_timestamp(i64::try_from(subject.plan.epoch)?)?;
     let stem = subject.naming.stem();
-    let mut document = Document::default();
+    let mut parts = Parts::default();
     let mut extension = json!({
         "SPDXID": EXTENSION,
         "name": subject.naming.name,
@@ -75,36 +121,82 @@ pub fn render(subject: &Subject<'_>) -> Result<Value> {
     if let (Some(version), Some(fields)) = (&subject.naming.version, extension.as_object_mut()) {
         fields.insert("versionInfo".to_owned(), json!(version));
     }
-    document.packages.push(extension);
-    document.relate("SPDXRef-DOCUMENT", "DESCRIBES", EXTENSION);
+    parts.packages.push(extension);
+    parts.relate("SPDXRef-DOCUMENT", "DESCRIBES", EXTENSION);
     let mut owners = BTreeMap::new();
     for (index, package) in subject.packages.iter().enumerate() {
         let id = format!("SPDXRef-Package-{index}");
-        add_package(&mut document, subject, package, &id, &names)?;
+        add_package(&mut parts, subject, package, &id, &names)?;
         owners.extend(package.files.iter().map(|file| (file.as_path(), id.clone())));
     }
-    add_files(&mut document, subject.plan, &owners)?;
-    let licenses = extracted(&document.licenses, subject, &names)?;
-    Ok(json!({
-        "spdxVersion": "SPDX-2.3",
-        "dataLicense": "CC0-1.0",
-        "SPDXID": "SPDXRef-DOCUMENT",
-        "name": stem,
-        "documentNamespace":
-            format!("https://spdx.org/spdxdocs/{stem}-{}", digest::uuid(subject.plan)),
-        "creationInfo": {
+    let owner = |path: &Path| owners.get(path).map_or(EXTENSION, String::as_str);
+    let mut held: BTreeMap<&str, Vec<[u8; 20]>> = BTreeMap::new();
+    for (_, path, content) in files(subject.plan) {
+        let sha1 = content.sha1.with_context(|| format!("/{} was not read", path.display()))?;
+        held.entry(owner(path)).or_default().push(sha1);
+    }
+    parts.verify(held);
+    let licenses = extracted(&parts.licenses, subject, &names)?;
+    let others = parts.relations.iter().map(|(from, kind, to)| Relation {
+        spdx_element_id: from,
+        relationship_type: kind,
+        related_spdx_element: to.clone(),
+    });
+    let bill = Bill {
+        spdx_version: "SPDX-2.3",
+        data_license: "CC0-1.0",
+        id: "SPDXRef-DOCUMENT",
+        name: &stem,
+        document_namespace: format!(
+            "https://spdx.org/spdxdocs/{stem}-{}",
+            digest::uuid(subject.plan)
+        ),
+        creation_info: json!({
             "created": created.format(&Rfc3339)?,
             "creators": [concat!("Tool: fprefix-", env!("CARGO_PKG_VERSION"))],
-        },
-        "packages": document.packages,
-        "files": document.files,
-        "relationships": document.relations,
-        "hasExtractedLicensingInfos": licenses,
-    }))
+        }),
+        packages: &parts.packages,
+        files: Sequence(|| files(subject.plan).map(file)),
+        relationships: Sequence(|| {
+            others.clone().chain(files(subject.plan).map(|(index, path, _)| Relation {
+                spdx_element_id: owner(path),
+                relationship_type: "CONTAINS",
+                related_spdx_element: file_id(index),
+            }))
+        }),
+        has_extracted_licensing_infos: licenses,
+    };
+    json_lines(out, &bill)
+}
+
+/// The files of `plan`, with their numbers.
+fn files(plan: &Plan) -> impl Iterator<Item = (usize, &Path, &Content)> {
+    plan.entries.iter().enumerate().filter_map(|(index, (path, entry))| match &entry.kind {
+        Kind::File(content) => Some((index, path.as_path(), content)),
+        _ => None,
+    })
+}
+
+fn file((index, path, content): (usize, &Path, &Content)) -> Listed {
+    let sum = |algorithm, digest: &[u8]| Checksum { algorithm, checksum_value: hex(digest) };
+    // SPDX 2.3 wants SHA-1 of every file (8.4).
+    let sha1 = sum("SHA1", &content.sha1.unwrap_or_default());
+    let sha256 = sum("SHA256", &content.sha256.unwrap_or_default());
+    Listed {
+        id: file_id(index),
+        file_name: format!("./{}", path.display()),
+        checksums: [sha1, sha256],
+        license_concluded: NO_ASSERTION,
+        copyright_text: NO_ASSERTION,
+    }
+}
+
+fn file_id(index: usize) -> String {
+    format!("SPDXRef-File-{index}")
 }
 
 fn add_package(
-    document: &mut Document,
+    parts: &mut Parts,
     subject: &Subject<'_>,
     package: &Package,
     id: &str,
@@ -114,11 +206,11 @@ fn add_package(
         NO_ASSERTION.to_owned()
     } else {
         let license = License::parse(&package.license)?;
-        license.names(&mut document.licenses);
+        license.names(&mut parts.licenses);
         license.spdx(names)
     };
     let purl = format!("pkg:ebuild/{}/{}@{}", package.category, package.name, package.version);
-    document.packages.push(json!({
+    parts.packages.push(json!({
         "SPDXID": id,
         "name": format!("{}/{}", package.category, package.name),
         "versionInfo": package.version,
@@ -136,13 +228,13 @@ fn add_package(
             "referenceLocator": purl,
         }],
     }));
-    document.relate(EXTENSION, "CONTAINS", id);
-    add_sources(document, subject, package, id)
+    parts.relate(EXTENSION, "CONTAINS", id);
+    add_sources(parts, subject, package, id)
 }
 
 /// What the package was built from: a package of its own for each file that was fetched.
 fn add_sources(
-    document: &mut Document,
+    parts: &mut Parts,
     subject: &Subject<'_>,
     package: &Package,
     id: &str,
@@ -163,7 +255,7 @@ fn add_sources(
             .iter()
             .map(|sum| json!({ "algorithm": sum.algorithm, "checksumValue": sum.value }))
             .collect();
-        document.packages.push(json!({
+        parts.packages.push(json!({
             "SPDXID": source,
             "name": file,
             "packageFileName": file,
@@ -175,56 +267,9 @@ fn add_sources(
             "primaryPackagePurpose": "SOURCE",
             "checksums": checksums,
         }));
-        document.relate(id, "GENERATED_FROM", &source);
+        parts.relate(id, "GENERATED_FROM", &source);
     }
     Ok(())
-}
-
-fn add_files(document: &mut Document, plan: &Plan, owners: &BTreeMap<&Path, String>) -> Result<()> {
-    let mut held: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    let files: Vec<(usize, &PathBuf, &Content)> = plan
-        .entries
-        .iter()
-        .enumerate()
-        .filter_map(|(index, (path, entry))| match &entry.kind {
-            Kind::File(content) => Some((index, path, content)),
-            _ => None,
-        })
-        .collect();
-    let sums: Vec<String> =
-        files.par_iter().map(|(_, _, content)| sha1(content)).collect::<Result<_>>()?;
-    for ((index, path, content), sha1) in files.into_iter().zip(sums) {
-        let id = format!("SPDXRef-File-{index}");
-        let sha256 = hex(&content.sha256.unwrap_or_default());
-        document.files.push(json!({
-            "SPDXID": id,
-            "fileName": format!("./{}", path.display()),
-            "checksums": [
-                { "algorithm": "SHA1", "checksumValue": sha1 },
-                { "algorithm": "SHA256", "checksumValue": sha256 },
-            ],
-            "licenseConcluded": NO_ASSERTION,
-            "copyrightText": NO_ASSERTION,
-        }));
-        let owner = owners.get(path.as_path()).map_or(EXTENSION, String::as_str);
-        document.relate(owner, "CONTAINS", &id);
-        held.entry(owner).or_default().push(sha1);
-    }
-    document.verify(held);
-    Ok(())
-}
-
-/// SPDX 2.3 wants this digest of every file (8.4).
-fn sha1(content: &Content) -> Result<String> {
-    let mut hash = Sha1::new();
-    match &content.source {
-        Source::Bytes(bytes) => hash.update(bytes),
-        Source::Disk(path) => {
-            std::io::copy(&mut fs_err::File::open(path)?, &mut hash)
-                .with_context(|| format!("could not read {}", path.display()))?;
-        }
-    }
-    Ok(hex(&hash.finalize()))
 }
 
 /// The licences that SPDX does not know, with their texts.

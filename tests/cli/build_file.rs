@@ -68,6 +68,10 @@ fn what_is_wrong_is_shown_in_its_line() {
         ("format", "base = [\"none\"]\nformat"),
         ("format", "sysupdate = \"https://example.org/\"\nformat"),
         ("format", "release = [\"ID\"]\nformat"),
+        ("format", "against = \"none\"\nformat"),
+        ("format", "beside = [\"none.raw\"]\nformat"),
+        ("format", "waive = [\"shadowed-file\"]\nformat"),
+        ("format", "waive = [\"no-such-rule\"]\nformat"),
         ("[pack]", "[packs]"),
     ];
     let text: String = cases.iter().map(|(from, to)| refused(from, to)).collect();

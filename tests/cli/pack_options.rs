@@ -110,6 +110,43 @@ fn content_is_mangled() {
 }
 
 #[test]
+fn what_mangling_leaves_is_checked() {
+    let small = SmallRoot::full();
+    let over = small.beside("over");
+    let bin = over.join("usr/local/small/usr/bin");
+    fs_err::create_dir_all(&bin).unwrap();
+    fs_err::write(bin.join("added"), "#!/usr/bin/perl\n").unwrap();
+    run("chmod", &["-R", "u=rwX,go=rX", over.to_str().unwrap()]);
+    run("chmod", &["755", bin.join("added").to_str().unwrap()]);
+    let over = ["--mangle", over.to_str().unwrap()];
+    let output = small.try_pack("out", &over);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    let finding = "/usr/local/small/usr/bin/added: is run by /usr/bin/perl";
+    assert!(said.contains("shebang") && said.contains(finding), "{said}");
+    assert_eq!(fs_err::read_dir(small.beside("out")).unwrap().count(), 0);
+
+    // What mangling mends is mended, and what it takes away is missed.
+    let script = small.beside("script");
+    let write = |line: &str| {
+        fs_err::write(
+            &script,
+            format!("#!/bin/sh\nset -eu\ncd \"$1\"/usr/local/small/usr\n{line}\n"),
+        )
+        .unwrap();
+        run("chmod", &["755", script.to_str().unwrap()]);
+    };
+    let script_option = ["--mangle", script.to_str().unwrap()];
+    write("rm bin/added; ln -s program bin/alias");
+    small.pack("out", &[&over[..], &script_option].concat());
+    write("ln -s gone bin/alias");
+    let output = small.try_pack("other", &script_option);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("usr/bin/alias"), "{said}");
+}
+
+#[test]
 fn updates_can_be_fetched() {
     let small = SmallRoot::full();
     let url = ["--sysupdate", "https://example.org/images"];

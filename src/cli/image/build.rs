@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::HumanBytes;
 
+use super::super::pack::{tell, waivers};
 use super::super::{Context, DONE, FOUND};
 use crate::check::Choice;
 use crate::image::OsRoot;
@@ -56,7 +57,7 @@ pub struct Build {
     /// Where mangle scripts are: `sysext_mangle_NAME` changes the content of the extension NAME
     #[arg(long, value_name = "DIR")]
     mangle: Option<PathBuf>,
-    /// Pack although this rule of `fprefix check` finds something
+    /// Pack although this rule of `fprefix check`, or about attaching to the image, finds something
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     waive: Vec<String>,
     /// Only show what would be done
@@ -86,8 +87,17 @@ impl Build {
                 ));
                 Ok(FOUND)
             }
+            Outcome::Refused(name, findings) => {
+                tell(context, &findings);
+                context.reporter.error(&format!(
+                    "the image would not take {name} or be broken by it, and nothing was changed; \
+                     mend what was found, or waive a rule by name (--waive RULE)"
+                ));
+                Ok(FOUND)
+            }
             Outcome::Built { extensions, reports } => {
                 for packed in extensions {
+                    tell(context, &packed.against);
                     for image in packed.images {
                         let size = HumanBytes(image.size);
                         output::answer(&format!("{} ({size})\n", image.path.display()))?;
@@ -112,6 +122,7 @@ impl Build {
         if let Some(dir) = self.mangle.as_ref().filter(|dir| !dir.is_dir()) {
             bail!("there is no directory {} with mangle scripts", dir.display());
         }
+        let (attach, waive) = waivers(&self.waive);
         let signing = match (&self.private_key, &self.certificate) {
             (Some(key), Some(certificate)) => Some(Signing::open(key, certificate)?),
             _ => None,
@@ -126,7 +137,8 @@ impl Build {
             fields: self.fields.clone(),
             expose: self.expose,
             mangle: self.mangle.clone(),
-            choice: Choice { only: Vec::new(), waive: self.waive.clone() },
+            choice: Choice { only: Vec::new(), waive },
+            waive: attach,
         })
     }
 }

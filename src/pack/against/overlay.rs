@@ -98,7 +98,7 @@ fn on_disk(disk: PathBuf, meta: &std::fs::Metadata, owner: (u32, u32)) -> Result
     } else {
         // Pipes and devices have no content to read: they are like no file.
         let size = if meta.is_file() { meta.size() } else { u64::MAX };
-        Kind::File(Content { source: Source::Disk(disk), size, sha256: None })
+        Kind::File(Content::unread(Source::Disk(disk), size))
     };
     Ok(Entry {
         kind,

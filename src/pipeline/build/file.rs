@@ -13,6 +13,7 @@ use crate::binhost::Binhost;
 use crate::board::Board;
 use crate::check;
 use crate::names::RepoArgument;
+use crate::pack::against::{Against, Rule};
 use crate::pack::base::Base;
 use crate::pack::expose::Expose;
 use crate::pack::format::{Format, FormatKind};
@@ -25,6 +26,9 @@ use crate::{repos, setup};
 
 /// The name of a build file, where none is given.
 pub const FILE: &str = "fprefix.toml";
+
+/// Said where something is about a target and none is named.
+const NO_TARGET: &str = "this is about attaching to a target: name its root directory by against";
 
 /// What a build file asks for.
 #[derive(Debug)]
@@ -231,6 +235,7 @@ impl Reader<'_> {
             self.look(id, |id| Rules::load(std::slice::from_ref(id), &[]).map(|_| ()))?;
         }
         let paths = pack.base.iter_mut().chain(&mut pack.mangle);
+        let paths = paths.chain(&mut pack.against).chain(&mut pack.beside);
         for path in paths.chain(&mut pack.private_key).chain(&mut pack.certificate) {
             *path.get_mut() = self.dir.join(path.get_ref());
         }
@@ -246,7 +251,32 @@ impl Reader<'_> {
             })?;
         }
         self.signing(&pack, formats)?;
+        self.against(&pack)?;
         Ok(pack)
+    }
+
+    fn against(&self, pack: &Pack) -> Result<()> {
+        let rule = |name: &String| {
+            let known = Rule::named(name).is_some();
+            anyhow::ensure!(known, "there is no rule {name:?} about attaching");
+            Ok(())
+        };
+        let path = |path: &PathBuf| {
+            anyhow::ensure!(path.exists(), "there is no extension {}", path.display());
+            Ok(())
+        };
+        for name in &pack.waive {
+            self.look(name, rule)?;
+        }
+        for beside in &pack.beside {
+            self.look(beside, path)?;
+        }
+        match (&pack.against, pack.beside.first(), pack.waive.first()) {
+            (Some(root), ..) => self.look(root, |root| Against::open(root, &[], vec![]).map(drop)),
+            (None, Some(beside), _) => self.look(beside, |_| anyhow::bail!(NO_TARGET)),
+            (None, None, Some(waive)) => self.look(waive, |_| anyhow::bail!(NO_TARGET)),
+            (None, None, None) => Ok(()),
+        }
     }
 
     fn signing(&self, pack: &Pack, formats: &[Format]) -> Result<()> {

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 
 use self::file::BuildFile;
 use self::lockfile::{LockFile, Request};
+use self::tables::Pack;
 use super::pack::{self, Packed};
 use crate::binhost::Binhost;
 use crate::board::Board;
@@ -26,6 +27,7 @@ use crate::final_root::FinalRoot;
 use crate::layout::{Home, PrefixId};
 use crate::lock::{Busy, Lock};
 use crate::output::Reporter;
+use crate::pack::against::{Against, Finding, Rule};
 use crate::pack::base::Base;
 use crate::pack::epoch;
 use crate::pack::mangle::Mangle;
@@ -52,6 +54,8 @@ pub enum Outcome {
     Emerge(u8),
     /// The root is not self-contained.
     Found(check::Report),
+    /// The target would not take the extension, or be broken by it.
+    Refused(Vec<Finding>),
     /// A program did not end with status 0, or took something from outside.
     NotProven(Box<Proof>),
 }
@@ -297,8 +301,19 @@ fn finish(
     for warning in &prepared.warnings {
         reporter.warn(warning);
     }
-    let packed = pack::write(&request, prepared, &file.output, reporter)?;
-    Ok(Outcome::Packed(Box::new(packed)))
+    Ok(match pack::carry_out(&request, prepared, &choice, &file.output, reporter)? {
+        pack::Outcome::Packed(packed) => Outcome::Packed(packed),
+        pack::Outcome::Found(report) => Outcome::Found(report),
+        pack::Outcome::Refused(findings) => Outcome::Refused(findings),
+    })
+}
+
+/// The target on which attaching is tried out.
+fn against(table: &Pack) -> Result<Option<Against>> {
+    let Some(root) = &table.against else { return Ok(None) };
+    let beside: Vec<_> = table.beside.iter().map(|path| path.get_ref().clone()).collect();
+    let waived = table.waive.iter().filter_map(|name| Rule::named(name.get_ref())).collect();
+    Ok(Some(Against::open(root.get_ref(), &beside, waived)?))
 }
 
 /// What is to be packed, as the file says it.
@@ -324,7 +339,7 @@ fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::Request> {
             }
             _ => None,
         },
-        against: None,
+        against: against(table)?,
         bases: table.base.iter().map(|path| Base::open(path.get_ref())).collect::<Result<_>>()?,
         expose: file.expose.clone(),
         start: file.start.clone(),

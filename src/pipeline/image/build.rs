@@ -20,6 +20,7 @@ use crate::image::{Change, Method, OsRoot};
 use crate::layout::Environment;
 use crate::names::PrefixName;
 use crate::output::Reporter;
+use crate::pack::against::{Against, Finding, Rule};
 use crate::pack::base::{self, Base};
 use crate::pack::expose::Expose;
 use crate::pack::format::Format;
@@ -61,6 +62,8 @@ pub struct Request {
     pub mangle: Option<PathBuf>,
     /// Which rules of the check do not keep an extension from being packed.
     pub choice: check::Choice,
+    /// The same of the rules about attaching to the image.
+    pub waive: Vec<Rule>,
 }
 
 /// How it ended.
@@ -75,6 +78,8 @@ pub enum Outcome {
     },
     /// This extension is not self-contained; nothing was changed.
     Found(PrefixName, check::Report),
+    /// The image would not take this extension, or be broken by it; nothing was changed.
+    Refused(PrefixName, Vec<Finding>),
 }
 
 /// An extension that was packed, and what it was packed from.
@@ -147,10 +152,9 @@ fn all(
     let fresh = setup::another_final(prefix, &scratch, reporter)?;
     let mut parts: Vec<Part> = Vec::new();
     for recipe in &request.recipes {
-        let earlier = parts.last().map(|part| part.packed.name.clone());
-        match extension(request, recipe, earlier.as_ref(), &fresh, &made, reporter)? {
+        match extension(request, recipe, &parts, &fresh, &made, reporter)? {
             Ok(part) => parts.push(part),
-            Err(found) => return Ok(Outcome::Found(recipe.name.clone(), found)),
+            Err(outcome) => return Ok(outcome),
         }
     }
     reporter.step("writing the reports of the whole image");
@@ -200,15 +204,16 @@ fn publish(request: &Request, workplace: &Workplace, parts: &[Part]) -> Result<V
     plan_add(&request.root, &images, Method::BuiltIn, certificate)
 }
 
-/// Builds and packs one extension into `made`, on top of the extension `earlier`.
+/// Builds and packs one extension into `made`, on top of the `earlier` ones. Fails with an outcome if it
+/// should not be shipped.
 fn extension(
     request: &Request,
     recipe: &Recipe,
-    earlier: Option<&PrefixName>,
+    earlier: &[Part],
     fresh: &Prefix,
     made: &Path,
     reporter: &Reporter,
-) -> Result<std::result::Result<Part, check::Report>> {
+) -> Result<std::result::Result<Part, Outcome>> {
     let name = &recipe.name;
     let mut words: Vec<String> =
         ["--oneshot", "--update", "--changed-use"].map(String::from).to_vec();
@@ -218,9 +223,11 @@ fn extension(
         bail!("{name} was not built: emerge ended with status {code}; nothing was changed");
     }
     let mut bases = vec![Base::open(request.root.path())?];
-    if let Some(earlier) = earlier {
-        bases.push(Base::open(&made.join(format!("{earlier}{}", base::SUFFIX)))?);
+    if let Some(last) = earlier.last() {
+        bases.push(Base::open(&made.join(format!("{}{}", last.packed.name, base::SUFFIX)))?);
     }
+    let images = earlier.iter().flat_map(|part| &part.packed.images);
+    let beside: Vec<PathBuf> = images.map(|image| made.join(image.file().name)).collect();
     let root = FinalRoot::of(fresh)?;
     let repositories = repositories(fresh);
     let packing = pack::Request {
@@ -232,7 +239,7 @@ fn extension(
         keep: Vec::new(),
         locales: Vec::new(),
         signing: request.signing.clone(),
-        against: None,
+        against: Some(Against::open(request.root.path(), &beside, request.waive.clone())?),
         bases,
         expose: if request.expose { vec![Expose::All] } else { Vec::new() },
         start: Vec::new(),
@@ -249,15 +256,15 @@ fn extension(
     for warning in &prepared.warnings {
         reporter.warn(&format!("{name}: {warning}"));
     }
-    let report = pack::gate(&packing, &prepared, &request.choice)?;
-    if !report.passes() {
-        return Ok(Err(report));
-    }
     let mut packages = report::installed(&packing.root.vdb())?;
     packages.retain(|package| !prepared.in_base.contains(&package.cpv()));
     if packages.is_empty() {
         bail!("{name} would be empty: what is before it has all of its packages");
     }
-    let packed = pack::write(&packing, prepared, made, reporter).with_context(act)?;
-    Ok(Ok(Part { packed, packages }))
+    let packed = pack::carry_out(&packing, prepared, &request.choice, made, reporter);
+    Ok(match packed.with_context(act)? {
+        pack::Outcome::Packed(packed) => Ok(Part { packed: *packed, packages }),
+        pack::Outcome::Found(report) => Err(Outcome::Found(name.clone(), report)),
+        pack::Outcome::Refused(findings) => Err(Outcome::Refused(name.clone(), findings)),
+    })
 }

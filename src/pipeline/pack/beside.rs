@@ -58,12 +58,8 @@ fn reports(
         left_out: &prepared.left_out,
         images,
     };
-    let mut written = Vec::new();
-    for (end, bytes) in report::render(&subject).context("could not make the reports")? {
-        let name = format!("{}{end}", prepared.naming.stem());
-        fs_err::write(workplace.path(&name), bytes)?;
-        written.push(name);
-    }
+    let mut written =
+        report::write(&subject, &workplace.path("")).context("could not make the reports")?;
     let sums: Vec<(String, String)> = images
         .iter()
         .filter_map(|image| Some((image.name.clone(), image.sha256.clone()?)))

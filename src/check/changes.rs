@@ -1,0 +1,24 @@
+//! A tree as it will be: what is on disk, with something gone and something else in its place.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::facts::Content;
+
+/// What differs from the tree on disk, by path as programs see it: what will be there, or that
+/// nothing will.
+#[derive(Debug, Default)]
+pub struct Changes(pub BTreeMap<PathBuf, Option<Put>>);
+
+/// What will be there.
+#[derive(Debug)]
+pub struct Put {
+    /// What it is.
+    pub content: Content,
+    /// Its permission bits and file type, as in stat(2).
+    pub mode: u32,
+    /// Its user and group.
+    pub owner: (u32, u32),
+    /// The names of its extended attributes.
+    pub attributes: Vec<std::ffi::OsString>,
+}

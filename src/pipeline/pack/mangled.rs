@@ -1,0 +1,74 @@
+//! Changing the content as its packer says, and what that means for the check.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use rustix::fs::FileType;
+
+use super::{Prepared, Request};
+use crate::check::{self, Changes, Put};
+use crate::output::Reporter;
+use crate::pack::plan::{Entry, Kind, Plan, Source};
+use crate::pack::release;
+use crate::pack::workplace::Workplace;
+
+/// Changes what was prepared as `request` says. Returns what is different from then on.
+pub fn mangle(
+    request: &Request,
+    prepared: &mut Prepared,
+    workplace: &Workplace,
+    reporter: &Reporter,
+) -> Result<Changes> {
+    let mut changes = Changes::default();
+    if request.mangle.is_empty() {
+        return Ok(changes);
+    }
+    let before: BTreeSet<PathBuf> = prepared.plan.entries.keys().cloned().collect();
+    for (index, mangle) in request.mangle.iter().enumerate() {
+        reporter.step("mangling the content");
+        mangle.apply(&mut prepared.plan, &workplace.path(&format!(".mangled-{index}")))?;
+    }
+    if !prepared.plan.entries.contains_key(&release::path(&request.name)) {
+        bail!("mangling took the extension-release file, without which nothing is attached");
+    }
+    let owner = fs_err::symlink_metadata(request.root.eroot())?;
+    let inside = |path: &Path| Path::new("/").join(path);
+    for path in before.iter().filter(|path| !prepared.plan.entries.contains_key(*path)) {
+        changes.0.insert(inside(path), None);
+    }
+    for (path, entry) in &prepared.plan.entries {
+        let put = put(&prepared.plan, entry, (owner.uid(), owner.gid()));
+        changes.0.insert(inside(path), put);
+    }
+    Ok(changes)
+}
+
+/// `entry` as the check sees it. Whoever owns the prefix on disk is root in a plan.
+fn put(plan: &Plan, entry: &Entry, owner: (u32, u32)) -> Option<Put> {
+    let (kind, format) = match &entry.kind {
+        Kind::HardLink(first) => (&plan.entries.get(first)?.kind, FileType::RegularFile),
+        Kind::File(_) => (&entry.kind, FileType::RegularFile),
+        Kind::Directory => (&entry.kind, FileType::Directory),
+        Kind::Link(_) => (&entry.kind, FileType::Symlink),
+    };
+    let content = match kind {
+        Kind::File(content) => match &content.source {
+            Source::Disk(path) => check::Content::Disk(path.clone()),
+            Source::Bytes(bytes) => check::Content::Bytes(bytes.clone()),
+        },
+        Kind::Directory => check::Content::Directory,
+        Kind::Link(target) => check::Content::Link(target.clone()),
+        Kind::HardLink(_) => return None,
+    };
+    Some(Put {
+        content,
+        mode: entry.mode | format.as_raw_mode(),
+        owner: (
+            if entry.uid == 0 { owner.0 } else { entry.uid },
+            if entry.gid == 0 { owner.1 } else { entry.gid },
+        ),
+        attributes: entry.xattrs.keys().cloned().collect(),
+    })
+}
