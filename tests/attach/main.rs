@@ -26,7 +26,7 @@ use small_root::{SmallRoot, fprefix, succeeded};
 /// The formats that a container or an empty root can attach. A disk image with hashes wants a kernel
 /// with device-mapper: see `machine`.
 const FORMATS: &[&str] =
-    &["squashfs", "squashfs:xz", "erofs", "erofs:none", "erofs-tight", "directory"];
+    &["squashfs", "squashfs:xz", "erofs", "erofs:none", "erofs-tight", "ext4", "directory"];
 
 /// A root with a program at `eprefix`.
 fn root(eprefix: &'static str) -> SmallRoot {
