@@ -81,4 +81,9 @@ impl FinalRoot {
     pub fn vdb(&self) -> PathBuf {
         self.eroot().join("var/db/pkg")
     }
+
+    /// The packages that somebody asked for (portage(5), `/var/lib/portage/world`).
+    pub fn world(&self) -> PathBuf {
+        self.eroot().join("var/lib/portage/world")
+    }
 }

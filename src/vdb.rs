@@ -36,6 +36,16 @@ pub fn from_repository(vdb: &Path, name: &str) -> Result<Vec<String>> {
     Ok(from)
 }
 
+/// What the entry at `dir` says in the file `name`; nothing where there is none. A description may be
+/// in any encoding.
+pub fn fact(dir: &Path, name: &str) -> Result<String> {
+    let file = dir.join(name);
+    if !file.is_file() {
+        return Ok(String::new());
+    }
+    Ok(String::from_utf8_lossy(&fs_err::read(file)?).into_owned())
+}
+
 /// The files and links of the package of which the entry in the VDB is at `dir`, without a slash in
 /// front.
 pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {

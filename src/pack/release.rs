@@ -77,6 +77,11 @@ impl Field {
         Self { key: RELOAD.to_owned(), value: "1".to_owned() }
     }
 
+    /// Whether it says the same thing as `other`, with any value.
+    pub fn is_about(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+
     /// Whether it is that one, whatever it says.
     pub fn is_reload(&self) -> bool {
         self.key == RELOAD

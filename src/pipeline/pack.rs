@@ -1,5 +1,6 @@
 //! From a final root to images: plan, write, compare, publish.
 
+mod about;
 mod beside;
 mod mangled;
 pub mod unchanged;
@@ -196,6 +197,11 @@ pub fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
         None => Architecture::of(&plan)?,
     };
     let mut fields = request.fields.clone();
+    for field in about::fields(request)? {
+        if !fields.iter().any(|given| given.is_about(&field)) {
+            fields.push(field);
+        }
+    }
     if has_units && !fields.iter().any(Field::is_reload) {
         fields.push(Field::reload());
     }

@@ -44,15 +44,7 @@ impl Package {
 
     fn load(vdb: &Path, cpv: &str) -> Result<Self> {
         let dir = vdb.join(cpv);
-        let read = |name: &str| -> Result<String> {
-            let file = dir.join(name);
-            if !file.is_file() {
-                return Ok(String::new());
-            }
-            // A description may be in any encoding.
-            let bytes = fs_err::read(file)?;
-            Ok(one_line(&String::from_utf8_lossy(&bytes)))
-        };
+        let read = |name: &str| -> Result<String> { Ok(one_line(&vdb::fact(&dir, name)?)) };
         let (category, pf) = cpv.split_once('/').unwrap_or(("", cpv));
         let (name, version) = split(pf)?;
         let environment = dir.join("environment.bz2");

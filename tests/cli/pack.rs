@@ -71,6 +71,27 @@ fn a_library_that_a_program_loads_by_name_keeps_it() {
 }
 
 #[test]
+fn the_release_file_describes_the_package() {
+    let small = SmallRoot::full();
+    let release = |out: &str, options: &[&str]| {
+        small.pack(out, &[&["--format", "directory", "--no-reports"], options].concat());
+        let file = "small/usr/lib/extension-release.d/extension-release.small";
+        let text = fs_err::read_to_string(small.beside(out).join(file)).unwrap();
+        text.lines().skip(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(release("none", &[]), [""; 0]);
+    small.file("var/lib/portage/world", "@other\napp-misc/thing\n");
+    let about = ["SYSEXT_ID=small", "SYSEXT_NAME=thing", "SYSEXT_VERSION_ID=1.2"];
+    let page = "SYSEXT_HOME_URL=https://thing.example/";
+    assert_eq!(release("one", &[]), [&about[..], &[page]].concat());
+    let given = ["--release", "SYSEXT_VERSION_ID=5", "--release", "SYSEXT_NAME=The Thing"];
+    let lines = ["SYSEXT_ID=small", "SYSEXT_NAME=\"The Thing\"", "SYSEXT_VERSION_ID=5", page];
+    assert_eq!(release("given", &given), lines);
+    small.file("var/lib/portage/world", "app-misc/thing\napp-misc/other\n");
+    assert_eq!(release("two", &[]), [""; 0], "it is about neither");
+}
+
+#[test]
 fn what_is_unpacked_is_what_was_packed() {
     let small = SmallRoot::full();
     small.pack("out", &["--name", "other"]);
