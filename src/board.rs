@@ -59,6 +59,11 @@ impl Board {
         Ok(load()?.into_values().find(|board| board.elf_machine == number))
     }
 
+    /// All boards.
+    pub fn all() -> Result<Vec<Self>> {
+        Ok(load()?.into_values().collect())
+    }
+
     /// CBUILD: CHOST where programs for this board run here, else that of this machine's board.
     pub fn cbuild(&self) -> Result<String> {
         if self.is_native() {

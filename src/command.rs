@@ -380,7 +380,7 @@ pub fn look_up(program: &str) -> Option<PathBuf> {
 }
 
 /// What every program says of a full disk, and some long before they end.
-const NO_SPACE: &str = "No space left on device";
+pub const NO_SPACE: &str = "No space left on device";
 
 /// The last twelve lines of `written`, and the one that says that the disk is full.
 fn tail(written: &[u8]) -> String {

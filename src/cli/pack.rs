@@ -22,6 +22,7 @@ use crate::pack::name::Version;
 use crate::pack::release::Field;
 use crate::pack::services::{StatePath, UnitName};
 use crate::pack::slim::Locale;
+use crate::pack::strip::{Keep, Stripping};
 use crate::pack::verity::Signing;
 use crate::pipeline::pack::{self, Outcome, Packed, Prepared, Request, unchanged};
 use crate::report::Repositories;
@@ -79,6 +80,21 @@ pub struct Pack {
     /// Keep translations into these languages alone, like `en,pt_BR`
     #[arg(long, value_name = "LANGUAGE", value_delimiter = ',')]
     locales: Vec<Locale>,
+    /// Take symbols and debugging information out of programs and libraries (the default)
+    ///
+    /// What goes into the image is stripped, never the root itself. Files of packages with
+    /// RESTRICT=strip or that were built with FEATURES=nostrip stay as they are.
+    #[arg(long, overrides_with = "no_strip")]
+    strip: bool,
+    /// Leave programs and libraries as they are
+    #[arg(long, overrides_with = "strip")]
+    no_strip: bool,
+    /// Do not strip files of this package (CATEGORY/NAME), or at this path, from / on, with globs
+    #[arg(long, value_name = "ATOM|/GLOB", value_delimiter = ',')]
+    keep_symbols: Vec<Keep>,
+    /// Put what is stripped into an extension NAME-debug, where debuggers find it when it is attached
+    #[arg(long, conflicts_with = "no_strip")]
+    splitdebug: bool,
     /// Pack although this rule of `fprefix check` or of --against finds something
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     waive: Vec<String>,
@@ -157,7 +173,7 @@ impl Pack {
         let reporter = &context.reporter;
         if self.dry_run {
             let fits = pack::look(&request, &mut prepared, &choice, reporter)?;
-            output::answer(&self.describe_plan(&prepared)?)?;
+            output::answer(&self.describe_plan(&request, &prepared)?)?;
             tell(context, &prepared.against);
             return Ok(if fits { DONE } else { FOUND });
         }
@@ -244,6 +260,10 @@ impl Pack {
             formats: self.formats.clone(),
             keep: self.keep.clone(),
             locales: self.locales.clone(),
+            strip: (self.strip || !self.no_strip).then(|| Stripping {
+                keep: self.keep_symbols.clone(),
+                splitdebug: self.splitdebug,
+            }),
             signing: match (&self.private_key, &self.certificate) {
                 (Some(key), Some(certificate)) => Some(Signing::open(key, certificate)?),
                 _ => None,
@@ -265,7 +285,8 @@ impl Pack {
         Ok((request, lock))
     }
 
-    fn describe_plan(&self, prepared: &Prepared) -> Result<String> {
+    fn describe_plan(&self, request: &Request, prepared: &Prepared) -> Result<String> {
+        let symbols = pack::with_symbols(request, prepared)?;
         if self.json {
             let plan = json!({
                 "name": prepared.naming.name,
@@ -283,6 +304,8 @@ impl Pack {
                 "entries": listing::entries(&prepared.plan).collect::<Vec<_>>(),
                 "left_out": prepared.left_out,
                 "in_base": prepared.in_base,
+                "to_strip": symbols.files.keys().map(|path| format!("/{}", path.display())).collect::<Vec<_>>(),
+                "kept_symbols": symbols.kept,
                 "privileged": listing::privileged(&prepared.plan),
                 "warnings": prepared.warnings,
                 "against": prepared.against,
@@ -298,6 +321,12 @@ impl Pack {
                 HumanBytes(left.bytes),
                 left.why
             );
+        }
+        if !symbols.files.is_empty() {
+            text += &format!("to be stripped: {} files\n", symbols.files.len());
+        }
+        for kept in &symbols.kept {
+            text += &format!("keeps its symbols: {}: {}\n", kept.path, kept.why);
         }
         for package in &prepared.in_base {
             text += &format!("left out: {package}: a base has it\n");
@@ -328,7 +357,7 @@ pub(super) fn tell(context: &Context, findings: &[Finding]) {
 /// What was written, for people.
 pub(super) fn describe(packed: &Packed) -> String {
     let mut text = String::new();
-    for image in &packed.images {
+    for image in packed.images.iter().chain(&packed.debug_images) {
         let size = HumanBytes(image.size);
         text += &format!("{} ({}, {size})\n", image.path.display(), image.format);
         if let Some(link) = &image.link {

@@ -25,6 +25,7 @@ mod raw;
 mod runs;
 mod seal;
 mod strings;
+mod symbols;
 mod tables;
 mod versions;
 mod wish;
@@ -35,6 +36,7 @@ pub use edit::{Edit, Method, Patch, Plan, Reason, Search};
 pub use image::{Class, Data, Image, Kind, NeededVersion, read};
 pub use plan::plan;
 pub use seal::{Seal, SealError, is_loader, seal_loader};
+pub use symbols::{Symbols, loads_alike, symbols};
 
 /// Why a file cannot be read or an edit not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

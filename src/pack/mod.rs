@@ -34,6 +34,7 @@ pub mod services;
 pub mod slim;
 pub mod squashfs;
 pub mod stream;
+pub mod strip;
 pub mod survey;
 pub mod tree;
 pub mod verity;

@@ -82,7 +82,12 @@ impl Field {
         self.key == other.key
     }
 
-    /// Whether it is that one, whatever it says.
+    /// Whether it says which machines the extension is for.
+    pub fn is_for_matching(&self) -> bool {
+        matches!(self.key.as_str(), "ID" | "VERSION_ID" | "SYSEXT_LEVEL" | "SYSEXT_SCOPE")
+    }
+
+    /// Whether it is the one of [`Field::reload`], whatever it says.
     pub fn is_reload(&self) -> bool {
         self.key == RELOAD
     }

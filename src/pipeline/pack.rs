@@ -3,8 +3,10 @@
 mod about;
 mod beside;
 mod mangled;
+mod stripped;
 pub mod unchanged;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -27,6 +29,7 @@ use crate::pack::plan::{Entry, Plan, Totals};
 use crate::pack::release::{self, Field, Release};
 use crate::pack::services::{self, StatePath, UnitName};
 use crate::pack::slim::{LeftOut, Locale, Rules};
+use crate::pack::strip::{self, Stripped, Stripping};
 use crate::pack::verity::Signing;
 use crate::pack::workplace::Workplace;
 use crate::pack::writer::Making;
@@ -53,6 +56,8 @@ pub struct Request {
     pub keep: Vec<String>,
     /// The languages that are wanted; all where none is named.
     pub locales: Vec<Locale>,
+    /// How symbols are kept out; none where they stay in.
+    pub strip: Option<Stripping>,
     /// What a DDI is signed with.
     pub signing: Option<Signing>,
     /// What the target has already.
@@ -90,6 +95,10 @@ pub struct Prepared {
     pub in_base: Vec<String>,
     /// The package database, where that is wanted.
     pub package_information: Option<Plan>,
+    /// Symbols that are apart already, by where they will be in an extension of their own.
+    pub debug: BTreeMap<PathBuf, Entry>,
+    /// What was stripped, once it was.
+    pub stripped: Stripped,
     /// What somebody should know.
     pub warnings: Vec<String>,
     /// What attaching it would do to the target.
@@ -155,6 +164,12 @@ pub struct Packed {
     pub epoch: u64,
     /// The images.
     pub images: Vec<Image>,
+    /// The images with the symbols, where they were wanted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub debug_images: Vec<Image>,
+    /// What was stripped.
+    #[serde(default)]
+    pub stripped: Stripped,
     /// What was written beside them.
     pub reports: Vec<PathBuf>,
     /// What they hold.
@@ -189,6 +204,8 @@ pub fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
     let package_information =
         if request.package_information { Some(base::package_information(&plan)?) } else { None };
     let in_base = base::leave_out(&mut plan, &request.root, &request.bases)?;
+    let splitdebug = request.strip.as_ref().is_some_and(|strip| strip.splitdebug);
+    let debug = if splitdebug { strip::of_prefix(&plan) } else { BTreeMap::new() };
     let left_out = rules.apply(&mut plan)?;
     warnings.extend(expose(request, &mut plan)?);
     let has_units = services(request, &mut plan, &mut warnings)?;
@@ -220,6 +237,8 @@ pub fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
         left_out,
         in_base,
         package_information,
+        debug,
+        stripped: Stripped::default(),
         warnings,
         against: Vec::new(),
     })
@@ -301,6 +320,14 @@ pub fn look(
     Ok(try_out(request, prepared, reporter)? && report.passes())
 }
 
+/// What of it would be stripped.
+pub fn with_symbols(request: &Request, prepared: &Prepared) -> Result<strip::Choice> {
+    match &request.strip {
+        Some(stripping) => strip::choose(&prepared.plan, &request.root, stripping),
+        None => Ok(strip::Choice::default()),
+    }
+}
+
 /// Checks what is about to be packed: the findings about files that the plan has. The rest of
 /// the root is looked at as well, since a base that is attached beside may have it.
 fn gate(
@@ -340,6 +367,7 @@ fn write(
     workplace: &Workplace,
     reporter: &Reporter,
 ) -> Result<Packed> {
+    stripped::strip(request, &mut prepared, workplace, reporter)?;
     if request.reports.is_some() {
         digest::fill_for_reports(&mut prepared.plan)?;
     } else {
@@ -360,14 +388,12 @@ fn write(
     for (format, names) in request.formats.iter().zip(&names) {
         images.push(Image::of(*format, names, workplace, &prepared.plan)?);
     }
-    let reports = beside::write(request, &mut prepared, &images, workplace, reporter)?;
+    let debug = stripped::write(request, &mut prepared, workplace, reporter)?;
+    let reports =
+        beside::write(request, &mut prepared, &images, &debug.images, workplace, reporter)?;
     // All of it is whole: now it appears.
-    for names in &names {
-        workplace.publish(&names.file, |there| is_extension(there, &request.name))?;
-        if let Some(link) = &names.link {
-            workplace.publish_link(link, &names.file)?;
-        }
-    }
+    publish(workplace, &names, &request.name)?;
+    publish(workplace, &debug.names, &debug.name)?;
     for report in &reports {
         workplace.publish(report, |_| false)?;
     }
@@ -380,6 +406,8 @@ fn write(
         eprefix: request.root.eprefix().to_string(),
         epoch: prepared.plan.epoch,
         images,
+        debug_images: debug.images,
+        stripped: prepared.stripped,
         contents: prepared.plan.totals(),
         privileged: listing::privileged(&prepared.plan),
         left_out: prepared.left_out,
@@ -387,6 +415,17 @@ fn write(
         warnings: prepared.warnings,
         against: prepared.against,
     })
+}
+
+/// Moves images of the extension `extension` to their places, with their links.
+fn publish(workplace: &Workplace, names: &[FileNames], extension: &PrefixName) -> Result<()> {
+    for names in names {
+        workplace.publish(&names.file, |there| is_extension(there, extension))?;
+        if let Some(link) = &names.link {
+            workplace.publish_link(link, &names.file)?;
+        }
+    }
+    Ok(())
 }
 
 fn write_image(

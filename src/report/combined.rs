@@ -13,6 +13,7 @@ use crate::names::PrefixName;
 use crate::pack::digest;
 use crate::pack::name::Naming;
 use crate::pack::plan::{Content, Entry, Kind, Plan, Source};
+use crate::pack::strip::Stripped;
 
 /// The root directory of an image, apart from its extensions.
 pub struct Base<'a> {
@@ -58,7 +59,9 @@ impl Base<'_> {
             packages: self.packages,
             repositories: self.repositories,
             left_out: &[],
+            stripped: &Stripped::default(),
             images: &[],
+            debug: &[],
         };
         let (mut contents, mut details) = (Vec::new(), Vec::new());
         contents::contents(&plan, &mut contents)?;

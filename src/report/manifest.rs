@@ -11,6 +11,7 @@ use crate::pack::architecture::Architecture;
 use crate::pack::name::Version;
 use crate::pack::plan::Totals;
 use crate::pack::slim::LeftOut;
+use crate::pack::strip::Stripped;
 use crate::pack::{digest, listing};
 
 /// The form of the file; a number that grows when a reader has to know.
@@ -30,6 +31,8 @@ struct Manifest<'a, E: Serialize> {
     totals: Totals,
     packages: Vec<Value>,
     left_out: &'a [LeftOut],
+    stripped: &'a Stripped,
+    debug_images: &'a [ImageFile],
     privileged: Vec<String>,
     entries: E,
 }
@@ -55,6 +58,8 @@ pub fn render<'a>(subject: &'a Subject<'a>) -> impl Serialize + use<'a> {
         totals: subject.plan.totals(),
         packages: packages.collect(),
         left_out: subject.left_out,
+        stripped: subject.stripped,
+        debug_images: subject.debug,
         privileged: listing::privileged(subject.plan),
         entries: Sequence(|| listing::entries(subject.plan)),
     }

@@ -25,6 +25,7 @@ use serde::Serialize;
 use crate::pack::name::Naming;
 use crate::pack::plan::Plan;
 use crate::pack::slim::LeftOut;
+use crate::pack::strip::Stripped;
 
 pub use combined::{Base, Section, combine};
 pub use contents::disk_usage;
@@ -59,8 +60,12 @@ pub struct Subject<'a> {
     pub repositories: &'a Repositories,
     /// What was left out.
     pub left_out: &'a [LeftOut],
+    /// What was stripped.
+    pub stripped: &'a Stripped,
     /// The images.
     pub images: &'a [ImageFile],
+    /// The images of the extension with the symbols.
+    pub debug: &'a [ImageFile],
 }
 
 /// The ends of the names of the reports.

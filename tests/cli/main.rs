@@ -28,6 +28,7 @@ mod pack_faults;
 mod pack_options;
 mod pack_read_back;
 mod pack_reports;
+mod pack_strip;
 mod refusals;
 mod removal;
 mod repo;

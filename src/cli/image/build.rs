@@ -14,6 +14,7 @@ use crate::names::PrefixName;
 use crate::output;
 use crate::pack::format::{Format, FormatKind};
 use crate::pack::release::Field;
+use crate::pack::strip::Stripping;
 use crate::pack::verity::Signing;
 use crate::pipeline::image::{self, Outcome, Request};
 
@@ -24,6 +25,7 @@ use crate::pipeline::image::{self, Outcome, Request};
 /// has the runtime that all share. Nothing is mounted, and the image's root directory is changed
 /// only when all extensions are whole.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Build {
     /// The root directory of the image; extensions go to /usr/share/flatcar/sysext in it
     #[arg(long, value_name = "DIR")]
@@ -54,6 +56,12 @@ pub struct Build {
     /// Link the programs of each extension into /usr/bin, but those that the image has
     #[arg(long)]
     expose: bool,
+    /// Leave programs and libraries as they are, with their symbols
+    #[arg(long)]
+    no_strip: bool,
+    /// Put what is stripped into extensions NAME-debug, which the image does not get
+    #[arg(long, conflicts_with = "no_strip")]
+    splitdebug: bool,
     /// Where mangle scripts are: `sysext_mangle_NAME` changes the content of the extension NAME
     #[arg(long, value_name = "DIR")]
     mangle: Option<PathBuf>,
@@ -98,7 +106,7 @@ impl Build {
             Outcome::Built { extensions, reports } => {
                 for packed in extensions {
                     tell(context, &packed.against);
-                    for image in packed.images {
+                    for image in packed.images.into_iter().chain(packed.debug_images) {
                         let size = HumanBytes(image.size);
                         output::answer(&format!("{} ({size})\n", image.path.display()))?;
                     }
@@ -135,6 +143,8 @@ impl Build {
             format: self.format,
             signing,
             fields: self.fields.clone(),
+            strip: (!self.no_strip)
+                .then(|| Stripping { keep: Vec::new(), splitdebug: self.splitdebug }),
             expose: self.expose,
             mangle: self.mangle.clone(),
             choice: Choice { only: Vec::new(), waive },

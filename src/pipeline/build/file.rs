@@ -21,6 +21,7 @@ use crate::pack::mangle::Mangle;
 use crate::pack::release::Field;
 use crate::pack::services::{StatePath, UnitName};
 use crate::pack::slim::{Locale, Rules};
+use crate::pack::strip::Stripping;
 use crate::pack::verity::Signing;
 use crate::{repos, setup};
 
@@ -59,6 +60,8 @@ pub struct BuildFile {
     pub expose: Vec<Expose>,
     /// The languages whose translations stay.
     pub locales: Vec<Locale>,
+    /// How symbols are kept out; none where they stay in.
+    pub strip: Option<Stripping>,
     /// Units that are started on attach.
     pub start: Vec<UnitName>,
     /// Paths of the prefix that are kept writable.
@@ -98,6 +101,7 @@ impl BuildFile {
             fields: reader.parse(&pack.release)?,
             expose: reader.parse(&pack.expose)?,
             locales: reader.parse(&pack.locales)?,
+            strip: reader.strip(&pack)?,
             start: reader.parse(&pack.start)?,
             state: reader.parse(&pack.state)?,
             formats,
@@ -277,6 +281,20 @@ impl Reader<'_> {
             (None, None, Some(waive)) => self.look(waive, |_| anyhow::bail!(NO_TARGET)),
             (None, None, None) => Ok(()),
         }
+    }
+
+    fn strip(&self, pack: &Pack) -> Result<Option<Stripping>> {
+        let keep = self.parse(&pack.keep_symbols)?;
+        let splitdebug = pack.splitdebug.as_ref().is_some_and(|split| *split.get_ref());
+        if pack.strip == Some(false) {
+            if let Some(split) = pack.splitdebug.as_ref().filter(|_| splitdebug) {
+                self.look(split, |_| -> Result<()> {
+                    anyhow::bail!("nothing is put apart where nothing is stripped (strip = false)")
+                })?;
+            }
+            return Ok(None);
+        }
+        Ok(Some(Stripping { keep, splitdebug }))
     }
 
     fn signing(&self, pack: &Pack, formats: &[Format]) -> Result<()> {

@@ -333,6 +333,7 @@ fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::Request> {
         formats,
         keep: table.keep.iter().map(|id| id.get_ref().clone()).collect(),
         locales: file.locales.clone(),
+        strip: file.strip.clone(),
         signing: match (&table.private_key, &table.certificate) {
             (Some(key), Some(certificate)) => {
                 Some(Signing::open(key.get_ref(), certificate.get_ref())?)

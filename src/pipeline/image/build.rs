@@ -26,6 +26,7 @@ use crate::pack::expose::Expose;
 use crate::pack::format::Format;
 use crate::pack::mangle::Mangle;
 use crate::pack::release::Field;
+use crate::pack::strip::Stripping;
 use crate::pack::verity::Signing;
 use crate::pack::workplace::Workplace;
 use crate::pipeline::pack::{self, Packed};
@@ -54,6 +55,8 @@ pub struct Request {
     pub format: Format,
     /// What they are signed with.
     pub signing: Option<Signing>,
+    /// How symbols are kept out; none where they stay in.
+    pub strip: Option<Stripping>,
     /// Fields of each extension-release file.
     pub fields: Vec<Field>,
     /// Whether programs get links in /usr/bin.
@@ -166,7 +169,11 @@ fn all(
     }
     let reports = reports.iter().map(|name| workplace.place(name)).collect();
     let mut extensions: Vec<Packed> = parts.into_iter().map(|part| part.packed).collect();
-    for image in extensions.iter_mut().flat_map(|packed| &mut packed.images) {
+    let images = extensions.iter_mut().flat_map(|packed| {
+        let Packed { images, debug_images, .. } = packed;
+        images.iter_mut().chain(debug_images.iter_mut())
+    });
+    for image in images {
         image.path = workplace.place(&image.file().name);
     }
     Ok(Outcome::Built { extensions, reports })
@@ -189,7 +196,7 @@ fn publish(request: &Request, workplace: &Workplace, parts: &[Part]) -> Result<V
     names.sort();
     let sums: Vec<(String, String)> = parts
         .iter()
-        .flat_map(|part| &part.packed.images)
+        .flat_map(|part| part.packed.images.iter().chain(&part.packed.debug_images))
         .filter_map(|image| Some((image.file().name, image.sha256.clone()?)))
         .collect();
     let old = workplace.published(report::SUMS)?;
@@ -238,6 +245,7 @@ fn extension(
         formats: vec![request.format],
         keep: Vec::new(),
         locales: Vec::new(),
+        strip: request.strip.clone(),
         signing: request.signing.clone(),
         against: Some(Against::open(request.root.path(), &beside, request.waive.clone())?),
         bases,

@@ -14,14 +14,16 @@ pub fn write(
     request: &Request,
     prepared: &mut Prepared,
     images: &[Image],
+    debug: &[Image],
     workplace: &Workplace,
     reporter: &Reporter,
 ) -> Result<Vec<String>> {
     let mut written = Vec::new();
     let images: Vec<ImageFile> = images.iter().map(Image::file).collect();
+    let debug: Vec<ImageFile> = debug.iter().map(Image::file).collect();
     if let Some(repositories) = &request.reports {
         reporter.step("writing the reports");
-        written = reports(request, prepared, repositories, &images, workplace)?;
+        written = reports(request, prepared, repositories, [&images, &debug], workplace)?;
     }
     if let (Some(url), Some(first)) = (&request.sysupdate, images.first()) {
         let text = sysupdate::render(&prepared.naming, &first.name, url)?;
@@ -45,7 +47,7 @@ fn reports(
     request: &Request,
     prepared: &Prepared,
     repositories: &Repositories,
-    images: &[ImageFile],
+    [images, debug]: [&[ImageFile]; 2],
     workplace: &Workplace,
 ) -> Result<Vec<String>> {
     let mut packages = report::installed(&request.root.vdb())?;
@@ -56,12 +58,15 @@ fn reports(
         packages: &packages,
         repositories,
         left_out: &prepared.left_out,
+        stripped: &prepared.stripped,
         images,
+        debug,
     };
     let mut written =
         report::write(&subject, &workplace.path("")).context("could not make the reports")?;
     let sums: Vec<(String, String)> = images
         .iter()
+        .chain(debug)
         .filter_map(|image| Some((image.name.clone(), image.sha256.clone()?)))
         .collect();
     let old = workplace.published(report::SUMS)?;

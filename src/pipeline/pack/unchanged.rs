@@ -18,7 +18,7 @@ use super::{Packed, Request};
 use crate::command::look_up;
 use crate::data::{self, hex};
 use crate::pack::format::FormatKind;
-use crate::pack::workplace;
+use crate::pack::{strip, workplace};
 use crate::report;
 use crate::tree;
 
@@ -63,7 +63,8 @@ impl Stamp {
         let epoch = std::env::var_os("SOURCE_DATE_EPOCH");
         hash.update(format!("{} {request:?} {waived:?} {epoch:?}", env!("CARGO_PKG_VERSION")));
         let programs = TOOLS.iter().filter_map(|tool| look_up(tool));
-        for program in programs.chain(std::env::current_exe()) {
+        let strips = strip::programs()?;
+        for program in programs.chain(strips).chain(std::env::current_exe()) {
             hash.update(facts(&program, None).unwrap_or_default());
         }
         for entry in walkdir::WalkDir::new(request.root.path()).sort_by_file_name() {
@@ -98,7 +99,8 @@ impl Stamp {
             }
             files.extend(of_maybe(&path).map(|facts| (path, facts)));
         }
-        let images = packed.images.iter().flat_map(|image| image.link.iter().chain([&image.path]));
+        let images = packed.images.iter().chain(&packed.debug_images);
+        let images = images.flat_map(|image| image.link.iter().chain([&image.path]));
         let sums = output.join(report::SUMS);
         for path in images.chain(&packed.reports).filter(|path| **path != sums) {
             files.extend(of_maybe(path).map(|facts| (path.clone(), facts)));
@@ -115,7 +117,7 @@ fn has_sums(packed: &Packed, output: &Path) -> bool {
         return true;
     }
     let text = fs_err::read_to_string(sums).unwrap_or_default();
-    packed.images.iter().all(|image| {
+    packed.images.iter().chain(&packed.debug_images).all(|image| {
         let name = image.path.file_name().unwrap_or_default().to_string_lossy();
         let sum = image.sha256.as_deref().unwrap_or_default();
         text.lines().any(|line| line == format!("{sum}  {name}"))

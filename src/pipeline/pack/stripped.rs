@@ -1,0 +1,99 @@
+//! Keeping symbols out of an extension, and in one of their own.
+
+use anyhow::{Context, Result};
+
+use super::{Image, Prepared, Request, write_image};
+use crate::names::PrefixName;
+use crate::output::Reporter;
+use crate::pack::name::{FileNames, Naming};
+use crate::pack::plan::{Entry, Plan};
+use crate::pack::release::{self, Field, Release};
+use crate::pack::workplace::Workplace;
+use crate::pack::writer::Making;
+use crate::pack::{digest, strip};
+
+/// How the name of an extension with symbols ends.
+const SUFFIX: &str = "-debug";
+
+/// The directory for stripped copies in a workplace.
+const STRIPPED: &str = ".stripped";
+
+/// Strips what `prepared` holds, if that is wanted.
+pub fn strip(
+    request: &Request,
+    prepared: &mut Prepared,
+    workplace: &Workplace,
+    reporter: &Reporter,
+) -> Result<()> {
+    let Some(stripping) = &request.strip else { return Ok(()) };
+    let choice = strip::choose(&prepared.plan, &request.root, stripping)?;
+    if !choice.files.is_empty() {
+        reporter.step(&format!("stripping {} files", choice.files.len()));
+    }
+    let dir = workplace.path(STRIPPED);
+    let outcome = strip::apply(&mut prepared.plan, choice, stripping, &dir)?;
+    for warning in &outcome.warnings {
+        reporter.warn(warning);
+    }
+    prepared.warnings.extend(outcome.warnings);
+    prepared.stripped = outcome.stripped;
+    prepared.debug.extend(outcome.debug);
+    Ok(())
+}
+
+/// The extension with the symbols.
+pub struct Debug {
+    /// Its name.
+    pub name: PrefixName,
+    /// Its files.
+    pub names: Vec<FileNames>,
+    /// Its images; none where no symbols were put apart.
+    pub images: Vec<Image>,
+}
+
+/// Writes an extension with what was put apart into `workplace`, in every format.
+pub fn write(
+    request: &Request,
+    prepared: &mut Prepared,
+    workplace: &Workplace,
+    reporter: &Reporter,
+) -> Result<Debug> {
+    let name = format!("{}{SUFFIX}", request.name);
+    let debug = std::mem::take(&mut prepared.debug);
+    if debug.is_empty() {
+        if request.strip.as_ref().is_some_and(|strip| strip.splitdebug) {
+            let warning = format!("nothing has symbols: there is no {name}");
+            reporter.warn(&warning);
+            prepared.warnings.push(warning);
+        }
+        let name = request.name.clone();
+        return Ok(Debug { name, names: Vec::new(), images: Vec::new() });
+    }
+    let name: PrefixName = name.parse().context("could not name the extension with the symbols")?;
+    let mut plan = Plan::new(request.root.eprefix(), prepared.plan.epoch);
+    for (path, entry) in debug {
+        plan.add(path, entry)?;
+    }
+    let Naming { version, architecture, .. } = prepared.naming.clone();
+    let fields = request.fields.iter().filter(|field| Field::is_for_matching(field)).cloned();
+    let release = Release {
+        name: name.clone(),
+        version: version.clone(),
+        architecture,
+        fields: fields.collect(),
+    };
+    plan.add(release::path(&name), Entry::made(release.render()?, plan.epoch))?;
+    digest::fill(&mut plan)?;
+    let naming = Naming { name: name.clone(), version, architecture };
+    let names = naming.files(&request.formats);
+    let signing = request.signing.as_ref();
+    let making = Making { plan: &plan, architecture, signing };
+    let mut images = Vec::new();
+    for (format, names) in request.formats.iter().zip(&names) {
+        reporter.step(&format!("writing {} ({format})", names.file));
+        write_image(making, *format, workplace, &names.file, reporter)
+            .with_context(|| format!("{} was not written", names.file))?;
+        images.push(Image::of(*format, names, workplace, &plan)?);
+    }
+    Ok(Debug { name, names, images })
+}
