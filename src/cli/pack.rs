@@ -19,10 +19,12 @@ use crate::pack::format::{Format, FormatKind};
 use crate::pack::listing;
 use crate::pack::mangle::Mangle;
 use crate::pack::name::Version;
+use crate::pack::openpgp::SumsKey;
 use crate::pack::release::Field;
 use crate::pack::services::{StatePath, UnitName};
 use crate::pack::slim::Locale;
 use crate::pack::strip::{Keep, Stripping};
+use crate::pack::token::KeySource;
 use crate::pack::verity::Signing;
 use crate::pipeline::pack::{self, Outcome, Packed, Prepared, Request, unchanged};
 use crate::report::Repositories;
@@ -60,17 +62,34 @@ pub struct Pack {
     /// What to write: FORMAT[:COMPRESSOR[:LEVEL]]
     ///
     /// squashfs[:zstd|lz4|xz|gzip|none], erofs[:lz4hc|lz4|zstd|none] in the form that old kernels
-    /// mount, erofs-tight[:lz4hc|lz4|zstd] for Linux 6.1 and newer, ext4, directory, tar, and
+    /// mount, erofs-tight[:lz4hc|lz4|zstd] for Linux 6.1 and newer, ext4, btrfs[:zstd|none] (with
+    /// btrfs-progs 7.3 or newer), directory, tar, and
     /// ddi[:zstd|...]: a squashfs in a disk image, with the hashes by which kernels check it
     /// (verity). Can be given several times.
     #[arg(long = "format", value_name = "FORMAT", default_value = "squashfs")]
     formats: Vec<Format>,
-    /// Sign the ddi with this key, a PEM file
-    #[arg(long, value_name = "FILE", requires = "certificate")]
+    /// Sign the ddi with this key: a PEM file, or a pkcs11: URI of a key in a token
+    ///
+    /// A PIN is in the URI (pin-source=FILE or pin-value=PIN), or openssl asks for it on the
+    /// terminal.
+    #[arg(long, value_name = "FILE|URI", requires = "certificate")]
     private_key: Option<PathBuf>,
-    /// The certificate of that key, which targets have in /etc/verity.d, a PEM file
-    #[arg(long, value_name = "FILE", requires = "private_key")]
+    /// What of openssl reads tokens: provider:NAME or engine:NAME [default: pkcs11, what is there]
+    #[arg(long, value_name = "KIND:NAME", requires = "private_key")]
+    private_key_source: Option<KeySource>,
+    /// The certificate of that key, which targets have in /etc/verity.d, a PEM file or a pkcs11:
+    /// URI
+    #[arg(long, value_name = "FILE|URI", requires = "private_key")]
     certificate: Option<PathBuf>,
+    /// Sign SHA256SUMS with this key of gpg, for systemd-sysupdate: SHA256SUMS.gpg
+    ///
+    /// Targets have its public part in /etc/systemd/import-pubring.gpg. Where several extensions
+    /// are packed into one directory, the list is signed anew each time.
+    #[arg(long, value_name = "KEY", conflicts_with = "no_reports")]
+    sign_sums: Option<String>,
+    /// The directory with gpg's keys [default: GNUPGHOME, or gpg's own]
+    #[arg(long, value_name = "DIR", requires = "sign_sums")]
+    gnupg_home: Option<PathBuf>,
     /// The directory to write to
     #[arg(long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
@@ -265,9 +284,16 @@ impl Pack {
                 splitdebug: self.splitdebug,
             }),
             signing: match (&self.private_key, &self.certificate) {
-                (Some(key), Some(certificate)) => Some(Signing::open(key, certificate)?),
+                (Some(key), Some(certificate)) => {
+                    Some(Signing::open(key, certificate, self.private_key_source.as_ref())?)
+                }
                 _ => None,
             },
+            sign_sums: self
+                .sign_sums
+                .as_deref()
+                .map(|key| SumsKey::open(key, self.gnupg_home.as_deref()))
+                .transpose()?,
             bases: self.bases.iter().map(|path| Base::open(path)).collect::<Result<_>>()?,
             against: match &self.against {
                 Some(root) => Some(Against::open(root, &self.beside, waivers(&self.waive).0)?),

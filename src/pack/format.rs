@@ -18,6 +18,8 @@ pub enum FormatKind {
     ErofsTight,
     /// A disk image with a squashfs and the hashes by which kernels check it.
     Ddi,
+    /// btrfs with a read-only top-level subvolume.
+    Btrfs,
     /// ext4 without a journal.
     Ext4,
     /// A directory, which systemd attaches as it is.
@@ -57,6 +59,7 @@ const KINDS: &[(&str, FormatKind)] = &[
     ("erofs", FormatKind::Erofs),
     ("erofs-tight", FormatKind::ErofsTight),
     ("ddi", FormatKind::Ddi),
+    ("btrfs", FormatKind::Btrfs),
     ("ext4", FormatKind::Ext4),
     ("directory", FormatKind::Directory),
     ("tar", FormatKind::Tar),
@@ -80,6 +83,7 @@ impl FormatKind {
             // zstd needs Linux 6.10 and erofs-utils 1.8.
             Self::Erofs => &[Lz4hc, Lz4, Zstd, None],
             Self::ErofsTight => &[Lz4hc, Lz4, Zstd],
+            Self::Btrfs => &[Zstd, None],
             Self::Ext4 | Self::Directory | Self::Tar => &[None],
         }
     }
@@ -88,6 +92,7 @@ impl FormatKind {
     fn levels(self, compressor: Compressor) -> Option<std::ops::RangeInclusive<u32>> {
         match (self, compressor) {
             (Self::Squashfs | Self::Ddi, Compressor::Zstd) => Some(1..=22),
+            (Self::Btrfs, Compressor::Zstd) => Some(1..=15),
             (Self::Squashfs | Self::Ddi, Compressor::Gzip) => Some(1..=9),
             (Self::Erofs | Self::ErofsTight, Compressor::Lz4hc) => Some(0..=12),
             (Self::Erofs | Self::ErofsTight, Compressor::Zstd) => Some(0..=22),
@@ -119,6 +124,7 @@ impl Format {
             | FormatKind::Erofs
             | FormatKind::ErofsTight
             | FormatKind::Ddi
+            | FormatKind::Btrfs
             | FormatKind::Ext4 => ".raw",
             FormatKind::Directory => "",
             FormatKind::Tar => ".tar",

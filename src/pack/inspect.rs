@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::plan::Plan;
-use super::{as_root, ddi, digest, erofs, erofs_inodes, ext4, squashfs, survey};
+use super::{as_root, btrfs, ddi, digest, erofs, erofs_inodes, ext4, squashfs, survey};
 
 /// The directory of extension-release files, and how their names begin.
 const RELEASES: &str = "usr/lib/extension-release.d";
@@ -37,6 +37,11 @@ pub fn read(path: &Path) -> Result<Plan> {
         Form::Squashfs => squashfs::read(path, &mut found)?,
         Form::Erofs => erofs::read(path, &mut found)?,
         Form::Ext4 => ext4::read(path, &mut found)?,
+        Form::Btrfs => {
+            let dir = tempfile::tempdir()?;
+            btrfs::read(path, &mut found, &dir.path().join("tree"))?;
+            found.entries.values_mut().for_each(|entry| entry.xattrs.clear());
+        }
         Form::Ddi => {
             let dir = tempfile::tempdir()?;
             ddi::take_apart(path, dir.path())?;
@@ -52,12 +57,16 @@ enum Form {
     Squashfs,
     Erofs,
     Ext4,
+    Btrfs,
     Ddi,
 }
 
+/// Where a btrfs says what it is.
+const BTRFS: (usize, &[u8]) = ((64 << 10) + 64, b"_BHRfS_M");
+
 fn form(path: &Path) -> Result<Form> {
     let mut head = Vec::new();
-    fs_err::File::open(path)?.take(1088).read_to_end(&mut head)?;
+    fs_err::File::open(path)?.take(BTRFS.0 as u64 + 8).read_to_end(&mut head)?;
     let is_at =
         |offset: usize, magic: &[u8]| head.get(offset..).is_some_and(|m| m.starts_with(magic));
     if is_at(0, b"hsqs") {
@@ -72,7 +81,10 @@ fn form(path: &Path) -> Result<Form> {
     if is_at(1024 + 56, &0xef53_u16.to_le_bytes()) {
         return Ok(Form::Ext4);
     }
-    bail!("it is neither squashfs nor erofs nor ext4 nor a disk image with a squashfs")
+    if is_at(BTRFS.0, BTRFS.1) {
+        return Ok(Form::Btrfs);
+    }
+    bail!("it is neither squashfs nor erofs nor ext4 nor btrfs nor a disk image with a squashfs")
 }
 
 fn releases(path: &Path) -> Result<Vec<String>> {
@@ -100,6 +112,7 @@ fn releases(path: &Path) -> Result<Vec<String>> {
             ext4::read(path, &mut found)?;
             Ok(inside(found.entries.into_keys().collect()))
         }
+        Form::Btrfs => Ok(inside(read(path)?.entries.into_keys().collect())),
         Form::Ddi => {
             let dir = tempfile::tempdir()?;
             ddi::take_apart(path, dir.path())?;

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::architecture::Architecture;
 use super::name::Version;
+use super::services::UnitName;
 use crate::data::Folder;
 use crate::names::PrefixName;
 use crate::template;
@@ -34,8 +35,19 @@ const KNOWN: &[&str] = &[
     "SYSEXT_DOCUMENTATION_URL",
     "SYSEXT_BUG_REPORT_URL",
     "SYSEXT_SUPPORT_URL",
+    "SYSEXT_PRIVACY_POLICY_URL",
+    "SYSEXT_SUPPORT_END",
+    "SYSEXT_VARIANT",
+    "SYSEXT_VARIANT_ID",
+    "SYSEXT_VERSION",
+    "SYSEXT_VERSION_CODENAME",
+    "SYSEXT_CPE_NAME",
     "SYSEXT_VENDOR_NAME",
+    "SYSEXT_VENDOR_URL",
 ];
+
+/// Where an extension can be attached (os-release(5), `SYSEXT_SCOPE=`).
+const SCOPES: &[&str] = &["system", "initrd", "portable"];
 
 /// What makes systemd look for new units.
 const RELOAD: &str = "EXTENSION_RELOAD_MANAGER";
@@ -60,13 +72,44 @@ impl FromStr for Field {
         if key == "ARCHITECTURE" {
             bail!("ARCHITECTURE comes from the programs, or from --architecture");
         }
+        if key.starts_with("CONFEXT_") {
+            bail!("{key} is for extensions of /etc (confext); those of /usr have SYSEXT_ fields");
+        }
         if !KNOWN.contains(&key) {
             bail!("an extension has no field {key:?}; it has {}", KNOWN.join(", "));
         }
         if value.is_empty() || value.contains(char::is_control) {
             bail!("the value of {key} has to be text without control characters");
         }
+        check(key, value)?;
         Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// Fails where systemd would pass over what `key` says, or fail (os-release(5),
+/// systemd-sysext(8)).
+fn check(key: &str, value: &str) -> Result<()> {
+    let mut words = value.split_ascii_whitespace();
+    let of_words = |also: &str| {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || also.contains(c);
+        value.chars().all(plain)
+    };
+    match key {
+        "ID" | "VERSION_ID" | "SYSEXT_LEVEL" | "SYSEXT_ID" | "SYSEXT_VERSION_ID"
+            if !of_words("._-") =>
+        {
+            bail!("the value of {key} has to be lower-case letters, digits and . _ -: {value:?}")
+        }
+        "SYSEXT_SCOPE" if !words.all(|word| SCOPES.contains(&word)) => {
+            bail!("{key} is a list of {}, and not {value:?}", SCOPES.join(", "))
+        }
+        "EXTENSION_RELOAD_MANAGER" if !matches!(value, "0" | "1") => {
+            bail!("{key} is 1 or 0, and not {value:?}")
+        }
+        "EXTENSION_RESTART_UNITS" | "EXTENSION_RELOAD_OR_RESTART_UNITS" => {
+            words.try_for_each(|word| word.parse::<UnitName>().map(|_| ()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -194,8 +237,19 @@ mod tests {
             "ID=flatcar\nARCHITECTURE=arm64\nSYSEXT_ID=x\nSYSEXT_VERSION_ID=2\nSYSEXT_LEVEL=1.0\n\
              SYSEXT_NAME=\"A \\\"\\$b\\\"\"\n"
         );
-        for bad in ["VERSION_ID=1", "NONE=1", "ARCHITECTURE=arm64", "ID", "ID=", "ID=a\nb"] {
+        let none = ["VERSION_ID=1", "NONE=1", "ARCHITECTURE=arm64", "ID", "ID=", "ID=a\nb"];
+        let wrong = [
+            "CONFEXT_LEVEL=1",
+            "ID=Flatcar",
+            "SYSEXT_SCOPE=system,initrd",
+            "EXTENSION_RELOAD_MANAGER=yes",
+            "EXTENSION_RESTART_UNITS=demo",
+        ];
+        for bad in none.iter().chain(&wrong) {
             assert!(render(None, &[bad]).is_err(), "{bad:?}");
+        }
+        for good in ["SYSEXT_SCOPE=system initrd", "EXTENSION_RESTART_UNITS=a.service b.socket"] {
+            assert!(render(None, &[good]).is_ok(), "{good:?}");
         }
     }
 }

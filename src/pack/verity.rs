@@ -2,25 +2,37 @@
 //! signature of its root (systemd's Verity documentation, veritysetup(8)).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use super::digest;
 use super::plan::Plan;
+use super::token::{self, KeySource, TokenKey, openssl};
 use crate::command::{Command, look_up};
 use crate::data::hex;
 
 /// What an image is signed with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Signing {
-    /// The private key, a file in the PEM form.
-    pub key: PathBuf,
+    key: Key,
     /// The certificate of which targets have a copy in /etc/verity.d, in the PEM form.
     pub certificate: PathBuf,
+    _fetched: Option<Arc<NamedTempFile>>,
+}
+
+/// A private key.
+#[derive(Clone, Debug)]
+enum Key {
+    /// A file in the PEM form.
+    File(PathBuf),
+    /// One in a token.
+    Token(TokenKey),
 }
 
 /// The root of a tree of hashes.
@@ -81,14 +93,34 @@ fn root_hash(said: &str) -> Option<RootHash> {
 }
 
 impl Signing {
-    /// A key and its certificate, both of which have to be there.
-    pub fn open(key: &Path, certificate: &Path) -> Result<Self> {
+    /// A key and its certificate, both of which have to be there: files or PKCS#11 URIs, which
+    /// `source` reads.
+    pub fn open(key: &Path, certificate: &Path, source: Option<&KeySource>) -> Result<Self> {
         for file in [key, certificate] {
-            if !file.is_file() {
+            if token::uri(file).is_none() && !file.is_file() {
                 bail!("there is no file {} to sign with", file.display());
             }
         }
-        Ok(Self { key: key.to_owned(), certificate: certificate.to_owned() })
+        let uris = [token::uri(key), token::uri(certificate)];
+        let source = match uris {
+            [None, None] if source.is_some() => {
+                bail!("{} is a file, and no key of a token (pkcs11:...)", key.display())
+            }
+            [None, None] => None,
+            _ => Some(KeySource::find(source)?),
+        };
+        let [key_uri, certificate_uri] = uris.map(|uri| uri.zip(source.clone()));
+        let key = match key_uri {
+            Some((uri, source)) => Key::Token(TokenKey::open(uri, source)?),
+            None => Key::File(key.to_owned()),
+        };
+        let Some((uri, source)) = certificate_uri else {
+            return Ok(Self { key, certificate: certificate.to_owned(), _fetched: None });
+        };
+        let fetched = NamedTempFile::new().context("could not make a file for the certificate")?;
+        token::certificate(uri, &source, fetched.path())?;
+        let certificate = fetched.path().to_owned();
+        Ok(Self { key, certificate, _fetched: Some(Arc::new(fetched)) })
     }
 
     /// Signs `root`: what the signature's partition holds. `dir` is a place for files.
@@ -98,17 +130,22 @@ impl Signing {
         fs_err::create_dir_all(dir)?;
         fs_err::write(&message, &text)?;
         // Without signed attributes there is no time in it, and the kernel wants none (PKCS#7).
-        openssl("sign the root hash")?
-            .args(["smime", "-sign", "-nocerts", "-noattr", "-binary", "-md", "sha256"])
-            .args(["-outform", "der", "-in"])
+        let command = openssl("sign the root hash")?.args(["smime", "-sign"]);
+        let command = match &self.key {
+            Key::File(file) => command.arg("-inkey").arg(file),
+            Key::Token(key) => command.args(key.arguments()).brief(),
+        };
+        let command = command
+            .args(["-nocerts", "-noattr", "-binary", "-md", "sha256", "-outform", "der", "-in"])
             .arg(&message)
-            .arg("-inkey")
-            .arg(&self.key)
             .arg("-signer")
             .arg(&self.certificate)
             .arg("-out")
-            .arg(&signature)
-            .run_quiet()?;
+            .arg(&signature);
+        match &self.key {
+            Key::File(_) => command.run_quiet()?,
+            Key::Token(key) => key.run(&command)?,
+        }
         self.prove(&message, &signature)?;
         let certificate = dir.join("certificate");
         openssl("read the certificate")?
@@ -147,13 +184,6 @@ impl Signing {
             .run_quiet()
             .context("the key does not belong to the certificate")
     }
-}
-
-fn openssl(purpose: &str) -> Result<Command> {
-    let program = look_up("openssl").context(
-        "openssl is not there, which signs images; install openssl (`fprefix doctor` says how)",
-    )?;
-    Ok(Command::new(purpose, program))
 }
 
 #[cfg(test)]

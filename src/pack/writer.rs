@@ -10,7 +10,7 @@ use super::format::{Format, FormatKind};
 use super::plan::Plan;
 use super::verity::{self, Signing};
 use super::workplace::Workplace;
-use super::{ddi, erofs, ext4, squashfs, stream, tree};
+use super::{btrfs, ddi, erofs, ext4, squashfs, stream, tree};
 
 /// The name of the tree in a workplace that is written from, or unpacked to.
 const TREE: &str = ".tree";
@@ -29,6 +29,14 @@ pub struct Making<'a> {
     pub signing: Option<&'a Signing>,
 }
 
+/// Fails where the machine can not write `format`, which is better known before than after.
+pub fn ready(format: Format) -> Result<()> {
+    match format.kind() {
+        FormatKind::Btrfs => btrfs::ready(),
+        _ => Ok(()),
+    }
+}
+
 /// Writes it in `format` under the name `name` of the workplace.
 pub fn write(
     making: Making<'_>,
@@ -45,6 +53,7 @@ pub fn write(
         FormatKind::Erofs | FormatKind::ErofsTight => {
             erofs::write(plan, format, &output, &workplace.path(TREE), progress)
         }
+        FormatKind::Btrfs => btrfs::write(plan, format, &output, &workplace.path(TREE), progress),
         FormatKind::Ext4 => ext4::write(plan, &output, &workplace.path(TREE), progress),
         FormatKind::Directory => tree::write(plan, &output, progress),
         FormatKind::Tar => {
@@ -92,6 +101,7 @@ pub fn verify(plan: &Plan, format: Format, workplace: &Workplace, name: &str) ->
             differences
         }
         FormatKind::Erofs | FormatKind::ErofsTight => erofs::differences(plan, &image, &dir)?,
+        FormatKind::Btrfs => btrfs::differences(plan, &image, &dir)?,
         FormatKind::Ext4 => ext4::differences(plan, &image, &dir)?,
         FormatKind::Directory => compare::with_tree(plan, &image, Keeps::ALL)?,
         FormatKind::Tar => {

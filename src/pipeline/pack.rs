@@ -25,6 +25,7 @@ use crate::pack::expose::{self, Expose};
 use crate::pack::format::{Format, FormatKind};
 use crate::pack::mangle::Mangle;
 use crate::pack::name::{FileNames, Naming, Version};
+use crate::pack::openpgp::SumsKey;
 use crate::pack::plan::{Entry, Plan, Totals};
 use crate::pack::release::{self, Field, Release};
 use crate::pack::services::{self, StatePath, UnitName};
@@ -60,6 +61,8 @@ pub struct Request {
     pub strip: Option<Stripping>,
     /// What a DDI is signed with.
     pub signing: Option<Signing>,
+    /// What the list of digests is signed with.
+    pub sign_sums: Option<SumsKey>,
     /// What the target has already.
     pub bases: Vec<Base>,
     /// The target on which attaching is tried out before.
@@ -192,6 +195,7 @@ pub fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
     if let Some(obstacle) = request.root.eprefix().sysext_obstacle() {
         bail!("{obstacle}");
     }
+    request.formats.iter().try_for_each(|format| writer::ready(*format))?;
     reporter.step(&format!("planning {} from {}", request.name, request.root.path().display()));
     let rules = Rules::load(&request.keep, &request.locales)?;
     let epoch = match request.epoch {
@@ -231,6 +235,12 @@ pub fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
     plan.add(release::path(&request.name), Entry::made(release.render()?, plan.epoch))?;
     let naming =
         Naming { name: request.name.clone(), version: request.version.clone(), architecture };
+    let mut taken = BTreeMap::new();
+    for (format, names) in request.formats.iter().zip(naming.files(&request.formats)) {
+        if let Some(other) = taken.insert(names.file.clone(), format) {
+            bail!("{other} and {format} would both be {}: pack one at a time", names.file);
+        }
+    }
     Ok(Prepared {
         plan,
         naming,

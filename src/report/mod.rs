@@ -32,7 +32,7 @@ pub use contents::disk_usage;
 pub use licenses::texts as license_texts;
 pub use package::{Package, installed};
 pub use repositories::Repositories;
-pub use sums::{FILE as SUMS, merge as merge_sums};
+pub use sums::{FILE as SUMS, SIGNATURE as SUMS_SIGNATURE, merge as merge_sums};
 
 /// An image, for those reports that name it.
 #[derive(Clone, Debug, Serialize)]

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 /// The name of the file.
 pub const FILE: &str = "SHA256SUMS";
 
+/// The name of the file with its signature (sysupdate.d(5), "Verify=").
+pub const SIGNATURE: &str = "SHA256SUMS.gpg";
+
 /// The lines of `old` of which `is_there` still knows the file, with those of `new` (name and
 /// digest), sorted by name.
 pub fn merge(old: &str, new: &[(String, String)], is_there: impl Fn(&str) -> bool) -> String {

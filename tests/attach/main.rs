@@ -10,6 +10,7 @@
 )]
 
 mod booted;
+mod btrfs;
 mod debian;
 mod image;
 mod machine;

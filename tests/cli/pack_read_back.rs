@@ -171,3 +171,34 @@ fn a_name_that_a_format_can_not_have() {
         small.pack(format, &["--format", format, "--mangle", over, "--waive", "name"]);
     }
 }
+
+#[test]
+fn a_btrfs_is_reproducible_or_refused() {
+    let small = SmallRoot::full();
+    let version = run("mkfs.btrfs", &["--version"]);
+    let number = version.lines().next().unwrap().rsplit_once(" v").expect(&version).1;
+    let mut parts = number.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let is_new = (parts.next().unwrap(), parts.next().unwrap_or(0)) >= (7, 3);
+    let options = ["--format", "btrfs", "--no-reports"];
+    if is_new {
+        small.pack("out", &options);
+        small.pack("again", &options);
+        let bytes = |output: &str| fs_err::read(small.beside(output).join("small.raw")).unwrap();
+        assert!(bytes("out") == bytes("again"), "not reproducible");
+    } else {
+        let error = small.refuse("out", &options);
+        assert!(error.contains(&format!("is of btrfs-progs {}", &number[..3])), "{error}");
+        assert!(error.contains("install btrfs-progs 7.3 or newer, or pack as"), "{error}");
+        assert!(!small.beside("out").exists(), "something was written");
+    }
+    let refused = small.try_pack("out", &["--format", "btrfs:zstd:16"]);
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+#[test]
+fn two_images_of_one_name_are_refused() {
+    let small = SmallRoot::full();
+    let error = small.refuse("out", &["--format", "erofs", "--format", "erofs:none"]);
+    assert!(error.contains("would both be small.erofs.raw"), "{error}");
+    assert!(!small.beside("out").exists(), "something was written");
+}

@@ -15,6 +15,7 @@ use crate::output;
 use crate::pack::format::{Format, FormatKind};
 use crate::pack::release::Field;
 use crate::pack::strip::Stripping;
+use crate::pack::token::KeySource;
 use crate::pack::verity::Signing;
 use crate::pipeline::image::{self, Outcome, Request};
 
@@ -47,6 +48,9 @@ pub struct Build {
     /// Sign the extensions with this key, a PEM file; the format has to be ddi
     #[arg(long, value_name = "FILE", requires = "certificate")]
     private_key: Option<PathBuf>,
+    /// What of openssl reads tokens: provider:NAME or engine:NAME [default: pkcs11, what is there]
+    #[arg(long, value_name = "KIND:NAME", requires = "private_key")]
+    private_key_source: Option<KeySource>,
     /// The certificate of that key, a PEM file, which the image gets in /usr/lib/verity.d
     #[arg(long, value_name = "FILE", requires = "private_key")]
     certificate: Option<PathBuf>,
@@ -132,7 +136,9 @@ impl Build {
         }
         let (attach, waive) = waivers(&self.waive);
         let signing = match (&self.private_key, &self.certificate) {
-            (Some(key), Some(certificate)) => Some(Signing::open(key, certificate)?),
+            (Some(key), Some(certificate)) => {
+                Some(Signing::open(key, certificate, self.private_key_source.as_ref())?)
+            }
             _ => None,
         };
         Ok(Request {

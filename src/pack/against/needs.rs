@@ -20,9 +20,9 @@ const FIELDS: &[(&str, Option<&str>, u32, Level)] = &[
     ("ARCHITECTURE", None, 252, Level::Warning),
     ("SYSEXT_SCOPE", None, 250, Level::Warning),
     ("EXTENSION_RELOAD_MANAGER", None, 255, Level::Warning),
-    // systemd pull request 42368, merged after 260.
-    ("EXTENSION_RESTART_UNITS", None, 261, Level::Warning),
-    ("EXTENSION_RELOAD_OR_RESTART_UNITS", None, 261, Level::Warning),
+    // NEWS of 262.
+    ("EXTENSION_RESTART_UNITS", None, 262, Level::Warning),
+    ("EXTENSION_RELOAD_OR_RESTART_UNITS", None, 262, Level::Warning),
 ];
 
 /// The first systemd that takes the signature of a disk image from its third partition (NEWS of
@@ -47,6 +47,8 @@ fn kernel(format: Format, signed: bool) -> ((u32, u32), &'static str) {
         (FormatKind::ErofsTight, _) => ((6, 1), "erofs with fragments"),
         // erofs left staging with 5.4; the form that is written is tested with 5.10.
         (FormatKind::Erofs, _) => ((5, 4), "erofs"),
+        // The kernel's btrfs reads zstd since 4.14.
+        (FormatKind::Btrfs, Compressor::Zstd) => ((4, 14), "btrfs with zstd"),
         // overlayfs with several lower layers came with 4.0: no extension is attached before.
         _ => ((4, 0), "overlayfs with several layers"),
     }

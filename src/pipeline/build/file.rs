@@ -22,7 +22,9 @@ use crate::pack::release::Field;
 use crate::pack::services::{StatePath, UnitName};
 use crate::pack::slim::{Locale, Rules};
 use crate::pack::strip::Stripping;
+use crate::pack::token;
 use crate::pack::verity::Signing;
+use crate::pack::writer;
 use crate::{repos, setup};
 
 /// The name of a build file, where none is given.
@@ -241,7 +243,12 @@ impl Reader<'_> {
         let paths = pack.base.iter_mut().chain(&mut pack.mangle);
         let paths = paths.chain(&mut pack.against).chain(&mut pack.beside);
         for path in paths.chain(&mut pack.private_key).chain(&mut pack.certificate) {
-            *path.get_mut() = self.dir.join(path.get_ref());
+            if token::uri(path.get_ref()).is_none() {
+                *path.get_mut() = self.dir.join(path.get_ref());
+            }
+        }
+        for (format, text) in formats.iter().zip(&pack.format) {
+            self.look(text, |_| writer::ready(*format))?;
         }
         for path in &pack.base {
             self.look(path, |path| Base::open(path).map(|_| ()))?;
@@ -252,6 +259,12 @@ impl Reader<'_> {
         if let Some(url) = pack.sysupdate.as_ref().filter(|_| pack.version.is_none()) {
             self.look(url, |_| -> Result<()> {
                 anyhow::bail!("systemd-sysupdate goes by versions: give [pack] a version")
+            })?;
+        }
+        if let Some(key) = &pack.sign_sums {
+            self.look(key, |_| {
+                anyhow::ensure!(pack.reports != Some(false), "without reports there is no list");
+                pack.sign_sums()
             })?;
         }
         self.signing(&pack, formats)?;
@@ -304,7 +317,7 @@ impl Reader<'_> {
                 if !ddi {
                     anyhow::bail!("of the formats, only ddi can be signed: add it to format");
                 }
-                Signing::open(key, certificate.get_ref()).map(|_| ())
+                Signing::open(key, certificate.get_ref(), pack.private_key_source()).map(|_| ())
             }),
             (Some(one), None) | (None, Some(one)) => self
                 .look(one, |_| anyhow::bail!("private-key and certificate go together: give both")),

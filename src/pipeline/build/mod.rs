@@ -334,10 +334,13 @@ fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::Request> {
         keep: table.keep.iter().map(|id| id.get_ref().clone()).collect(),
         locales: file.locales.clone(),
         strip: file.strip.clone(),
+        sign_sums: table.sign_sums()?,
         signing: match (&table.private_key, &table.certificate) {
-            (Some(key), Some(certificate)) => {
-                Some(Signing::open(key.get_ref(), certificate.get_ref())?)
-            }
+            (Some(key), Some(certificate)) => Some(Signing::open(
+                key.get_ref(),
+                certificate.get_ref(),
+                table.private_key_source(),
+            )?),
             _ => None,
         },
         against: against(table)?,

@@ -14,6 +14,8 @@ use crate::binhost::Binhost;
 use crate::names::{Eprefix, PrefixName, UseFlags};
 use crate::pack::architecture::Architecture;
 use crate::pack::name::Version;
+use crate::pack::openpgp::SumsKey;
+use crate::pack::token::KeySource;
 use crate::report::sysupdate::SourceUrl;
 
 /// A value that is written as a text, in the form that the command line takes it. In lists there are
@@ -102,7 +104,9 @@ pub struct Pack {
     pub release: Vec<Spanned<String>>,
     pub format: Vec<Spanned<String>>,
     pub private_key: Option<Spanned<PathBuf>>,
+    pub private_key_source: Option<Text<KeySource>>,
     pub certificate: Option<Spanned<PathBuf>>,
+    pub sign_sums: Option<Spanned<String>>,
     pub output: Option<PathBuf>,
     pub keep: Vec<Spanned<String>>,
     pub locales: Vec<Spanned<String>>,
@@ -120,6 +124,18 @@ pub struct Pack {
     pub pkginfo: bool,
     pub sysupdate: Option<Spanned<Text<SourceUrl>>>,
     pub reports: Option<bool>,
+}
+
+impl Pack {
+    /// The key that the list of digests is signed with.
+    pub fn sign_sums(&self) -> anyhow::Result<Option<SumsKey>> {
+        self.sign_sums.as_ref().map(|key| SumsKey::open(key.get_ref(), None)).transpose()
+    }
+
+    /// What reads keys of tokens, where that was named.
+    pub fn private_key_source(&self) -> Option<&KeySource> {
+        self.private_key_source.as_ref().map(|source| &source.0)
+    }
 }
 
 /// Words of `ACCEPT_KEYWORDS`, like `~amd64` or `**` (portage(5), `package.accept_keywords`).

@@ -247,6 +247,7 @@ fn extension(
         locales: Vec::new(),
         strip: request.strip.clone(),
         signing: request.signing.clone(),
+        sign_sums: None,
         against: Some(Against::open(request.root.path(), &beside, request.waive.clone())?),
         bases,
         expose: if request.expose { vec![Expose::All] } else { Vec::new() },

@@ -23,7 +23,8 @@ pub fn write(
     let debug: Vec<ImageFile> = debug.iter().map(Image::file).collect();
     if let Some(repositories) = &request.reports {
         reporter.step("writing the reports");
-        written = reports(request, prepared, repositories, [&images, &debug], workplace)?;
+        let images = [&images[..], &debug];
+        written = reports(request, prepared, repositories, images, workplace, reporter)?;
     }
     if let (Some(url), Some(first)) = (&request.sysupdate, images.first()) {
         let text = sysupdate::render(&prepared.naming, &first.name, url)?;
@@ -45,10 +46,11 @@ pub fn write(
 
 fn reports(
     request: &Request,
-    prepared: &Prepared,
+    prepared: &mut Prepared,
     repositories: &Repositories,
     [images, debug]: [&[ImageFile]; 2],
     workplace: &Workplace,
+    reporter: &Reporter,
 ) -> Result<Vec<String>> {
     let mut packages = report::installed(&request.root.vdb())?;
     packages.retain(|package| !prepared.in_base.contains(&package.cpv()));
@@ -71,7 +73,20 @@ fn reports(
         .collect();
     let old = workplace.published(report::SUMS)?;
     let text = report::merge_sums(&old, &sums, |name| workplace.has_published(name));
-    fs_err::write(workplace.path(report::SUMS), text)?;
+    let list = workplace.path(report::SUMS);
+    fs_err::write(&list, &text)?;
     written.push(report::SUMS.to_owned());
+    if let Some(key) = &request.sign_sums {
+        key.sign(&list, &workplace.path(report::SUMS_SIGNATURE))?;
+        written.push(report::SUMS_SIGNATURE.to_owned());
+    } else if text != old && workplace.has_published(report::SUMS_SIGNATURE) {
+        let warning = format!(
+            "{} is the signature of an older list, and targets will not accept it: sign the new \
+             one with --sign-sums",
+            workplace.place(report::SUMS_SIGNATURE).display()
+        );
+        reporter.warn(&warning);
+        prepared.warnings.push(warning);
+    }
     Ok(written)
 }

@@ -23,7 +23,8 @@ use crate::report;
 use crate::tree;
 
 /// The programs that images come from; another version may write other bytes.
-const TOOLS: &[&str] = &["mksquashfs", "mkfs.erofs", "mke2fs", "debugfs", "tar", "veritysetup"];
+const TOOLS: &[&str] =
+    &["mksquashfs", "mkfs.erofs", "mke2fs", "debugfs", "mkfs.btrfs", "tar", "veritysetup", "gpg"];
 
 /// How far the clock that files get their times from may lag behind (time(7): the tick of the
 /// kernel), and how far where a filesystem keeps whole seconds alone (FAT has two).
@@ -101,8 +102,8 @@ impl Stamp {
         }
         let images = packed.images.iter().chain(&packed.debug_images);
         let images = images.flat_map(|image| image.link.iter().chain([&image.path]));
-        let sums = output.join(report::SUMS);
-        for path in images.chain(&packed.reports).filter(|path| **path != sums) {
+        let shared = [report::SUMS, report::SUMS_SIGNATURE].map(|name| output.join(name));
+        for path in images.chain(&packed.reports).filter(|path| !shared.contains(path)) {
             files.extend(of_maybe(path).map(|facts| (path.clone(), facts)));
         }
         let record = Record { key: self.key.clone(), files, packed: packed.clone() };
@@ -115,6 +116,12 @@ fn has_sums(packed: &Packed, output: &Path) -> bool {
     let sums = output.join(report::SUMS);
     if !packed.reports.contains(&sums) {
         return true;
+    }
+    let signature = output.join(report::SUMS_SIGNATURE);
+    let written = |path: &Path| fs_err::metadata(path).and_then(|meta| meta.modified()).ok();
+    // The list is signed when it is written: a signature that is older is of another list.
+    if packed.reports.contains(&signature) && written(&signature) < written(&sums) {
+        return false;
     }
     let text = fs_err::read_to_string(sums).unwrap_or_default();
     packed.images.iter().chain(&packed.debug_images).all(|image| {
