@@ -1,6 +1,6 @@
 //! What this machine has of the programs that fprefix runs, what is missing, and how to get it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, look_up};
 use crate::data;
-use crate::machine::{self, PackageManager};
+use crate::machine::{self, Machine, PackageManager};
 
 /// What a program is needed for, see profiles/tools.toml.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
@@ -38,6 +38,8 @@ struct Tool {
     or: Option<String>,
     #[serde(default)]
     probe: Vec<String>,
+    #[serde(default)]
+    for_fetched_portage: bool,
     need: Need,
     reason: String,
     packages: std::collections::BTreeMap<String, String>,
@@ -67,9 +69,11 @@ pub struct Finding {
 pub fn examine() -> Result<Vec<Finding>> {
     let tools: Tools = data::toml("tools.toml")?;
     let manager = PackageManager::this();
+    let fetched = Machine::this() == Machine::Other;
     Ok(tools
         .tool
         .into_iter()
+        .filter(|tool| fetched || !tool.for_fetched_portage)
         .map(|tool| Finding {
             path: tool.find(),
             packages: manager
@@ -83,10 +87,17 @@ pub fn examine() -> Result<Vec<Finding>> {
         .collect())
 }
 
+/// Whether it is one of `BusyBox` or Toybox, which do less than what is needed of a program.
+fn is_many_in_one(path: &Path) -> bool {
+    let real = fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    real.file_name().is_some_and(|name| name == "busybox" || name == "toybox")
+}
+
 impl Tool {
     fn find(&self) -> Option<PathBuf> {
-        let path =
-            look_up(&self.program).or_else(|| self.or.as_ref().and_then(|other| look_up(other)))?;
+        let names = [Some(&self.program), self.or.as_ref()];
+        let mut found = names.into_iter().flatten().filter_map(|name| look_up(name));
+        let path = found.find(|path| !is_many_in_one(path))?;
         if self.probe.is_empty() {
             return Some(path);
         }
@@ -135,4 +146,49 @@ pub fn refresh() -> Option<Command> {
         Command::new("update the lists of packages", "sudo").arg(program)
     };
     Some(command.args(["update", "-qq"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_distribution_is_thought_of() {
+        let tools: Tools = data::toml("tools.toml").unwrap();
+        let managers: Vec<&str> = machine::package_managers().collect();
+        assert_eq!(managers.len(), 6);
+        for tool in &tools.tool {
+            let mut named: Vec<&str> = tool.packages.keys().map(String::as_str).collect();
+            let mut known = managers.clone();
+            named.sort_unstable();
+            known.sort_unstable();
+            assert_eq!(named, known, "{}: \"\" says that there is no such package", tool.program);
+            assert!(!tool.packages["apt"].is_empty(), "{}", tool.program);
+            // What users need is on all of them; Alpine has no systemd.
+            if tool.need != Need::Test {
+                let without: Vec<&str> = tool
+                    .packages
+                    .iter()
+                    .filter(|(_, names)| names.is_empty())
+                    .map(|(name, _)| &**name)
+                    .collect();
+                let expected: &[&str] = if tool.need == Need::Attach { &["apk"] } else { &[] };
+                assert_eq!(without, expected, "{}", tool.program);
+            }
+        }
+        // What stands for a package of BROOT can be installed.
+        for program in crate::broot::programs().unwrap() {
+            assert!(tools.tool.iter().any(|tool| tool.program == program), "{program}");
+        }
+    }
+
+    #[test]
+    fn what_is_many_in_one_is_not_what_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs_err::write(at("busybox"), "").unwrap();
+        fs_err::write(at("sed"), "").unwrap();
+        fs_err::os::unix::fs::symlink("busybox", at("patch")).unwrap();
+        assert!(is_many_in_one(&at("patch")) && !is_many_in_one(&at("sed")));
+    }
 }

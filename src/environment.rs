@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::broot;
 use crate::command::{Command, look_up};
 use crate::definition::Prefix;
 use crate::layout::{Environment, INSIDE, Layout};
@@ -145,6 +146,7 @@ impl<'a> Sandbox<'a> {
             plan.readable(dir, inside);
         } else {
             plan.around(Path::new("/var/db"))?;
+            plan.add_to_machine(&broot::machine::write(&layout.broot())?)?;
         }
         for part in self.prefix.definition.compiler.iter().flat_map(|compiler| &compiler.parts) {
             if !part.exists() {
@@ -268,6 +270,24 @@ impl Mounts {
         }
         self.push(["--tmpfs".as_ref(), dir.as_os_str()]);
         self.children(dir, &[])
+    }
+
+    /// Shows the configuration of the machine's own Portage with these files added, each in a folder
+    /// of its name beside what the machine has under that name.
+    fn add_to_machine(&mut self, files: &[(&str, PathBuf)]) -> Result<()> {
+        let Ok(config) = fs_err::canonicalize(broot::machine::CONFIG) else { return Ok(()) };
+        self.push(["--tmpfs".as_ref(), config.as_os_str()]);
+        let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+        self.children(&config, &names)?;
+        for (name, file) in files {
+            let folder = config.join(name);
+            if let Ok(own) = fs_err::canonicalize(&folder) {
+                self.readable(&own, &folder.join("machine"));
+            }
+            self.readable(file, &folder.join("zz-fprefix"));
+        }
+        self.scaffolds.push(config);
+        Ok(())
     }
 
     /// Shows what is in the directory `dir`, but for the names in `except`.

@@ -20,6 +20,9 @@ pub enum Machine {
     Other,
 }
 
+/// Where Portage keeps what it installed.
+const VDB: &str = "var/db/pkg";
+
 /// The folder of Flatcar's SDK that holds the ebuild repositories.
 const SDK_THIRD_PARTY: &str = "mnt/host/source/src/third_party";
 
@@ -28,9 +31,10 @@ impl Machine {
     pub fn detect(root: &Path) -> Self {
         let has = |path: &str| root.join(path).exists();
         let emerge = has("usr/bin/emerge");
+        let configured = has("etc/gentoo-release") || has("etc/portage/make.profile");
         if emerge && has(SDK_THIRD_PARTY) {
             Self::Sdk
-        } else if emerge && (has("etc/gentoo-release") || has("etc/portage/make.profile")) {
+        } else if emerge && configured && has_packages(&root.join(VDB)) {
             Self::Gentoo
         } else {
             Self::Other
@@ -41,6 +45,15 @@ impl Machine {
     pub fn this() -> Self {
         Self::detect(Path::new("/"))
     }
+}
+
+/// Whether Portage installed anything: where it is there beside the system's own package manager, it
+/// knows of no build tools.
+fn has_packages(vdb: &Path) -> bool {
+    let Ok(categories) = fs_err::read_dir(vdb) else { return false };
+    categories.flatten().any(|category| {
+        fs_err::read_dir(category.path()).is_ok_and(|mut packages| packages.next().is_some())
+    })
 }
 
 impl fmt::Display for Machine {
@@ -82,10 +95,18 @@ impl PackageManager {
     }
 }
 
+/// The names of all of them.
+pub fn package_managers() -> impl Iterator<Item = &'static str> {
+    PACKAGE_MANAGERS.iter().map(|(name, ..)| *name)
+}
+
 /// Whether we run as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
+
+/// Where Flatcar's SDK keeps the root directories of boards.
+pub const SDK_BOARDS: &str = "/build";
 
 /// Where Flatcar's SDK keeps sources that were fetched.
 pub const SDK_DISTFILES: &str = "/mnt/host/source/.cache/distfiles";
@@ -125,6 +146,10 @@ mod tests {
         assert_eq!(Machine::detect(root.path()), Machine::Other);
         make("usr/bin/emerge");
         make("etc/gentoo-release");
+        make("var/db/pkg/app-shells/x");
+        fs_err::remove_file(root.path().join("var/db/pkg/app-shells/x")).unwrap();
+        assert_eq!(Machine::detect(root.path()), Machine::Other);
+        make("var/db/pkg/app-shells/bash-5.2/PF");
         assert_eq!(Machine::detect(root.path()), Machine::Gentoo);
         make("mnt/host/source/src/third_party/x");
         assert_eq!(Machine::detect(root.path()), Machine::Sdk);

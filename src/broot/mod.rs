@@ -2,6 +2,7 @@
 //! ebuilds look for a compiler.
 
 mod compilers;
+pub mod machine;
 mod shared;
 mod tools;
 
@@ -18,7 +19,7 @@ use crate::toolchain::Compiler;
 use crate::{template, tree};
 
 pub use compilers::write_masquerades;
-pub use tools::{Provided, provided};
+pub use tools::{Provided, programs, provided};
 
 /// Writes BROOT of `prefix`: Portage's configuration for it, and the wrappers.
 pub fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {

@@ -135,6 +135,11 @@ pub fn provided() -> Result<Vec<Provided>> {
     Ok(data::toml::<Tools>("broot.toml")?.of(&ThisMachine))
 }
 
+/// The programs by which build tools are known.
+pub fn programs() -> Result<Vec<String>> {
+    Ok(data::toml::<Tools>("broot.toml")?.tool.into_iter().map(|tool| tool.program).collect())
+}
+
 /// Tells Portage of the tools of the machine. Most stand in package.provided (portage(5)). That has
 /// no slots, and `has_version` does not look into it, so what ebuilds look for by slot becomes an
 /// entry of BROOT's VDB, of a package that owns no files.

@@ -1,5 +1,6 @@
 //! Ebuild repositories: what a directory has to have to be one, and where the sandbox shows it.
 
+mod configured;
 mod profile;
 mod tree;
 
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::layout::INSIDE;
 use crate::names;
 
+pub use configured::of_machine as repositories_of_machine;
 pub use profile::{check as check_profile, for_board as profile_for_board, is_profile};
 pub use tree::{SKELETON, repositories as repositories_of_tree};
 

@@ -118,24 +118,27 @@ pub(super) fn check_existing(prefix: &Prefix, eprefix: &Eprefix, dirs: [&Path; 2
     Ok(())
 }
 
-/// What `--tree` names, or the machine's own tree where nothing else was asked for.
-pub(super) fn tree(request: &Request, machine: Machine) -> Result<Option<PathBuf>> {
+/// The repositories of what `--tree` names, or the machine's own where nothing else was asked for;
+/// there may be none.
+pub(super) fn tree(request: &Request, machine: Machine) -> Result<Vec<(String, PathBuf)>> {
     if let Some(tree) = &request.tree {
-        return absolute(tree).map(Some);
+        return repos::repositories_of_tree(&absolute(tree)?);
     }
-    let own = machine::sdk_third_party();
-    let asked = !request.repos.is_empty();
-    Ok((machine == Machine::Sdk && !asked).then_some(own))
+    if !request.repos.is_empty() {
+        return Ok(Vec::new());
+    }
+    match machine {
+        Machine::Sdk => repos::repositories_of_tree(&machine::sdk_third_party()),
+        Machine::Gentoo => repos::repositories_of_machine(),
+        Machine::Other => Ok(Vec::new()),
+    }
 }
 
 /// All repositories, the main one first among those of the user. Priorities as Flatcar orders its
-/// repositories: a tree's by what builds upon what, then what the user adds wins over what is
-/// built in, and the toolchain over all.
-pub(super) fn repositories(request: &Request, tree: Option<&Path>) -> Result<Vec<Repo>> {
-    let mut named = match tree {
-        Some(tree) => repos::repositories_of_tree(tree)?,
-        None => Vec::new(),
-    };
+/// repositories: those of the tree, then what the user adds wins over what is built in, and the
+/// toolchain over all.
+pub(super) fn repositories(request: &Request, tree: Vec<(String, PathBuf)>) -> Result<Vec<Repo>> {
+    let mut named = tree;
     for repo in &request.repos {
         named.push(located(&repo.path, Some(&repo.name))?);
     }
@@ -213,13 +216,13 @@ fn place_of(wanted: &str, all: &[Repo]) -> Option<PathBuf> {
 /// The profile as make.profile names it in the sandbox.
 pub(super) fn profile(
     request: &Request,
-    tree: Option<&Path>,
+    has_tree: bool,
     all: &[Repo],
     board: &Board,
 ) -> Result<String> {
-    let located = match (&request.profile, tree) {
+    let located = match (&request.profile, has_tree) {
         (Some(wanted), _) => named_profile(wanted, all, board)?,
-        (None, Some(_)) => {
+        (None, true) => {
             let main = all.iter().find_map(|repo| Some((repo.name.as_str(), repo.path.as_ref()?)));
             let (name, path) = main.context("the tree has no repository")?;
             (
@@ -228,7 +231,7 @@ pub(super) fn profile(
                 Path::new("profiles").join(repos::profile_for_board(path, board)?),
             )
         }
-        (None, None) => return Ok(format!("/fprefix/staging/profiles/portage/{}", board.arch)),
+        (None, false) => return Ok(format!("/fprefix/staging/profiles/portage/{}", board.arch)),
     };
     let (name, path, below) = located;
     repos::check_profile(&path.join(&below), &|wanted| place_of(wanted, all))?;

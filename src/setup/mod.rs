@@ -27,7 +27,7 @@ use crate::machine::Machine;
 use crate::names::{Eprefix, Feature, PrefixName, RepoArgument, UseFlags};
 use crate::output::Reporter;
 use crate::phases::Phases;
-use crate::toolchain::{self, Compiler, Import};
+use crate::toolchain::{self, Compiler, Import, Sysroot};
 use crate::{vdb, wrappers};
 use checks::{
     absolute, check_apart, check_binhost, check_existing, check_features, check_machine,
@@ -86,6 +86,10 @@ pub struct Plan {
     /// Whether there is a prefix that is brought up to date.
     update: bool,
     package_config: PackageConfig,
+    /// The board's own root directory, if the C library comes from there.
+    sysroot: Option<PathBuf>,
+    /// Why it does not, where there is one.
+    missing: Option<String>,
 }
 
 impl Plan {
@@ -119,10 +123,11 @@ impl Plan {
             None => Vec::new(),
         };
         let tree = tree_of(request, machine)?;
-        let repos = repositories(request, tree.as_deref())?;
+        let has_tree = !tree.is_empty();
+        let repos = repositories(request, tree)?;
         let package_config = PackageConfig::read(request.package_config.as_deref(), &repos)?;
         let definition = Definition {
-            profile: profile(request, tree.as_deref(), &repos, &board)?,
+            profile: profile(request, has_tree, &repos, &board)?,
             package_config: package_config.source(),
             eprefix: request.eprefix.clone(),
             distdir: absolute(request.distdir.as_ref().unwrap_or(&home.default_distdir(machine)))?,
@@ -147,7 +152,9 @@ impl Plan {
         place(prefix.layout.eprefix().as_path())?;
         check_machine(&prefix)?;
         let compiler = Compiler::find(&board)?;
-        let imports = toolchain::plan(&compiler, &board)?;
+        let (sysroot, missing) = Sysroot::of(machine, &board, &compiler)?;
+        let imports = toolchain::plan(&compiler, &board, sysroot.as_ref())?;
+        let sysroot = sysroot.map(|sysroot| sysroot.dir().to_owned());
         prefix.definition.compiler = Some(compiler.clone());
         let prefix = share(prefix, home, &imports)?;
         check_features(&request.features)?;
@@ -161,7 +168,17 @@ impl Plan {
         check_writable(&prefix, &wrapper_dir)?;
         let update = existing.is_some() && !request.force;
         let replace = existing.filter(|_| request.force);
-        Ok(Self { prefix, compiler, imports, wrapper_dir, replace, update, package_config })
+        Ok(Self {
+            prefix,
+            compiler,
+            imports,
+            wrapper_dir,
+            replace,
+            update,
+            package_config,
+            sysroot,
+            missing,
+        })
     }
 
     /// The prefix as it will be.
@@ -195,6 +212,10 @@ impl Plan {
         }
         lines.push(format!("make staging at {}", definition.staging.display()));
         lines.push(format!("make final at {}", definition.r#final.display()));
+        lines.extend(self.missing.clone());
+        if let Some(dir) = &self.sysroot {
+            lines.push(format!("take the C library of the board from {}", dir.display()));
+        }
         lines.extend(self.toolchain().iter().map(|package| format!("import {package}")));
         lines.push(format!("write wrappers to {}", self.wrapper_dir.display()));
         lines
@@ -220,7 +241,15 @@ impl Plan {
             reporter.step("fetching Portage from PyPI");
             self.prefix.portage.fetch()?;
         }
-        reporter.step("importing the toolchain");
+        if let Some(missing) = &self.missing {
+            reporter.warn(missing);
+        }
+        reporter.step(&match &self.sysroot {
+            Some(dir) => {
+                format!("importing the toolchain, with the C library of {}", dir.display())
+            }
+            None => "importing the toolchain".to_owned(),
+        });
         self.write_files()?;
         reporter.step("installing the toolchain's packages into staging");
         self.seed(Environment::Staging, reporter)?;

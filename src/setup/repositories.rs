@@ -14,6 +14,7 @@ use super::tree::PackageConfig;
 use crate::definition::{Definition, Prefix, Repo};
 use crate::layout::Environment;
 use crate::lock::{Busy, Lock};
+use crate::machine::Machine;
 use crate::names::RepoPlace;
 use crate::output::Reporter;
 use crate::{repos, vdb};
@@ -236,9 +237,21 @@ fn checkouts(definition: &Definition, name: Option<&str>) -> Result<Checkouts> {
         }
         named.retain(|(other, _)| other == name);
     }
+    let of_machine = match definition.machine {
+        Machine::Gentoo => repos::repositories_of_machine()?,
+        Machine::Sdk | Machine::Other => Vec::new(),
+    };
     let mut found: Vec<(Checkout, Vec<String>)> = Vec::new();
     let mut others = Vec::new();
     for (repo, path) in named {
+        if of_machine.iter().any(|(_, place)| *place == path) {
+            others.push(format!(
+                "{repo} at {} is the machine's own, whose Portage brings it up to date: `emaint \
+                 sync --repo {repo}`",
+                path.display()
+            ));
+            continue;
+        }
         match Source::of(&path)? {
             Source::Ours(checkout) => {
                 match found.iter_mut().find(|(other, _)| other.top() == checkout.top()) {

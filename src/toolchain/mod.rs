@@ -1,11 +1,13 @@
 //! The toolchain: the machine's compiler, and its runtime and development files as packages.
 //!
 //! The compiler itself stays on the machine. What programs need of it when they are linked and
-//! when they run (libc, headers, libgcc, libstdc++) becomes a distfile with a hash, from which an
+//! when they run (libc, headers, libgcc, libstdc++), or what the board has of that in a root directory
+//! of its own, becomes a distfile with a hash, from which an
 //! ebuild of ours installs it: so it has a version, CONTENTS, a licence and a binpkg like
 //! everything else that Portage knows.
 mod distfile;
 mod plan;
+mod sysroot;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use crate::command::{Command, SYSTEM_PATH, find_program};
 
 pub use distfile::Distfile;
 pub use plan::{Import, plan};
+pub use sysroot::Sysroot;
 
 /// A C and C++ compiler for a board.
 #[derive(Clone, Debug, Serialize, Deserialize)]

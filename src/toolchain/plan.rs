@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::{Compiler, include_dirs};
+use super::sysroot::Found;
+use super::{Compiler, Sysroot, include_dirs};
 use crate::board::Board;
 use crate::command::{SYSTEM_PATH, find_program};
 use crate::data::{self, Folder};
@@ -55,30 +56,46 @@ pub struct Import {
     pub(super) recipe: Recipe,
     pub(super) entries: BTreeMap<PathBuf, Content>,
 }
-/// Plans the import of what `compiler` links programs of `board` with.
-pub fn plan(compiler: &Compiler, board: &Board) -> Result<Vec<Import>> {
+/// The recipe of what comes with gcc.
+const OF_COMPILER: &str = "gcc-runtime";
+
+/// Plans the import of what `compiler` links programs of `board` with: from the root directory of
+/// the board, if it has one.
+pub fn plan(compiler: &Compiler, board: &Board, sysroot: Option<&Sysroot>) -> Result<Vec<Import>> {
     let recipes: BTreeMap<String, Recipe> = data::toml("toolchain.toml")?;
-    let libc = compiler.file("libc.so.6")?.with_context(|| {
+    let mut planner =
+        Planner { compiler, board, sysroot, include: Vec::new(), libc_version: String::new() };
+    let libc = planner.find("libc.so.6", false)?.with_context(|| {
         format!(
             "{} does not find libc.so.6: a prefix needs the GNU C library and its development \
              files (Debian: libc6-dev)",
             compiler.cc.display()
         )
     })?;
-    // gcc's own headers stay with it, and what stands below /usr/local is nobody's package.
+    planner.libc_version = libc_version(&libc.real)?;
+    planner.include = match sysroot {
+        Some(sysroot) => sysroot.headers().to_vec(),
+        None => headers_of(compiler)?,
+    };
+    recipes.into_iter().map(|(name, recipe)| planner.import(&name, recipe)).collect()
+}
+
+/// The directories of the C library's and the kernel's headers: gcc's own stay with it, and what
+/// stands below /usr/local is nobody's package.
+fn headers_of(compiler: &Compiler) -> Result<Vec<PathBuf>> {
     let install = compiler.install_dir()?;
     let mut include = include_dirs(&compiler.cc, "c")?;
     include.retain(|dir| {
         let real = fs_err::canonicalize(dir).unwrap_or_else(|_| dir.clone());
         !real.starts_with(&install) && !real.starts_with("/usr/local/include")
     });
-    let planner = Planner { compiler, board, include, libc_version: libc_version(&libc)? };
-    recipes.into_iter().map(|(name, recipe)| planner.import(&name, recipe)).collect()
+    Ok(include)
 }
 
 struct Planner<'a> {
     compiler: &'a Compiler,
     board: &'a Board,
+    sysroot: Option<&'a Sysroot>,
     include: Vec<PathBuf>,
     libc_version: String,
 }
@@ -86,11 +103,12 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn import(&self, name: &str, recipe: Recipe) -> Result<Import> {
         let mut entries = BTreeMap::new();
+        let of_compiler = name == OF_COMPILER;
         let expand = |text: &String| {
             text.replace("{loader}", &self.board.loader).replace("{version}", &self.libc_version)
         };
         for name in recipe.required.iter().map(expand) {
-            if !self.library(&name, &mut entries)? {
+            if !self.library(&name, of_compiler, &mut entries)? {
                 bail!(
                     "{} does not find {name}, which every prefix needs (Debian: libc6-dev; for a \
                      cross compiler libc6-dev-ARCH-cross)",
@@ -99,20 +117,19 @@ impl Planner<'_> {
             }
         }
         for name in recipe.libraries.iter().chain(&recipe.development).map(expand) {
-            self.library(&name, &mut entries)?;
+            self.library(&name, of_compiler, &mut entries)?;
         }
         for folder in &recipe.folders {
             self.folder(folder, &mut entries)?;
         }
-        if let Some(locale) = recipe.locale.as_ref().filter(|dir| dir.is_dir()) {
-            copy_below(locale, locale.strip_prefix("/").unwrap_or(locale), &mut entries)?;
+        if let Some(locale) = &recipe.locale
+            && let Some(dir) = self.locale(locale)
+        {
+            copy_below(&dir, locale.strip_prefix("/").unwrap_or(locale), &mut entries)?;
         }
-        if self.board.is_native() {
-            for program in &recipe.programs {
-                if let Some(path) = find_program(program, SYSTEM_PATH.as_ref()) {
-                    let place = Path::new("usr/bin").join(program);
-                    entries.insert(place, Content::Copy(fs_err::canonicalize(path)?));
-                }
+        for program in &recipe.programs {
+            if let Some(path) = self.program(program)? {
+                entries.insert(Path::new("usr/bin").join(program), Content::Copy(path));
             }
         }
         if let Some(list) = &recipe.headers {
@@ -130,11 +147,47 @@ impl Planner<'_> {
         Path::new("usr").join(&self.board.libdir)
     }
 
+    /// Finds the file `name` of a library. A C library is of one place alone; what gcc brings is
+    /// the compiler's where the board has none of its version.
+    fn find(&self, name: &str, of_compiler: bool) -> Result<Option<Found>> {
+        let in_sysroot = self.sysroot.and_then(|sysroot| {
+            if of_compiler { sysroot.runtime(name) } else { sysroot.library(name) }
+        });
+        if in_sysroot.is_some() || (self.sysroot.is_some() && !of_compiler) {
+            return Ok(in_sysroot);
+        }
+        let Some(path) = self.compiler.file(name)? else { return Ok(None) };
+        let real = fs_err::canonicalize(&path)?;
+        Ok(Some(Found { path, real }))
+    }
+
+    /// A program of the C library that runs with it: the machine's do so on the machine alone.
+    fn program(&self, name: &str) -> Result<Option<PathBuf>> {
+        if let Some(sysroot) = self.sysroot {
+            return Ok(sysroot.file(&Path::new("/usr/bin").join(name)).map(|found| found.real));
+        }
+        let path = find_program(name, SYSTEM_PATH.as_ref()).filter(|_| self.board.is_native());
+        Ok(path.map(fs_err::canonicalize).transpose()?)
+    }
+
+    /// The directory of a locale, which is alike on all machines.
+    fn locale(&self, path: &Path) -> Option<PathBuf> {
+        let in_sysroot = self.sysroot.and_then(|sysroot| sysroot.file(path));
+        let dir = in_sysroot.map_or_else(|| path.to_owned(), |found| found.real);
+        dir.is_dir().then_some(dir)
+    }
+
     /// Plans a library, a link editor's name for one, an archive or an object.
-    fn library(&self, name: &str, entries: &mut BTreeMap<PathBuf, Content>) -> Result<bool> {
-        let Some(found) = self.compiler.file(name)? else { return Ok(false) };
+    fn library(
+        &self,
+        name: &str,
+        of_compiler: bool,
+        entries: &mut BTreeMap<PathBuf, Content>,
+    ) -> Result<bool> {
+        let Some(Found { path: found, real }) = self.find(name, of_compiler)? else {
+            return Ok(false);
+        };
         let place = self.libdir().join(name);
-        let real = fs_err::canonicalize(&found)?;
         let linked = real.file_name() != found.file_name();
         if linked && Path::new(name).extension().is_some_and(|extension| extension == "so") {
             // libfoo.so names the library by its soname, which the prefix has.
@@ -168,8 +221,8 @@ impl Planner<'_> {
     }
 
     fn folder(&self, name: &str, entries: &mut BTreeMap<PathBuf, Content>) -> Result<()> {
-        let Some(dir) = self.compiler.file(name)? else { return Ok(()) };
-        copy_below(&dir, &self.libdir().join(name), entries)
+        let Some(dir) = self.find(name, false)? else { return Ok(()) };
+        copy_below(&dir.real, &self.libdir().join(name), entries)
     }
 
     fn headers(&self, list: &str, entries: &mut BTreeMap<PathBuf, Content>) -> Result<()> {

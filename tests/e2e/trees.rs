@@ -6,8 +6,21 @@ use fprefix::vdb;
 use crate::harness::World;
 use crate::prefix::{eroot_of, lend_portage};
 
-/// An ebuild that installs the file `name`, which says which repository it is of.
+/// An ebuild that installs the file `name`, which says which repository of the checkout it is of.
 pub fn ebuild(world: &World, repository: &str, package: &str, version: &str, more: &str) {
+    let dir = format!("scripts/sdk_container/src/third_party/{repository}");
+    ebuild_in(world, &dir, repository, package, version, more);
+}
+
+/// The same in the repository at `dir`.
+pub fn ebuild_in(
+    world: &World,
+    dir: &str,
+    repository: &str,
+    package: &str,
+    version: &str,
+    more: &str,
+) {
     let name = package.split_once('/').unwrap().1;
     let text = format!(
         "EAPI=8\n\
@@ -22,8 +35,40 @@ pub fn ebuild(world: &World, repository: &str, package: &str, version: &str, mor
          \tinsinto /usr/share; newins from {name}\n\
          }}\n"
     );
-    let dir = format!("scripts/sdk_container/src/third_party/{repository}/{package}");
-    world.write(format!("{dir}/{name}-{version}.ebuild"), text);
+    world.write(format!("{dir}/{package}/{name}-{version}.ebuild"), text);
+}
+
+/// A repository without ebuilds.
+pub fn repository(world: &World, dir: &str, name: &str, masters: &str) {
+    world.write(format!("{dir}/profiles/repo_name"), format!("{name}\n"));
+    world.write(format!("{dir}/profiles/categories"), "app-misc\nsys-libs\nvirtual\n");
+    let layout = format!("masters = {masters}\nthin-manifests = true\n");
+    world.write(format!("{dir}/metadata/layout.conf"), layout);
+}
+
+/// Profiles as Gentoo's repository has them, in the one at `dir`: for each kind of machine one, and
+/// two below it for prefixes, of which the older can not be used.
+pub fn profiles(world: &World, dir: &str) {
+    let profiles = format!("{dir}/profiles");
+    let linux = format!("{profiles}/default/linux");
+    world.write(format!("{profiles}/arch.list"), "amd64\narm64\n");
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/portage");
+    for name in ["base", "amd64", "arm64"] {
+        for entry in fs_err::read_dir(format!("{own}/{name}")).unwrap() {
+            let path = entry.unwrap().path();
+            let file = path.file_name().unwrap().to_str().unwrap();
+            world.write(format!("{linux}/{name}/{file}"), fs_err::read(&path).unwrap());
+        }
+    }
+    // A prefix does without what a profile of Gentoo's has in its @system.
+    world.write(format!("{linux}/base/packages"), "*sys-apps/systemd\n");
+    for arch in ["amd64", "arm64"] {
+        for (version, parent) in [("9.0", "../../../../none"), ("23.0", "../../../..")] {
+            let dir = format!("{linux}/{arch}/{version}/no-multilib/prefix/kernel-3.2+");
+            world.write(format!("{dir}/parent"), format!("{parent}\n"));
+            world.write(format!("{dir}/eapi"), "8\n");
+        }
+    }
 }
 
 /// A checkout like flatcar/scripts, as small as it can be.
@@ -34,34 +79,9 @@ pub fn checkout(world: &World) {
         ("coreos-overlay", "coreos-overlay", "portage-stable"),
         ("prefix-overlay", "prefix", "portage-stable"),
     ] {
-        let dir = format!("{third_party}/{dir}");
-        world.write(format!("{dir}/profiles/repo_name"), format!("{name}\n"));
-        world.write(format!("{dir}/profiles/categories"), "app-misc\nsys-libs\nvirtual\n");
-        let layout = format!("masters = {masters}\nthin-manifests = true\n");
-        world.write(format!("{dir}/metadata/layout.conf"), layout);
+        repository(world, &format!("{third_party}/{dir}"), name, masters);
     }
-    let profiles = format!("{third_party}/portage-stable/profiles");
-    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let linux = format!("{profiles}/default/linux");
-    world.write(format!("{profiles}/arch.list"), "amd64\narm64\n");
-    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/portage");
-    for (name, from) in [("base", "base"), (arch, arch)] {
-        for entry in fs_err::read_dir(format!("{own}/{from}")).unwrap() {
-            let path = entry.unwrap().path();
-            if !path.ends_with("parent") {
-                let file = path.file_name().unwrap().to_str().unwrap();
-                world.write(format!("{linux}/{name}/{file}"), fs_err::read(&path).unwrap());
-            }
-        }
-    }
-    // A prefix does without what a profile of Gentoo's has in its @system.
-    world.write(format!("{linux}/base/packages"), "*sys-apps/systemd\n");
-    world.write(format!("{linux}/{arch}/parent"), "../base\n");
-    for (version, parent) in [("9.0", "../../../../none"), ("23.0", "../../../..")] {
-        let dir = format!("{linux}/{arch}/{version}/no-multilib/prefix/kernel-3.2+");
-        world.write(format!("{dir}/parent"), format!("{parent}\n"));
-        world.write(format!("{dir}/eapi"), "8\n");
-    }
+    profiles(world, &format!("{third_party}/portage-stable"));
     let skeleton = format!("{third_party}/prefix-overlay/skel/etc/portage");
     world.write(format!("{skeleton}/package.mask/coreos"), "app-misc/where::coreos # not there\n");
     world.write(format!("{skeleton}/package.accept_keywords/prefix"), "=app-misc/where-3 ~*\n");
