@@ -27,6 +27,7 @@ mod line;
 mod look_alike;
 mod other_machine;
 mod prefix;
+mod repo;
 mod sdk;
 mod tools;
 mod trees;

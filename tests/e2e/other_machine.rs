@@ -3,6 +3,26 @@
 
 use crate::harness::World;
 use crate::prefix::lend_portage;
+use crate::tools::{TOOLCHAIN, WITHOUT_VERSION};
+
+/// The board's tools and this machine's, each under the name of what it is for.
+fn names_that_ebuilds_expect(world: &World) {
+    let boards = ["aarch64", std::env::consts::ARCH].map(|arch| format!("{arch}-cros-linux-gnu"));
+    let names = boards.iter().flat_map(|chost| TOOLCHAIN.map(|name| format!("{chost}-{name}")));
+    let enter = |args: &[&str]| world.fprefix(["enter", "--"]).args(args);
+    let said = enter(&["sh", "-c", WITHOUT_VERSION, "sh"]).args(names).said().succeeds();
+    assert_eq!(said.stdout, "");
+    for chost in &boards {
+        let (arch, _) = chost.split_once('-').unwrap();
+        let said = enter(&[&format!("{chost}-gcc"), "-dumpmachine"]).said().succeeds();
+        assert!(said.stdout.starts_with(arch), "{said}");
+        let said = enter(&[&format!("{chost}-ld"), "-V"]).said().succeeds();
+        said.prints(&arch.replace("x86_64", "elf_x86_64"));
+    }
+    // A plain name is a program for this machine.
+    let said = enter(&["gcc", "-dumpmachine"]).said().succeeds();
+    assert!(said.stdout.starts_with(std::env::consts::ARCH), "{said}");
+}
 
 #[test]
 fn packages_of_every_build_system_are_built_for_arm64() {
@@ -11,6 +31,7 @@ fn packages_of_every_build_system_are_built_for_arm64() {
     let eprefix = "/usr/local/fprefix-arm";
     let setup = ["setup", "arm", eprefix, "--board", "arm64-usr", "--wrapper-dir", "wrappers"];
     world.fprefix(setup).said().succeeds();
+    names_that_ebuilds_expect(&world);
     // Autotools, CMake, Meson.
     let packages = ["app-misc/jq", "app-text/cmark", "app-arch/lz4"];
     world.fprefix(["emerge"]).args(packages).said().succeeds();

@@ -41,6 +41,50 @@ fn quickpkg_and_ebuild() {
     prefix.fprefix(&["run", "emaint", "--check", "world"]).said().succeeds();
 }
 
+/// The names under which ebuilds look for a compiler and its tools, behind CHOST and a dash
+/// (toolchain-funcs.eclass).
+pub const TOOLCHAIN: [&str; 22] = [
+    "addr2line",
+    "ar",
+    "as",
+    "c++",
+    "c++filt",
+    "cc",
+    "cpp",
+    "g++",
+    "gcc",
+    "gcc-ar",
+    "gcc-nm",
+    "gcc-ranlib",
+    "ld",
+    "nm",
+    "objcopy",
+    "objdump",
+    "pkg-config",
+    "ranlib",
+    "readelf",
+    "size",
+    "strings",
+    "strip",
+];
+
+/// Prints which of its arguments are no programs of BROOT's that say their version.
+pub const WITHOUT_VERSION: &str = "for name; do \
+        [ \"$(command -v \"$name\")\" = \"/fprefix/staging/broot/usr/local/bin/$name\" ] && \
+        \"$name\" --version > /dev/null || echo \"$name\"; done";
+
+#[test]
+fn names_that_ebuilds_expect() {
+    let prefix = shared();
+    let gnu = ["awk", "find", "grep", "install", "make", "patch", "sed", "tar", "xargs"];
+    let chost = format!("{}-cros-linux-gnu", std::env::consts::ARCH);
+    let mut names: Vec<String> = gnu.map(|name| format!("g{name}")).into();
+    names.extend(TOOLCHAIN.map(|name| format!("{chost}-{name}")));
+    names.extend(TOOLCHAIN.map(str::to_owned));
+    let said = prefix.fprefix(&["enter", "--", "sh", "-c", WITHOUT_VERSION, "sh"]).args(names);
+    assert_eq!(said.said().succeeds().stdout, "");
+}
+
 #[test]
 fn wrappers() {
     let prefix = shared();
