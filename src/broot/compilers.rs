@@ -32,6 +32,9 @@ const BINUTILS: &[&str] = &[
     "strip",
 ];
 
+/// Programs of binutils that gcc starts with its plug-in for link-time optimization.
+const BINUTILS_OF_GCC: &[&str] = &["gcc-ar", "gcc-nm", "gcc-ranlib"];
+
 /// GNU programs that ebuilds call by a name with a g.
 const GNU: &[&str] = &["awk", "find", "grep", "install", "make", "patch", "sed", "tar", "xargs"];
 
@@ -49,7 +52,7 @@ pub(super) fn write(prefix: &Prefix, compiler: &Compiler, dir: &Path) -> Result<
             write_named(dir, chost, name, native, &text)?;
         }
     }
-    for name in BINUTILS.iter().chain(&["gcc-ar", "gcc-nm", "gcc-ranlib"]) {
+    for name in BINUTILS.iter().chain(BINUTILS_OF_GCC) {
         let machine = format!("{}-{name}", compiler.machine);
         let own = format!("{chost}-{name}");
         if native {
@@ -113,7 +116,8 @@ pub fn write_masquerades(prefix: &Prefix, programs: &[&str]) -> Result<()> {
 /// Gives the machine's own tools the name of CBUILD too: with them packages build what they run
 /// while they are built for another machine.
 fn name_build_tools(dir: &Path, cbuild: &str) -> Result<()> {
-    for name in BINUTILS.iter().chain(&["gcc", "cc", "cpp", "g++", "c++", "pkg-config"]) {
+    let drivers = ["gcc", "cc", "cpp", "g++", "c++", "pkg-config"];
+    for name in BINUTILS.iter().chain(BINUTILS_OF_GCC).chain(&drivers) {
         link_program(&[(*name).to_owned()], dir, &[format!("{cbuild}-{name}")])?;
     }
     Ok(())
