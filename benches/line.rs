@@ -2,6 +2,9 @@
 //!
 //! `cargo bench --bench line` makes a prefix in a temporary home (the network is used once, before
 //! anything is measured) and alternates between fprefix and the same commands by hand.
+//!
+//! `FPREFIX_BENCH_TREE=~/flatcar/scripts cargo bench --bench line` measures emerge on that tree
+//! instead, see `line/tree.rs`.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark starts what it measures")]
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
@@ -11,6 +14,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+
+#[path = "line/tree.rs"]
+mod tree;
 
 struct World {
     home: tempfile::TempDir,
@@ -51,16 +57,15 @@ impl World {
 
     /// The two calls of emerge that `fprefix emerge` makes, by hand.
     fn by_hand(&self, args: &[&str]) -> Result<Duration> {
+        self.by_hand_with(&[], args)
+    }
+
+    /// The same, with further variables for the one on final.
+    fn by_hand_with(&self, variables: &[&str], args: &[&str]) -> Result<Duration> {
         let staging = self.fprefix([&["enter", "--", "emerge"], args].concat())?;
-        let r#final = [
-            "enter",
-            "--",
-            "env",
-            "ROOT=/fprefix/final/root",
-            "PORTAGE_CONFIGROOT=/fprefix/final",
-            "emerge",
-        ];
-        Ok(staging + self.fprefix([&r#final, args].concat())?)
+        let r#final =
+            ["enter", "--", "env", "ROOT=/fprefix/final/root", "PORTAGE_CONFIGROOT=/fprefix/final"];
+        Ok(staging + self.fprefix([&r#final, variables, &["emerge"], args].concat())?)
     }
 }
 
@@ -107,6 +112,9 @@ fn unavoidable(world: &World) -> Result<Duration> {
 
 fn main() -> Result<()> {
     let world = World { home: tempfile::tempdir()? };
+    if let Some(path) = std::env::var_os("FPREFIX_BENCH_TREE") {
+        return tree::measure(&world, &path);
+    }
     world.setup()?;
     println!("{:44} {:>10}  {:>10}", "", "fprefix", "by hand");
 

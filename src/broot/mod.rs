@@ -19,7 +19,7 @@ use crate::toolchain::Compiler;
 use crate::{template, tree};
 
 pub use compilers::write_masquerades;
-pub use tools::{Provided, programs, provided};
+pub use tools::{PROVIDED_BESIDES, Provided, programs, provided, provided_besides};
 
 /// Writes BROOT of `prefix`: Portage's configuration for it, and the wrappers.
 pub fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
@@ -27,7 +27,9 @@ pub fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
     compilers::write(prefix, compiler, &broot.join(WRAPPER_DIR))?;
     let Portage::Private(portage) = &prefix.portage else { return Ok(()) };
     let config = broot.join("etc/portage");
-    tools::write(&broot, &provided()?)?;
+    let besides = prefix.layout.config(Environment::Staging).join(PROVIDED_BESIDES);
+    let besides = if besides.exists() { provided_besides(&besides)? } else { Vec::new() };
+    tools::write(&broot, &provided()?, besides)?;
     shared::link(&broot)?;
     let script = data::text(Folder::Templates, "broot/meson-format-array")?;
     tree::write_executable(&broot.join(WRAPPER_DIR).join("meson-format-array"), script.as_bytes())?;

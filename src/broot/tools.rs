@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use regex::Regex;
 use serde::Deserialize;
 
+use crate::atom::Atom;
 use crate::command::{Command, SYSTEM_PATH, find_program};
 use crate::data::{self, Folder};
 use crate::{template, tree};
@@ -140,14 +141,37 @@ pub fn programs() -> Result<Vec<String>> {
     Ok(data::toml::<Tools>("broot.toml")?.tool.into_iter().map(|tool| tool.program).collect())
 }
 
+/// The file in etc/portage of staging in which the user names packages that builds find on the
+/// machine although no program there tells of them: those that Gentoo alone hands out, those that
+/// are data, those that stand for a choice. A line each, as in package.provided.
+pub const PROVIDED_BESIDES: &str = "broot.provided";
+
+/// What such a file names.
+pub fn provided_besides(file: &Path) -> Result<Vec<String>> {
+    let text = fs_err::read_to_string(file)
+        .with_context(|| format!("{} has to be a text", file.display()))?;
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let lines: Vec<String> = lines.filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    for line in &lines {
+        if line.contains([':', '[', '*']) || format!("={line}").parse::<Atom>().is_err() {
+            bail!(
+                "{} names {line:?}; a line there is a package and its version: category/name-1.2",
+                file.display()
+            );
+        }
+    }
+    Ok(lines)
+}
+
 /// Tells Portage of the tools of the machine. Most stand in package.provided (portage(5)). That has
 /// no slots, and `has_version` does not look into it, so what ebuilds look for by slot becomes an
 /// entry of BROOT's VDB, of a package that owns no files.
-pub(super) fn write(broot: &Path, provided: &[Provided]) -> Result<()> {
+pub(super) fn write(broot: &Path, provided: &[Provided], besides: Vec<String>) -> Result<()> {
     let (installed, listed): (Vec<_>, Vec<_>) =
         provided.iter().partition(|tool| tool.slot.is_some());
-    let lines: Vec<String> =
+    let mut lines: Vec<String> =
         listed.iter().map(|tool| format!("{}-{}", tool.package, tool.version)).collect();
+    lines.extend(besides);
     let text = template::render(
         Folder::Templates,
         "broot/package.provided",

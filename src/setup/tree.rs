@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::checks::absolute;
 use crate::definition::Repo;
-use crate::{repos, tree};
+use crate::{broot, repos, tree};
 
 /// What may be in such a folder (portage(5)): files or folders of lines.
 const LISTS: &[&str] = &[
@@ -37,6 +37,8 @@ const PROFILE: &[&str] = &[
     "use.stable.force",
     "use.stable.mask",
 ];
+/// Packages that the machine has for builds besides those that its tools tell of.
+const BROOT: &str = broot::PROVIDED_BESIDES;
 /// What a skeleton has besides, which setup writes itself.
 const OURS: &[&str] = &["make.conf", "make.profile", "repos.conf"];
 
@@ -100,8 +102,8 @@ impl PackageConfig {
                 self.files.push((file.strip_prefix(folder)?.to_owned(), bytes));
             }
         }
-        for name in PROFILE {
-            let file = Path::new("profile").join(name);
+        let profile = PROFILE.iter().map(|name| Path::new("profile").join(name));
+        for file in profile.chain([BROOT.into()]) {
             if folder.join(&file).is_file() {
                 let bytes = fs_err::read(folder.join(&file))?;
                 self.files.push((file, bytes));
@@ -182,6 +184,10 @@ fn check(folder: &Path) -> Result<()> {
             check_profile(&entry.path())?;
             continue;
         }
+        if name == BROOT {
+            broot::provided_besides(&entry.path())?;
+            continue;
+        }
         if FOLDERS.contains(&&*name) {
             if entry.path().is_dir() {
                 continue;
@@ -195,7 +201,7 @@ fn check(folder: &Path) -> Result<()> {
             ""
         };
         bail!(
-            "{} is nothing that --package-config takes: {}, {}, profile{hint}",
+            "{} is nothing that --package-config takes: {}, {}, {BROOT}, profile{hint}",
             entry.path().display(),
             LISTS.join(", "),
             FOLDERS.join(", ")

@@ -295,7 +295,8 @@ fn trees_that_are_none() {
     world.write("strange/package.uses", "");
     world.write("wrong/profile/packages", "");
     world.write("flat/patches", "");
-    let cases: [&[&str]; 20] = [
+    world.write("named/broot.provided", "# not on this machine\nsys-devel/gnuconfig\n");
+    let cases: [&[&str]; 21] = [
         &["--tree", ""],
         &["--tree", "none"],
         &["--tree", "empty"],
@@ -316,6 +317,7 @@ fn trees_that_are_none() {
         &["--package-config", "strange"],
         &["--package-config", "wrong"],
         &["--package-config", "flat"],
+        &["--package-config", "named"],
     ];
     let text: String = cases
         .into_iter()

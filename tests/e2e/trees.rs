@@ -94,7 +94,10 @@ fn a_checkout_as_flatcar_has_it() {
     checkout(&world);
     // The mask says coreos, and means coreos-overlay: its version would be the newest.
     ebuild(&world, "coreos-overlay", "app-misc/where", "9", "RDEPEND=\"sys-apps/systemd\"");
-    ebuild(&world, "prefix-overlay", "app-misc/where", "2", "BDEPEND=\"app-misc/tool\"");
+    // Nobody has app-misc/script: the user says that the machine does.
+    let needs = "BDEPEND=\"app-misc/tool >=app-misc/script-2\"";
+    ebuild(&world, "prefix-overlay", "app-misc/where", "2", needs);
+    world.write("config/broot.provided", "app-misc/script-2.1 # by hand\n");
     ebuild(&world, "portage-stable", "app-misc/where", "2", "");
     // The built-in repository has a newer one.
     ebuild(&world, "portage-stable", "app-misc/jq", "1.0", "RDEPEND=\"app-misc/where\"");
