@@ -3,6 +3,8 @@
 mod about;
 mod beside;
 mod mangled;
+mod packed;
+mod request;
 mod stripped;
 pub mod unchanged;
 
@@ -11,79 +13,25 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use indicatif::HumanBytes;
-use serde::{Deserialize, Serialize};
 
 use crate::check;
-use crate::data::hex;
 use crate::final_root::FinalRoot;
 use crate::names::PrefixName;
 use crate::output::Reporter;
-use crate::pack::against::{Against, Finding, Subject};
+use crate::pack::against::{Finding, Subject};
 use crate::pack::architecture::Architecture;
-use crate::pack::base::{self, Base};
-use crate::pack::expose::{self, Expose};
-use crate::pack::format::{Format, FormatKind};
-use crate::pack::mangle::Mangle;
-use crate::pack::name::{FileNames, Naming, Version};
-use crate::pack::openpgp::SumsKey;
-use crate::pack::plan::{Entry, Plan, Totals};
+use crate::pack::format::Format;
+use crate::pack::name::{FileNames, Naming};
+use crate::pack::plan::{Entry, Plan};
 use crate::pack::release::{self, Field, Release};
-use crate::pack::services::{self, StatePath, UnitName};
-use crate::pack::slim::{LeftOut, Locale, Rules};
-use crate::pack::strip::{self, Stripped, Stripping};
-use crate::pack::verity::Signing;
+use crate::pack::slim::{LeftOut, Rules};
+use crate::pack::strip::{self, Stripped};
 use crate::pack::workplace::Workplace;
 use crate::pack::writer::Making;
-use crate::pack::{digest, epoch, listing, survey, writer};
-use crate::report::sysupdate::SourceUrl;
-use crate::report::{ImageFile, Repositories};
+use crate::pack::{base, digest, epoch, expose, listing, services, survey, writer};
 
-/// What is to be packed, and how.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The root that holds the prefix.
-    pub root: FinalRoot,
-    /// The name under which the extension is attached.
-    pub name: PrefixName,
-    /// Its version.
-    pub version: Option<Version>,
-    /// The machines it is for, where that is not to be read from its programs.
-    pub architecture: Option<Architecture>,
-    /// Fields of the extension-release file.
-    pub fields: Vec<Field>,
-    /// The formats to write.
-    pub formats: Vec<Format>,
-    /// The slimming rules that are not to be applied.
-    pub keep: Vec<String>,
-    /// The languages that are wanted; all where none is named.
-    pub locales: Vec<Locale>,
-    /// How symbols are kept out; none where they stay in.
-    pub strip: Option<Stripping>,
-    /// What a DDI is signed with.
-    pub signing: Option<Signing>,
-    /// What the list of digests is signed with.
-    pub sign_sums: Option<SumsKey>,
-    /// What the target has already.
-    pub bases: Vec<Base>,
-    /// The target on which attaching is tried out before.
-    pub against: Option<Against>,
-    /// Programs that get a link in /usr/bin.
-    pub expose: Vec<Expose>,
-    /// Units that are started when the extension is attached.
-    pub start: Vec<UnitName>,
-    /// Directories of the prefix that programs write to.
-    pub state: Vec<StatePath>,
-    /// What changes the content in the end.
-    pub mangle: Vec<Mangle>,
-    /// Whether to write the package database as an image for extensions that build on this one.
-    pub package_information: bool,
-    /// Where images will be fetched from, for systemd-sysupdate.
-    pub sysupdate: Option<SourceUrl>,
-    /// Where the ebuilds of its packages are; none if no reports are wanted.
-    pub reports: Option<Repositories>,
-    /// The time of the image, in seconds since 1970, where that is not to be read from the root.
-    pub epoch: Option<u64>,
-}
+pub use packed::{Image, Packed};
+pub use request::Request;
 
 /// What will be written.
 #[derive(Debug)]
@@ -105,88 +53,6 @@ pub struct Prepared {
     /// What somebody should know.
     pub warnings: Vec<String>,
     /// What attaching it would do to the target.
-    pub against: Vec<Finding>,
-}
-
-/// An image that was written.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Image {
-    /// The format.
-    pub format: FormatKind,
-    /// The file.
-    pub path: PathBuf,
-    /// The name under which it can be attached, where that is a link to the file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub link: Option<PathBuf>,
-    /// Its size; of a directory, that of the files in it.
-    pub size: u64,
-    /// Its digest, where it is a file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
-}
-
-impl Image {
-    /// What was made in the workplace, by the names that it will have.
-    fn of(format: Format, names: &FileNames, workplace: &Workplace, plan: &Plan) -> Result<Self> {
-        let made = workplace.path(&names.file);
-        let (size, sha256) = if made.is_dir() {
-            (plan.totals().bytes, None)
-        } else {
-            let (sha256, size) = digest::of_file(&made)?;
-            (size, Some(hex(&sha256)))
-        };
-        Ok(Self {
-            format: format.kind(),
-            path: workplace.place(&names.file),
-            link: names.link.as_ref().map(|link| workplace.place(link)),
-            size,
-            sha256,
-        })
-    }
-
-    /// What reports say of it.
-    pub fn file(&self) -> ImageFile {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let (format, sha256) = (self.format.to_string(), self.sha256.clone());
-        ImageFile { name, format, size: self.size, sha256 }
-    }
-}
-
-/// What was packed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Packed {
-    /// The name under which the extension is attached.
-    pub name: PrefixName,
-    /// Its version.
-    pub version: Option<Version>,
-    /// The machines it is for.
-    pub architecture: Option<Architecture>,
-    /// EPREFIX.
-    pub eprefix: String,
-    /// The time of the image, in seconds since 1970.
-    pub epoch: u64,
-    /// The images.
-    pub images: Vec<Image>,
-    /// The images with the symbols, where they were wanted.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub debug_images: Vec<Image>,
-    /// What was stripped.
-    #[serde(default)]
-    pub stripped: Stripped,
-    /// What was written beside them.
-    pub reports: Vec<PathBuf>,
-    /// What they hold.
-    pub contents: Totals,
-    /// What was left out.
-    pub left_out: Vec<LeftOut>,
-    /// The packages that a base has, and which are left out for that.
-    pub in_base: Vec<String>,
-    /// Programs with setuid, setgid or capabilities.
-    pub privileged: Vec<String>,
-    /// What somebody should know.
-    pub warnings: Vec<String>,
-    /// What attaching it would do to the target, where one was named.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub against: Vec<Finding>,
 }
 

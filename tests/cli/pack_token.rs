@@ -1,4 +1,4 @@
-//! Disk images that are signed with a key which stays in a token: `SoftHSM`, in a directory.
+//! Disk images that are signed with a key which stays in a token: one of `SoftHSM`, in a directory.
 
 use std::process::{Command, Output};
 

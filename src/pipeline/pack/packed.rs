@@ -1,0 +1,106 @@
+//! What was packed, as it is answered and kept beside the images.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::data::hex;
+use crate::names::PrefixName;
+use crate::pack::against::Finding;
+use crate::pack::architecture::Architecture;
+use crate::pack::digest;
+use crate::pack::format::{Format, FormatKind};
+use crate::pack::name::{FileNames, Version};
+use crate::pack::plan::{Plan, Totals};
+use crate::pack::slim::LeftOut;
+use crate::pack::strip::Stripped;
+use crate::pack::workplace::Workplace;
+use crate::report::ImageFile;
+
+/// An image that was written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Image {
+    /// The format.
+    pub format: FormatKind,
+    /// The file.
+    pub path: PathBuf,
+    /// The name under which it can be attached, where that is a link to the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<PathBuf>,
+    /// Its size; of a directory, that of the files in it.
+    pub size: u64,
+    /// Its digest, where it is a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+impl Image {
+    /// What was made in the workplace, by the names that it will have.
+    pub(super) fn of(
+        format: Format,
+        names: &FileNames,
+        workplace: &Workplace,
+        plan: &Plan,
+    ) -> Result<Self> {
+        let made = workplace.path(&names.file);
+        let (size, sha256) = if made.is_dir() {
+            (plan.totals().bytes, None)
+        } else {
+            let (sha256, size) = digest::of_file(&made)?;
+            (size, Some(hex(&sha256)))
+        };
+        Ok(Self {
+            format: format.kind(),
+            path: workplace.place(&names.file),
+            link: names.link.as_ref().map(|link| workplace.place(link)),
+            size,
+            sha256,
+        })
+    }
+
+    /// What reports say of it.
+    pub fn file(&self) -> ImageFile {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (format, sha256) = (self.format.to_string(), self.sha256.clone());
+        ImageFile { name, format, size: self.size, sha256 }
+    }
+}
+
+/// What was packed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Packed {
+    /// The name under which the extension is attached.
+    pub name: PrefixName,
+    /// Its version.
+    pub version: Option<Version>,
+    /// The machines it is for.
+    pub architecture: Option<Architecture>,
+    /// EPREFIX.
+    pub eprefix: String,
+    /// The time of the image, in seconds since 1970.
+    pub epoch: u64,
+    /// The images.
+    pub images: Vec<Image>,
+    /// The images with the symbols, where they were wanted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub debug_images: Vec<Image>,
+    /// What was stripped.
+    #[serde(default)]
+    pub stripped: Stripped,
+    /// What was written beside them.
+    pub reports: Vec<PathBuf>,
+    /// What they hold.
+    pub contents: Totals,
+    /// What was left out.
+    pub left_out: Vec<LeftOut>,
+    /// The packages that a base has, and which are left out for that.
+    pub in_base: Vec<String>,
+    /// Programs with setuid, setgid or capabilities.
+    pub privileged: Vec<String>,
+    /// What somebody should know.
+    pub warnings: Vec<String>,
+    /// What attaching it would do to the target, where one was named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub against: Vec<Finding>,
+}
