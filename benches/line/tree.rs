@@ -3,6 +3,7 @@
 //! `FPREFIX_BENCH_TREE` is what `setup --tree` takes. `FPREFIX_BENCH_PACKAGES` are the packages, those
 //! of Flatcar's manual by default; they are not built. `FPREFIX_BENCH_INSTALLED` is built before
 //! anything is measured; its sources are in `FPREFIX_BENCH_DISTFILES`, or downloaded.
+//! `FPREFIX_BENCH_CONFIG` is what `--package-config` takes, which a machine without Gentoo may need.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use anyhow::Result;
 use crate::{World, compare};
 
 /// Fprefix and plain emerge take turns, so that a machine that grows slower is slower for both.
-const TURNS: usize = 7;
+const TURNS: usize = 5;
 
 pub(crate) fn measure(world: &World, tree: &OsStr) -> Result<()> {
     let words = |name: &str, default: &str| -> Vec<String> {
@@ -20,14 +21,14 @@ pub(crate) fn measure(world: &World, tree: &OsStr) -> Result<()> {
         said.split_whitespace().map(str::to_owned).collect()
     };
     let asked = words("FPREFIX_BENCH_PACKAGES", "app-misc/jq net-misc/socat dev-lang/python");
-    let installed = words("FPREFIX_BENCH_INSTALLED", "app-arch/lz4");
+    let installed = words("FPREFIX_BENCH_INSTALLED", "app-arch/ncompress");
 
     let wrappers = world.home.path().join("bin");
     let mut setup: Vec<&OsStr> = ["setup", "bench", "/opt/bench"].map(AsRef::as_ref).into();
     setup.extend([OsStr::new("--wrapper-dir"), wrappers.as_os_str(), "--tree".as_ref(), tree]);
-    let distfiles = std::env::var_os("FPREFIX_BENCH_DISTFILES");
-    if let Some(dir) = &distfiles {
-        setup.extend([OsStr::new("--distdir"), dir]);
+    let given = ["FPREFIX_BENCH_DISTFILES", "FPREFIX_BENCH_CONFIG"].map(std::env::var_os);
+    for (option, dir) in ["--distdir", "--package-config"].into_iter().zip(&given) {
+        setup.extend(dir.iter().flat_map(|dir| [OsStr::new(option), dir]));
     }
     world.fprefix(setup)?;
     let installed: Vec<&str> = installed.iter().map(String::as_str).collect();
