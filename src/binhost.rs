@@ -96,6 +96,14 @@ pub fn options(binhost: Option<&Binhost>, environment: Environment) -> &'static 
     }
 }
 
+/// Why the list of a binhost's packages could not be read, if it could not, as the output of emerge
+/// says it in the line after.
+pub fn unreachable(said: &str) -> Option<&str> {
+    let mut lines = said.lines().skip_while(|line| !line.contains("Error fetching binhost"));
+    let reason = lines.nth(1)?;
+    Some(reason.trim_start_matches("!!! [fprefix-binhost] ").trim())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +117,14 @@ mod tests {
         for bad in ["", "https://", "gopher://x", "https://a b", "https://a\n[x]"] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn binhosts_that_are_down() {
+        let said = "\n!!! [fprefix-binhost] Error fetching binhost package info from 'http://x'\n\
+                    !!! [fprefix-binhost] <urlopen error refused>\n";
+        assert_eq!(unreachable(said), Some("<urlopen error refused>"));
+        assert_eq!(unreachable("all is well\n"), None);
     }
 
     #[test]

@@ -42,6 +42,7 @@ struct Tool {
     for_fetched_portage: bool,
     need: Need,
     reason: String,
+    wanted: Option<String>,
     packages: std::collections::BTreeMap<String, String>,
 }
 
@@ -63,6 +64,18 @@ pub struct Finding {
     pub path: Option<PathBuf>,
     /// The packages of this machine's package manager that bring it.
     pub packages: Vec<String>,
+    /// Its version, if most ebuilds want a newer one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub too_old: Option<TooOld>,
+}
+
+/// A program of a version that most ebuilds do not take.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct TooOld {
+    /// The version that is there.
+    pub version: String,
+    /// The oldest that is taken.
+    pub wanted: String,
 }
 
 /// Looks for all programs.
@@ -76,6 +89,7 @@ pub fn examine() -> Result<Vec<Finding>> {
         .filter(|tool| fetched || !tool.for_fetched_portage)
         .map(|tool| Finding {
             path: tool.find(),
+            too_old: tool.too_old(),
             packages: manager
                 .and_then(|manager| tool.packages.get(manager.name))
                 .map(|names| names.split_whitespace().map(str::to_owned).collect())
@@ -94,6 +108,17 @@ fn is_many_in_one(path: &Path) -> bool {
 }
 
 impl Tool {
+    /// Whether it is one of those of which ebuilds want a newer version than the program says.
+    fn too_old(&self) -> Option<TooOld> {
+        let wanted = self.wanted.clone()?;
+        let said =
+            Command::new("ask for a version", look_up(&self.program)?).arg("--version").read();
+        let said = said.ok()?;
+        let is_version = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
+        let version = said.split_whitespace().find(is_version)?.to_owned();
+        (numbers(&version) < numbers(&wanted)).then_some(TooOld { version, wanted })
+    }
+
     fn find(&self) -> Option<PathBuf> {
         let names = [Some(&self.program), self.or.as_ref()];
         let mut found = names.into_iter().flatten().filter_map(|name| look_up(name));
@@ -104,6 +129,11 @@ impl Tool {
         let works = Command::new("probe a program", &path).args(&self.probe).run_quiet().is_ok();
         works.then_some(path)
     }
+}
+
+/// The numbers of a version: 1.10 is newer than 1.9.
+fn numbers(version: &str) -> Vec<u32> {
+    version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
 }
 
 /// The command that installs what is missing in `findings`, if anything is.
@@ -190,5 +220,12 @@ mod tests {
         fs_err::write(at("sed"), "").unwrap();
         fs_err::os::unix::fs::symlink("busybox", at("patch")).unwrap();
         assert!(is_many_in_one(&at("patch")) && !is_many_in_one(&at("sed")));
+    }
+
+    #[test]
+    fn versions() {
+        assert!(numbers("1.10.0") > numbers("1.9"));
+        assert!(numbers("1.0.1") < numbers("1.2.3"));
+        assert!(numbers("3.28.5") >= numbers("3.28.5"));
     }
 }

@@ -7,10 +7,11 @@
 //! it at once (`--die-with-parent`, bwrap(1)), so nobody is left who could write to what we no
 //! longer hold the lock of; what Portage had begun it begins anew.
 
+mod explain;
+
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
 
@@ -42,6 +43,9 @@ const PASSED_ON: &[&str] = &[
     "CFLAGS",
     "CPPFLAGS",
     "CXXFLAGS",
+    "DISTCC_FALLBACK",
+    "DISTCC_HOSTS",
+    "DISTCC_VERBOSE",
     "EBUILD_SKIP_MANIFEST",
     "EXTRA_ECONF",
     "EXTRA_EMAKE",
@@ -126,12 +130,29 @@ pub fn run(prefix: &Prefix, target: Target, args: &[String], reporter: &Reporter
     }
     reporter.step(&format!("final: emerge {}", args.join(" ")));
     let run = Run { sandbox: &sandbox, prefix, reporter, environment: Environment::Final };
+    let args = for_final(args);
     let status = if asked.pretend && target == Target::Both {
-        run.pretend_final(args)?
+        run.pretend_final(&args)?
     } else {
-        run.emerge(args, &asked)?
+        run.emerge(&args, &asked)?
     };
     Ok(shell_code(status))
+}
+
+/// The arguments without those that say which binary packages are not to be used: final has nothing
+/// else to install, and gets what staging has built instead.
+fn for_final(args: &[String]) -> Vec<String> {
+    let option = "--usepkg-exclude";
+    let mut kept = Vec::new();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        if arg == option {
+            args.next();
+        } else if !arg.starts_with(&format!("{option}=")) {
+            kept.push(arg.clone());
+        }
+    }
+    kept
 }
 
 struct Run<'a> {
@@ -161,7 +182,7 @@ impl Run<'_> {
 
     fn emerge(&self, args: &[String], asked: &Asked) -> Result<ExitStatus> {
         let phases = Phases::begin(self.prefix)?;
-        let begun = Instant::now();
+        let (begun, since) = (Instant::now(), SystemTime::now());
         let draws = self.reporter.draws() && std::io::stdout().is_terminal() && !asked.interactive;
         let status = if draws {
             self.emerge_with_bar(args, &phases)?
@@ -172,7 +193,7 @@ impl Run<'_> {
             let took = begun.elapsed().as_secs();
             self.reporter.detail(&format!("{}: done after {took} s", self.environment));
         } else {
-            self.explain(&phases)?;
+            explain::failures(self.prefix, self.environment, &phases, since, self.reporter)?;
         }
         Ok(status)
     }
@@ -199,34 +220,6 @@ impl Run<'_> {
         drop(follower);
         bar.finish_and_clear();
         status
-    }
-
-    /// After a failure: which package, which phase, and where its log is.
-    fn explain(&self, phases: &Phases) -> Result<()> {
-        for (package, phase) in phases.failures()? {
-            let log = self.log_of(&package)?;
-            let log =
-                log.map_or(String::new(), |log| format!("; its build log is {}", log.display()));
-            self.reporter.error(&format!(
-                "{package} failed in its {phase} phase, in {}{log}",
-                self.environment
-            ));
-        }
-        Ok(())
-    }
-
-    /// The newest log of `package`: Portage names it `category:package:time.log`.
-    fn log_of(&self, package: &str) -> Result<Option<PathBuf>> {
-        let start = format!("{}:", package.replace('/', ":"));
-        let mut logs = Vec::new();
-        for entry in fs_err::read_dir(self.prefix.layout.logs(self.environment))? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(&start) {
-                logs.push(entry.path());
-            }
-        }
-        logs.sort();
-        Ok(logs.pop())
     }
 }
 
@@ -256,6 +249,12 @@ mod tests {
         assert!(parse(&["-s", "jq"]).staging_action);
         assert_eq!(parse(&["-1vuDN", "@world", "--depclean"]), Asked::default());
         assert_eq!(parse(&["-j4"]), Asked::default());
+    }
+
+    #[test]
+    fn binary_packages_that_are_not_used() {
+        let args = ["-1", "--usepkg-exclude", "a/b", "--usepkg-exclude=c/d", "a/b"];
+        assert_eq!(for_final(&args.map(str::to_owned)), ["-1", "a/b"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -27,6 +28,15 @@ pub const WRAPPER_DIR: &str = "usr/local/bin";
 
 /// Where the sandbox shows our own program, for the hooks that Portage runs.
 pub const OWN_PROGRAM: &str = "/fprefix/bin/fprefix";
+
+/// The script below BROOT that stands in the place of Portage's own by which it runs a phase.
+pub const PHASES: &str = "usr/local/lib/fprefix/ebuild.sh";
+
+/// Where the sandbox shows Portage's own, each below its own path.
+const OWN_PHASES: &str = "/fprefix/ebuild";
+
+/// Where the sandbox shows bubblewrap, for phases that are shut in once more.
+const BUBBLEWRAP: &str = "/fprefix/bin/bwrap";
 
 /// Where Portage's hooks report phases, for progress.
 pub const EVENTS: &str = "/fprefix/staging/tmp/events";
@@ -113,7 +123,9 @@ impl<'a> Sandbox<'a> {
     /// The options that make the mount namespace (bwrap(1)).
     fn plan(&self) -> Result<Vec<OsString>> {
         let layout = &self.prefix.layout;
-        let mut plan = Mounts::new();
+        // A bubblewrap that is setuid gives no capabilities (bwrap(1)).
+        let setuid = fs_err::metadata(&self.bwrap)?.mode() & 0o4000 != 0;
+        let mut plan = Mounts::new(!setuid);
         plan.machine()?;
         for environment in [Environment::Staging, Environment::Final] {
             plan.writable(layout.dir(environment), &Layout::inside(environment));
@@ -147,6 +159,15 @@ impl<'a> Sandbox<'a> {
         } else {
             plan.around(Path::new("/var/db"))?;
             plan.add_to_machine(&broot::machine::write(&layout.broot())?)?;
+        }
+        plan.readable(&self.bwrap, Path::new(BUBBLEWRAP));
+        let phases = layout.broot().join(PHASES);
+        if phases.exists() {
+            for (script, inside) in self.prefix.portage.phases() {
+                let own = Path::new(OWN_PHASES).join(inside.strip_prefix("/").unwrap_or(&inside));
+                plan.readable(&script, &own);
+                plan.readable(&phases, &inside);
+            }
         }
         for part in self.prefix.definition.compiler.iter().flat_map(|compiler| &compiler.parts) {
             if !part.exists() {
@@ -210,10 +231,15 @@ struct Mounts {
 }
 
 impl Mounts {
-    fn new() -> Self {
+    /// `nested`: there will be namespaces in this one.
+    fn new(nested: bool) -> Self {
         let mut options: Vec<OsString> = Vec::new();
         if !machine::is_root() {
             options.extend(["--unshare-user", "--uid", "0", "--gid", "0"].map(OsString::from));
+            if nested {
+                // Who maps user 0 into another namespace has to have it, see user_namespaces(7).
+                options.extend(["--cap-add", "CAP_SETFCAP"].map(OsString::from));
+            }
         }
         // A process that outlives us could still write to what we no longer hold the lock of.
         options.extend(["--die-with-parent", "--unshare-pid"].map(OsString::from));

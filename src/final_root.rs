@@ -28,6 +28,8 @@ pub enum Origin {
         name: String,
         /// The command that brings it up to date, where another fprefix made it.
         update: Option<String>,
+        /// The file in which the user says what is there although Portage did not install it.
+        provided: PathBuf,
     },
 }
 
@@ -49,7 +51,8 @@ impl FinalRoot {
     pub fn of(prefix: &Prefix) -> Result<Self> {
         let (name, update) = (prefix.definition.id.to_string(), prefix.update_command()?);
         let root = Self::open(&prefix.layout.root(Environment::Final), prefix.layout.eprefix())?;
-        Ok(Self { origin: Origin::Prefix { name, update }, ..root })
+        let provided = prefix.layout.provided(Environment::Final);
+        Ok(Self { origin: Origin::Prefix { name, update, provided }, ..root })
     }
 
     /// Where it comes from.

@@ -223,6 +223,11 @@ impl Layout {
         self.dir(environment).join("etc/portage")
     }
 
+    /// The user's package.provided of an environment.
+    pub fn provided(&self, environment: Environment) -> PathBuf {
+        self.config(environment).join("profile/package.provided")
+    }
+
     /// Build logs.
     pub fn logs(&self, environment: Environment) -> PathBuf {
         self.dir(environment).join("logs")

@@ -114,6 +114,24 @@ impl Portage {
         }
     }
 
+    /// The scripts by which it runs a phase of an ebuild: on disk, and as the sandbox shows them.
+    pub fn phases(&self) -> Vec<(PathBuf, PathBuf)> {
+        let scripts = match self {
+            Self::Private(dir) => {
+                let below = "lib/portage/bin/ebuild.sh";
+                vec![(dir.join(below), Path::new(INSIDE).join(below))]
+            }
+            // Gentoo has one for each Python.
+            Self::Machine => ["/usr/lib/portage", "/usr/lib64/portage"]
+                .into_iter()
+                .filter_map(|dir| fs_err::read_dir(dir).ok())
+                .flat_map(Iterator::flatten)
+                .map(|entry| (entry.path().join("ebuild.sh"), entry.path().join("ebuild.sh")))
+                .collect(),
+        };
+        scripts.into_iter().filter(|(script, _)| script.is_file()).collect()
+    }
+
     /// The words that start one of Portage's programs in the sandbox.
     pub fn program(&self, tool: &str) -> Vec<String> {
         match self {

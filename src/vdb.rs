@@ -26,6 +26,24 @@ pub fn packages(vdb: &Path) -> Result<Vec<String>> {
     Ok(packages)
 }
 
+/// What a package.provided (portage(5)) says, if it says anything, for who misses a package: nobody
+/// looks whether it is true.
+pub fn suspect_provided(file: &Path) -> Result<Option<String>> {
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let text = fs_err::read_to_string(file)?;
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let packages: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    let suspicion = format!(
+        "{} says that there is {}, and Portage believes it; if that is what is missing, take it out \
+         of there",
+        file.display(),
+        packages.join(", ")
+    );
+    Ok((!packages.is_empty()).then_some(suspicion))
+}
+
 /// The packages in the VDB at `vdb` that were built from the repository `name`.
 pub fn from_repository(vdb: &Path, name: &str) -> Result<Vec<String>> {
     let mut from = packages(vdb)?;

@@ -48,7 +48,8 @@ pub(super) fn write(prefix: &Prefix, compiler: &Compiler, dir: &Path) -> Result<
     for (driver, names) in drivers {
         for name in names {
             let driver = Compiler::inside(driver);
-            let text = compiler_script(prefix, &driver, *name == "cpp")?;
+            let how = if *name == "cpp" { How::ToPreprocess } else { How::Plainly };
+            let text = compiler_script(prefix, &driver, how)?;
             write_named(dir, chost, name, native, &text)?;
         }
     }
@@ -94,9 +95,9 @@ fn write_named(dir: &Path, chost: &str, name: &str, native: bool, text: &str) ->
     Ok(())
 }
 
-/// Makes the directories of links by which Portage puts `programs` before the compiler: it looks
-/// for them below EPREFIX (make.conf(5), FEATURES: ccache, distcc).
-pub fn write_masquerades(prefix: &Prefix, programs: &[&str]) -> Result<()> {
+/// Makes the directories in which Portage finds `programs` before the compiler: it looks for them
+/// below EPREFIX (make.conf(5), FEATURES: ccache, distcc).
+pub fn write_masquerades(prefix: &Prefix, compiler: &Compiler, programs: &[&str]) -> Result<()> {
     let chost = &prefix.board.chost;
     for name in programs {
         if !prefix.definition.features.iter().any(|feature| feature == name) {
@@ -106,8 +107,18 @@ pub fn write_masquerades(prefix: &Prefix, programs: &[&str]) -> Result<()> {
             .with_context(|| format!("{name} is not there"))?;
         let eroot = prefix.layout.eroot(Environment::Staging);
         let dir = eroot.join("usr/lib").join(name).join("bin");
-        for compiler in ["gcc", "g++", "cc", "c++"] {
-            tree::link(&program, &dir.join(format!("{chost}-{compiler}")))?;
+        let cxx = compiler.cxx.iter().flat_map(|cxx| [(cxx, "g++"), (cxx, "c++")]);
+        for (driver, name_of_it) in
+            [(&compiler.cc, "gcc"), (&compiler.cc, "cc")].into_iter().chain(cxx)
+        {
+            let place = dir.join(format!("{chost}-{name_of_it}"));
+            if *name == "distcc" {
+                let driver = Compiler::inside(driver);
+                let script = compiler_script(prefix, &driver, How::Distributed(&program))?;
+                tree::write_executable(&place, script.as_bytes())?;
+            } else {
+                tree::link(&program, &place)?;
+            }
         }
     }
     Ok(())
@@ -134,17 +145,36 @@ fn link_program(programs: &[String], dir: &Path, names: &[String]) -> Result<()>
     Ok(())
 }
 
-fn compiler_script(prefix: &Prefix, driver: &Path, preprocess: bool) -> Result<String> {
+/// How a script uses a compiler.
+enum How<'a> {
+    Plainly,
+    /// As the preprocessor.
+    ToPreprocess,
+    /// Through distcc, which is at this path.
+    Distributed(&'a Path),
+}
+
+fn compiler_script(prefix: &Prefix, driver: &Path, how: How<'_>) -> Result<String> {
     let libdir = libdir(prefix);
+    let text = |path: Option<&Path>| {
+        path.and_then(Path::to_str).context("the compiler's path is not UTF-8").map(str::to_owned)
+    };
+    let distcc = match how {
+        How::Distributed(distcc) => Some(text(Some(distcc))?),
+        How::Plainly | How::ToPreprocess => None,
+    };
     template::render(
         Folder::Templates,
         "broot/compiler",
         minijinja::context! {
-            driver => driver.to_str().context("the compiler's path is not UTF-8")?,
+            driver => text(Some(driver))?,
+            directory => text(driver.parent())?,
+            name => text(driver.file_name().map(Path::new))?,
             eprefix => prefix.layout.eprefix().as_str(),
             loader => libdir.join(&prefix.board.loader),
             libdir,
-            preprocess,
+            preprocess => matches!(how, How::ToPreprocess),
+            distcc,
         },
     )
 }

@@ -12,7 +12,7 @@ use anyhow::Result;
 
 use crate::data::{self, Folder};
 use crate::definition::Prefix;
-use crate::environment::WRAPPER_DIR;
+use crate::environment::{PHASES, WRAPPER_DIR};
 use crate::layout::{Environment, Layout};
 use crate::portage::Portage;
 use crate::toolchain::Compiler;
@@ -25,6 +25,8 @@ pub use tools::{PROVIDED_BESIDES, Provided, programs, provided, provided_besides
 pub fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
     let broot = prefix.layout.broot();
     compilers::write(prefix, compiler, &broot.join(WRAPPER_DIR))?;
+    let script = data::text(Folder::Templates, "broot/ebuild.sh")?;
+    tree::write_executable(&broot.join(PHASES), script.as_bytes())?;
     let Portage::Private(portage) = &prefix.portage else { return Ok(()) };
     let config = broot.join("etc/portage");
     let besides = prefix.layout.config(Environment::Staging).join(PROVIDED_BESIDES);

@@ -95,6 +95,9 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What to do about it: commands by rule, for what a command mends.
     pub commands: BTreeMap<&'static str, String>,
+    /// What may be behind that, by rule.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub suspicions: BTreeMap<&'static str, String>,
 }
 
 impl Report {
@@ -169,5 +172,6 @@ pub fn run_changed(root: &FinalRoot, changes: &Changes, choice: &Choice) -> Resu
     let elf_files = facts.iter().filter(|fact| fact.elf().is_some()).count();
     remedy::name_packages(root, &mut findings)?;
     let commands = remedy::commands(root, &findings);
-    Ok(Report { files: facts.len(), elf_files, findings, commands })
+    let suspicions = remedy::suspicions(root, &findings)?;
+    Ok(Report { files: facts.len(), elf_files, findings, commands, suspicions })
 }

@@ -46,6 +46,23 @@ pub(super) fn commands(root: &FinalRoot, findings: &[Finding]) -> BTreeMap<&'sta
     packages.into_iter().filter_map(|(rule, of)| Some((rule, command(of)?))).collect()
 }
 
+/// What may be behind findings, by rule: a library that is nowhere may be of a package that was said
+/// to be there.
+pub(super) fn suspicions(
+    root: &FinalRoot,
+    findings: &[Finding],
+) -> Result<BTreeMap<&'static str, String>> {
+    let mut suspicions = BTreeMap::new();
+    let found = |f: &Finding| f.rule == NEEDED && f.level == Level::Error;
+    if let (Origin::Prefix { provided, .. }, true) = (root.origin(), findings.iter().any(found)) {
+        suspicions.extend(vdb::suspect_provided(provided)?.map(|text| (NEEDED, text)));
+    }
+    Ok(suspicions)
+}
+
+/// The rule by which needed libraries have to be there.
+const NEEDED: &str = "needed";
+
 fn rewrite(root: &FinalRoot) -> String {
     let command = Command::new("rewrite the tree", "fprefix").args(["rewrite", "--root"]);
     command.arg(root.path()).args(["--eprefix", root.eprefix().as_str()]).to_string()

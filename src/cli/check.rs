@@ -140,6 +140,9 @@ pub fn text(report: &Report, verbose: bool) -> String {
             if let Some(command) = report.commands.get(rule.id) {
                 text += &format!("          {command}\n");
             }
+            if let Some(suspicion) = report.suspicions.get(rule.id) {
+                text += &format!("          {suspicion}\n");
+            }
             text.push('\n');
         }
         if verbose && !notes.is_empty() {

@@ -2,7 +2,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::{Context, DONE, FOUND};
-use crate::doctor::{self, Finding, Need};
+use crate::doctor::{self, Finding, Need, TooOld};
 use crate::environment;
 use crate::machine::Machine;
 use crate::output;
@@ -60,6 +60,13 @@ impl Doctor {
                 .as_ref()
                 .map_or_else(|| "MISSING".to_owned(), |path| path.display().to_string());
             text += &format!("{:15} {place}  ({})\n", finding.name, finding.reason);
+            if let Some(TooOld { version, wanted }) = &finding.too_old {
+                text += &format!(
+                    "{:15} {version} is too old for most ebuilds, which want {wanted}: Portage builds \
+                     one into BROOT, unless there is a newer one\n",
+                    ""
+                );
+            }
         }
         output::answer(&text)?;
         if let Err(error) = &namespaces {

@@ -37,7 +37,7 @@ impl Plan {
         fs_err::create_dir_all(layout.pkgdir_mount())?;
         write_data(prefix)?;
         self.write_toolchain_repo()?;
-        broot::write_masquerades(prefix, MASQUERADES)?;
+        broot::write_masquerades(prefix, &self.compiler, MASQUERADES)?;
         broot::write(prefix, &self.compiler)
     }
 

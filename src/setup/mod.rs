@@ -314,12 +314,24 @@ fn install(
     let result = sandbox
         .portage(environment, "emerge", &purpose)
         .args(["--oneshot", "--quiet", "--color=n", "--jobs=2"])
+        // As long as there is no virtual/libc, Portage does not know for its own the dependency on
+        // libc that it wrote into shared packages, and would build them anew.
+        .args((environment == Environment::Staging).then_some("--binpkg-changed-deps=n"))
         .args(options)
         .args(packages)
         .run_logged(&log);
     drop(follower);
     bar.finish_and_clear();
-    result
+    result?;
+    if let Some(Binhost::Uri(uri)) = &prefix.definition.binhost
+        && let Some(line) = binhost::unreachable(&fs_err::read_to_string(&log)?)
+    {
+        reporter.warn(&format!(
+            "nothing can be had from the binhost {uri} now: {line}; what would come from there is \
+             built"
+        ));
+    }
+    Ok(())
 }
 
 /// The prefix with its part of the binhost, if it has one.

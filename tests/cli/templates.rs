@@ -77,17 +77,21 @@ fn wrappers() {
 
 #[test]
 fn compilers() {
-    let script = |preprocess: bool| {
+    let script = |preprocess: bool, distcc: Option<&str>| {
         let values = context! {
             driver => "/fprefix/gcc/usr/bin/x86_64-linux-gnu-gcc-12",
+            directory => "/fprefix/gcc/usr/bin",
+            name => "x86_64-linux-gnu-gcc-12",
             eprefix => "/usr/local/demo",
             libdir => "/usr/local/demo/usr/lib64",
             loader => "/usr/local/demo/usr/lib64/ld-linux-x86-64.so.2",
             preprocess,
+            distcc,
         };
         render(Folder::Templates, "broot/compiler", values).unwrap()
     };
-    assert_snapshot!(script(false) + &script(true));
+    let distributed = script(false, Some("/usr/bin/distcc"));
+    assert_snapshot!(script(false, None) + &script(true, None) + &distributed);
 }
 
 #[test]

@@ -103,9 +103,12 @@ fn compilers() {
     for name in HOSTILE {
         let driver = world.path("bin").join(name).join(name);
         write_script(&driver, STAND_IN);
-        for preprocess in [false, true] {
+        for (preprocess, distcc) in [(false, None), (true, None), (false, driver.to_str())] {
             let values = context! {
                 driver => driver.to_str().unwrap(),
+                directory => driver.parent().unwrap().to_str().unwrap(),
+                name,
+                distcc,
                 eprefix => "/usr/local/demo",
                 libdir => "/usr/local/demo/usr/lib64",
                 loader => "/usr/local/demo/usr/lib64/ld-linux-x86-64.so.2",
@@ -119,6 +122,7 @@ fn compilers() {
             assert!(words.contains(&"--sysroot=/usr/local/demo"), "{words:?}");
             assert_eq!(words[words.len() - 5..words.len() - 2], own, "{name:?}");
             assert_eq!(words.contains(&"-E"), preprocess);
+            assert_eq!(words.contains(&name), distcc.is_some(), "{words:?}");
         }
     }
 }
@@ -145,9 +149,12 @@ fn shellcheck() {
             let values = context! { id, eprefix, tool => "quickpkg", program, home => () };
             add("sh", Folder::Wrappers, template, values);
         }
-        for preprocess in [false, true] {
-            let values =
-                context! { driver => program, eprefix, loader => libdir, libdir, preprocess };
+        for (preprocess, distcc) in [(false, None), (true, None), (false, Some(program))] {
+            // Below the name that the sandbox has for it; a tilde in it would be no home.
+            let (driver, directory) = (program, "/fprefix/gcc/usr/bin");
+            let values = context! {
+                driver, directory, name, distcc, eprefix, loader => libdir, libdir, preprocess,
+            };
             add("sh", Folder::Templates, "broot/compiler", values);
         }
         let values = context! { program, eprefix, libdir };

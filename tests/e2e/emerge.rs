@@ -52,6 +52,37 @@ fn several_atoms_and_nothing_to_do() {
     contents_are_true(&prefix.world, &prefix.r#final);
 }
 
+/// Packages are built, rewritten and merged at the same time, in staging and in final.
+#[test]
+fn many_at_once() {
+    let prefix = shared();
+    let names = ["dated", "flagged", "library", "small", "strays", "uses-library"];
+    let atoms = names.map(|name| format!("test-cases/{name}"));
+    let said = prefix
+        .fprefix(&["emerge", "--oneshot", "--jobs", "4"])
+        .args(&atoms)
+        .env("MAKEOPTS", "-j7")
+        .said()
+        .succeeds();
+    for environment in ["", " for /fprefix/final/root"] {
+        let begun = |line: &&str| line.starts_with(">>> Emerging") && line.contains(environment);
+        assert!(said.stdout.lines().filter(begun).count() >= names.len(), "{said}");
+    }
+    let parallel = said.stdout.lines().filter(|line| line.contains(">>> Jobs: "));
+    assert!(parallel.into_iter().any(|line| line.contains(", 3 running")), "{said}");
+    let makeopts = prefix.in_final("usr/share/strays/makeopts");
+    assert_eq!(fs_err::read_to_string(makeopts).unwrap(), "-j7\n");
+    contents_are_true(&prefix.world, &prefix.staging);
+    contents_are_true(&prefix.world, &prefix.r#final);
+    prefix.fprefix(&["check"]).said().succeeds();
+    let run = prefix.fprefix(&["check", "--run", "uses-library"]).said();
+    run.prints("ended with status 7").prints(", 0 from outside");
+    // A library that something still needs would be preserved.
+    for atom in atoms.iter().rev() {
+        prefix.fprefix(&["emerge", "--unmerge", atom]).said().succeeds();
+    }
+}
+
 #[test]
 fn depclean_keeps_what_programs_need() {
     let prefix = shared();

@@ -15,14 +15,17 @@
 mod harness;
 
 mod binhost;
+mod binhost_uri;
 mod build_file;
 mod builds;
+mod distcc;
 mod emerge;
 mod faults;
 mod gentoo;
 mod hostile;
 mod image;
 mod killed;
+mod lies;
 mod line;
 mod look_alike;
 mod other_machine;

@@ -33,11 +33,12 @@ fn packages_of_every_build_system_are_built_for_arm64() {
     world.fprefix(setup).said().succeeds();
     names_that_ebuilds_expect(&world);
     // Autotools, CMake, Meson.
-    let packages = ["app-misc/jq", "app-text/cmark", "app-arch/lz4"];
+    let packages = ["app-misc/jq", "net-misc/socat", "app-text/cmark", "app-arch/lz4"];
     world.fprefix(["emerge"]).args(packages).said().succeeds();
     world.fprefix(["check"]).said().succeeds().prints("nothing reaches outside of the prefix");
     for (line, printed) in [
         ("jq --null-input '[range(1; 101)] | add | tostring | test(\"5050\")'", "true\n"),
+        ("socat -V", "socat version 1.8"),
         ("cmark --version", "cmark 0.30.2"),
         ("lz4 --version", "1.10.0"),
     ] {

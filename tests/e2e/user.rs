@@ -18,6 +18,10 @@ fn an_ordinary_user_needs_no_root() {
     let wrappers = fs_err::read_dir(world.path("user/.local/bin")).unwrap().count();
     assert!(wrappers > 3);
     run(&["emerge", "test-cases/small"]).succeeds();
+    // A namespace in the namespace keeps builds from writing to the prefix.
+    world.write("home/distfiles/stray", format!("install {eprefix}/usr/bin/stray\n"));
+    let said = run(&["emerge", "test-cases/strays"]).ends_with(1);
+    said.tells(&format!("{eprefix}/usr/bin/stray': Read-only file system"));
     run(&["check"]).succeeds();
     run(&["check", "--run", "small"]).prints("ended with status 42").prints(", 0 from outside");
     run(&["status"]).succeeds().prints("test-cases/small-1").prints("[WORLD]/home/prefixes/");
