@@ -1,7 +1,6 @@
 //! Keys that stay in a token or a security module: PKCS#11 URIs (RFC 7512), which openssl resolves
-//! through a provider (OpenSSL 3: pkcs11-provider) or an engine (libp11's).
+//! through an engine (libp11's) or a provider (OpenSSL 3: pkcs11-provider).
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -93,7 +92,8 @@ impl KeySource {
             }
             return Ok(named.clone());
         }
-        for source in [Self::Provider(NAME.to_owned()), Self::Engine(NAME.to_owned())] {
+        // With some modules (SoftHSM 2.6 for one) openssl crashes when it ends with a provider.
+        for source in [Self::Engine(NAME.to_owned()), Self::Provider(NAME.to_owned())] {
             if source.is_there()? {
                 return Ok(source);
             }
@@ -105,7 +105,8 @@ impl KeySource {
     /// option `form`.
     fn options(&self, form: &str) -> Vec<String> {
         let words: [&str; 4] = match self {
-            Self::Provider(name) => ["-provider", name, "-provider", "default"],
+            // A module that uses OpenSSL itself waits for ever where its own comes first.
+            Self::Provider(name) => ["-provider", "default", "-provider", name],
             Self::Engine(name) => ["-engine", name, form, "engine"],
         };
         words.map(str::to_owned).into()
@@ -185,7 +186,7 @@ fn reason(said: &str) -> &'static str {
     } else if has("Unable to load") && has("module") {
         "the module that was named for tokens can not be loaded (PKCS11_MODULE_PATH)"
     } else {
-        "the token has no such object, or does not give it"
+        "the token has no such object, or does not give it with this PIN"
     }
 }
 
@@ -201,17 +202,18 @@ fn without_pin(text: &str) -> String {
 pub fn certificate(uri: &str, source: &KeySource, to: &Path) -> Result<()> {
     let KeySource::Provider(_) = source else {
         bail!(
-            "{}: openssl's engines read keys alone; name a file with the certificate, or install \
-             pkcs11-provider",
+            "{}: openssl's engines read keys alone; name a file with the certificate, or give \
+             --private-key-source provider:{NAME}",
             without_pin(uri)
         );
     };
     let command = openssl("read the certificate of the token")?
-        .args([OsStr::new("storeutl"), OsStr::new(uri)])
-        .brief()
+        .arg("storeutl")
         .args(source.options(""))
         .args(["-certs", "-out"])
-        .arg(to);
+        .arg(to)
+        .arg(uri)
+        .brief();
     run(uri, &command)?;
     let read = fs_err::read_to_string(to)?;
     if !read.contains("-----BEGIN CERTIFICATE-----") {
