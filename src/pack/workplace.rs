@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
 
 use crate::lock::{Busy, Lock, path_below};
 use crate::names::PrefixName;
@@ -38,13 +38,17 @@ impl Workplace {
     pub fn open(output: &Path) -> Result<Self> {
         fs_err::create_dir_all(output)?;
         let output = fs_err::canonicalize(output)?;
+        // Until it is locked, nobody else may take it for abandoned.
+        let making = fs_err::File::open(&output)?;
+        rustix::fs::flock(&making, FlockOperation::LockExclusive)
+            .with_context(|| format!("could not lock {}", output.display()))?;
         remove_abandoned(&output)?;
         let dir = tempfile::Builder::new()
             .prefix(PREFIX)
             .tempdir_in(&output)
             .with_context(|| format!("could not make a directory in {}", output.display()))?;
-        fs_err::create_dir(dir.path().join(MADE))?;
         let lock = Lock::take(&path_below(dir.path()), "fprefix pack", &Busy::Fail)?;
+        fs_err::create_dir(dir.path().join(MADE))?;
         Ok(Self { output, dir, _lock: lock })
     }
 
@@ -125,7 +129,10 @@ fn remove_abandoned(output: &Path) -> Result<()> {
     for entry in fs_err::read_dir(output)? {
         let path = entry?.path();
         let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
-        if ours
+        if ours && !path.join(MARKER).exists() {
+            // Its maker was killed before there was anything in it. What has content is not ours.
+            let _ = fs_err::remove_dir(&path);
+        } else if ours
             && path.join(MARKER).is_file()
             && let Ok(_lock) = Lock::take(&path_below(&path), "fprefix pack", &Busy::Fail)
         {
@@ -145,11 +152,13 @@ mod tests {
         let abandoned = output.path().join(".fprefix-pack-dead");
         fs_err::create_dir(&abandoned).unwrap();
         fs_err::write(abandoned.join(MARKER), "").unwrap();
+        let begun = output.path().join(".fprefix-pack-begun");
+        fs_err::create_dir(&begun).unwrap();
         let other = output.path().join(".fprefix-pack-other");
-        fs_err::create_dir(&other).unwrap();
+        fs_err::create_dir_all(other.join("something")).unwrap();
         let alive = Workplace::open(output.path()).unwrap();
         let next = Workplace::open(output.path()).unwrap();
-        assert!(!abandoned.exists() && other.exists());
+        assert!(!abandoned.exists() && !begun.exists() && other.exists());
         assert!(alive.path("x").parent().unwrap().exists());
         drop((alive, next));
         assert_eq!(fs_err::read_dir(output.path()).unwrap().count(), 1);
