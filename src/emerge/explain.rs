@@ -16,18 +16,20 @@ use crate::vdb;
 /// How programs say that they may not write: EROFS, strerror(3).
 const READ_ONLY: &str = "Read-only file system";
 
+/// What a log names that tells of nothing but a binary package that was to be fetched.
+const FETCHED: &str = ".gpkg.tar";
+
 /// What Portage says of a binary package that it does not take, and why that is.
 const REFUSED: &[(&str, &str)] = &[
     (
         "GnuPG verification failed",
         "nobody of whom there is a key in etc/portage/gnupg has signed it",
     ),
-    ("signature", "it is not signed, or not as it should be"),
     (
         "Digest verification failed",
         "it is not the one that the binhost's list of packages tells of",
     ),
-    (".gpkg.tar", "it could not be fetched, although the binhost's list of packages has it"),
+    (FETCHED, "it could not be fetched, although the binhost's list of packages has it"),
 ];
 
 /// Names the packages that failed in `environment` after `since`, and what may be behind that.
@@ -63,8 +65,7 @@ pub(super) fn failures(
     Ok(())
 }
 
-/// Names the binary packages that were not taken. The logs of those that were tell how they were
-/// unpacked.
+/// Names the binary packages that were not taken.
 fn refused(
     prefix: &Prefix,
     environment: Environment,
@@ -83,10 +84,10 @@ fn refused(
             continue;
         }
         let log = String::from_utf8_lossy(&fs_err::read(entry.path())?).into_owned();
-        if log.contains(">>> Extracting") {
-            continue;
-        }
-        let Some((_, why)) = REFUSED.iter().find(|(said, _)| log.contains(said)) else { continue };
+        // Those that were taken, and those of which the signature is looked at again.
+        let unpacked = log.contains(">>> Extracting");
+        let says = |said: &str| log.contains(said) && !(unpacked && said == FETCHED);
+        let Some((_, why)) = REFUSED.iter().find(|(said, _)| says(said)) else { continue };
         reporter.error(&format!(
             "the binary package of {category}/{pf} was not taken: {why} (see {}). Mend that, or build \
              it here with `fprefix -P {} emerge --usepkg-exclude={package} {package}`",

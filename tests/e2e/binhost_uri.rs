@@ -84,7 +84,7 @@ pub fn by_uri(world: &World) {
         fs_err::write(list, "\u{1}nonsense").unwrap();
     }
     forget(world, "small");
-    let said = emerge(world, "small").args(["--stage"]).said().succeeds();
+    let said = emerge(world, "small").said().succeeds();
     assert!(said.stderr.contains("Error fetching binhost package info"), "{said}");
     assert!(said.stdout.contains(">>> Emerging (1 of 1) test-cases/small-1"), "{said}");
     for (list, bytes) in lists.iter().zip(before) {
