@@ -25,7 +25,8 @@ fn other_machines_compile() {
     let options = ["--daemon", "--no-detach", "--allow-private", "--listen", "127.0.0.1", "--port"];
     let server = world.run("distccd").args(options).args([port.to_string().as_str()]);
     let server = server.args(["--jobs", "2", "--log-file"]).args([&log]);
-    let words = ["bwrap", "--dev-bind", "/", "/", "--die-with-parent", "--"];
+    // It changes its user, after which no parent's end is its own; that of its namespace is.
+    let words = ["bwrap", "--dev-bind", "/", "/", "--unshare-pid", "--die-with-parent", "--"];
     let _server = Server(server.through(words).start());
     let eprefix = "/usr/local/fprefix-distcc";
     let setup = ["setup", "farm", eprefix, "--wrapper-dir", "wrappers", "--overlay", "overlay"];
