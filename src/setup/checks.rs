@@ -280,6 +280,12 @@ pub(super) fn check_machine(prefix: &Prefix) -> Result<()> {
         }
         return Ok(());
     }
+    if look_up("scanelf").is_none() {
+        bail!(
+            "scanelf is not there: without it Portage strips no program, and does not see which \
+             libraries a package needs; `fprefix doctor` says how to install it (pax-utils)"
+        );
+    }
     if look_up("python3").is_none() {
         bail!("python3 is not there: Portage runs on it; `fprefix doctor` says how to install it");
     }

@@ -52,6 +52,11 @@ fn no_compiler() {
 }
 
 #[test]
+fn no_scanelf() {
+    assert_snapshot!(refused_on(|world| without_programs(world, |name| name == "scanelf")));
+}
+
+#[test]
 fn no_python() {
     assert_snapshot!(
         refused_on(|world| without_programs(world, |name| name.starts_with("python")))
