@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::Read;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -212,6 +212,9 @@ fn look_into(root: &FinalRoot, disk: &Path, size: u64, fact: &mut Fact) -> Resul
     }
     // Portage's own records say where packages were built; they are never shipped.
     let is_record = disk.starts_with(root.eroot().join("var"));
+    if size > LARGE && !begins_like_elf(disk)? {
+        return look_through(fs_err::File::open(disk)?, is_record, fact);
+    }
     if size > SMALL {
         look_at_bytes(&tree::map(disk)?, is_record, fact);
         return Ok(());
@@ -229,6 +232,48 @@ fn look_into(root: &FinalRoot, disk: &Path, size: u64, fact: &mut Fact) -> Resul
         look_at_bytes(buffer.get(..length).unwrap_or_default(), is_record, fact);
         Ok(())
     })
+}
+
+/// What is larger and no ELF file is read in pieces: it need not fit into memory.
+const LARGE: u64 = 32 << 20;
+
+/// How much of it is in memory at once.
+const PIECE: usize = 4 << 20;
+
+/// The longest text that is quoted of a path of the sandbox.
+const QUOTED: usize = 200;
+
+fn begins_like_elf(disk: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    fs_err::File::open(disk)?.take(4).read_to_end(&mut start)?;
+    Ok(elf::is_elf(&start))
+}
+
+/// The same as [`look_at_bytes`] for a file that is no ELF file. Pieces overlap, so that nothing is
+/// missed between two of them.
+fn look_through(mut file: impl Read, is_record: bool, fact: &mut Fact) -> Result<()> {
+    let mut piece = Vec::with_capacity(PIECE);
+    let mut is_first = true;
+    loop {
+        let kept = piece.len();
+        let room = (PIECE - kept) as u64;
+        let is_last = (&mut file).take(room).read_to_end(&mut piece)? < PIECE - kept;
+        if is_first && piece.starts_with(b"#!") {
+            fact.kind = Kind::Script(piece.get(..START).unwrap_or(&piece).to_vec());
+        }
+        // The one at the end is looked at again when all of it is there, and that byte before it
+        // that says whether it is a path at all.
+        let begin = usize::from(!is_first);
+        let end = if is_last { piece.len() } else { piece.len() - QUOTED };
+        is_first = false;
+        if !is_record {
+            fact.staging = names_staging_in(&piece, begin..end);
+        }
+        if is_record || is_last || fact.staging.is_some() {
+            return Ok(());
+        }
+        piece.drain(..end - 1);
+    }
 }
 
 fn look_at_bytes(bytes: &[u8], is_record: bool, fact: &mut Fact) {
@@ -269,9 +314,14 @@ fn attributes(disk: &Path) -> Result<Vec<OsString>> {
 
 /// The first path of the build sandbox that `bytes` name.
 fn names_staging(bytes: &[u8]) -> Option<String> {
+    names_staging_in(bytes, 0..bytes.len())
+}
+
+/// The same, if the path begins in this range.
+fn names_staging_in(bytes: &[u8], range: Range<usize>) -> Option<String> {
     static NEEDLE: LazyLock<Finder<'static>> =
         LazyLock::new(|| Finder::new(&format!("{INSIDE}/")).into_owned());
-    let at = NEEDLE.find_iter(bytes).find(|&at| {
+    let at = NEEDLE.find_iter(bytes).filter(|at| range.contains(at)).find(|&at| {
         // "/usr/share/fprefix/" names no path of the sandbox.
         let before = at.checked_sub(1).and_then(|at| bytes.get(at));
         before.is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'.' && *byte != b'_')
@@ -279,8 +329,44 @@ fn names_staging(bytes: &[u8]) -> Option<String> {
     let rest = bytes.get(at..).unwrap_or_default();
     let end = rest
         .iter()
-        .take(200)
+        .take(QUOTED)
         .position(|byte| !byte.is_ascii_graphic() || b"\"':;,<>()".contains(byte))
-        .unwrap_or(rest.len().min(200));
+        .unwrap_or(rest.len().min(QUOTED));
     Some(String::from_utf8_lossy(rest.get(..end).unwrap_or_default()).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(bytes: &[u8]) -> Fact {
+        let mut fact = Fact {
+            path: PathBuf::from("/opt/x/a"),
+            kind: Kind::File,
+            mode: 0o100_644,
+            owner: (0, 0),
+            attributes: Vec::new(),
+            staging: None,
+            symbols: None,
+            elsewhere: None,
+        };
+        look_through(bytes, false, &mut fact).unwrap();
+        fact
+    }
+
+    #[test]
+    fn nothing_is_missed_between_pieces() {
+        let path = format!("{INSIDE}/staging/tmp");
+        for at in [0, 5, PIECE - 230, PIECE - 210, PIECE - 9, PIECE - 1, PIECE, 2 * PIECE - 240] {
+            let mut bytes = vec![b' '; 2 * PIECE];
+            bytes.splice(at..at, path.bytes());
+            assert_eq!(look(&bytes).staging.as_deref(), Some(&*path), "{at}");
+            if at > 0 {
+                bytes[at - 1] = b'x';
+                assert_eq!(look(&bytes).staging, None, "{at}");
+            }
+        }
+        assert!(matches!(look(b"#!/bin/sh\n").kind, Kind::Script(_)));
+        assert_eq!(look(b"").staging, None);
+    }
 }
