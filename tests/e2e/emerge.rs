@@ -5,6 +5,9 @@ use crate::prefix::{contents_are_true, shared};
 /// The name of final's root in emerge's output.
 const INTO_FINAL: &str = "to /fprefix/final/root";
 
+/// Held by tests that look at packages which another one changes.
+static SAME_PACKAGES: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 #[test]
 fn pretend_changes_nothing() {
     let prefix = shared();
@@ -30,6 +33,7 @@ fn pretend_changes_nothing() {
 
 #[test]
 fn several_atoms_and_nothing_to_do() {
+    let _alone = SAME_PACKAGES.lock();
     let prefix = shared();
     let atoms = ["test-cases/small", "=test-cases/flagged-1"];
     let said = prefix.fprefix(&["emerge", "--oneshot"]).args(atoms).said().succeeds();
@@ -55,6 +59,7 @@ fn several_atoms_and_nothing_to_do() {
 /// Packages are built, rewritten and merged at the same time, in staging and in final.
 #[test]
 fn many_at_once() {
+    let _alone = SAME_PACKAGES.lock();
     let prefix = shared();
     let names = ["dated", "flagged", "library", "small", "strays", "uses-library"];
     let atoms = names.map(|name| format!("test-cases/{name}"));
