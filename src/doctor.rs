@@ -101,6 +101,15 @@ pub fn examine() -> Result<Vec<Finding>> {
         .collect())
 }
 
+/// The programs of which eclasses of real trees name the oldest version that they take, and that
+/// this machine has not, or only older ones.
+pub fn lacking_for_trees() -> Result<Vec<String>> {
+    let tools: Tools = data::toml("tools.toml")?;
+    let lacks =
+        |tool: &Tool| tool.wanted.is_some() && (tool.find().is_none() || tool.too_old().is_some());
+    Ok(tools.tool.into_iter().filter(lacks).map(|tool| tool.program).collect())
+}
+
 /// Whether it is one of `BusyBox` or Toybox, which do less than what is needed of a program.
 fn is_many_in_one(path: &Path) -> bool {
     let real = fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned());

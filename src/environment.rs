@@ -35,6 +35,9 @@ pub const PHASES: &str = "usr/local/lib/fprefix/ebuild.sh";
 /// Where the sandbox shows Portage's own, each below its own path.
 const OWN_PHASES: &str = "/fprefix/ebuild";
 
+/// Where the sandbox shows build tools that were fetched for real trees.
+pub const TOOLS: &str = "/fprefix/tools";
+
 /// Where the sandbox shows bubblewrap, for phases that are shut in once more.
 const BUBBLEWRAP: &str = "/fprefix/bin/bwrap";
 
@@ -156,6 +159,10 @@ impl<'a> Sandbox<'a> {
         }
         if let Some((dir, inside)) = self.prefix.portage.binding() {
             plan.readable(dir, inside);
+            let tools = self.prefix.home.tools();
+            if tools.is_dir() {
+                plan.readable(&tools, Path::new(TOOLS));
+            }
         } else {
             plan.around(Path::new("/var/db"))?;
             plan.add_to_machine(&broot::machine::write(&layout.broot())?)?;

@@ -24,6 +24,7 @@ const MARKER_DIR: &str = ".fprefix";
 /// ```text
 /// <home>/                     /var/lib/fprefix for root, else $XDG_DATA_HOME/fprefix
 ///   portage/<version>/        Portage, on machines that have none
+///   tools/<name>-<version>/   build tools of PyPI that real trees want newer than the machine's
 ///   distfiles/                DISTDIR, shared by all prefixes
 ///   prefixes/<id>/            one directory a prefix; the id is <name>-<board>
 ///     prefix.toml             its definition
@@ -63,6 +64,11 @@ impl Home {
     /// Where Portage releases are kept.
     pub fn portage(&self) -> PathBuf {
         self.0.join("portage")
+    }
+
+    /// Where build tools from PyPI are kept.
+    pub fn tools(&self) -> PathBuf {
+        self.0.join("tools")
     }
 
     /// DISTDIR.

@@ -44,6 +44,7 @@ pub mod data;
 pub mod filesystem;
 pub mod lock;
 pub mod output;
+pub mod pypi;
 pub mod rooted;
 pub mod template;
 pub mod tree;

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::command::{Command, look_up};
-use crate::data::{self, Folder};
 use crate::layout::Home;
-use crate::lock::{Busy, Lock};
 use crate::machine::Machine;
+use crate::pypi::{self, Release};
 use crate::tree;
 
 /// Which Portage works on a prefix.
@@ -29,7 +28,7 @@ impl Portage {
     pub fn of(machine: Machine, home: &Home) -> Result<Self> {
         Ok(match machine {
             Machine::Sdk | Machine::Gentoo => Self::Machine,
-            Machine::Other => Self::Private(home.portage().join(pinned_version()?)),
+            Machine::Other => Self::Private(home.portage().join(pinned()?.version)),
         })
     }
 
@@ -44,58 +43,32 @@ impl Portage {
     /// Fetches a private Portage. It appears under its name only when it is complete.
     pub fn fetch(&self) -> Result<()> {
         let Self::Private(dir) = self else { return Ok(()) };
-        if self.is_there() {
-            return Ok(());
-        }
-        let parent = dir.parent().context("Portage has no directory to be in")?;
-        fs_err::create_dir_all(parent)?;
-        // Prefixes share it, and may be set up at once.
-        let lock = parent.join(".lock");
-        let _lock = Lock::take(&lock, "fprefix setup, fetching Portage", &Busy::Wait(&|_| ()))?;
-        if self.is_there() {
-            return Ok(());
-        }
-        remove_leftovers(parent)?;
-        let work = tempfile::Builder::new()
-            .prefix(LEFTOVER)
-            .tempdir_in(parent)
-            .with_context(|| format!("could not make a directory in {}", parent.display()))?;
-        let venv = work.path().join("venv");
-        Command::new("make a Python environment for Portage", "python3")
-            .pass("PATH")
-            .args(["-m", "venv", "--without-pip"])
-            .arg(&venv)
-            .run_quiet()?;
-        // venv would do this too, and keep to itself why it failed.
-        Command::new("put pip into the Python environment for Portage", venv.join("bin/python"))
+        pypi::appear(dir, "fprefix setup, fetching Portage", |work| {
+            let venv = work.join("venv");
+            Command::new("make a Python environment for Portage", "python3")
+                .pass("PATH")
+                .args(["-m", "venv", "--without-pip"])
+                .arg(&venv)
+                .run_quiet()?;
+            // venv would do this too, and keep to itself why it failed.
+            Command::new(
+                "put pip into the Python environment for Portage",
+                venv.join("bin/python"),
+            )
             .args(["-m", "ensurepip", "--upgrade", "--default-pip"])
             .run_quiet()?;
-        let requirements = work.path().join("requirements.txt");
-        fs_err::write(
-            &requirements,
-            data::text(Folder::Profiles, "portage-requirements.txt")?.as_bytes(),
-        )?;
-        let mut pip = Command::new("fetch Portage from PyPI", venv.join("bin/python"))
-            .args(["-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"])
-            .args(["--only-binary", ":all:", "--disable-pip-version-check", "--requirement"])
-            .arg(&requirements);
-        for (name, value) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("PIP_") {
-                pip = pip.env(name, value);
-            }
+            pypi::install(&venv.join("bin/python"), &pinned()?, None, work)?;
+            run_inside(&venv)?;
+            Ok(venv)
+        })
+    }
+
+    /// The Python on disk whose pip fetches what else is needed.
+    pub fn python(&self) -> Option<PathBuf> {
+        match self {
+            Self::Machine => None,
+            Self::Private(dir) => Some(dir.join("bin/python")),
         }
-        pip.run_quiet().map_err(|error| {
-            if error.to_string().contains("No space left on device") {
-                return error;
-            }
-            error.context(
-                "is the network up? pip reads its own configuration (pip.conf, PIP_INDEX_URL), so \
-                 a mirror can be named there; `fprefix setup` can be run again",
-            )
-        })?;
-        run_inside(&venv)?;
-        fs_err::rename(&venv, dir)?;
-        Ok(())
     }
 
     /// Where the sandbox has to show what is on disk, if it has to.
@@ -159,20 +132,6 @@ impl Portage {
     }
 }
 
-/// How the directories begin in which a release is put together.
-const LEFTOVER: &str = ".portage-";
-
-/// Removes what a run that was killed left of a fetch.
-fn remove_leftovers(dir: &Path) -> Result<()> {
-    for entry in fs_err::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(LEFTOVER) {
-            tree::remove(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 /// Makes the scripts of a virtual environment start where the sandbox shows it: they name the
 /// directory that it was made in, which is not the one that it ends in.
 fn run_inside(venv: &Path) -> Result<()> {
@@ -198,12 +157,8 @@ fn run_inside(venv: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The version of Portage that profiles/portage-requirements.txt pins.
-pub fn pinned_version() -> Result<String> {
-    data::text(Folder::Profiles, "portage-requirements.txt")?
-        .lines()
-        .find_map(|line| line.strip_prefix("portage=="))
-        .and_then(|rest| rest.split_whitespace().next())
-        .map(str::to_owned)
-        .context("profiles/portage-requirements.txt pins no version of portage")
+/// The release of Portage that profiles/portage-requirements.txt pins.
+fn pinned() -> Result<Release> {
+    let mut releases = pypi::pinned("portage-requirements.txt")?;
+    releases.pop().context("profiles/portage-requirements.txt pins no version of portage")
 }

@@ -2,6 +2,7 @@
 //! ebuilds look for a compiler.
 
 mod compilers;
+mod fetched;
 pub mod machine;
 mod shared;
 mod tools;
@@ -19,7 +20,8 @@ use crate::toolchain::Compiler;
 use crate::{template, tree};
 
 pub use compilers::write_masquerades;
-pub use tools::{PROVIDED_BESIDES, Provided, programs, provided, provided_besides};
+pub use fetched::fetch;
+pub use tools::{PROVIDED_BESIDES, programs, provided_besides};
 
 /// Writes BROOT of `prefix`: Portage's configuration for it, and the wrappers.
 pub fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
@@ -29,9 +31,7 @@ pub fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
     tree::write_executable(&broot.join(PHASES), script.as_bytes())?;
     let Portage::Private(portage) = &prefix.portage else { return Ok(()) };
     let config = broot.join("etc/portage");
-    let besides = prefix.layout.config(Environment::Staging).join(PROVIDED_BESIDES);
-    let besides = if besides.exists() { provided_besides(&besides)? } else { Vec::new() };
-    tools::write(&broot, &provided()?, besides)?;
+    write_tools(prefix)?;
     shared::link(&broot)?;
     let script = data::text(Folder::Templates, "broot/meson-format-array")?;
     tree::write_executable(&broot.join(WRAPPER_DIR).join("meson-format-array"), script.as_bytes())?;
@@ -66,6 +66,21 @@ pub fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
         fs_err::create_dir_all(broot.join(dir))?;
     }
     Ok(())
+}
+
+/// Tells Portage of the machine's build tools, and of those that were fetched for the trees of
+/// `prefix`, which win.
+pub fn write_tools(prefix: &Prefix) -> Result<()> {
+    if prefix.portage == Portage::Machine {
+        return Ok(());
+    }
+    let broot = prefix.layout.broot();
+    let fetched = fetched::of(prefix)?;
+    fetched::link(&broot, &fetched)?;
+    let besides = prefix.layout.config(Environment::Staging).join(PROVIDED_BESIDES);
+    let besides = if besides.exists() { provided_besides(&besides)? } else { Vec::new() };
+    let first = fetched.iter().map(fetched::Fetched::programs).collect();
+    tools::write(&broot, &tools::provided(first)?, besides)
 }
 
 /// What Portage is told of packages in staging holds for BROOT as well: a mask or a keyword that a

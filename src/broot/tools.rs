@@ -47,11 +47,11 @@ static VERSION: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(\d+(?:\.\d+)+)"
 
 /// A build tool that this machine has.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Provided {
+pub(super) struct Provided {
     /// The Gentoo package that it stands for: category/name.
-    pub package: String,
+    package: String,
     /// The version that it says.
-    pub version: String,
+    version: String,
     /// The slot, where ebuilds ask which versions are installed, and not just whether one is.
     slot: Option<String>,
     use_flags: String,
@@ -66,11 +66,15 @@ trait Programs: Sync {
 }
 
 /// Those of the machine that we run on.
-struct ThisMachine;
+struct ThisMachine {
+    /// Directories of programs that win over the machine's own.
+    first: Vec<PathBuf>,
+}
 
 impl Programs for ThisMachine {
     fn find(&self, name: &str) -> Option<PathBuf> {
-        find_program(name, SYSTEM_PATH.as_ref())
+        let mut first = self.first.iter().map(|dir| dir.join(name));
+        first.find(|path| path.is_file()).or_else(|| find_program(name, SYSTEM_PATH.as_ref()))
     }
 
     fn said(&self, program: &Path, args: &[String]) -> Option<String> {
@@ -131,9 +135,9 @@ fn search(pattern: &Regex, said: &str) -> Option<String> {
     Some(numbers.join("."))
 }
 
-/// The build tools that this machine has.
-pub fn provided() -> Result<Vec<Provided>> {
-    Ok(data::toml::<Tools>("broot.toml")?.of(&ThisMachine))
+/// The build tools that this machine has, or that are in the directories `first`.
+pub(super) fn provided(first: Vec<PathBuf>) -> Result<Vec<Provided>> {
+    Ok(data::toml::<Tools>("broot.toml")?.of(&ThisMachine { first }))
 }
 
 /// The programs by which build tools are known.

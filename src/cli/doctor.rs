@@ -62,8 +62,8 @@ impl Doctor {
             text += &format!("{:15} {place}  ({})\n", finding.name, finding.reason);
             if let Some(TooOld { version, wanted }) = &finding.too_old {
                 text += &format!(
-                    "{:15} {version} is too old for most ebuilds, which want {wanted}: Portage builds \
-                     one into BROOT, unless there is a newer one\n",
+                    "{:15} {version} is too old for most ebuilds of real trees, which want {wanted}: \
+                     `setup --tree` fetches a newer one from PyPI\n",
                     ""
                 );
             }

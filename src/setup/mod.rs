@@ -18,6 +18,7 @@ use anyhow::Result;
 
 use crate::binhost::{self, Binhost};
 use crate::board::Board;
+use crate::broot;
 use crate::data::{self, Folder};
 use crate::definition::{Definition, Prefix, REWRITING};
 use crate::environment::{Sandbox, place};
@@ -241,6 +242,7 @@ impl Plan {
             reporter.step("fetching Portage from PyPI");
             self.prefix.portage.fetch()?;
         }
+        broot::fetch(&self.prefix, reporter)?;
         if let Some(missing) = &self.missing {
             reporter.warn(missing);
         }

@@ -17,7 +17,7 @@ use crate::lock::{Busy, Lock};
 use crate::machine::Machine;
 use crate::names::RepoPlace;
 use crate::output::Reporter;
-use crate::{repos, vdb};
+use crate::{broot, repos, vdb};
 
 /// What adding a repository did.
 #[derive(Debug)]
@@ -144,6 +144,7 @@ fn change(prefix: &mut Prefix, all: Vec<Repo>, reporter: &Reporter) -> Result<()
     let before = std::mem::replace(&mut prefix.definition.repos, all);
     prefix.definition.repos_before = Some(before);
     prefix.save()?;
+    broot::fetch(prefix, reporter)?;
     settle(prefix)
 }
 
@@ -153,6 +154,7 @@ fn settle(prefix: &mut Prefix) -> Result<()> {
     let before = config(&prefix.definition, &before)?;
     let after = config(&prefix.definition, &prefix.definition.repos)?;
     write_repositories(prefix, &before, &after)?;
+    broot::write_tools(prefix)?;
     prefix.definition.repos_before = None;
     prefix.save()
 }

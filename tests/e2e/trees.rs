@@ -3,7 +3,7 @@
 
 use fprefix::vdb;
 
-use crate::harness::World;
+use crate::harness::{World, write_script};
 use crate::prefix::{eroot_of, lend_portage};
 
 /// An ebuild that installs the file `name`, which says which repository of the checkout it is of.
@@ -87,6 +87,16 @@ pub fn checkout(world: &World) {
     world.write(format!("{skeleton}/package.accept_keywords/prefix"), "=app-misc/where-3 ~*\n");
 }
 
+/// The words that start a program on a machine whose meson is of another time.
+fn with_old_meson(world: &World) -> Vec<String> {
+    let old = world.path("old-meson");
+    write_script(&old, "#!/bin/sh\necho 0.55.3\n");
+    let old = old.to_str().unwrap();
+    ["bwrap", "--dev-bind", "/", "/", "--ro-bind", old, "/usr/bin/meson", "--"]
+        .map(str::to_owned)
+        .into()
+}
+
 #[test]
 fn a_checkout_as_flatcar_has_it() {
     let world = World::new();
@@ -95,8 +105,12 @@ fn a_checkout_as_flatcar_has_it() {
     // The mask says coreos, and means coreos-overlay: its version would be the newest.
     ebuild(&world, "coreos-overlay", "app-misc/where", "9", "RDEPEND=\"sys-apps/systemd\"");
     // Nobody has app-misc/script: the user says that the machine does.
-    let needs = "BDEPEND=\"app-misc/tool >=app-misc/script-2\"";
+    let needs = "BDEPEND=\"app-misc/tool >=app-misc/script-2 >=dev-build/meson-1.2.3\"\n\
+                 src_compile() { meson --version >> from || die; }";
     ebuild(&world, "prefix-overlay", "app-misc/where", "2", needs);
+    let third_party = "scripts/sdk_container/src/third_party";
+    world.write(format!("{third_party}/portage-stable/eclass/meson.eclass"), "");
+    let old_meson = with_old_meson(&world);
     world.write("config/broot.provided", "app-misc/script-2.1 # by hand\n");
     ebuild(&world, "portage-stable", "app-misc/where", "2", "");
     // The built-in repository has a newer one.
@@ -107,18 +121,26 @@ fn a_checkout_as_flatcar_has_it() {
     let said = world
         .fprefix(["setup", "tree", "/usr/local/fprefix-tree", "--wrapper-dir", "w"])
         .args(["--tree", "scripts", "--package-config", "config", "--verbose"])
+        .env("PIP_INDEX_URL", "file:///nowhere")
+        .through(&old_meson)
         .said()
         .succeeds();
-    said.tells("taken as coreos-overlay: app-misc/where::coreos-overlay");
-    world.fprefix(["emerge", "app-misc/jq"]).said().succeeds();
+    said.tells("taken as coreos-overlay: app-misc/where::coreos-overlay")
+        .tells("meson is left to Portage to build: ");
+    // As soon as there is a network again, what the machine lacks is brought.
+    repository(&world, "more", "more", "portage-stable");
+    let said = world.fprefix(["repo", "add", "more"]).through(&old_meson).said().succeeds();
+    said.tells("fetching meson ");
+    world.fprefix(["emerge", "app-misc/jq"]).through(&old_meson).said().succeeds();
     let dir = world.home().join("prefixes");
     let dir = fs_err::read_dir(dir).unwrap().next().unwrap().unwrap().path();
     let r#final = eroot_of(&dir.join("final"), "/usr/local/fprefix-tree");
     let from = |name: &str| fs_err::read_to_string(r#final.join("usr/share").join(name)).unwrap();
-    assert_eq!(
-        (from("where"), from("jq")),
-        ("prefix-overlay\n".into(), "portage-stable\nextra\n".into())
-    );
+    let meson = fs_err::read_dir(world.home().join("tools")).unwrap().flatten();
+    let meson = meson.map(|entry| entry.file_name().into_string().unwrap());
+    let meson = meson.filter_map(|name| name.strip_prefix("meson-").map(str::to_owned)).next();
+    assert_eq!(from("where"), format!("prefix-overlay\n{}\n", meson.unwrap()));
+    assert_eq!(from("jq"), "portage-stable\nextra\n");
     assert!(!r#final.join("usr/share/tool").exists());
     assert!(dir.join("staging/broot/usr/share/tool").exists());
     let packages = vdb::packages(&r#final.join("var/db/pkg")).unwrap();
