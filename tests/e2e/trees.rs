@@ -136,9 +136,9 @@ fn a_checkout_as_flatcar_has_it() {
     let dir = fs_err::read_dir(dir).unwrap().next().unwrap().unwrap().path();
     let r#final = eroot_of(&dir.join("final"), "/usr/local/fprefix-tree");
     let from = |name: &str| fs_err::read_to_string(r#final.join("usr/share").join(name)).unwrap();
-    let meson = fs_err::read_dir(world.home().join("tools")).unwrap().flatten();
-    let meson = meson.map(|entry| entry.file_name().into_string().unwrap());
-    let meson = meson.filter_map(|name| name.strip_prefix("meson-").map(str::to_owned)).next();
+    let tools = fs_err::read_dir(world.home().join("tools")).unwrap().flatten();
+    let mut tools = tools.map(|entry| entry.file_name().into_string().unwrap());
+    let meson = tools.find_map(|name| name.strip_prefix("meson-").map(str::to_owned));
     assert_eq!(from("where"), format!("prefix-overlay\n{}\n", meson.unwrap()));
     assert_eq!(from("jq"), "portage-stable\nextra\n");
     assert!(!r#final.join("usr/share/tool").exists());
