@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use crate::command::{Command, look_up};
+use crate::command::{Command, SYSTEM_PATH, find_program, look_up};
 use crate::layout::Home;
 use crate::machine::Machine;
 use crate::pypi::{self, Release};
@@ -45,7 +45,7 @@ impl Portage {
         let Self::Private(dir) = self else { return Ok(()) };
         pypi::appear(dir, "fprefix setup, fetching Portage", |work| {
             let venv = work.join("venv");
-            Command::new("make a Python environment for Portage", "python3")
+            Command::new("make a Python environment for Portage", python()?)
                 .pass("PATH")
                 .args(["-m", "venv", "--without-pip"])
                 .arg(&venv)
@@ -130,6 +130,30 @@ impl Portage {
             Self::Private(dir) => dir.join("bin").join(tool).exists() || look_up(tool).is_some(),
         }
     }
+}
+
+/// The Python that a private Portage runs on: the machine's own, if it has what that takes. One that
+/// the caller's search path leads to may go away without Portage, and version managers make slow ones.
+pub fn python() -> Result<PathBuf> {
+    let mut why = None;
+    for python in [find_program("python3", SYSTEM_PATH.as_ref()), look_up("python3")] {
+        let Some(python) = python else { continue };
+        let probed = Command::new("find Python's venv module", &python)
+            .pass("PATH")
+            .args(["-c", "import venv, ensurepip"])
+            .run_quiet();
+        match probed {
+            Ok(()) => return Ok(python),
+            Err(error) => why = Some(error),
+        }
+    }
+    let Some(error) = why else {
+        bail!("python3 is not there: Portage runs on it; `fprefix doctor` says how to install it");
+    };
+    Err(error.context(
+        "python3 needs the modules venv and ensurepip to keep Portage in a directory of its own \
+         (Debian: the package python3-venv)",
+    ))
 }
 
 /// Makes the scripts of a virtual environment start where the sandbox shows it: they name the

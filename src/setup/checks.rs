@@ -7,13 +7,13 @@ use anyhow::{Context, Result, bail};
 use super::Request;
 use crate::binhost::Binhost;
 use crate::board::Board;
-use crate::command::{Command, look_up};
+use crate::command::look_up;
 use crate::definition::{Prefix, Repo};
 use crate::environment::prove_bubblewrap;
 use crate::layout::{Home, Owner, PrefixId, owner};
 use crate::machine::Machine;
 use crate::names::{Eprefix, Feature};
-use crate::{machine, repos, tree};
+use crate::{machine, portage, repos, tree};
 
 pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().is_empty() {
@@ -286,18 +286,8 @@ pub(super) fn check_machine(prefix: &Prefix) -> Result<()> {
              libraries a package needs; `fprefix doctor` says how to install it (pax-utils)"
         );
     }
-    if look_up("python3").is_none() {
-        bail!("python3 is not there: Portage runs on it; `fprefix doctor` says how to install it");
-    }
     if !prefix.portage.is_there() {
-        Command::new("find Python's venv module", "python3")
-            .pass("PATH")
-            .args(["-c", "import venv, ensurepip"])
-            .run_quiet()
-            .context(
-                "python3 needs the modules venv and ensurepip to keep Portage in a directory of \
-                 its own (Debian: the package python3-venv)",
-            )?;
+        portage::python()?;
     }
     Ok(())
 }
