@@ -221,6 +221,25 @@ pub fn prove_bubblewrap() -> Result<()> {
         )
 }
 
+/// Tries whether there may be a namespace in a namespace, in which builds can write to their own
+/// directories alone (templates/broot/ebuild.sh), and tells what follows where there may not.
+pub fn prove_nesting() -> Result<()> {
+    let bwrap = bubblewrap()?;
+    let mut try_it = Command::new("enter a namespace in a namespace", &bwrap);
+    if !machine::is_root() {
+        try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
+        try_it = try_it.args(["--cap-add", "CAP_SETFCAP"]);
+    }
+    try_it = try_it.args(["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]).arg(&bwrap);
+    if !machine::is_root() {
+        try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
+    }
+    try_it.args(["--ro-bind", "/", "/", "true"]).run_quiet().context(
+        "this machine forbids namespaces in namespaces, so nothing but an ebuild itself keeps what \
+         it builds from writing to the prefix",
+    )
+}
+
 /// The deepest directory of the machine on the way to EPREFIX, and what is below it.
 pub fn place(eprefix: &Path) -> Result<(PathBuf, PathBuf)> {
     let (ancestor, rest) = tree::existing_ancestor(eprefix);

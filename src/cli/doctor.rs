@@ -30,10 +30,12 @@ impl Doctor {
             needs => needs.contains(&finding.need),
         });
         let namespaces = environment::prove_bubblewrap();
+        let nested = environment::prove_nesting();
         if self.json {
             let report = serde_json::json!({
                 "machine": Machine::this(),
                 "namespaces": namespaces.is_ok(),
+                "nested_namespaces": nested.is_ok(),
                 "tools": findings,
             });
             output::answer(&(serde_json::to_string_pretty(&report)? + "\n"))?;
@@ -69,7 +71,7 @@ impl Doctor {
             }
         }
         output::answer(&text)?;
-        if let Err(error) = &namespaces {
+        if let Err(error) = namespaces.as_ref().and(nested.as_ref()) {
             context.reporter.warn(&format!("{error:#}"));
         }
         if let Some(command) = remedy {

@@ -21,7 +21,7 @@ use crate::board::Board;
 use crate::broot;
 use crate::data::{self, Folder};
 use crate::definition::{Definition, Prefix, REWRITING};
-use crate::environment::{Sandbox, place};
+use crate::environment::{Sandbox, place, prove_nesting};
 use crate::layout::{self, Environment, Home, Owner, PrefixId, owner};
 use crate::lock::Busy;
 use crate::machine::Machine;
@@ -243,6 +243,9 @@ impl Plan {
             self.prefix.portage.fetch()?;
         }
         broot::fetch(&self.prefix, reporter)?;
+        if let Err(error) = prove_nesting() {
+            reporter.warn(&format!("{error:#}"));
+        }
         if let Some(missing) = &self.missing {
             reporter.warn(missing);
         }

@@ -90,14 +90,30 @@ fn no_module_to_keep_portage_with() {
     assert!(text.starts_with("error: python3 needs the modules venv and ensurepip"), "{text}");
 }
 
+/// The words that start a program for an ordinary user who may have so many namespaces in all. The
+/// limit counts for the user who set it, and those below.
+fn with_namespaces(count: u32) -> Vec<OsString> {
+    let script = format!(
+        "echo {} > /proc/sys/user/max_user_namespaces && \
+         exec unshare --user --map-user=1000 --map-group=1000 -- \"$@\"",
+        count + 1
+    );
+    let words = ["unshare", "--user", "--map-root-user", "--", "sh", "-ec", &script, "sh"];
+    words.map(OsString::from).into()
+}
+
+#[test]
+fn namespaces_in_namespaces_are_forbidden() {
+    let world = World::new();
+    let doctor = |count| world.fprefix(["doctor"]).through(with_namespaces(count)).said();
+    let forbids = "this machine forbids namespaces in namespaces";
+    assert!(doctor(1).stderr.contains(forbids));
+    assert!(!doctor(9).stderr.contains(forbids));
+}
+
 #[test]
 fn namespaces_are_forbidden() {
-    // The limit counts for the user who set it, and those below: an ordinary user in there may
-    // have no namespace of its own.
-    let script = "echo 1 > /proc/sys/user/max_user_namespaces && \
-                  exec unshare --user --map-user=1000 --map-group=1000 -- \"$@\"";
-    let words = ["unshare", "--user", "--map-root-user", "--", "sh", "-ec", script, "sh"];
-    let text = refused_on(|_| words.map(OsString::from).into());
+    let text = refused_on(|_| with_namespaces(0));
     assert!(text.starts_with("error: namespaces are forbidden here."), "{text}");
     assert!(text.contains("user.max_user_namespaces"), "{text}");
 }
