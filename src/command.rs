@@ -39,6 +39,9 @@ const PASSED_ON: &[&str] = &[
     "SOURCE_DATE_EPOCH",
 ];
 
+/// The directories of the machine that a build may find tools in: those of its own packages.
+pub const MACHINE_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The search path of children that bring none of their own.
 pub const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Command, look_up};
+use crate::command::{Command, MACHINE_PATH, find_program, look_up};
 use crate::data;
 use crate::machine::{self, Machine, PackageManager};
 
@@ -89,7 +89,8 @@ pub fn examine() -> Result<Vec<Finding>> {
         .filter(|tool| fetched || !tool.for_fetched_portage)
         .map(|tool| Finding {
             path: tool.find(),
-            too_old: tool.too_old(),
+            too_old: find_program(&tool.program, MACHINE_PATH.as_ref())
+                .and_then(|program| tool.too_old(&program)),
             packages: manager
                 .and_then(|manager| tool.packages.get(manager.name))
                 .map(|names| names.split_whitespace().map(str::to_owned).collect())
@@ -102,11 +103,13 @@ pub fn examine() -> Result<Vec<Finding>> {
 }
 
 /// The programs of which eclasses of real trees name the oldest version that they take, and that
-/// this machine has not, or only older ones.
+/// this machine has not, or only older ones, where builds find them.
 pub fn lacking_for_trees() -> Result<Vec<String>> {
     let tools: Tools = data::toml("tools.toml")?;
-    let lacks =
-        |tool: &Tool| tool.wanted.is_some() && (tool.find().is_none() || tool.too_old().is_some());
+    let lacks = |tool: &Tool| {
+        let there = find_program(&tool.program, MACHINE_PATH.as_ref());
+        tool.wanted.is_some() && there.is_none_or(|program| tool.too_old(&program).is_some())
+    };
     Ok(tools.tool.into_iter().filter(lacks).map(|tool| tool.program).collect())
 }
 
@@ -118,11 +121,9 @@ fn is_many_in_one(path: &Path) -> bool {
 
 impl Tool {
     /// Whether it is one of those of which ebuilds want a newer version than the program says.
-    fn too_old(&self) -> Option<TooOld> {
+    fn too_old(&self, program: &Path) -> Option<TooOld> {
         let wanted = self.wanted.clone()?;
-        let said =
-            Command::new("ask for a version", look_up(&self.program)?).arg("--version").read();
-        let said = said.ok()?;
+        let said = Command::new("ask for a version", program).arg("--version").read().ok()?;
         let is_version = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
         let version = said.split_whitespace().find(is_version)?.to_owned();
         (numbers(&version) < numbers(&wanted)).then_some(TooOld { version, wanted })

@@ -4,6 +4,8 @@
 //! BROOT's tools; what is ours is below /fprefix; staging's root is at EPREFIX. Nothing is ever
 //! mounted outside of that namespace, so nothing can be left mounted, however a run ends.
 
+mod namespaces;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -12,16 +14,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::broot;
-use crate::command::{Command, look_up};
+use crate::command::{Command, MACHINE_PATH};
 use crate::definition::Prefix;
 use crate::layout::{Environment, INSIDE, Layout};
 use crate::machine;
 use crate::portage::Portage;
 use crate::toolchain::Compiler;
 use crate::tree;
+use namespaces::bubblewrap;
 
-/// The directories of the machine that a build may find tools in.
-const MACHINE_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+pub use namespaces::{prove_bubblewrap, prove_nesting};
 
 /// The search path of compiler wrappers and other names that ebuilds expect, below BROOT.
 pub const WRAPPER_DIR: &str = "usr/local/bin";
@@ -192,52 +194,6 @@ impl<'a> Sandbox<'a> {
         plan.at_eprefix(&layout.eroot(Environment::Staging), layout.eprefix().as_path())?;
         Ok(plan.finish())
     }
-}
-
-/// Where bubblewrap is, proven to work here.
-fn bubblewrap() -> Result<PathBuf> {
-    look_up("bwrap").context(
-        "bubblewrap is not there: the program bwrap shows a prefix at its real path while it is \
-         built; install the package bubblewrap (`fprefix doctor` says how)",
-    )
-}
-
-/// Tries whether bubblewrap may make a namespace, and explains what forbids it.
-pub fn prove_bubblewrap() -> Result<()> {
-    let bwrap = bubblewrap()?;
-    let mut try_it = Command::new("enter a namespace of its own", bwrap);
-    if !machine::is_root() {
-        try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
-    }
-    try_it
-        .args(["--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"])
-        .arg("true")
-        .run_quiet()
-        .context(
-            "namespaces are forbidden here. As an ordinary user, look at `sysctl \
-             kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns \
-             user.max_user_namespaces`; in a container, it has to be started so that it may mount \
-             (docker: --privileged, or --cap-add SYS_ADMIN with seccomp and apparmor unconfined)",
-        )
-}
-
-/// Tries whether there may be a namespace in a namespace, in which builds can write to their own
-/// directories alone (templates/broot/ebuild.sh), and tells what follows where there may not.
-pub fn prove_nesting() -> Result<()> {
-    let bwrap = bubblewrap()?;
-    let mut try_it = Command::new("enter a namespace in a namespace", &bwrap);
-    if !machine::is_root() {
-        try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
-        try_it = try_it.args(["--cap-add", "CAP_SETFCAP"]);
-    }
-    try_it = try_it.args(["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]).arg(&bwrap);
-    if !machine::is_root() {
-        try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
-    }
-    try_it.args(["--ro-bind", "/", "/", "true"]).run_quiet().context(
-        "this machine forbids namespaces in namespaces, so nothing but an ebuild itself keeps what \
-         it builds from writing to the prefix",
-    )
 }
 
 /// The deepest directory of the machine on the way to EPREFIX, and what is below it.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::command::{SYSTEM_PATH, find_program};
+use crate::command::{MACHINE_PATH, find_program};
 use crate::definition::Prefix;
 use crate::doctor;
 use crate::environment::{TOOLS, WRAPPER_DIR};
@@ -42,7 +42,8 @@ pub fn fetch(prefix: &Prefix, reporter: &Reporter) -> Result<()> {
         }
         let Release { name, version, .. } = &release;
         reporter.step(&format!(
-            "fetching {name} {version} from PyPI: the machine's is too old for most ebuilds"
+            "fetching {name} {version} from PyPI: the machine has none that is new enough for most \
+             ebuilds"
         ));
         let what = format!("fprefix setup, fetching {name}");
         let fetched = pypi::appear(&dir, &what, |work| {
@@ -109,7 +110,7 @@ fn dir(prefix: &Prefix, release: &Release) -> PathBuf {
 /// Makes the scripts that pip wrote work without its environment, wherever their directory is shown,
 /// with the Python that the machine's own tools run on.
 fn stand_alone(programs: &Path) -> Result<()> {
-    let python = find_program("python3", SYSTEM_PATH.as_ref());
+    let python = find_program("python3", MACHINE_PATH.as_ref());
     let python = python.unwrap_or_else(|| "/usr/bin/python3".into());
     for entry in fs_err::read_dir(programs)? {
         let path = entry?.path();

@@ -10,7 +10,7 @@ use regex::Regex;
 use serde::Deserialize;
 
 use crate::atom::Atom;
-use crate::command::{Command, SYSTEM_PATH, find_program};
+use crate::command::{Command, MACHINE_PATH, find_program};
 use crate::data::{self, Folder};
 use crate::{template, tree};
 
@@ -74,7 +74,7 @@ struct ThisMachine {
 impl Programs for ThisMachine {
     fn find(&self, name: &str) -> Option<PathBuf> {
         let mut first = self.first.iter().map(|dir| dir.join(name));
-        first.find(|path| path.is_file()).or_else(|| find_program(name, SYSTEM_PATH.as_ref()))
+        first.find(|path| path.is_file()).or_else(|| find_program(name, MACHINE_PATH.as_ref()))
     }
 
     fn said(&self, program: &Path, args: &[String]) -> Option<String> {
