@@ -222,7 +222,10 @@ impl Trace<'_> {
         let harmless = |path: &PathBuf| HARMLESS.iter().any(|own| path.starts_with(own));
         let (inside, outside): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) =
             seen.code.into_iter().partition(|path| path.starts_with(eprefix));
-        let opened = seen.opened.into_iter().filter(|path| !path.starts_with(eprefix));
+        // What leads to the prefix is a directory, opened with O_DIRECTORY or without, as find(1)
+        // opens the one it is started in.
+        let leads_there = |path: &PathBuf| path.starts_with(eprefix) || eprefix.starts_with(path);
+        let opened = seen.opened.into_iter().filter(|path| !leads_there(path));
         Ok(Proof {
             program,
             status: output.status.code().unwrap_or(-1),
