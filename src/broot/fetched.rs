@@ -71,6 +71,7 @@ pub(super) fn of(prefix: &Prefix) -> Result<Vec<Fetched>> {
 /// Links their programs into BROOT, before those of the machine, and no longer what was taken before.
 pub(super) fn link(broot: &Path, fetched: &[Fetched]) -> Result<()> {
     let dir = broot.join(WRAPPER_DIR);
+    fs_err::create_dir_all(&dir)?;
     for entry in fs_err::read_dir(&dir)? {
         let path = entry?.path();
         if fs_err::read_link(&path).is_ok_and(|target| target.starts_with(TOOLS)) {
