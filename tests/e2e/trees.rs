@@ -151,3 +151,63 @@ fn a_checkout_as_flatcar_has_it() {
     let said = world.fprefix(["emerge", "-p", "app-misc/jq"]).said().ends_with(1);
     said.tells("the repository portage-stable is not at");
 }
+
+/// A tool that is built into BROOT, with a library that is built there before it: it is compiled,
+/// linked and run with that.
+#[test]
+fn what_is_built_into_broot_uses_what_was_built_there() {
+    let world = World::new();
+    lend_portage(&world);
+    checkout(&world);
+    let write = |package: &str, more: &str| {
+        let name = package.split_once('/').unwrap().1;
+        let text = format!(
+            "EAPI=8\nDESCRIPTION=\"Counts\"\nHOMEPAGE=\"https://packages.gentoo.org\"\n\
+             S=\"${{WORKDIR}}\"\nLICENSE=\"MIT\"\nSLOT=\"0\"\nKEYWORDS=\"amd64 arm64\"\n{more}"
+        );
+        let tree = "scripts/sdk_container/src/third_party/portage-stable";
+        world.write(format!("{tree}/{package}/{name}-1.ebuild"), text);
+    };
+    write("sys-libs/small", LIBRARY);
+    write("app-misc/counts", TOOL);
+    write("app-misc/where", USER);
+    world
+        .fprefix(["setup", "tree", "/usr/local/fprefix-broot", "--wrapper-dir", "w"])
+        .args(["--tree", "scripts"])
+        .said()
+        .succeeds();
+    world.fprefix(["emerge", "app-misc/where"]).said().succeeds();
+    let dir = world.home().join("prefixes");
+    let dir = fs_err::read_dir(dir).unwrap().next().unwrap().unwrap().path();
+    let r#final = eroot_of(&dir.join("final"), "/usr/local/fprefix-broot");
+    assert_eq!(fs_err::read_to_string(r#final.join("usr/share/where")).unwrap(), "7\n");
+    assert!(dir.join("staging/broot/usr/lib64/libsmall.so.1").exists());
+}
+
+const LIBRARY: &str = r#"
+src_compile() {
+	echo 'int small(void);' > small.h || die
+	echo 'int small(void) { return 7; }' > small.c || die
+	gcc -shared -fPIC -Wl,-soname,libsmall.so.1 -o libsmall.so.1 small.c || die
+}
+src_install() {
+	insinto /usr/include; doins small.h
+	exeinto /usr/lib64; doexe libsmall.so.1
+	dosym libsmall.so.1 /usr/lib64/libsmall.so
+}
+"#;
+
+const TOOL: &str = r#"DEPEND="sys-libs/small"
+RDEPEND="${DEPEND}"
+src_compile() {
+	printf '#include <small.h>\n#include <stdio.h>\nint main(void) { printf("%%d\\n", small()); }\n' \
+		> counts.c || die
+	"${CHOST}-gcc" -o counts counts.c -lsmall || die
+}
+src_install() { dobin counts; }
+"#;
+
+const USER: &str = r#"BDEPEND="app-misc/counts"
+src_compile() { counts > where || die; }
+src_install() { insinto /usr/share; doins where; }
+"#;
