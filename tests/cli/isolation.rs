@@ -79,7 +79,7 @@ fn libraries_that_are_opened_are_found() {
 }
 
 /// A directory that leads to the prefix is no file of the target, whether it is opened as a
-/// directory (O_DIRECTORY) or as find(1) opens its own.
+/// directory (`O_DIRECTORY`) or as find(1) opens its own.
 #[test]
 fn directories_on_the_way_to_the_prefix_are_not_outside() {
     let root = root();

@@ -184,7 +184,7 @@ fn what_is_built_into_broot_uses_what_was_built_there() {
     assert!(dir.join("staging/broot/usr/lib64/libsmall.so.1").exists());
 }
 
-const LIBRARY: &str = r#"
+const LIBRARY: &str = r"
 src_compile() {
 	echo 'int small(void);' > small.h || die
 	echo 'int small(void) { return 7; }' > small.c || die
@@ -195,7 +195,7 @@ src_install() {
 	exeinto /usr/lib64; doexe libsmall.so.1
 	dosym libsmall.so.1 /usr/lib64/libsmall.so
 }
-"#;
+";
 
 const TOOL: &str = r#"DEPEND="sys-libs/small"
 RDEPEND="${DEPEND}"
