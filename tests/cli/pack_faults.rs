@@ -109,7 +109,8 @@ fn a_damaged_image_is_not_published() {
     let other = small.beside("other");
     fs_err::create_dir_all(other.join("usr/local/small")).unwrap();
     let script = format!(
-        "#!/bin/sh\ncat > /dev/null\nexec {} {} \"$2\" -quiet -no-progress > /dev/null\n",
+        "#!/bin/sh\ncat > /dev/null\nexec {} {} \"$2\" -all-root -quiet -no-progress > \
+         /dev/null\n",
         real.trim(),
         other.display()
     );

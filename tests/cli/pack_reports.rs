@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::small_root::{SmallRoot, fprefix, run};
+use super::small_root::{SmallRoot, fprefix, run, run_as_root};
 
 fn text(small: &SmallRoot, end: &str) -> String {
     fs_err::read_to_string(small.beside(&format!("out/small{end}"))).unwrap()
@@ -21,7 +21,7 @@ fn lists_are_those_of_the_image() {
     assert_eq!(text(&small, "_packages.txt"), "app-misc/thing-1.2-r1::gentoo\n");
     let tree = small.beside("tree");
     let image = small.beside("out/small.raw");
-    run("unsquashfs", &["-d", tree.to_str().unwrap(), image.to_str().unwrap()]);
+    run_as_root("unsquashfs", &["-d", tree.to_str().unwrap(), image.to_str().unwrap()]);
     let form = "%M %2n root    root    %7s %TY-%Tm-%Td %TH:%TM ./%P -> %l\n";
     let found = run("find", &[tree.to_str().unwrap(), "-not", "-type", "d", "-printf", form]);
     let found: BTreeSet<&str> = found.lines().map(|line| line.trim_end_matches(" -> ")).collect();

@@ -176,6 +176,12 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     }
 }
 
+/// Runs a program as root of a namespace: unsquashfs gives files all of their modes for root alone.
+pub fn run_as_root(program: &str, arguments: &[&str]) -> String {
+    let words = ["--unshare-user", "--uid", "0", "--gid", "0", "--dev-bind", "/", "/", program];
+    run("bwrap", &[&words, arguments].concat())
+}
+
 pub fn succeeded(output: Output) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
     let answer = String::from_utf8(output.stdout).unwrap();
