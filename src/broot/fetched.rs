@@ -31,6 +31,13 @@ impl Fetched {
     }
 }
 
+/// What [`fetch`] would fetch, as names and versions.
+pub fn to_fetch(prefix: &Prefix) -> Result<Vec<String>> {
+    let mut releases = wanted(prefix)?;
+    releases.retain(|release| !dir(prefix, release).exists());
+    Ok(releases.iter().map(|Release { name, version, .. }| format!("{name} {version}")).collect())
+}
+
 /// Fetches what the ebuilds of `prefix` want and this machine lacks. Without a network they are left
 /// to Portage, which takes longer.
 pub fn fetch(prefix: &Prefix, reporter: &Reporter) -> Result<()> {

@@ -20,7 +20,7 @@ use crate::toolchain::Compiler;
 use crate::{template, tree};
 
 pub use compilers::write_masquerades;
-pub use fetched::fetch;
+pub use fetched::{fetch, to_fetch};
 pub use tools::{PROVIDED_BESIDES, programs, provided_besides};
 
 /// Writes BROOT of `prefix`: Portage's configuration for it, and the wrappers.

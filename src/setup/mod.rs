@@ -91,6 +91,8 @@ pub struct Plan {
     sysroot: Option<PathBuf>,
     /// Why it does not, where there is one.
     missing: Option<String>,
+    /// Build tools that the machine lacks, and PyPI has.
+    tools: Vec<String>,
 }
 
 impl Plan {
@@ -170,6 +172,7 @@ impl Plan {
         let update = existing.is_some() && !request.force;
         let replace = existing.filter(|_| request.force);
         Ok(Self {
+            tools: broot::to_fetch(&prefix)?,
             prefix,
             compiler,
             imports,
@@ -203,6 +206,7 @@ impl Plan {
         if !self.prefix.portage.is_there() {
             lines.push("fetch Portage from PyPI".to_owned());
         }
+        lines.extend(self.tools.iter().map(|tool| format!("fetch {tool} from PyPI")));
         for repo in &definition.repos {
             if let Some(path) = &repo.path {
                 lines.push(format!("take ebuilds of {} from {}", repo.name, path.display()));

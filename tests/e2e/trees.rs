@@ -118,9 +118,13 @@ fn a_checkout_as_flatcar_has_it() {
     // No machine has it: it is built into BROOT.
     ebuild(&world, "portage-stable", "app-misc/tool", "1", "");
     world.write("config/package.use/where", "app-misc/where -extra\n");
+    let setup = ["setup", "tree", "/usr/local/fprefix-tree", "--wrapper-dir", "w"];
+    let tree = ["--tree", "scripts", "--package-config", "config", "--verbose"];
+    let plan = world.fprefix(setup).args(tree).args(["--dry-run"]).through(&old_meson).said();
+    assert!(plan.succeeds().stdout.contains("fetch meson "));
     let said = world
-        .fprefix(["setup", "tree", "/usr/local/fprefix-tree", "--wrapper-dir", "w"])
-        .args(["--tree", "scripts", "--package-config", "config", "--verbose"])
+        .fprefix(setup)
+        .args(tree)
         .env("PIP_INDEX_URL", "file:///nowhere")
         .through(&old_meson)
         .said()
