@@ -1,4 +1,4 @@
-//! Compiling on other machines: here, one that is this one.
+//! Compiling on other machines: here, one that is this one. And not at all what was compiled before.
 
 use crate::harness::{Running, World};
 use crate::prefix::{lend_portage, overlay};
@@ -27,20 +27,22 @@ fn other_machines_compile() {
     let server = server.args(["--jobs", "2", "--log-file"]).args([&log]);
     // It changes its user, after which no parent's end is its own; that of its namespace is.
     let words = ["bwrap", "--dev-bind", "/", "/", "--unshare-pid", "--die-with-parent", "--"];
-    let _server = Server(server.through(words).start());
+    let server = Server(server.through(words).start());
     let eprefix = "/usr/local/fprefix-distcc";
     let setup = ["setup", "farm", eprefix, "--wrapper-dir", "wrappers", "--overlay", "overlay"];
-    world.fprefix(setup).args(["--feature", "distcc"]).said().succeeds();
-    let said = world
-        .fprefix(["emerge", "test-cases/small"])
-        .env("DISTCC_HOSTS", format!("127.0.0.1:{port}"))
+    world.fprefix(setup).args(["--feature", "distcc", "--feature", "ccache"]).said().succeeds();
+    let emerge = |options: &[&str]| {
+        let run = world.fprefix([&["emerge"], options].concat()).args(["test-cases/small"]);
         // What the server does not compile is compiled by nobody.
-        .env("DISTCC_FALLBACK", "0")
-        .said();
+        run.env("DISTCC_HOSTS", format!("127.0.0.1:{port}")).env("DISTCC_FALLBACK", "0").said()
+    };
+    let said = emerge(&[]);
     let log = fs_err::read_to_string(log).unwrap();
     assert!(log.contains("COMPILE_OK"), "{said}\n{log}");
     let said = said.succeeds();
     assert!(!said.stdout.contains("no masquerade dir"), "{said}");
     let run = world.fprefix(["check", "--run", "small"]).said();
     run.prints("ended with status 42").prints(", 0 from outside");
+    drop(server);
+    emerge(&["--oneshot", "--usepkg=n"]).succeeds();
 }

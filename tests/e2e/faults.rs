@@ -23,7 +23,7 @@ fn no_network_for_portage() {
     let world = World::new();
     let setup = || world.fprefix(["setup", "demo", "/opt/demo", "--wrapper-dir", "w"]);
     let said = setup().through(offline()).said().ends_with(1);
-    said.tells("could not fetch Portage from PyPI").tells("is the network up?");
+    said.tells("could not fetch portage from PyPI").tells("is the network up?");
     // Nothing half-fetched is taken for Portage, nor left behind.
     let left = fs_err::read_dir(world.home().join("portage")).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
