@@ -70,7 +70,7 @@ fn gentoo(world: &World) -> LookAlike<'_> {
     profiles(world, "repos/gentoo");
     gentoo.empty("/var/db/repos");
     gentoo.bind(&world.path("repos"), "/var/db/repos");
-    gentoo.start_in("/root");
+    gentoo.start_in("/tmp");
     gentoo
 }
 
