@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use fprefix::elf;
-use fprefix::rewrite::{Request, SearchTag};
+use fprefix::relocate::{Request, SearchTag};
 
 use super::{Corpus, Took, run};
 
@@ -19,7 +19,7 @@ const SMALL: u64 = 40 << 10;
 const COUNTS: [usize; 3] = [1_000, 10_000, 100_000];
 
 /// Rewrites a tree and says its own peak of memory, if this process was started for that.
-pub fn child() -> Result<bool> {
+pub(crate) fn child() -> Result<bool> {
     let mut args = std::env::args().skip(1);
     if args.next().as_deref() != Some(CHILD) {
         return Ok(false);
@@ -51,7 +51,7 @@ fn rewrite(tree: &Path) -> Result<(Took, String)> {
     Ok((took, said.trim().to_owned() + " kB at most"))
 }
 
-pub fn measure(corpus: &Corpus, dir: &Path) -> Result<()> {
+pub(crate) fn measure(corpus: &Corpus, dir: &Path) -> Result<()> {
     println!("\nthe command, all processors: trees, one file in two a hard link");
     for count in COUNTS {
         let tree = dir.join("tree");

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use fprefix::rewrite::{Request, SearchTag};
+use fprefix::relocate::{Request, SearchTag};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &[u8]| {

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::facts::Content;
-
 /// What differs from the tree on disk, by path as programs see it: what will be there, or that
 /// nothing will.
 #[derive(Debug, Default)]
-pub struct Changes(pub BTreeMap<PathBuf, Option<Put>>);
+pub(crate) struct Changes(pub BTreeMap<PathBuf, Option<Put>>);
 
 /// What will be there.
 #[derive(Debug)]
-pub struct Put {
+pub(crate) struct Put {
     /// What it is.
     pub content: Content,
     /// Its permission bits and file type, as in stat(2).
@@ -21,4 +19,17 @@ pub struct Put {
     pub owner: (u32, u32),
     /// The names of its extended attributes.
     pub attributes: Vec<std::ffi::OsString>,
+}
+
+/// What something that is not in the tree is, and where its bytes are.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// A directory.
+    Directory,
+    /// A symbolic link to this target.
+    Link(PathBuf),
+    /// A file, whose bytes are those of the file at this path.
+    Disk(PathBuf),
+    /// A file with these bytes.
+    Bytes(Vec<u8>),
 }

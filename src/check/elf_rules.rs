@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Detail, Fact, Kind, Scene};
+use crate::check::{Detail, Fact, Kind, Scene};
 use crate::elf::{Class, Image, Kind as ElfKind};
-use crate::libc::{GCONV_CACHE, Libc, Subject, is_libc, with_directory};
-use crate::rooted::normal;
+use crate::fstree::resolve::normal;
+use crate::relocate::libc::{GCONV_CACHE, Libc, Subject, is_libc, with_directory};
 
 fn path_of(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))

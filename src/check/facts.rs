@@ -14,15 +14,15 @@ use memchr::memmem::Finder;
 use memmap2::Mmap;
 use rayon::prelude::*;
 
-use super::changes::{Changes, Put};
-use super::symbols::Symbols;
+use crate::base::files;
+use crate::base::inside::INSIDE;
+use crate::check::changes::{Changes, Content, Put};
+use crate::check::symbols::Symbols;
 use crate::elf::{self, Image};
-use crate::final_root::FinalRoot;
-use crate::layout::INSIDE;
-use crate::tree;
+use crate::prefix::final_root::FinalRoot;
 
 /// One entry of the tree.
-pub struct Fact {
+pub(crate) struct Fact {
     /// Its path as programs see it.
     pub path: PathBuf,
     /// What it is.
@@ -48,7 +48,7 @@ enum Elsewhere {
 }
 
 /// What a file holds.
-pub enum Contents<'a> {
+pub(crate) enum Contents<'a> {
     /// It is on disk.
     Mapped(Mmap),
     /// It is in memory.
@@ -67,7 +67,7 @@ impl Deref for Contents<'_> {
 }
 
 /// What an entry is.
-pub enum Kind {
+pub(crate) enum Kind {
     /// A directory.
     Directory,
     /// A symbolic link to this target.
@@ -89,7 +89,7 @@ pub enum Kind {
 
 impl Fact {
     /// The ELF file that it is, if it is one.
-    pub fn elf(&self) -> Option<&Image> {
+    pub(crate) fn elf(&self) -> Option<&Image> {
         match &self.kind {
             Kind::Elf(image) => Some(image),
             _ => None,
@@ -97,10 +97,10 @@ impl Fact {
     }
 
     /// What the file holds.
-    pub fn contents(&self, root: &FinalRoot) -> Result<Contents<'_>> {
+    pub(crate) fn contents(&self, root: &FinalRoot) -> Result<Contents<'_>> {
         Ok(match &self.elsewhere {
-            None => Contents::Mapped(tree::map(&root.on_disk(&self.path))?),
-            Some(Elsewhere::Disk(disk)) => Contents::Mapped(tree::map(disk)?),
+            None => Contents::Mapped(files::map(&root.on_disk(&self.path))?),
+            Some(Elsewhere::Disk(disk)) => Contents::Mapped(files::map(disk)?),
             Some(Elsewhere::Bytes(bytes)) => Contents::Bytes(bytes),
         })
     }
@@ -110,7 +110,7 @@ impl Fact {
 const START: usize = 4096;
 
 /// Looks at everything in the tree, as it will be after `changes`.
-pub fn gather(root: &FinalRoot, changes: &Changes) -> Result<Vec<Fact>> {
+pub(super) fn gather(root: &FinalRoot, changes: &Changes) -> Result<Vec<Fact>> {
     let mut entries = Vec::new();
     for entry in walkdir::WalkDir::new(root.path()).min_depth(1).sort_by_file_name() {
         let entry =
@@ -124,19 +124,6 @@ pub fn gather(root: &FinalRoot, changes: &Changes) -> Result<Vec<Fact>> {
     let put = changes.0.par_iter().filter_map(|(path, put)| Some((path, put.as_ref()?)));
     let put = put.map(|(path, put)| look_at_put(root, path, put));
     there.chain(put).collect()
-}
-
-/// What something that is not in the tree is, and where its bytes are.
-#[derive(Debug)]
-pub enum Content {
-    /// A directory.
-    Directory,
-    /// A symbolic link to this target.
-    Link(PathBuf),
-    /// A file, whose bytes are those of the file at this path.
-    Disk(PathBuf),
-    /// A file with these bytes.
-    Bytes(Vec<u8>),
 }
 
 fn look_at_put(root: &FinalRoot, path: &Path, put: &Put) -> Result<Fact> {
@@ -216,7 +203,7 @@ fn look_into(root: &FinalRoot, disk: &Path, size: u64, fact: &mut Fact) -> Resul
         return look_through(fs_err::File::open(disk)?, is_record, fact);
     }
     if size > SMALL {
-        look_at_bytes(&tree::map(disk)?, is_record, fact);
+        look_at_bytes(&files::map(disk)?, is_record, fact);
         return Ok(());
     }
     BUFFER.with_borrow_mut(|buffer| {

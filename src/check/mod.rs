@@ -2,10 +2,13 @@
 //!
 //! One walk gathers facts; a registry of rules looks at them. That a rule finds something is a
 //! result; that a file could not be read is an error.
+//!
+//! Nothing in here changes a file.
 
 mod changes;
 mod elf_rules;
 mod facts;
+pub(crate) mod prove;
 mod remedy;
 mod rules;
 mod scene;
@@ -19,16 +22,16 @@ use anyhow::{Result, bail};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::final_root::FinalRoot;
+use crate::prefix::final_root::FinalRoot;
 
-pub use changes::{Changes, Put};
-pub use facts::{Content, Fact, Kind};
-pub use scene::Scene;
+pub(crate) use crate::check::changes::{Changes, Content, Put};
+pub(crate) use crate::check::facts::{Fact, Kind};
+pub(crate) use crate::check::scene::Scene;
 
 /// What a finding means for the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Level {
+pub(crate) enum Level {
     /// The root is not self-contained.
     Error,
     /// Worth knowing; the check passes.
@@ -36,7 +39,7 @@ pub enum Level {
 }
 
 /// A rule: what must hold, why, and what to do where it does not.
-pub struct Rule {
+pub(crate) struct Rule {
     /// The name to waive or explain it by.
     pub id: &'static str,
     /// What must hold, in a sentence.
@@ -51,7 +54,7 @@ pub struct Rule {
 }
 
 /// What a rule says of a file.
-pub struct Detail {
+pub(crate) struct Detail {
     level: Level,
     text: String,
 }
@@ -68,7 +71,7 @@ impl Detail {
 
 /// Something that a rule found.
 #[derive(Clone, Debug, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// The rule.
     pub rule: &'static str,
     /// What it means.
@@ -86,7 +89,7 @@ pub struct Finding {
 
 /// What a check came to.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// How many files, directories and links were looked at.
     pub files: usize,
     /// How many of them are ELF files.
@@ -102,14 +105,14 @@ pub struct Report {
 
 impl Report {
     /// Whether nothing was found that speaks against the root.
-    pub fn passes(&self) -> bool {
+    pub(crate) fn passes(&self) -> bool {
         !self.findings.iter().any(|finding| finding.level == Level::Error && !finding.waived)
     }
 }
 
 /// Which rules are applied.
 #[derive(Clone, Debug, Default)]
-pub struct Choice {
+pub(crate) struct Choice {
     /// These alone; all when none is named.
     pub only: Vec<String>,
     /// Findings of these do not count.
@@ -118,7 +121,7 @@ pub struct Choice {
 
 impl Choice {
     /// Refuses names that are no rule's.
-    pub fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         for id in self.only.iter().chain(&self.waive) {
             rule(id)?;
         }
@@ -127,12 +130,12 @@ impl Choice {
 }
 
 /// All rules, in the order in which they are reported.
-pub fn rules() -> &'static [Rule] {
+pub(crate) fn rules() -> &'static [Rule] {
     rules::RULES
 }
 
 /// The rule named `id`.
-pub fn rule(id: &str) -> Result<&'static Rule> {
+pub(crate) fn rule(id: &str) -> Result<&'static Rule> {
     let Some(rule) = rules().iter().find(|rule| rule.id == id) else {
         let known = rules().iter().map(|rule| rule.id).collect::<Vec<_>>().join(", ");
         bail!("there is no rule {id:?}; the rules are {known}")
@@ -141,12 +144,12 @@ pub fn rule(id: &str) -> Result<&'static Rule> {
 }
 
 /// Checks the tree `root` against the rules of `choice`.
-pub fn run(root: &FinalRoot, choice: &Choice) -> Result<Report> {
+pub(crate) fn run(root: &FinalRoot, choice: &Choice) -> Result<Report> {
     run_changed(root, &Changes::default(), choice)
 }
 
 /// Checks the tree `root`, as it will be after `changes`, against the rules of `choice`.
-pub fn run_changed(root: &FinalRoot, changes: &Changes, choice: &Choice) -> Result<Report> {
+pub(crate) fn run_changed(root: &FinalRoot, changes: &Changes, choice: &Choice) -> Result<Report> {
     choice.validate()?;
     let facts = facts::gather(root, changes)?;
     let scene = Scene::new(root, &facts);

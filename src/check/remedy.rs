@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{Finding, Level, rule};
-use crate::command::Command;
-use crate::final_root::{FinalRoot, Origin};
-use crate::vdb;
+use crate::base::command::Command;
+use crate::check::{Finding, Level, rule};
+use crate::portage::vdb;
+use crate::prefix::final_root::{FinalRoot, Origin};
 
 /// Notes with each finding which package its file belongs to.
 pub(super) fn name_packages(root: &FinalRoot, findings: &mut [Finding]) -> Result<()> {

@@ -3,10 +3,10 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::scene::Lead;
-use super::{Detail, Fact, Kind, Rule, Scene, elf_rules, symbols, units};
-use crate::rooted::normal;
-use crate::shebang::Shebang;
+use crate::check::scene::Lead;
+use crate::check::{Detail, Fact, Kind, Rule, Scene, elf_rules, symbols, units};
+use crate::fstree::resolve::normal;
+use crate::relocate::shebang::Shebang;
 
 /// All rules.
 pub(super) const RULES: &[Rule] = &[

@@ -8,14 +8,14 @@ use std::path::{Component, Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::elf_rules::search_dirs;
-use super::{Fact, Kind};
+use crate::check::elf_rules::search_dirs;
+use crate::check::{Fact, Kind};
 use crate::elf;
-use crate::final_root::FinalRoot;
-use crate::rooted::{MOST_LINKS, Rooted};
+use crate::fstree::resolve::{MOST_LINKS, Rooted};
+use crate::prefix::final_root::FinalRoot;
 
 /// The root as a whole.
-pub struct Scene<'a> {
+pub(crate) struct Scene<'a> {
     /// The root.
     pub root: &'a FinalRoot,
     /// Its paths as programs see them, for those who look for more than a path.
@@ -32,7 +32,7 @@ pub struct Scene<'a> {
 }
 
 /// Where a path leads.
-pub enum Lead<'a> {
+pub(crate) enum Lead<'a> {
     /// To something in the root.
     There(&'a Fact),
     /// To nothing, at this path without links.
@@ -43,7 +43,7 @@ pub enum Lead<'a> {
 
 impl<'a> Scene<'a> {
     /// The root with these facts.
-    pub fn new(root: &'a FinalRoot, facts: &'a [Fact]) -> Self {
+    pub(crate) fn new(root: &'a FinalRoot, facts: &'a [Fact]) -> Self {
         let inside = |fact: &&Fact| fact.path.starts_with(root.eprefix().as_path());
         let images = facts.iter().filter(inside).filter_map(Fact::elf);
         let loaders = images.filter(|image| image.kind == elf::Kind::Loader);
@@ -78,12 +78,12 @@ impl<'a> Scene<'a> {
     }
 
     /// Whether programs see `path` inside the prefix.
-    pub fn is_inside(&self, path: &Path) -> bool {
+    pub(crate) fn is_inside(&self, path: &Path) -> bool {
         path.starts_with(self.root.eprefix().as_path())
     }
 
     /// What is at `path`, links followed.
-    pub fn at(&self, path: &Path) -> Option<&'a Fact> {
+    pub(crate) fn at(&self, path: &Path) -> Option<&'a Fact> {
         match self.resolve(path) {
             Lead::There(fact) => Some(fact),
             Lead::Missing(_) | Lead::Loop => None,
@@ -91,7 +91,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Where the absolute `path` leads, links followed.
-    pub fn resolve(&self, path: &Path) -> Lead<'a> {
+    pub(crate) fn resolve(&self, path: &Path) -> Lead<'a> {
         let mut rest: Vec<Component<'_>> = parts(path);
         let mut at: Vec<u8> = Vec::with_capacity(256);
         let mut found = None;
@@ -126,7 +126,7 @@ impl<'a> Scene<'a> {
     }
 
     /// What the needed libraries of `fact` lead to, in their order.
-    pub fn libraries(&self, fact: &Fact) -> &[Option<&'a Fact>] {
+    pub(crate) fn libraries(&self, fact: &Fact) -> &[Option<&'a Fact>] {
         let at = self.by_path.get(bytes(&fact.path));
         at.and_then(|at| self.libraries.get(*at)).map_or(&[], Vec::as_slice)
     }

@@ -4,17 +4,17 @@ use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use ::elf::ElfBytes;
-use ::elf::abi::{SHN_UNDEF, STB_LOCAL, STB_WEAK};
 use ::elf::endian::AnyEndian;
+use elf::abi::{SHN_UNDEF, STB_LOCAL, STB_WEAK};
 
-use super::{Detail, Fact, Scene};
+use crate::check::{Detail, Fact, Scene};
 use crate::elf::{Image, Kind};
 
 /// What a file takes from others and what it gives them (gABI, "Symbol Table"): digests of names,
 /// since a root may have millions of them. That two names of one program share a digest of 64 bits
 /// does not happen.
 #[derive(Debug, Default)]
-pub struct Symbols {
+pub(crate) struct Symbols {
     /// Names that it needs somebody to define. Weak ones may stay undefined.
     undefined: Vec<u64>,
     /// Names that it defines for all.
@@ -39,7 +39,7 @@ impl Hasher for AsItIs {
 
 impl Symbols {
     /// Reads the dynamic symbols of an ELF file; nothing where they can not be read.
-    pub fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let mut symbols = Self::default();
         for_each(bytes, |name, defined, weak| {
             if defined {

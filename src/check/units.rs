@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Detail, Fact, Kind, Scene};
+use crate::check::{Detail, Fact, Kind, Scene};
 
 /// Settings of which the value is a command line.
 const COMMANDS: &[&str] = &[

@@ -3,9 +3,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::{Context, DONE, FAILED, FOUND};
-use crate::output;
-use crate::pipeline::build::file::{BuildFile, FILE};
+use crate::base::output;
+use crate::cli::{Context, DONE, FAILED, FOUND};
+use crate::manifest::file::{BuildFile, FILE};
 use crate::pipeline::build::{self, Options, Outcome};
 
 /// Build what a file asks for: setup, emerge, check, pack
@@ -15,7 +15,7 @@ use crate::pipeline::build::{self, Options, Outcome};
 /// that explains itself.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-pub struct Build {
+pub(super) struct Build {
     /// The build file
     #[arg(default_value = FILE)]
     file: PathBuf,
@@ -35,7 +35,7 @@ pub struct Build {
 
 impl Build {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let file = BuildFile::load(&self.file)?;
         let options = Options { locked: self.locked, force: self.force };
         if self.dry_run {
@@ -45,26 +45,26 @@ impl Build {
         }
         match build::run(&context.home, &file, options, &context.reporter)? {
             Outcome::Packed(packed) if self.json => {
-                super::pack::tell(context, &packed.against);
+                crate::cli::pack::tell(context, &packed.against);
                 output::answer(&(serde_json::to_string_pretty(&packed)? + "\n"))?;
                 Ok(DONE)
             }
             Outcome::Packed(packed) => {
-                super::pack::tell(context, &packed.against);
-                output::answer(&super::pack::describe(&packed))?;
+                crate::cli::pack::tell(context, &packed.against);
+                output::answer(&crate::cli::pack::describe(&packed))?;
                 Ok(DONE)
             }
             Outcome::Refused(findings) => {
-                super::pack::tell(context, &findings);
+                crate::cli::pack::tell(context, &findings);
                 context.reporter.error(
                     "nothing was packed: the target would not take it or be broken by it; mend \
                      what was found, or waive a rule by name in [pack]",
                 );
                 Ok(FOUND)
             }
-            Outcome::Emerge(_) => Ok(FAILED),
+            Outcome::Emerge => Ok(FAILED),
             Outcome::Found(report) => {
-                output::answer(&super::check::text(&report, false))?;
+                output::answer(&crate::cli::check::text(&report, false))?;
                 context.reporter.error(
                     "nothing was packed: the root is not self-contained; mend what was found, or \
                      waive a rule by name in [check]",

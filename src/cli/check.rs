@@ -3,15 +3,15 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use super::{Context, DONE, FOUND};
-use crate::check::{self, Choice, Finding, Level, Report};
-use crate::final_root::FinalRoot;
-use crate::names::Eprefix;
-use crate::{output, prove};
+use crate::base::names::Eprefix;
+use crate::base::output;
+use crate::check::{self, Choice, Finding, Level, Report, prove};
+use crate::cli::{Context, DONE, FOUND};
+use crate::prefix::final_root::FinalRoot;
 
 /// Which root to work on: the prefix's final root, or any tree
 #[derive(Clone, Debug, Args)]
-pub struct RootArgs {
+pub(super) struct RootArgs {
     /// A root directory, instead of the prefix's final root
     #[arg(long, value_name = "DIR", requires = "eprefix")]
     root: Option<PathBuf>,
@@ -22,7 +22,7 @@ pub struct RootArgs {
 
 impl RootArgs {
     /// Opens the root.
-    pub fn open(&self, context: &Context) -> Result<FinalRoot> {
+    pub(super) fn open(&self, context: &Context) -> Result<FinalRoot> {
         match (&self.root, &self.eprefix) {
             (Some(root), Some(eprefix)) => FinalRoot::open(root, eprefix),
             (None, Some(_)) => {
@@ -38,7 +38,7 @@ impl RootArgs {
 /// Looks at every file and reports what reaches outside of the prefix. Exit code 3 if something
 /// does.
 #[derive(Debug, Args)]
-pub struct Check {
+pub(super) struct Check {
     #[command(flatten)]
     root: RootArgs,
     /// Apply these rules alone
@@ -64,7 +64,7 @@ pub struct Check {
 
 impl Check {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         if let Some(id) = &self.explain {
             return explain(id);
         }
@@ -122,7 +122,7 @@ fn explain(id: &str) -> Result<u8> {
 }
 
 /// The report as people read it: findings by rule, each rule with its remedy.
-pub fn text(report: &Report, verbose: bool) -> String {
+pub(super) fn text(report: &Report, verbose: bool) -> String {
     let mut text = String::new();
     for rule in check::rules() {
         let of_rule = |level| {

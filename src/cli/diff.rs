@@ -3,15 +3,15 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::{Context, DONE, FOUND};
-use crate::output;
+use crate::base::output;
+use crate::cli::{Context, DONE, FOUND};
 use crate::report::difference::{self, Held};
 
 /// Show what differs between two extensions: packages, files, sizes
 ///
 /// Ends with status 3 if something does.
 #[derive(Debug, Args)]
-pub struct Diff {
+pub(super) struct Diff {
     /// An image, a directory, or a `_manifest.json` that `fprefix pack` wrote
     one: PathBuf,
     /// What it is compared with
@@ -23,7 +23,7 @@ pub struct Diff {
 
 impl Diff {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let (one, other) = (Held::open(&self.one)?, Held::open(&self.other)?);
         let difference = difference::between(&one, &other);
         if difference.packages.is_none() {

@@ -1,15 +1,15 @@
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::{Context, DONE, FOUND};
-use crate::doctor::{self, Finding, Need, TooOld};
-use crate::environment;
-use crate::machine::Machine;
-use crate::output;
+use crate::base::output;
+use crate::cli::{Context, DONE, FOUND};
+use crate::host::doctor::{self, Finding, Need, TooOld};
+use crate::host::machine::Machine;
+use crate::prefix::environment;
 
 /// Show what this machine has, what is missing, and how to get it
 #[derive(Debug, Args)]
-pub struct Doctor {
+pub(super) struct Doctor {
     /// Look only at what is needed for this [default: all but tree and test]
     #[arg(long = "for", value_enum, value_delimiter = ',')]
     needs: Vec<Need>,
@@ -23,7 +23,7 @@ pub struct Doctor {
 
 impl Doctor {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let mut findings = doctor::examine()?;
         findings.retain(|finding| match self.needs.as_slice() {
             [] => !matches!(finding.need, Need::Test | Need::Tree),

@@ -8,15 +8,14 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Context, DONE};
+use crate::base::{files, output};
+use crate::cli::{Context, DONE};
 use crate::elf::{self, Edit, Image, Search};
-use crate::output;
-use crate::rewrite::edit_file;
-use crate::tree;
+use crate::relocate::edit_file;
 
 /// Look at ELF files, or change single ones
 #[derive(Debug, Args)]
-pub struct Elf {
+pub(super) struct Elf {
     #[command(subcommand)]
     command: Commands,
 }
@@ -78,7 +77,7 @@ struct Set {
 
 impl Elf {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         match self.command {
             Commands::Show(show) => show.run(),
             Commands::Set(set) => set.run(context),
@@ -90,7 +89,7 @@ impl Show {
     fn run(self) -> Result<u8> {
         let mut rows = Vec::new();
         for file in &self.files {
-            let bytes = tree::map(file)?;
+            let bytes = files::map(file)?;
             let image =
                 elf::read(&bytes).with_context(|| format!("could not read {}", file.display()))?;
             if self.json {
@@ -121,7 +120,7 @@ fn row(file: &Path, image: &Image) -> serde_json::Value {
         "needed": image.needed.iter().map(|name| shown(name)).collect::<Vec<_>>(),
         "rpath": optional(&image.rpath),
         "runpath": optional(&image.runpath),
-        "build_id": image.build_id.as_deref().map(crate::data::hex),
+        "build_id": image.build_id.as_deref().map(crate::base::data::hex),
     })
 }
 
@@ -141,7 +140,7 @@ fn text(file: &Path, image: &Image) -> String {
         text += &format!("  {:11} {}\n", "needed", shown(name));
     }
     if let Some(id) = &image.build_id {
-        text += &format!("  {:11} {}\n", "build-id", crate::data::hex(id));
+        text += &format!("  {:11} {}\n", "build-id", crate::base::data::hex(id));
     }
     text
 }

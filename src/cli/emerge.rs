@@ -1,15 +1,15 @@
 use anyhow::Result;
 use clap::{Args, CommandFactory};
 
-use super::{Context, DONE};
-use crate::emerge::{self, Target};
-use crate::lock::Busy;
+use crate::base::lock::Busy;
+use crate::cli::{Context, DONE};
+use crate::prefix::emerge::{self, Target};
 
 /// Build packages in staging, and install what they need at run time into final
 ///
 /// Takes everything that emerge(1) takes. Output and exit status are emerge's.
 #[derive(Debug, Args)]
-pub struct Emerge {
+pub(super) struct Emerge {
     /// Build in staging, do not install into final
     #[arg(long, conflicts_with = "install")]
     stage: bool,
@@ -23,9 +23,9 @@ pub struct Emerge {
 
 impl Emerge {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         if self.args.is_empty() {
-            let mut command = super::Cli::command();
+            let mut command = crate::cli::Cli::command();
             command.build();
             if let Some(command) = command.find_subcommand_mut("emerge") {
                 command.print_help()?;

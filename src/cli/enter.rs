@@ -1,14 +1,14 @@
 use anyhow::Result;
 use clap::Args;
 
-use super::Context;
-use crate::command::shell_code;
-use crate::environment::Sandbox;
-use crate::layout::Environment;
+use crate::base::command::shell_code;
+use crate::base::names::Environment;
+use crate::cli::Context;
+use crate::prefix::environment::Sandbox;
 
 /// Start a shell or a command inside staging, with the prefix at its real path
 #[derive(Debug, Args)]
-pub struct Enter {
+pub(super) struct Enter {
     /// The command; a shell when none is given
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -16,7 +16,7 @@ pub struct Enter {
 
 impl Enter {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let prefix = context.prefix()?;
         let sandbox = Sandbox::open(&prefix)?;
         let default = vec!["bash".to_owned(), "--norc".to_owned()];

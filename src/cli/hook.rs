@@ -3,13 +3,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use super::{Context, DONE};
-use crate::names::Eprefix;
-use crate::rewrite::{Request, SearchTag};
+use crate::base::names::Eprefix;
+use crate::cli::{Context, DONE};
+use crate::relocate::{Request, SearchTag};
 
 /// What Portage calls while it works; not for people
 #[derive(Debug, Args)]
-pub struct Hook {
+pub(super) struct Hook {
     #[command(subcommand)]
     hook: Hooks,
 }
@@ -32,7 +32,7 @@ enum Hooks {
 
 impl Hook {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let Hooks::Preinst { image, eprefix, root } = self.hook;
         let request = Request {
             tree: image,

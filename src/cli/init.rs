@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::{Context, DONE};
-use crate::data::Folder;
-use crate::names::{Eprefix, PrefixName};
-use crate::pipeline::build::file::FILE;
-use crate::template;
+use crate::base::data::Folder;
+use crate::base::names::{Eprefix, PrefixName};
+use crate::base::template;
+use crate::cli::{Context, DONE};
+use crate::manifest::file::FILE;
 
 /// Write a build file that explains itself
 #[derive(Debug, Args)]
-pub struct Init {
+pub(super) struct Init {
     /// The file to write
     #[arg(default_value = FILE)]
     file: PathBuf,
@@ -26,7 +26,7 @@ pub struct Init {
 
 impl Init {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let name = match self.name {
             Some(name) => name,
             None => name_of_directory(&self.file)?,
@@ -46,7 +46,7 @@ impl Init {
         let mut file =
             tempfile::NamedTempFile::new_in(dir.unwrap_or(Path::new("."))).with_context(act)?;
         file.write_all(text.as_bytes()).with_context(act)?;
-        crate::tree::open_to_all(file.as_file()).with_context(act)?;
+        crate::base::files::open_to_all(file.as_file()).with_context(act)?;
         file.persist_noclobber(&self.file).map_err(|error| error.error).with_context(act)?;
         context.reporter.step(&format!(
             "{} is there; change it, then run `fprefix build`",

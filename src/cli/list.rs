@@ -2,14 +2,14 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::{Context, DONE, FAILED};
-use crate::definition;
-use crate::layout::Environment;
-use crate::output;
+use crate::base::names::Environment;
+use crate::base::output;
+use crate::cli::{Context, DONE, FAILED};
+use crate::prefix::definition;
 
 /// List the prefixes
 #[derive(Debug, Args)]
-pub struct List {
+pub(super) struct List {
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -17,7 +17,7 @@ pub struct List {
 
 impl List {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let definition::Prefixes { prefixes, broken } = definition::all(&context.home)?;
         for error in &broken {
             context.reporter.error(&format!("{error:#}"));

@@ -3,16 +3,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::{Context, DONE};
+use crate::cli::{Context, DONE};
+use crate::manifest::file::{BuildFile, FILE};
 use crate::pipeline::build;
-use crate::pipeline::build::file::{BuildFile, FILE};
 
 /// Record what a prefix was built from, for `build --locked`
 ///
 /// Writes the states of ebuild repositories, the versions, USE flags and files of packages, and the
 /// digests of binary packages to fprefix.lock, beside the build file.
 #[derive(Debug, Args)]
-pub struct Lock {
+pub(super) struct Lock {
     /// The build file
     #[arg(default_value = FILE)]
     file: PathBuf,
@@ -20,7 +20,7 @@ pub struct Lock {
 
 impl Lock {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let file = BuildFile::load(&self.file)?;
         let (path, count) = build::record(&context.home, &file, &context.reporter)?;
         context.reporter.step(&format!("{} has {count} packages", path.display()));

@@ -1,4 +1,6 @@
 //! The command line: a thin file per subcommand, which holds its arguments and a short `run`.
+//!
+//! All that users see is written here. Nothing in here does the work of a step.
 
 mod build;
 mod check;
@@ -26,9 +28,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::definition::{Choice, Prefix};
-use crate::layout::Home;
-use crate::output::{Reporter, Verbosity};
+use crate::base::output::{Reporter, Verbosity};
+use crate::host::home::Home;
+use crate::prefix::definition::{Choice, Prefix};
 
 /// Exit code: done.
 pub const DONE: u8 = 0;

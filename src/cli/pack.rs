@@ -5,30 +5,30 @@ use clap::Args;
 use indicatif::HumanBytes;
 use serde_json::json;
 
-use super::{Context, DONE, FOUND};
+use crate::base::lock::{Busy, Lock};
+use crate::base::names::{Eprefix, PrefixName};
+use crate::base::output;
 use crate::check;
-use crate::final_root::FinalRoot;
-use crate::lock::{Busy, Lock};
-use crate::names::{Eprefix, PrefixName};
-use crate::output;
-use crate::pack::against::{self, Against, Finding};
-use crate::pack::architecture::Architecture;
-use crate::pack::base::Base;
-use crate::pack::expose::Expose;
-use crate::pack::format::{Format, FormatKind};
-use crate::pack::listing;
-use crate::pack::mangle::Mangle;
-use crate::pack::name::Version;
-use crate::pack::openpgp::SumsKey;
-use crate::pack::release::Field;
-use crate::pack::services::{StatePath, UnitName};
-use crate::pack::slim::Locale;
-use crate::pack::strip::{Keep, Stripping};
-use crate::pack::token::KeySource;
-use crate::pack::verity::Signing;
-use crate::pipeline::pack::{self, Outcome, Packed, Prepared, Request, unchanged};
+use crate::cli::{Context, DONE, FOUND};
+use crate::fstree::listing;
+use crate::imagefmt::architecture::Architecture;
+use crate::imagefmt::ddi::pkcs11::KeySource;
+use crate::imagefmt::ddi::verity::Signing;
+use crate::imagefmt::format::{Format, FormatKind};
+use crate::pipeline::pack::{self, Outcome, Packed, Prepared, Request, fingerprint};
+use crate::prefix::final_root::FinalRoot;
 use crate::report::Repositories;
 use crate::report::sysupdate::SourceUrl;
+use crate::sysext::base::Base;
+use crate::sysext::expose::Expose;
+use crate::sysext::mangle::Mangle;
+use crate::sysext::name::Version;
+use crate::sysext::openpgp::SumsKey;
+use crate::sysext::prune::Locale;
+use crate::sysext::release::Field;
+use crate::sysext::services::{StatePath, UnitName};
+use crate::sysext::strip::{Keep, Stripping};
+use crate::sysext::target::{self, Against, Finding};
 
 /// Make a systemd sysext image of what is in final
 ///
@@ -38,7 +38,7 @@ use crate::report::sysupdate::SourceUrl;
 #[derive(Debug, Args)]
 #[command(disable_version_flag = true)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-pub struct Pack {
+pub(super) struct Pack {
     /// Pack the root directory DIR instead of a prefix that was set up
     #[arg(long, value_name = "DIR", requires = "eprefix")]
     root: Option<PathBuf>,
@@ -174,10 +174,10 @@ pub struct Pack {
 
 impl Pack {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let (request, _lock) = self.request(context)?;
         let stamp =
-            if self.dry_run { None } else { unchanged::Stamp::take(&request, &self.waive)? };
+            if self.dry_run { None } else { fingerprint::Stamp::take(&request, &self.waive)? };
         if let Some(stamp) = stamp.as_ref().filter(|_| !self.again)
             && let Some(packed) = stamp.find(&request, &self.output)
         {
@@ -199,7 +199,7 @@ impl Pack {
         let packed = match pack::carry_out(&request, prepared, &choice, &self.output, reporter)? {
             Outcome::Packed(packed) => packed,
             Outcome::Found(report) => {
-                output::answer(&super::check::text(&report, false))?;
+                output::answer(&crate::cli::check::text(&report, false))?;
                 reporter.error(
                     "nothing was packed: the root is not self-contained; mend what was found, or \
                      waive a rule by name (--waive RULE)",
@@ -362,9 +362,9 @@ impl Pack {
 }
 
 /// Rules to waive: those about attaching, and those of `fprefix check`.
-pub(super) fn waivers(names: &[String]) -> (Vec<against::Rule>, Vec<String>) {
-    let is_check = |name: &&String| against::Rule::named(name).is_none();
-    let attach = names.iter().filter_map(|name| against::Rule::named(name)).collect();
+pub(super) fn waivers(names: &[String]) -> (Vec<target::Rule>, Vec<String>) {
+    let is_check = |name: &&String| target::Rule::named(name).is_none();
+    let attach = names.iter().filter_map(|name| target::Rule::named(name)).collect();
     (attach, names.iter().filter(is_check).cloned().collect())
 }
 

@@ -3,13 +3,13 @@ use std::io::{BufRead, IsTerminal};
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::{Context, DONE, FAILED};
-use crate::definition::Choice;
-use crate::setup;
+use crate::cli::{Context, DONE, FAILED};
+use crate::prefix::definition::Choice;
+use crate::prefix::setup;
 
 /// Remove a prefix: its environments, wrappers, and definition
 #[derive(Debug, Args)]
-pub struct Remove {
+pub(super) struct Remove {
     /// The prefix: NAME, or NAME-BOARD
     name: String,
     /// Do not ask
@@ -22,7 +22,7 @@ pub struct Remove {
 
 impl Remove {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let prefix = Choice { name: Some(self.name) }.find_any(&context.home)?;
         let definition = &prefix.definition;
         let what = format!(
@@ -50,7 +50,7 @@ fn confirmed(what: &str) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         bail!("this would remove {what}; say --yes to do it");
     }
-    crate::output::answer(&format!("Remove {what}? [y/N] "))?;
+    crate::base::output::answer(&format!("Remove {what}? [y/N] "))?;
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))

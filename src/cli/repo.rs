@@ -2,14 +2,16 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Context, DONE};
-use crate::definition::Prefix;
-use crate::names::RepoPlace;
-use crate::{output, repos, setup};
+use crate::base::names::RepoPlace;
+use crate::base::output;
+use crate::cli::{Context, DONE};
+use crate::portage::repos;
+use crate::prefix::definition::Prefix;
+use crate::prefix::setup;
 
 /// List and change the ebuild repositories of a prefix
 #[derive(Debug, Args)]
-pub struct Repo {
+pub(super) struct Repo {
     #[command(subcommand)]
     command: Commands,
 }
@@ -57,7 +59,7 @@ struct Sync {
 
 impl Repo {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         match self.command {
             Commands::List(command) => command.run(context),
             Commands::Add(command) => command.run(context),

@@ -3,10 +3,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::check::RootArgs;
-use super::{Context, DONE};
-use crate::output;
-use crate::rewrite::{Plan, Request, SearchTag};
+use crate::base::output;
+use crate::cli::check::RootArgs;
+use crate::cli::{Context, DONE};
+use crate::relocate::{Plan, Request, SearchTag};
 
 /// Rewrite a root so that nothing in it reaches outside of the prefix
 ///
@@ -14,7 +14,7 @@ use crate::rewrite::{Plan, Request, SearchTag};
 /// of scripts, and seals the loader. Portage does this to all that it installs into final; the
 /// command is for trees that were made otherwise.
 #[derive(Debug, Args)]
-pub struct Rewrite {
+pub(super) struct Rewrite {
     #[command(flatten)]
     root: RootArgs,
     /// How files are told where their libraries are
@@ -37,7 +37,7 @@ pub struct Rewrite {
 
 impl Rewrite {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let root = self.root.open(context)?;
         let request = Request {
             tree: root.path().to_owned(),

@@ -1,11 +1,11 @@
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::Context;
-use crate::command::shell_code;
-use crate::environment::Sandbox;
-use crate::layout::Environment;
-use crate::lock::Busy;
+use crate::base::command::shell_code;
+use crate::base::lock::Busy;
+use crate::base::names::Environment;
+use crate::cli::Context;
+use crate::prefix::environment::Sandbox;
 
 /// Tools that only look, and need not wait for whoever works on the prefix. Any other may change it.
 const READERS: &[&str] = &["equery", "portageq", "q", "qlist", "qfile"];
@@ -15,7 +15,7 @@ const READERS: &[&str] = &["equery", "portageq", "q", "qlist", "qfile"];
 /// ebuild, portageq, quickpkg, emaint and whatever else Portage or this machine has. Output and
 /// exit status are the tool's.
 #[derive(Debug, Args)]
-pub struct Run {
+pub(super) struct Run {
     /// The tool; then its arguments. --final right after it runs it on final instead of staging
     #[arg(
         trailing_var_arg = true,
@@ -31,7 +31,7 @@ pub struct Run {
 
 impl Run {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let prefix = context.prefix()?;
         let Some((tool, mut args)) = self.words.split_first() else { bail!("which tool?") };
         let mut environment = if self.on_final { Environment::Final } else { Environment::Staging };

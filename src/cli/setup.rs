@@ -3,13 +3,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::{Context, DONE};
-use crate::binhost::Binhost;
-use crate::board::Board;
-use crate::definition::{self, Choice};
-use crate::names::{Eprefix, Feature, PrefixName, RepoArgument, UseFlags};
-use crate::output;
-use crate::setup::{self, Plan, Request};
+use crate::base::board::Board;
+use crate::base::names::{Eprefix, Feature, PrefixName, RepoArgument, UseFlags};
+use crate::base::output;
+use crate::cli::{Context, DONE};
+use crate::portage::binhost::Binhost;
+use crate::prefix::definition::{self, Choice};
+use crate::prefix::setup::{self, Plan, Request};
 
 /// Create a prefix: staging, final, and the wrappers
 ///
@@ -17,7 +17,7 @@ use crate::setup::{self, Plan, Request};
 /// compiler's C library, headers and runtime into the prefix as packages, and writes Portage's
 /// configuration and the scripts emerge-prefix-NAME-BOARD and TOOL-prefix-NAME-BOARD.
 #[derive(Debug, Args)]
-pub struct Setup {
+pub(super) struct Setup {
     /// The prefix's name: letters, digits, and - _ . +
     name: PrefixName,
     /// The path that it has on every machine that runs its programs, below /usr or /opt
@@ -83,7 +83,7 @@ pub struct Setup {
 
 impl Setup {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         if self.cross_boss_root.is_some() {
             context.reporter.warn(
                 "cross-boss is not needed: the C library comes from the machine's toolchain, and \

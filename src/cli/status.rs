@@ -2,14 +2,14 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::{Context, DONE};
-use crate::layout::Environment;
-use crate::output;
-use crate::vdb;
+use crate::base::names::Environment;
+use crate::base::output;
+use crate::cli::{Context, DONE};
+use crate::portage::vdb;
 
 /// Show a prefix: where it is, and what is in it
 #[derive(Debug, Args)]
-pub struct Status {
+pub(super) struct Status {
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -17,7 +17,7 @@ pub struct Status {
 
 impl Status {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let prefix = context.choice.find_any(&context.home)?;
         let definition = &prefix.definition;
         let installed = |environment| vdb::packages(&prefix.layout.vdb(environment));
@@ -57,7 +57,7 @@ impl Status {
         if !definition.complete {
             context.reporter.warn("its set-up did not come to its end; run it again");
         } else if let Some(update) = prefix.update_command()? {
-            context.reporter.warn(&super::outdated(&prefix, &update));
+            context.reporter.warn(&crate::cli::outdated(&prefix, &update));
         }
         Ok(DONE)
     }

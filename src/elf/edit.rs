@@ -1,7 +1,7 @@
 //! What can be asked for, and what the answer looks like.
 
-use super::Error;
-use super::image::Kind;
+use crate::elf::Error;
+use crate::elf::image::Kind;
 
 /// The changes asked for. The default asks for none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,14 +4,14 @@ use elf::abi;
 use elf::section::SectionHeader;
 use elf::segment::ProgramHeader;
 
-use super::arrange::{Tail, spare_header};
-use super::compose::Composition;
-use super::items::{Item, Role};
-use super::paint::Canvas;
-use super::raw::slice;
+use crate::elf::emit::Composition;
+use crate::elf::file_map::{Item, Role};
+use crate::elf::patch_set::Canvas;
+use crate::elf::placement::{Tail, spare_header};
+use crate::elf::raw::slice;
 
 impl Composition<'_, '_> {
-    pub fn write_segments(&self, canvas: &mut Canvas) -> Option<()> {
+    pub(super) fn write_segments(&self, canvas: &mut Canvas) -> Option<()> {
         let mut segments = Vec::with_capacity(self.layout.segments.len() + 1);
         for (index, segment) in self.layout.segments.iter().enumerate() {
             segments.push(self.segment(index, segment)?);
@@ -130,7 +130,7 @@ impl Composition<'_, '_> {
         Some(())
     }
 
-    pub fn write_sections(&self, canvas: &mut Canvas) -> Option<()> {
+    pub(super) fn write_sections(&self, canvas: &mut Canvas) -> Option<()> {
         let word = self.layout.codec.word();
         let (address_at, offset_at, size_at) = (8 + word, 8 + 2 * word, 8 + 3 * word);
         let header_size = self.layout.section_size();
@@ -198,7 +198,7 @@ impl Composition<'_, '_> {
 
     /// Symbols that are defined in a section that moved go along (`_DYNAMIC`, `__abi_tag`,
     /// section symbols).
-    pub fn write_symbols(&self, canvas: &mut Canvas) -> Option<()> {
+    pub(super) fn write_symbols(&self, canvas: &mut Canvas) -> Option<()> {
         let moved = self.moved_sections();
         if moved.is_empty() {
             return Some(());

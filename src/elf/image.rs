@@ -3,10 +3,9 @@
 use elf::abi;
 use elf::endian::AnyEndian;
 
-use super::Error;
-use super::notes;
-use super::raw::{Dynamic, Layout, string_at};
-use super::tables::Tables;
+use crate::elf::raw::{Dynamic, Layout, string_at};
+use crate::elf::tables::Tables;
+use crate::elf::{Error, notes};
 
 /// Word size of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

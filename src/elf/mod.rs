@@ -10,33 +10,35 @@
 //!
 //! The program header table never moves, because `strip` puts it back and kernels before 5.18
 //! and qemu-user take its address from `e_phoff`.
+//!
+//! Nothing in here knows what a prefix is.
 
-mod arrange;
-mod compose;
 mod contents;
+mod dynamic_edit;
 mod edit;
+mod emit;
+mod file_map;
 mod headers;
 mod image;
-mod items;
 mod notes;
-mod paint;
+mod patch_set;
+mod placement;
 mod plan;
 mod raw;
-mod runs;
 mod seal;
+mod slack;
 mod strings;
 mod symbols;
 mod tables;
 mod versions;
-mod wish;
 mod write;
 
-pub use contents::{Contents, open};
-pub use edit::{Edit, Method, Patch, Plan, Reason, Search};
-pub use image::{Class, Data, Image, Kind, NeededVersion, read};
-pub use plan::plan;
-pub use seal::{Seal, SealError, is_loader, seal_loader};
-pub use symbols::{Symbols, loads_alike, symbols};
+pub use crate::elf::contents::{Contents, open};
+pub use crate::elf::edit::{Edit, Method, Patch, Plan, Reason, Search};
+pub use crate::elf::image::{Class, Data, Image, Kind, NeededVersion, read};
+pub use crate::elf::plan::plan;
+pub use crate::elf::seal::{Seal, SealError, is_loader, seal_loader};
+pub use crate::elf::symbols::{Symbols, loads_alike, symbols};
 
 /// Why a file cannot be read or an edit not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

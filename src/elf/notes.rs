@@ -3,7 +3,7 @@
 use elf::abi;
 use elf::segment::ProgramHeader;
 
-use super::raw::{Layout, align_up, slice};
+use crate::elf::raw::{Layout, align_up, slice};
 
 /// Owner and type of the notes by the systems that define them.
 const GNU: &[u8] = b"GNU";
@@ -29,15 +29,15 @@ pub(crate) struct Note<'a> {
 }
 
 impl Note<'_> {
-    pub fn is_build_id(&self) -> bool {
+    pub(super) fn is_build_id(&self) -> bool {
         self.name == GNU && self.kind == NT_GNU_BUILD_ID
     }
 
-    pub fn is_dlopen(&self) -> bool {
+    pub(super) fn is_dlopen(&self) -> bool {
         self.name == FDO && self.kind == NT_FDO_DLOPEN_METADATA
     }
 
-    pub fn is_package(&self) -> bool {
+    pub(super) fn is_package(&self) -> bool {
         self.name == FDO && self.kind == NT_FDO_PACKAGING_METADATA
     }
 

@@ -2,17 +2,18 @@
 
 use elf::abi;
 
-use super::Error;
-use super::arrange::{Arrangement, Demand};
-use super::compose::Composition;
-use super::edit::{Edit, Method, Plan, Reason};
-use super::image::{self, Kind};
-use super::items::{Ground, Role};
-use super::paint::Settled;
-use super::raw::{Dynamic, Layout};
-use super::strings::{self, Placement};
-use super::tables::Tables;
-use super::wish::{self, Text, Wanted, Wish};
+use crate::elf::Error;
+use crate::elf::dynamic_edit::{self, Text, Wanted, Wish};
+use crate::elf::edit::{Edit, Method, Plan, Reason};
+use crate::elf::emit::Composition;
+use crate::elf::file_map::{Ground, Role};
+use crate::elf::image::{self, Kind};
+use crate::elf::patch_set::Settled;
+use crate::elf::placement::Arrangement;
+use crate::elf::raw::Layout;
+use crate::elf::slack::Demand;
+use crate::elf::strings::{self, Placement};
+use crate::elf::tables::Tables;
 
 /// Spare entries of a dynamic section that had to move, so that it never has to again.
 const SPARE_ENTRIES: u64 = 6;
@@ -60,7 +61,7 @@ impl Work<'_, '_> {
         let strings = self.place_strings(&mut wish)?;
         let mut wanted = strings.as_ref().map(|strings| strings.wanted.clone());
         let slots = self.tables.map_or(0, |tables| tables.dynamic.capacity);
-        let fits = wanted.as_mut().is_none_or(|wanted| wish::fit(wanted, slots));
+        let fits = wanted.as_mut().is_none_or(|wanted| dynamic_edit::fit(wanted, slots));
         let dynamic_size = match (&wanted, fits) {
             (Some(wanted), false) => {
                 let slots = wanted.len() as u64 + SPARE_ENTRIES;
@@ -111,7 +112,7 @@ impl Work<'_, '_> {
         if texts.is_empty() && wish.dropped.is_empty() {
             return Ok(Some(Strings { wanted: entries, placement: None, renamed: vec![] }));
         }
-        let kept = wish::kept_strings(&entries);
+        let kept = dynamic_edit::kept_strings(&entries);
         let renamed_at: Vec<u64> = wish.renamed.iter().map(|&(at, _)| at).collect();
         let placement = strings::place(tables, &texts, &kept, &wish.dropped, &renamed_at)
             .ok_or(Error::Malformed("the string table cannot be read"))?;
@@ -169,11 +170,4 @@ fn finish(
         Method::InPlace
     };
     Plan { method, patches: patches.patches, tail: patches.tail, source_size: layout.file_size() }
-}
-
-/// Address of the dynamic section after the arrangement.
-pub(crate) fn dynamic_address(dynamic: &Dynamic, arrangement: &Arrangement) -> u64 {
-    let tail = arrangement.tail.as_ref();
-    let moved = tail.and_then(|tail| tail.dynamic.map(|(offset, _)| tail.address_of(offset)));
-    moved.unwrap_or(dynamic.address)
 }

@@ -11,7 +11,7 @@ use elf::parse::ParseAt as _;
 use elf::section::SectionHeader;
 use elf::segment::ProgramHeader;
 
-use super::Error;
+use crate::elf::Error;
 
 /// A number in file order.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct Codec {
 
 impl Codec {
     /// Size of an address, an offset, a dynamic tag.
-    pub fn word(self) -> u64 {
+    pub(super) fn word(self) -> u64 {
         match self.class {
             Class::ELF32 => 4,
             Class::ELF64 => 8,
@@ -45,49 +45,49 @@ impl Codec {
     }
 
     /// Largest value a word holds.
-    pub fn word_max(self) -> u64 {
+    pub(super) fn word_max(self) -> u64 {
         match self.class {
             Class::ELF32 => u64::from(u32::MAX),
             Class::ELF64 => u64::MAX,
         }
     }
 
-    pub fn is_64(self) -> bool {
+    pub(super) fn is_64(self) -> bool {
         matches!(self.class, Class::ELF64)
     }
 
-    pub fn u16_at(self, bytes: &[u8], offset: u64) -> Option<u16> {
+    pub(super) fn u16_at(self, bytes: &[u8], offset: u64) -> Option<u16> {
         let mut at = usize::try_from(offset).ok()?;
         self.endian.parse_u16_at(&mut at, bytes).ok()
     }
 
-    pub fn u32_at(self, bytes: &[u8], offset: u64) -> Option<u32> {
+    pub(super) fn u32_at(self, bytes: &[u8], offset: u64) -> Option<u32> {
         let mut at = usize::try_from(offset).ok()?;
         self.endian.parse_u32_at(&mut at, bytes).ok()
     }
 
-    pub fn u64_at(self, bytes: &[u8], offset: u64) -> Option<u64> {
+    pub(super) fn u64_at(self, bytes: &[u8], offset: u64) -> Option<u64> {
         let mut at = usize::try_from(offset).ok()?;
         self.endian.parse_u64_at(&mut at, bytes).ok()
     }
 
-    pub fn word_at(self, bytes: &[u8], offset: u64) -> Option<u64> {
+    pub(super) fn word_at(self, bytes: &[u8], offset: u64) -> Option<u64> {
         match self.class {
             Class::ELF32 => self.u32_at(bytes, offset).map(u64::from),
             Class::ELF64 => self.u64_at(bytes, offset),
         }
     }
 
-    pub fn u16_bytes(self, value: u16) -> Encoded {
+    pub(super) fn u16_bytes(self, value: u16) -> Encoded {
         self.encode(value.into(), 2)
     }
 
-    pub fn u32_bytes(self, value: u32) -> Encoded {
+    pub(super) fn u32_bytes(self, value: u32) -> Encoded {
         self.encode(value.into(), 4)
     }
 
     /// A word in file order. `None` when the value does not fit a 32-bit file.
-    pub fn word_bytes(self, value: u64) -> Option<Encoded> {
+    pub(super) fn word_bytes(self, value: u64) -> Option<Encoded> {
         match self.class {
             Class::ELF32 => u32::try_from(value).ok().map(|value| self.u32_bytes(value)),
             Class::ELF64 => Some(self.encode(value, 8)),
@@ -104,7 +104,7 @@ impl Codec {
 
     /// One program header in file order (gABI, "Program Header": the two classes order the
     /// fields differently).
-    pub fn segment_bytes(self, segment: &ProgramHeader, out: &mut Vec<u8>) -> Option<()> {
+    pub(super) fn segment_bytes(self, segment: &ProgramHeader, out: &mut Vec<u8>) -> Option<()> {
         out.extend_from_slice(&self.u32_bytes(segment.p_type));
         if self.is_64() {
             out.extend_from_slice(&self.u32_bytes(segment.p_flags));
@@ -166,7 +166,7 @@ pub(crate) struct Dynamic {
 
 impl Dynamic {
     /// Value of the first entry with this tag.
-    pub fn value(&self, tag: i64) -> Option<u64> {
+    pub(super) fn value(&self, tag: i64) -> Option<u64> {
         self.entries.iter().find(|entry| entry.tag == tag).map(|entry| entry.value)
     }
 }
@@ -185,8 +185,8 @@ pub(crate) struct Layout<'a> {
 
 impl<'a> Layout<'a> {
     /// Parse the headers. Sections that do not make sense are dropped, segments are an error.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
-        if !super::is_elf(bytes) {
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        if !crate::elf::is_elf(bytes) {
             return Err(Error::NotElf);
         }
         let ident = bytes
@@ -208,34 +208,34 @@ impl<'a> Layout<'a> {
     }
 
     /// Size of one program header as this class has it.
-    pub fn segment_size(&self) -> u64 {
+    pub(super) fn segment_size(&self) -> u64 {
         if self.codec.is_64() { 56 } else { 32 }
     }
 
     /// Size of one section header.
-    pub fn section_size(&self) -> u64 {
+    pub(super) fn section_size(&self) -> u64 {
         if self.codec.is_64() { 64 } else { 40 }
     }
 
     /// Size of one symbol.
-    pub fn symbol_size(&self) -> u64 {
+    pub(super) fn symbol_size(&self) -> u64 {
         if self.codec.is_64() { 24 } else { 16 }
     }
 
-    pub fn file_size(&self) -> u64 {
+    pub(super) fn file_size(&self) -> u64 {
         self.bytes.len() as u64
     }
 
-    pub fn loads(&self) -> impl Iterator<Item = &ProgramHeader> {
+    pub(super) fn loads(&self) -> impl Iterator<Item = &ProgramHeader> {
         self.segments.iter().filter(|segment| segment.p_type == abi::PT_LOAD)
     }
 
-    pub fn segment(&self, kind: u32) -> Option<&ProgramHeader> {
+    pub(super) fn segment(&self, kind: u32) -> Option<&ProgramHeader> {
         self.segments.iter().find(|segment| segment.p_type == kind)
     }
 
     /// File offset of `len` bytes at `address`, if one `PT_LOAD` brings them from the file.
-    pub fn offset_of(&self, address: u64, len: u64) -> Option<u64> {
+    pub(super) fn offset_of(&self, address: u64, len: u64) -> Option<u64> {
         self.loads().find_map(|load| {
             let inside = address.checked_sub(load.p_vaddr)?;
             if inside.checked_add(len)? > load.p_filesz {
@@ -247,7 +247,7 @@ impl<'a> Layout<'a> {
     }
 
     /// The bytes at `address` up to the end of what its `PT_LOAD` has in the file.
-    pub fn rest_at(&self, address: u64) -> Option<&'a [u8]> {
+    pub(super) fn rest_at(&self, address: u64) -> Option<&'a [u8]> {
         self.loads().find_map(|load| {
             let inside = address.checked_sub(load.p_vaddr)?;
             let len = load.p_filesz.checked_sub(inside)?;
@@ -256,25 +256,25 @@ impl<'a> Layout<'a> {
         })
     }
 
-    pub fn section_name(&self, section: &SectionHeader) -> Option<&'a [u8]> {
+    pub(super) fn section_name(&self, section: &SectionHeader) -> Option<&'a [u8]> {
         let table = self.sections.get(self.section_names?)?;
         string_at(slice(self.bytes, table.sh_offset, table.sh_size)?, section.sh_name.into())
     }
 
     /// The section with this name.
-    pub fn section_named(&self, name: &[u8]) -> Option<&SectionHeader> {
+    pub(super) fn section_named(&self, name: &[u8]) -> Option<&SectionHeader> {
         self.sections.iter().find(|section| self.section_name(section) == Some(name))
     }
 
     /// The interpreter that `PT_INTERP` names, without its NUL.
-    pub fn interpreter(&self) -> Option<&'a [u8]> {
+    pub(super) fn interpreter(&self) -> Option<&'a [u8]> {
         let segment = self.segment(abi::PT_INTERP)?;
         let bytes = slice(self.bytes, segment.p_offset, segment.p_filesz)?;
         Some(bytes.split(|&byte| byte == 0).next().unwrap_or_default())
     }
 
     /// The dynamic section. `None` where there is no `PT_DYNAMIC`.
-    pub fn dynamic(&self) -> Result<Option<Dynamic>, Error> {
+    pub(super) fn dynamic(&self) -> Result<Option<Dynamic>, Error> {
         let Some(segment) = self.segment(abi::PT_DYNAMIC) else { return Ok(None) };
         let table = slice(self.bytes, segment.p_offset, segment.p_filesz)
             .ok_or(Error::Malformed("PT_DYNAMIC lies outside the file"))?;

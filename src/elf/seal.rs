@@ -7,9 +7,9 @@
 //! the loader keeps their lengths elsewhere (glibc elf/dl-load.c `system_dirs`). musl's loader has
 //! one such list.
 
-use super::Error;
-use super::edit::Patch;
-use super::image::{Image, Kind, read};
+use crate::elf::Error;
+use crate::elf::edit::Patch;
+use crate::elf::image::{Image, Kind, read};
 
 /// Files that must occur exactly once each.
 const FILES: [&str; 2] = ["/etc/ld.so.cache", "/etc/ld.so.preload"];

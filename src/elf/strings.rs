@@ -6,8 +6,8 @@
 
 use elf::abi;
 
-use super::raw::string_at;
-use super::tables::Tables;
+use crate::elf::raw::string_at;
+use crate::elf::tables::Tables;
 
 /// More strings than any edit of a real file drops; each costs a look at every symbol.
 const MOST_DROPPED: usize = 1_000;

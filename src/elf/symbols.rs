@@ -3,9 +3,9 @@
 use elf::abi;
 use elf::segment::ProgramHeader;
 
-use super::image::{Kind, kind, payload, read};
-use super::raw::Layout;
-use super::{Error, notes};
+use crate::elf::image::{Kind, kind, payload, read};
+use crate::elf::raw::Layout;
+use crate::elf::{Error, notes};
 
 /// How the names of sections with debugging information begin (DWARF, its compressed form before
 /// `SHF_COMPRESSED`, and stabs).

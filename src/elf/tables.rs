@@ -5,7 +5,7 @@
 
 use elf::abi;
 
-use super::raw::{Dynamic, Layout, slice};
+use crate::elf::raw::{Dynamic, Layout, slice};
 
 pub(crate) const DT_RELRSZ: i64 = 35;
 pub(crate) const DT_RELR: i64 = 36;
@@ -51,7 +51,7 @@ pub(crate) struct Tables<'l, 'a> {
 }
 
 impl<'l, 'a> Tables<'l, 'a> {
-    pub fn new(layout: &'l Layout<'a>, dynamic: &'l Dynamic) -> Self {
+    pub(super) fn new(layout: &'l Layout<'a>, dynamic: &'l Dynamic) -> Self {
         let mut tables = Tables { layout, dynamic, symbols: 0 };
         tables.symbols = tables.count_symbols();
         tables
@@ -59,19 +59,19 @@ impl<'l, 'a> Tables<'l, 'a> {
 
     /// How many symbols the dynamic symbol table has. Without section headers these are the
     /// ones that a hash table or a relocation can reach, which is all that anything can use.
-    pub fn symbol_count(&self) -> u64 {
+    pub(super) fn symbol_count(&self) -> u64 {
         self.symbols
     }
 
     /// The whole string table.
-    pub fn strings(&self) -> Option<&'a [u8]> {
+    pub(super) fn strings(&self) -> Option<&'a [u8]> {
         let size = self.dynamic.value(abi::DT_STRSZ)?;
         let offset = self.layout.offset_of(self.dynamic.value(abi::DT_STRTAB)?, size)?;
         slice(self.layout.bytes, offset, size)
     }
 
     /// How many bytes the table behind this tag takes. `None` where it is absent or odd.
-    pub fn extent(&self, tag: i64) -> Option<u64> {
+    pub(super) fn extent(&self, tag: i64) -> Option<u64> {
         let size = |tag| self.dynamic.value(tag);
         let address = self.dynamic.value(tag)?;
         match tag {
@@ -180,7 +180,7 @@ impl<'l, 'a> Tables<'l, 'a> {
     }
 
     /// The versions that are needed of other files (`Elf_Verneed` and its `Elf_Vernaux`).
-    pub fn version_needs(&self) -> Option<VersionNeeds> {
+    pub(super) fn version_needs(&self) -> Option<VersionNeeds> {
         let table = self.table(abi::DT_VERNEED)?;
         let codec = self.layout.codec;
         let mut files = Vec::new();
@@ -218,7 +218,7 @@ impl<'l, 'a> Tables<'l, 'a> {
     }
 
     /// The versions that the file itself defines: offsets of their names, and their extent.
-    pub fn version_definitions(&self) -> Option<VersionDefinitions> {
+    pub(super) fn version_definitions(&self) -> Option<VersionDefinitions> {
         let table = self.table(abi::DT_VERDEF)?;
         let codec = self.layout.codec;
         let mut found = VersionDefinitions { names: Vec::new(), extent: 0 };
@@ -253,7 +253,7 @@ impl<'l, 'a> Tables<'l, 'a> {
     /// Call `visit` with every offset into the string table that something other than the
     /// dynamic section uses, but for the file names of the version needs at `renamed`. `None`
     /// when a table cannot be read, so that nothing is known.
-    pub fn visit_string_references(
+    pub(super) fn visit_string_references(
         &self,
         renamed: &[u64],
         visit: &mut dyn FnMut(u64),

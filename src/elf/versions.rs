@@ -2,8 +2,8 @@
 
 use elf::abi;
 
-use super::raw::slice;
-use super::tables::{NeededFile, Tables};
+use crate::elf::raw::slice;
+use crate::elf::tables::{NeededFile, Tables};
 
 /// How many version needs remain. `None` where none goes.
 pub(crate) fn remaining(tables: &Tables<'_, '_>, orphaned: &[u64]) -> Option<u64> {

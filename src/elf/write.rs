@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
-use super::edit::{Patch, Plan};
+use crate::elf::edit::{Patch, Plan};
 
 /// What is copied at once: it stays in the cache of a processor.
 const CHUNK: usize = 256 << 10;

@@ -8,15 +8,15 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Package, Repositories, Subject, contents, licenses, package, sbom};
-use crate::names::PrefixName;
-use crate::pack::digest;
-use crate::pack::name::Naming;
-use crate::pack::plan::{Content, Entry, Kind, Plan, Source};
-use crate::pack::strip::Stripped;
+use crate::base::names::PrefixName;
+use crate::fstree::digest;
+use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+use crate::report::{Package, Repositories, Subject, contents, licenses, package, sbom};
+use crate::sysext::name::Naming;
+use crate::sysext::strip::Stripped;
 
 /// The root directory of an image, apart from its extensions.
-pub struct Base<'a> {
+pub(crate) struct Base<'a> {
     /// Where it is.
     pub root: &'a Path,
     /// Its packages, where Portage installed them.
@@ -30,7 +30,7 @@ pub struct Base<'a> {
 }
 
 /// What is reported of the base, or of one extension.
-pub struct Section {
+pub(crate) struct Section {
     /// What it is.
     pub title: String,
     /// What tells its parts from those of others.
@@ -49,7 +49,7 @@ pub struct Section {
 
 impl Base<'_> {
     /// The reports of the base alone.
-    pub fn section(&self) -> Result<Section> {
+    pub(crate) fn section(&self) -> Result<Section> {
         let mut plan = listing(self.root, self.epoch)?;
         digest::fill_for_reports(&mut plan).context("could not read the image")?;
         let naming = Naming { name: self.name.clone(), version: None, architecture: None };
@@ -115,7 +115,10 @@ fn listing(root: &Path, epoch: u64) -> Result<Plan> {
 }
 
 /// The reports of all `sections`, each with the end of its file name.
-pub fn combine(name: &PrefixName, sections: &[Section]) -> Result<Vec<(&'static str, Vec<u8>)>> {
+pub(crate) fn combine(
+    name: &PrefixName,
+    sections: &[Section],
+) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let text = |part: fn(&Section) -> &str| {
         let parts = sections.iter().map(|one| format!("# {}\n{}", one.title, part(one)));
         parts.collect::<Vec<_>>().join("\n").into_bytes()

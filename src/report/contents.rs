@@ -9,12 +9,12 @@ use anyhow::Result;
 use indicatif::HumanBytes;
 use time::OffsetDateTime;
 
-use super::ImageFile;
-use crate::filesystem::Fill;
-use crate::pack::plan::{Entry, Kind, Plan};
+use crate::fstree::entries::{Entry, Kind, Plan};
+use crate::host::disk::Fill;
+use crate::report::ImageFile;
 
 /// Writes a list in the manner of `ls -l`, sorted by path.
-pub fn contents(plan: &Plan, out: &mut dyn Write) -> Result<()> {
+pub(super) fn contents(plan: &Plan, out: &mut dyn Write) -> Result<()> {
     let names = Names::of(plan);
     let root = Entry::shared_directory(plan.epoch);
     for (path, entry) in with_root(plan, &root) {
@@ -44,7 +44,7 @@ pub fn contents(plan: &Plan, out: &mut dyn Write) -> Result<()> {
 
 /// Writes a list for programs that compare images. The number of the device is always 0, and that
 /// of the inode counts the files of this image.
-pub fn with_details(plan: &Plan, out: &mut dyn Write) -> Result<()> {
+pub(super) fn with_details(plan: &Plan, out: &mut dyn Write) -> Result<()> {
     let names = Names::of(plan);
     let root = Entry::shared_directory(plan.epoch);
     // Only files with more names are asked for again.
@@ -71,7 +71,7 @@ pub fn with_details(plan: &Plan, out: &mut dyn Write) -> Result<()> {
 
 /// A table in the manner of `df`: filesystems that are mounted, with their types, then images. A
 /// read-only filesystem is always full.
-pub fn disk_usage(mounted: &[(String, Fill, String)], images: &[ImageFile]) -> String {
+pub(crate) fn disk_usage(mounted: &[(String, Fill, String)], images: &[ImageFile]) -> String {
     let mut rows = vec![["File", "Size", "Used", "Avail", "Use%", "Type"].map(String::from)];
     for (name, fill, kind) in mounted {
         let bytes = |bytes: u64| HumanBytes(bytes).to_string().replace(' ', "");

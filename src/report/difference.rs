@@ -7,11 +7,12 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::pack::{inspect, listing};
+use crate::fstree::listing;
+use crate::imagefmt::inspect;
 
 /// What an extension holds, as far as it can be compared.
 #[derive(Debug)]
-pub struct Held {
+pub(crate) struct Held {
     /// The packages as `category/PF`; none where nothing says.
     packages: Option<BTreeSet<String>>,
     /// What there is at each path.
@@ -20,7 +21,7 @@ pub struct Held {
 
 /// What differs.
 #[derive(Debug, Serialize)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// The packages that only one of them has; none where one does not say what it has.
     pub packages: Option<Sides>,
     /// The paths that only one of them has.
@@ -33,7 +34,7 @@ pub struct Difference {
 
 /// What only one of them has.
 #[derive(Debug, Default, Serialize)]
-pub struct Sides {
+pub(crate) struct Sides {
     /// The first.
     pub removed: Vec<String>,
     /// The second.
@@ -42,7 +43,7 @@ pub struct Sides {
 
 /// A path at which something else is.
 #[derive(Debug, Serialize)]
-pub struct Change {
+pub(crate) struct Change {
     /// The path.
     pub path: String,
     /// The facts that differ, with both values.
@@ -51,7 +52,7 @@ pub struct Change {
 
 impl Held {
     /// Reads a manifest, an image or a directory.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         if path.extension().is_some_and(|end| end == "json") {
             return manifest(path);
         }
@@ -117,7 +118,7 @@ fn add(
 }
 
 /// What differs between `one` and `other`.
-pub fn between(one: &Held, other: &Held) -> Difference {
+pub(crate) fn between(one: &Held, other: &Held) -> Difference {
     let sides = |one: BTreeSet<&String>, other: BTreeSet<&String>| Sides {
         removed: one.difference(&other).map(|name| (*name).clone()).collect(),
         added: other.difference(&one).map(|name| (*name).clone()).collect(),
@@ -147,14 +148,14 @@ pub fn between(one: &Held, other: &Held) -> Difference {
 
 impl Difference {
     /// Whether nothing differs.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let none = |sides: &Sides| sides.removed.is_empty() && sides.added.is_empty();
         self.packages.as_ref().is_none_or(none) && none(&self.files) && self.changed.is_empty()
     }
 }
 
 /// A difference for people: a line each, with `-`, `+` or `~` in front.
-pub fn text(difference: &Difference) -> String {
+pub(crate) fn text(difference: &Difference) -> String {
     let mut text = String::new();
     for sides in difference.packages.iter().chain([&difference.files]) {
         for (sign, names) in [('-', &sides.removed), ('+', &sides.added)] {

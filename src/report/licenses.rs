@@ -8,17 +8,17 @@ use anyhow::{Result, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::package::Package;
-use super::repositories::Repositories;
-use crate::data;
-use crate::pack::plan::Plan;
+use crate::base::data;
+use crate::fstree::entries::Plan;
+use crate::report::package::Package;
+use crate::report::repositories::Repositories;
 
 /// Categories of packages that hold nothing of their own, as in Flatcar's list.
 const WITHOUT_LICENSE: &[&str] = &["virtual", "acct-group", "acct-user"];
 
 /// LICENSE as a tree (PMS 7.3, 8.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum License {
+pub(super) enum License {
     /// One licence.
     Name(String),
     /// All of these.
@@ -29,7 +29,7 @@ pub enum License {
 
 impl License {
     /// Parses a LICENSE.
-    pub fn parse(text: &str) -> Result<Self> {
+    pub(super) fn parse(text: &str) -> Result<Self> {
         let mut words = text.split_whitespace();
         let all = Self::group(&mut words, 0)?;
         if let Some(word) = words.next() {
@@ -82,7 +82,7 @@ impl License {
     }
 
     /// All licences that are named.
-    pub fn names(&self, names: &mut BTreeSet<String>) {
+    pub(super) fn names(&self, names: &mut BTreeSet<String>) {
         match self {
             Self::Name(name) => {
                 names.insert(name.clone());
@@ -96,7 +96,7 @@ impl License {
     }
 
     /// As an SPDX expression.
-    pub fn spdx(&self, names: &SpdxNames) -> String {
+    pub(super) fn spdx(&self, names: &SpdxNames) -> String {
         let join = |members: &[Self], word: &str| {
             let parts: Vec<String> = members.iter().map(|member| member.spdx(names)).collect();
             match parts.as_slice() {
@@ -115,18 +115,18 @@ impl License {
 
 /// What SPDX calls Gentoo's licences.
 #[derive(Debug, Deserialize)]
-pub struct SpdxNames {
+pub(super) struct SpdxNames {
     spdx: BTreeMap<String, String>,
 }
 
 impl SpdxNames {
     /// Loads profiles/licenses.toml.
-    pub fn load() -> Result<Self> {
+    pub(super) fn load() -> Result<Self> {
         data::toml("licenses.toml")
     }
 
     /// SPDX's name of the licence that Gentoo calls `name`.
-    pub fn of(&self, name: &str) -> String {
+    pub(super) fn of(&self, name: &str) -> String {
         if let Some(known) = self.spdx.get(name) {
             return known.clone();
         }
@@ -140,7 +140,7 @@ impl SpdxNames {
 
 /// The list of Flatcar's `write_licenses` (flatcar/scripts, `build_library/build_image_util.sh`).
 /// The files are those that the image holds.
-pub fn list(packages: &[Package], plan: &Plan) -> Value {
+pub(super) fn list(packages: &[Package], plan: &Plan) -> Value {
     let rows = packages.iter().filter(|package| is_licensed(package)).map(|package| {
         let mut licenses = BTreeSet::new();
         if let Ok(license) = License::parse(&package.license) {
@@ -166,7 +166,7 @@ fn held<'a>(package: &'a Package, plan: &'a Plan) -> impl Iterator<Item = &'a Pa
 }
 
 /// The texts of all licences of `packages`.
-pub fn texts(packages: &[Package], repositories: &Repositories) -> Result<Vec<u8>> {
+pub(crate) fn texts(packages: &[Package], repositories: &Repositories) -> Result<Vec<u8>> {
     let mut names = BTreeSet::new();
     for package in packages.iter().filter(|package| is_licensed(package)) {
         License::parse(&package.license)?.names(&mut names);

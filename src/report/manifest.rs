@@ -3,16 +3,16 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::sequence::Sequence;
-use super::{ImageFile, Subject};
-use crate::data::hex;
-use crate::names::{Eprefix, PrefixName};
-use crate::pack::architecture::Architecture;
-use crate::pack::name::Version;
-use crate::pack::plan::Totals;
-use crate::pack::slim::LeftOut;
-use crate::pack::strip::Stripped;
-use crate::pack::{digest, listing};
+use crate::base::data::hex;
+use crate::base::names::{Eprefix, PrefixName};
+use crate::fstree::entries::Totals;
+use crate::fstree::{digest, listing};
+use crate::imagefmt::architecture::Architecture;
+use crate::report::sequence::Sequence;
+use crate::report::{ImageFile, Subject};
+use crate::sysext::name::Version;
+use crate::sysext::prune::LeftOut;
+use crate::sysext::strip::Stripped;
 
 /// The form of the file; a number that grows when a reader has to know.
 const FORM: u32 = 1;
@@ -38,7 +38,7 @@ struct Manifest<'a, E: Serialize> {
 }
 
 /// The manifest.
-pub fn render<'a>(subject: &'a Subject<'a>) -> impl Serialize + use<'a> {
+pub(super) fn render<'a>(subject: &'a Subject<'a>) -> impl Serialize + use<'a> {
     let packages = subject.packages.iter().map(|package| {
         json!({
             "cpv": package.cpv(),

@@ -3,10 +3,12 @@
 //!
 //! An image is published only when it was read back and is exactly what was planned, so what
 //! the plan says is what the image holds.
+//!
+//! Nothing in here changes what an image holds.
 
 mod combined;
 mod contents;
-pub mod difference;
+pub(crate) mod difference;
 mod licenses;
 mod manifest;
 mod package;
@@ -14,7 +16,7 @@ mod repositories;
 mod sbom;
 mod sequence;
 mod sums;
-pub mod sysupdate;
+pub(crate) mod sysupdate;
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -22,21 +24,23 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::pack::name::Naming;
-use crate::pack::plan::Plan;
-use crate::pack::slim::LeftOut;
-use crate::pack::strip::Stripped;
+use crate::fstree::entries::Plan;
+use crate::sysext::name::Naming;
+use crate::sysext::prune::LeftOut;
+use crate::sysext::strip::Stripped;
 
-pub use combined::{Base, Section, combine};
-pub use contents::disk_usage;
-pub use licenses::texts as license_texts;
-pub use package::{Package, installed};
-pub use repositories::Repositories;
-pub use sums::{FILE as SUMS, SIGNATURE as SUMS_SIGNATURE, merge as merge_sums};
+pub(crate) use crate::report::combined::{Base, Section, combine};
+pub(crate) use crate::report::contents::disk_usage;
+pub(crate) use crate::report::licenses::texts as license_texts;
+pub(crate) use crate::report::package::{Package, installed};
+pub(crate) use crate::report::repositories::Repositories;
+pub(crate) use crate::report::sums::{
+    FILE as SUMS, SIGNATURE as SUMS_SIGNATURE, merge as merge_sums,
+};
 
 /// An image, for those reports that name it.
 #[derive(Clone, Debug, Serialize)]
-pub struct ImageFile {
+pub(crate) struct ImageFile {
     /// The file name.
     pub name: String,
     /// The format.
@@ -49,7 +53,7 @@ pub struct ImageFile {
 }
 
 /// What the reports are about.
-pub struct Subject<'a> {
+pub(crate) struct Subject<'a> {
     /// What the extension is called.
     pub naming: &'a Naming,
     /// What it holds.
@@ -80,7 +84,7 @@ const MANIFEST: &str = "_manifest.json";
 
 /// Writes the reports into the directory `dir`; returns their names. They are written as they are
 /// made: those of a great many files would be larger in memory than all else.
-pub fn write(subject: &Subject<'_>, dir: &Path) -> Result<Vec<String>> {
+pub(crate) fn write(subject: &Subject<'_>, dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     let mut report = |end: &str, write: &dyn Fn(&mut dyn Write) -> Result<()>| -> Result<()> {
         let name = format!("{}{end}", subject.naming.stem());

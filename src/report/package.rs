@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use regex::Regex;
 
-use crate::vdb;
+use crate::portage::vdb;
 
 /// An installed package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Package {
+pub(crate) struct Package {
     /// CATEGORY.
     pub category: String,
     /// PN.
@@ -33,12 +33,12 @@ pub struct Package {
 
 impl Package {
     /// `category/PF`.
-    pub fn cpv(&self) -> String {
+    pub(crate) fn cpv(&self) -> String {
         format!("{}/{}-{}", self.category, self.name, self.version)
     }
 
     /// `category/PF::repository`, as Flatcar's lists have it.
-    pub fn project(&self) -> String {
+    pub(crate) fn project(&self) -> String {
         format!("{}::{}", self.cpv(), self.repository)
     }
 
@@ -64,7 +64,7 @@ impl Package {
 }
 
 /// All packages in the database at `vdb`, sorted.
-pub fn installed(vdb: &Path) -> Result<Vec<Package>> {
+pub(crate) fn installed(vdb: &Path) -> Result<Vec<Package>> {
     vdb::packages(vdb)?
         .iter()
         .map(|cpv| {
@@ -75,7 +75,7 @@ pub fn installed(vdb: &Path) -> Result<Vec<Package>> {
 }
 
 /// A line per package: `category/PF::repository`.
-pub fn list(packages: &[Package]) -> String {
+pub(super) fn list(packages: &[Package]) -> String {
     packages.iter().map(|package| package.project() + "\n").collect()
 }
 
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(split("jq-1.7.1"), pair("jq", "1.7.1"));
         assert_eq!(split("gtk+-2.24.33-r3"), pair("gtk+", "2.24.33-r3"));
         assert_eq!(split("ncurses-6.5_p20250216"), pair("ncurses", "6.5_p20250216"));
-        assert!(super::split("jq").is_err());
+        assert!(crate::report::package::split("jq").is_err());
     }
 
     #[test]

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 
-use crate::data::{self, Folder};
+use crate::base::data::{self, Folder};
 
 /// Repositories on disk, and the built-in one.
 #[derive(Clone, Debug, Default)]
-pub struct Repositories {
+pub(crate) struct Repositories {
     /// Where they are.
     pub paths: Vec<PathBuf>,
     looked_at: Arc<Mutex<BTreeSet<PathBuf>>>,
@@ -19,7 +19,7 @@ pub struct Repositories {
 
 /// The digest of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checksum {
+pub(crate) struct Checksum {
     /// The algorithm, as Manifest files and SPDX name it.
     pub algorithm: &'static str,
     /// In hexadecimal digits.
@@ -28,22 +28,27 @@ pub struct Checksum {
 
 impl Repositories {
     /// The repositories at `paths`, and the built-in one.
-    pub fn at(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+    pub(crate) fn at(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         Self { paths: paths.into_iter().collect(), ..Self::default() }
     }
 
     /// The files that were looked for so far, and may have been there.
-    pub fn looked_at(&self) -> BTreeSet<PathBuf> {
+    pub(crate) fn looked_at(&self) -> BTreeSet<PathBuf> {
         self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The text of the licence that Gentoo calls `name`.
-    pub fn license(&self, name: &str) -> Result<Option<String>> {
+    pub(crate) fn license(&self, name: &str) -> Result<Option<String>> {
         self.file(&format!("licenses/{name}"))
     }
 
     /// The digest of the source `file` of a package (Manifest files, GLEP 74).
-    pub fn checksum(&self, category: &str, name: &str, file: &str) -> Result<Option<Checksum>> {
+    pub(crate) fn checksum(
+        &self,
+        category: &str,
+        name: &str,
+        file: &str,
+    ) -> Result<Option<Checksum>> {
         let manifest = self.file(&format!("{category}/{name}/Manifest"))?.unwrap_or_default();
         for line in manifest.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();

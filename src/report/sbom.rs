@@ -11,13 +11,13 @@ use sha1::{Digest, Sha1};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::licenses::{License, SpdxNames};
-use super::package::Package;
-use super::sequence::Sequence;
-use super::{Subject, json_lines};
-use crate::data::hex;
-use crate::pack::digest;
-use crate::pack::plan::{Content, Kind, Plan};
+use crate::base::data::hex;
+use crate::fstree::digest;
+use crate::fstree::entries::{Content, Kind, Plan};
+use crate::report::licenses::{License, SpdxNames};
+use crate::report::package::Package;
+use crate::report::sequence::Sequence;
+use crate::report::{Subject, json_lines};
 
 const EXTENSION: &str = "SPDXRef-Extension";
 const NO_ASSERTION: &str = "NOASSERTION";
@@ -103,7 +103,7 @@ impl Parts {
 }
 
 /// Writes the document.
-pub fn write(subject: &Subject<'_>, out: &mut dyn Write) -> Result<()> {
+pub(super) fn write(subject: &Subject<'_>, out: &mut dyn Write) -> Result<()> {
     let names = SpdxNames::load()?;
     let created = OffsetDateTime::from_unix_timestamp(i64::try_from(subject.plan.epoch)?)?;
     let stem = subject.naming.stem();

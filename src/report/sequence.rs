@@ -4,7 +4,7 @@
 use serde::{Serialize, Serializer};
 
 /// A list of what the iterators that this makes give.
-pub struct Sequence<F>(pub F);
+pub(super) struct Sequence<F>(pub F);
 
 impl<F, I> Serialize for Sequence<F>
 where

@@ -4,14 +4,18 @@
 use std::collections::BTreeMap;
 
 /// The name of the file.
-pub const FILE: &str = "SHA256SUMS";
+pub(crate) const FILE: &str = "SHA256SUMS";
 
 /// The name of the file with its signature (sysupdate.d(5), "Verify=").
-pub const SIGNATURE: &str = "SHA256SUMS.gpg";
+pub(crate) const SIGNATURE: &str = "SHA256SUMS.gpg";
 
 /// The lines of `old` of which `is_there` still knows the file, with those of `new` (name and
 /// digest), sorted by name.
-pub fn merge(old: &str, new: &[(String, String)], is_there: impl Fn(&str) -> bool) -> String {
+pub(crate) fn merge(
+    old: &str,
+    new: &[(String, String)],
+    is_there: impl Fn(&str) -> bool,
+) -> String {
     let mut sums: BTreeMap<&str, &str> = BTreeMap::new();
     for line in old.lines() {
         // A star says that the file was read as binary (sha256sum(1)).

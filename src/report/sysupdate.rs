@@ -6,16 +6,16 @@ use std::str::FromStr;
 use anyhow::{Error, Result, bail};
 use serde_json::json;
 
-use crate::data::Folder;
-use crate::pack::name::Naming;
-use crate::template;
+use crate::base::data::Folder;
+use crate::base::template;
+use crate::sysext::name::Naming;
 
 /// The suffixes: systemd 257 and newer, and before.
-pub const SUFFIXES: &[&str] = &[".transfer", ".conf"];
+pub(crate) const SUFFIXES: &[&str] = &[".transfer", ".conf"];
 
 /// Where the images will be: a directory on a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceUrl(String);
+pub(crate) struct SourceUrl(String);
 
 impl FromStr for SourceUrl {
     type Err = Error;
@@ -30,7 +30,7 @@ impl FromStr for SourceUrl {
 }
 
 /// The text of the file for the image `file`.
-pub fn render(naming: &Naming, file: &str, url: &SourceUrl) -> Result<Vec<u8>> {
+pub(crate) fn render(naming: &Naming, file: &str, url: &SourceUrl) -> Result<Vec<u8>> {
     let Some(version) = &naming.version else {
         bail!("systemd-sysupdate tells images apart by their version: give one with --version");
     };

@@ -15,13 +15,13 @@ const MERGED_USR: &str = "for dir in bin sbin lib lib64; do \
      mkdir -p \"$1/usr/$dir\"; ln -s \"usr/$dir\" \"$1/$dir\"; done";
 
 /// A root directory with a release of Debian.
-pub struct Debian {
+pub(crate) struct Debian {
     dir: TempDir,
 }
 
 impl Debian {
     /// Unpacks the release `suite`, with the packages `more`, separated by commas.
-    pub fn new(suite: &str, more: &str) -> Self {
+    pub(crate) fn new(suite: &str, more: &str) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("debian-")
             .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
@@ -46,23 +46,23 @@ impl Debian {
     }
 
     /// The root directory.
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.dir.path().join("root")
     }
 
     /// A place beside it.
-    pub fn beside(&self, name: &str) -> PathBuf {
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Writes a file of it.
-    pub fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, path: &str, text: impl AsRef<[u8]>) {
         write(&self.root().join(path), text);
     }
 
     /// Lets it run `script` and nothing else when it is booted into `report.target`; what other
     /// units there are, `wants` says.
-    pub fn reports(&self, script: &str, unit: &str, wants: &str) {
+    pub(crate) fn reports(&self, script: &str, unit: &str, wants: &str) {
         self.write("report/script", script);
         let service =
             format!("[Unit]\n{unit}\n[Service]\nType=oneshot\nExecStart=/bin/sh /report/script\n");
@@ -73,7 +73,7 @@ impl Debian {
 }
 
 /// Writes a file, and the directories that it is in.
-pub fn write(path: &Path, text: impl AsRef<[u8]>) {
+pub(crate) fn write(path: &Path, text: impl AsRef<[u8]>) {
     fs_err::create_dir_all(path.parent().unwrap()).unwrap();
     fs_err::write(path, text).unwrap();
 }

@@ -7,7 +7,7 @@ use std::process::Output;
 use super::small_root::{SmallRoot, fprefix, run};
 
 /// A root with libc, the loader, a library and a program that needs it, none of them rewritten.
-pub fn root(eprefix: &'static str) -> SmallRoot {
+pub(crate) fn root(eprefix: &'static str) -> SmallRoot {
     let root = SmallRoot::empty(eprefix);
     for name in ["libc.so.6", loader_name()] {
         root.copy(machine_file(name), &format!("usr/lib64/{name}"), 0o755);
@@ -43,16 +43,16 @@ fn add_locale(root: &SmallRoot) {
     run("localedef", &[&prefix, "--add-to-archive", "/usr/lib/locale/C.utf8"]);
 }
 
-pub fn loader_name() -> &'static str {
+pub(crate) fn loader_name() -> &'static str {
     if cfg!(target_arch = "aarch64") { "ld-linux-aarch64.so.1" } else { "ld-linux-x86-64.so.2" }
 }
 
-pub fn machine_file(name: &str) -> String {
+pub(crate) fn machine_file(name: &str) -> String {
     let path = run("gcc", &[&format!("-print-file-name={name}")]);
     fs_err::canonicalize(path.trim()).unwrap().display().to_string()
 }
 
-pub fn compile(root: &SmallRoot, name: &str, code: &str, to: &str, options: &[&str]) {
+pub(crate) fn compile(root: &SmallRoot, name: &str, code: &str, to: &str, options: &[&str]) {
     let source = root.beside(name);
     fs_err::write(&source, code).unwrap();
     let made = root.inside(to);
@@ -60,7 +60,7 @@ pub fn compile(root: &SmallRoot, name: &str, code: &str, to: &str, options: &[&s
     run("gcc", &[&["-o", made.to_str().unwrap(), source.to_str().unwrap()], options].concat());
 }
 
-pub fn on(root: &SmallRoot, words: &[&str]) -> Output {
+pub(crate) fn on(root: &SmallRoot, words: &[&str]) -> Output {
     let (command, rest) = words.split_first().unwrap();
     fprefix()
         .arg(command)
@@ -73,7 +73,7 @@ pub fn on(root: &SmallRoot, words: &[&str]) -> Output {
 }
 
 /// What the check finds: the lines of its answer, as JSON, an error each.
-pub fn errors(root: &SmallRoot) -> Vec<(String, String, String)> {
+pub(crate) fn errors(root: &SmallRoot) -> Vec<(String, String, String)> {
     let output = on(root, &["check", "--json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let found: Vec<_> = report["findings"]

@@ -12,7 +12,6 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
-mod architecture;
 mod build_file;
 mod choice;
 mod hostile;

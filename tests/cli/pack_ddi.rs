@@ -33,7 +33,7 @@ fn partitions(image: &Path) -> BTreeMap<String, Part> {
 }
 
 /// A key and its certificate.
-pub fn key(small: &SmallRoot, name: &str) -> [String; 2] {
+pub(crate) fn key(small: &SmallRoot, name: &str) -> [String; 2] {
     let file = |end: &str| small.beside(&format!("{name}.{end}")).display().to_string();
     let (key, certificate) = (file("key"), file("crt"));
     let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test", "-keyout"];

@@ -385,7 +385,11 @@ fn a_set_up_is_going_on() {
     definition.complete = false;
     world.define(&definition);
     let lock = definition.staging.join(".fprefix/lock");
-    let _held = fprefix::lock::Lock::take(&lock, "fprefix setup demo", &fprefix::lock::Busy::Fail);
+    let _held = fprefix::base::lock::Lock::take(
+        &lock,
+        "fprefix setup demo",
+        &fprefix::base::lock::Busy::Fail,
+    );
     let said = refused(&world, &["--board=amd64-usr", "demo", "/usr/local/demo"]);
     let process = format!("(process {})", std::process::id());
     assert_snapshot!(said.transcript().replace(&process, "(process [ID])"));

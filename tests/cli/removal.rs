@@ -1,8 +1,9 @@
 //! `remove` asks, follows no link out, and leaves alone what is not ours.
 
-use fprefix::definition::Definition;
-use fprefix::layout::{self, Environment};
-use fprefix::lock::{Busy, Lock};
+use fprefix::base::lock::{Busy, Lock};
+use fprefix::base::names::Environment;
+use fprefix::prefix::definition::Definition;
+use fprefix::prefix::layout;
 use fs_err::os::unix::fs::symlink;
 use insta::assert_snapshot;
 

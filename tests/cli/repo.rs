@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use fprefix::definition::{Definition, Repo};
-use fprefix::lock::{Busy, Lock};
+use fprefix::base::lock::{Busy, Lock};
+use fprefix::prefix::definition::{Definition, Repo};
 use insta::assert_snapshot;
 
 use crate::harness::{Said, World, contents};

@@ -12,12 +12,12 @@ const EXIT: &str = if cfg!(target_arch = "aarch64") {
 };
 
 /// A static program, which ends with the status 42.
-pub fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     built().join("program")
 }
 
 /// A shared library without needs; its soname is `libthing.so.1`.
-pub fn library() -> PathBuf {
+pub(crate) fn library() -> PathBuf {
     built().join("library")
 }
 

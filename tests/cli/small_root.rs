@@ -9,24 +9,24 @@ use assert_cmd::cargo::cargo_bin;
 use super::small_programs::{library, program};
 
 /// The time of every package in the small root's database: no image is newer.
-pub const BUILD_TIME: u64 = 1_700_000_000;
+pub(crate) const BUILD_TIME: u64 = 1_700_000_000;
 
 /// A root directory below a temporary one, and a place to write images to.
-pub struct SmallRoot {
+pub(crate) struct SmallRoot {
     dir: tempfile::TempDir,
     pub eprefix: &'static str,
 }
 
 impl SmallRoot {
     /// A root with an empty prefix at `eprefix`.
-    pub fn empty(eprefix: &'static str) -> Self {
+    pub(crate) fn empty(eprefix: &'static str) -> Self {
         let root = Self { dir: tempfile::tempdir().unwrap(), eprefix };
         fs_err::create_dir_all(root.eroot()).unwrap();
         root
     }
 
     /// A root with one of everything that packing has to treat in a way of its own.
-    pub fn full() -> Self {
+    pub(crate) fn full() -> Self {
         let root = Self::empty("/usr/local/small");
         root.copy(program(), "usr/bin/program", 0o755);
         root.copy(program(), "usr/bin/setuid", 0o4755);
@@ -76,62 +76,62 @@ impl SmallRoot {
     }
 
     /// EPREFIX.
-    pub fn eprefix(&self) -> &'static str {
+    pub(crate) fn eprefix(&self) -> &'static str {
         self.eprefix
     }
 
     /// The root directory.
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.dir.path().join("root")
     }
 
     /// The prefix on disk.
-    pub fn eroot(&self) -> PathBuf {
+    pub(crate) fn eroot(&self) -> PathBuf {
         self.root().join(self.eprefix.trim_start_matches('/'))
     }
 
     /// What is at `path` below the prefix.
-    pub fn inside(&self, path: &str) -> PathBuf {
+    pub(crate) fn inside(&self, path: &str) -> PathBuf {
         self.eroot().join(path)
     }
 
     /// Where images go, or other things beside the root.
-    pub fn beside(&self, name: &str) -> PathBuf {
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn file(&self, path: &str, text: &str) {
+    pub(crate) fn file(&self, path: &str, text: &str) {
         let path = self.inside(path);
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
         fs_err::write(&path, text).unwrap();
     }
 
-    pub fn copy(&self, from: impl AsRef<Path>, path: &str, mode: u32) {
+    pub(crate) fn copy(&self, from: impl AsRef<Path>, path: &str, mode: u32) {
         self.file(path, "");
         fs_err::write(self.inside(path), fs_err::read(from).unwrap()).unwrap();
         self.mode(path, mode);
     }
 
-    pub fn link(&self, target: &str, path: &str) {
+    pub(crate) fn link(&self, target: &str, path: &str) {
         let path = self.inside(path);
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
         fs_err::os::unix::fs::symlink(target, path).unwrap();
     }
 
     /// Sets the time of a file's last change.
-    pub fn age(&self, path: &str, seconds: u64) {
+    pub(crate) fn age(&self, path: &str, seconds: u64) {
         let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
         let file = std::fs::File::options().write(true).open(self.inside(path)).unwrap();
         file.set_modified(time).unwrap();
     }
 
-    pub fn mode(&self, path: &str, mode: u32) {
+    pub(crate) fn mode(&self, path: &str, mode: u32) {
         let permissions = std::fs::Permissions::from_mode(mode);
         fs_err::set_permissions(self.inside(path), permissions).unwrap();
     }
 
     /// The arguments of `fprefix pack` for this root, writing to the directory `output` beside it.
-    pub fn arguments(&self, output: &str, more: &[&str]) -> Vec<String> {
+    pub(crate) fn arguments(&self, output: &str, more: &[&str]) -> Vec<String> {
         let mut arguments: Vec<String> = ["pack", "--root"].map(String::from).into();
         arguments.push(self.root().display().to_string());
         arguments.extend(["--eprefix".into(), self.eprefix.into(), "--output".into()]);
@@ -141,17 +141,17 @@ impl SmallRoot {
     }
 
     /// Packs it, whatever comes of it.
-    pub fn try_pack(&self, output: &str, more: &[&str]) -> Output {
+    pub(crate) fn try_pack(&self, output: &str, more: &[&str]) -> Output {
         fprefix().args(self.arguments(output, more)).output().unwrap()
     }
 
     /// Packs it; returns what was printed.
-    pub fn pack(&self, output: &str, more: &[&str]) -> String {
+    pub(crate) fn pack(&self, output: &str, more: &[&str]) -> String {
         succeeded(self.try_pack(output, more))
     }
 
     /// Packs it where that has to fail; returns the error.
-    pub fn refuse(&self, output: &str, more: &[&str]) -> String {
+    pub(crate) fn refuse(&self, output: &str, more: &[&str]) -> String {
         let output = self.try_pack(output, more);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{error}");
@@ -160,14 +160,14 @@ impl SmallRoot {
 }
 
 /// fprefix, with nothing of the caller's environment that images depend on.
-pub fn fprefix() -> Command {
+pub(crate) fn fprefix() -> Command {
     let mut command = Command::new(cargo_bin("fprefix"));
     command.env_remove("SOURCE_DATE_EPOCH").env_remove("FPREFIX").env("NO_COLOR", "1");
     command
 }
 
 /// Runs a program that the machine has to have; returns what it printed.
-pub fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     match Command::new(program).args(arguments).env("LC_ALL", "C.UTF-8").env("TZ", "UTC").output() {
         Ok(output) => succeeded(output),
         Err(error) => {
@@ -177,12 +177,12 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 /// Runs a program as root of a namespace: unsquashfs gives files all of their modes for root alone.
-pub fn run_as_root(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run_as_root(program: &str, arguments: &[&str]) -> String {
     let words = ["--unshare-user", "--uid", "0", "--gid", "0", "--dev-bind", "/", "/", program];
     run("bwrap", &[&words, arguments].concat())
 }
 
-pub fn succeeded(output: Output) -> String {
+pub(crate) fn succeeded(output: Output) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
     let answer = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}: {error}{answer}", output.status);

@@ -1,7 +1,7 @@
 //! What the templates become.
 
-use fprefix::data::Folder;
-use fprefix::template::render;
+use fprefix::base::data::Folder;
+use fprefix::base::template::render;
 use insta::assert_snapshot;
 use minijinja::context;
 

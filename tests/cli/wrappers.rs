@@ -1,7 +1,7 @@
 //! The scripts that users call stay right whatever the paths in them are called.
 
-use fprefix::data::Folder;
-use fprefix::template::render;
+use fprefix::base::data::Folder;
+use fprefix::base::template::render;
 use minijinja::context;
 
 use crate::harness::{World, write_script};

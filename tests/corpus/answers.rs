@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// By path in the packages.
 #[derive(Default)]
-pub struct Answers {
+pub(crate) struct Answers {
     /// The question, and what a program said to it.
     pub programs: BTreeMap<String, (&'static str, String)>,
     /// What could be loaded.
@@ -27,7 +27,7 @@ pub struct Answers {
 impl Answers {
     /// Asks the programs and libraries that answered `before`, or else all: only those count that
     /// say the same twice.
-    pub fn of(machine: &Machine, root: &Root, before: Option<&Answers>) -> Answers {
+    pub(crate) fn of(machine: &Machine, root: &Root, before: Option<&Answers>) -> Answers {
         let asked = Room { machine, root };
         let Some(before) = before else {
             let programs = root.files(&[Kind::Executable, Kind::PieExecutable]);
@@ -52,12 +52,12 @@ impl Answers {
         }
     }
 
-    pub fn has(&self, program: &str) -> bool {
+    pub(crate) fn has(&self, program: &str) -> bool {
         self.programs.contains_key(program)
     }
 
     /// `after` has to have all that this has.
-    pub fn assert_kept(&self, after: &Answers, when: &str) {
+    pub(crate) fn assert_kept(&self, after: &Answers, when: &str) {
         let mut broken = Vec::new();
         for (program, (question, answer)) in &self.programs {
             let new = after.programs.get(program).map(|(_, answer)| answer);

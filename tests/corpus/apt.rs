@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::tools::must_within;
 
 /// The archives of `packages` and of all that they depend on. `dir` takes apt's state.
-pub fn fetch(architecture: &str, packages: &[&str], dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn fetch(architecture: &str, packages: &[&str], dir: &Path) -> Vec<PathBuf> {
     let cache = dir.join("cache/archives");
     for folder in [dir.join("state/lists/partial"), cache.join("partial")] {
         fs_err::create_dir_all(folder).unwrap();

@@ -19,7 +19,7 @@ int main(int argc, char **argv) { (void)argv; printf("made %.3f\n", made(argc));
 
 /// Loads each library that is named to it in a process of its own, because constructors may do
 /// as they like, and says which could be.
-pub const LOAD: &str = r#"#define _GNU_SOURCE
+pub(crate) const LOAD: &str = r#"#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>
 #include <sys/wait.h>
@@ -46,14 +46,14 @@ int main(int argc, char **argv) {
 "#;
 
 /// Where the program that loads libraries is.
-pub const LOADING: &str = "/usr/bin/load-libraries";
+pub(crate) const LOADING: &str = "/usr/bin/load-libraries";
 
 /// The programs, each with a library in a directory of its own.
-pub fn programs() -> Vec<String> {
+pub(crate) fn programs() -> Vec<String> {
     LINKERS.iter().map(|linker| format!("/usr/bin/made-by-{linker}")).collect()
 }
 
-pub fn add(machine: &Machine, root: &Root) {
+pub(crate) fn add(machine: &Machine, root: &Root) {
     let sources = tempfile::tempdir().unwrap();
     let source = |name: &str, text: &str| {
         let path = sources.path().join(name);

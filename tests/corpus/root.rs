@@ -11,12 +11,12 @@ use crate::Machine;
 use crate::tools::must;
 
 /// A path of 100 characters.
-pub fn eprefix() -> String {
+pub(crate) fn eprefix() -> String {
     format!("/opt/{}", "p".repeat(100 - "/opt/".len()))
 }
 
 /// A root directory.
-pub struct Root {
+pub(crate) struct Root {
     path: PathBuf,
     /// Below which path of it the packages are: none, or EPREFIX.
     prefix: String,
@@ -27,7 +27,7 @@ const MOUNT_POINTS: [&str; 4] = ["proc", "dev", "tmp", "emulator"];
 
 impl Root {
     /// Unpacks archives. Their programs and libraries are below /usr, as on every system today.
-    pub fn unpack(archives: &[PathBuf], dir: &Path) -> Root {
+    pub(crate) fn unpack(archives: &[PathBuf], dir: &Path) -> Root {
         let path = dir.join("root");
         for name in ["bin", "sbin", "lib", "lib64"] {
             fs_err::create_dir_all(path.join("usr").join(name)).unwrap();
@@ -66,7 +66,7 @@ impl Root {
     }
 
     /// The same below EPREFIX of a root that holds nothing else.
-    pub fn into_prefix(self, dir: &Path) -> Root {
+    pub(crate) fn into_prefix(self, dir: &Path) -> Root {
         let (path, prefix) = (dir.join("final"), eprefix());
         let inside = path.join(prefix.trim_start_matches('/'));
         fs_err::create_dir_all(inside.parent().unwrap()).unwrap();
@@ -82,22 +82,22 @@ impl Root {
         }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Where something of the packages is, as programs see it.
-    pub fn inside(&self, path: &str) -> String {
+    pub(crate) fn inside(&self, path: &str) -> String {
         format!("{}{path}", self.prefix)
     }
 
     /// The same on disk.
-    pub fn disk(&self, path: &str) -> PathBuf {
+    pub(crate) fn disk(&self, path: &str) -> PathBuf {
         self.path.join(self.inside(path).trim_start_matches('/'))
     }
 
     /// Paths in the packages of the dynamic files of these kinds.
-    pub fn files(&self, kinds: &[Kind]) -> Vec<String> {
+    pub(crate) fn files(&self, kinds: &[Kind]) -> Vec<String> {
         let top = self.disk("/usr");
         let entries = WalkDir::new(&top).sort_by_file_name().into_iter().map(Result::unwrap);
         let files = entries.filter(|entry| entry.file_type().is_file());
@@ -115,7 +115,7 @@ impl Root {
     }
 
     /// Strips every file that can be.
-    pub fn strip(&self, machine: &Machine) {
+    pub(crate) fn strip(&self, machine: &Machine) {
         let kinds = [Kind::Executable, Kind::PieExecutable, Kind::SharedObject];
         let files: Vec<PathBuf> = self.files(&kinds).iter().map(|file| self.disk(file)).collect();
         files.par_chunks(50).for_each(|files| {

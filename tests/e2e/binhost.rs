@@ -6,7 +6,7 @@ use crate::binhost_uri::{by_uri, by_uri_signed};
 use crate::harness::World;
 use crate::prefix::{lend_portage, overlay};
 
-pub const EPREFIX: &str = "/usr/local/fprefix-share";
+pub(crate) const EPREFIX: &str = "/usr/local/fprefix-share";
 
 /// Sets the prefix `name` up in `world`, with the binary packages in its directory `binpkgs`.
 fn setup(world: &World, name: &str) {
@@ -15,19 +15,19 @@ fn setup(world: &World, name: &str) {
 }
 
 /// The directory of an environment.
-pub fn dir(world: &World, prefix: &str, environment: &str) -> PathBuf {
+pub(crate) fn dir(world: &World, prefix: &str, environment: &str) -> PathBuf {
     let board = if cfg!(target_arch = "aarch64") { "arm64-usr" } else { "amd64-usr" };
     world.home().join("prefixes").join(format!("{prefix}-{board}")).join(environment)
 }
 
 /// The logs of what was done in an environment.
-pub fn logs(world: &World, prefix: &str, environment: &str) -> String {
+pub(crate) fn logs(world: &World, prefix: &str, environment: &str) -> String {
     let logs = fs_err::read_dir(dir(world, prefix, environment).join("logs")).unwrap();
     let logs = logs.map(|entry| entry.unwrap().path()).filter(|log| log.is_file());
     logs.map(|log| fs_err::read_to_string(log).unwrap()).collect()
 }
 
-pub const COMPILED: &str = ">>> Compiling source in";
+pub(crate) const COMPILED: &str = ">>> Compiling source in";
 
 #[test]
 fn a_second_prefix_builds_nothing_and_trusts_nobody() {
@@ -86,7 +86,7 @@ fn signatures(world: &World) {
 }
 
 /// A key of its own in a new keyring at `dir`; returns its name.
-pub fn make_key(world: &World, dir: &Path) -> String {
+pub(crate) fn make_key(world: &World, dir: &Path) -> String {
     // gpg's agent has a socket in the keyring's directory, and sockets have short paths only
     // (unix(7)). In the sandbox the keyring has one.
     let short = tempfile::tempdir().unwrap();

@@ -40,7 +40,7 @@ impl Drop for Server {
 
 /// A prefix that takes what is in the directory `binpkgs` of `world` from a server: small, signed by
 /// nobody.
-pub fn by_uri(world: &World) {
+pub(crate) fn by_uri(world: &World) {
     let server = Server::of(world, &world.path("binpkgs"), "0");
     let setup = ["setup", "third", EPREFIX, "--wrapper-dir", "wrappers", "--overlay", "overlay"];
     let said = world.fprefix(setup).args(["--binhost", &server.uri]).said().succeeds();
@@ -101,7 +101,7 @@ pub fn by_uri(world: &World) {
 }
 
 /// The prefix of [`by_uri`] asks for signatures, and has the key of another than who signed.
-pub fn by_uri_signed(world: &World, keys: &Path) {
+pub(crate) fn by_uri_signed(world: &World, keys: &Path) {
     let port = fs_err::read_to_string(world.path("port")).unwrap();
     let _server = Server::of(world, &world.path("binpkgs"), &port);
     let staging = dir(world, "third", "staging");
@@ -122,7 +122,7 @@ pub fn by_uri_signed(world: &World, keys: &Path) {
     said.tells("the binary package of test-cases/small-1 was not taken: ");
     assert!(!installed(world, "usr/bin/small"));
     // With the right key it is taken.
-    fprefix::tree::remove(&keyring).unwrap();
+    fprefix::base::files::remove(&keyring).unwrap();
     world.run("cp").args(["-a", "-T"]).args([keys, &keyring]).said().succeeds();
     let said = emerge(world, "flagged").said().succeeds();
     assert!(said.stdout.contains(">>> Emerging binary (1 of 1) test-cases/flagged-1"), "{said}");
@@ -154,7 +154,7 @@ fn forget(world: &World, name: &str) {
     let unmerge = ["-P", "third", "emerge", "--unmerge", &package];
     world.fprefix(unmerge).said();
     let pkgdir = dir(world, "third", "staging").join("pkgs");
-    fprefix::tree::remove(&pkgdir.join("test-cases")).unwrap();
+    fprefix::base::files::remove(&pkgdir.join("test-cases")).unwrap();
     for list in ["Packages", "Packages.gz"] {
         // There need not be one.
         let _ = fs_err::remove_file(pkgdir.join(list));

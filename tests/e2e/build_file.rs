@@ -43,7 +43,7 @@ impl Project {
 
     fn image(&self) -> String {
         let bytes = fs_err::read(self.world.path("out/line.raw")).unwrap();
-        fprefix::data::hex(&Sha256::digest(bytes))
+        fprefix::base::data::hex(&Sha256::digest(bytes))
     }
 }
 

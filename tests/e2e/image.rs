@@ -60,11 +60,11 @@ fn each_extension_holds_what_none_before_it_has() {
         &mangle.join("sysext_mangle_tools"),
         "#!/bin/sh\nmkdir -p \"$1/usr/share\"\necho mangled > \"$1/usr/share/mangled\"\n",
     );
-    let before = fprefix::vdb::packages(&vdb(&prefix.r#final)).unwrap();
+    let before = fprefix::portage::vdb::packages(&vdb(&prefix.r#final)).unwrap();
     let mut words = os.build("tools|app-misc/jq,more|test-cases/small&app-misc/jq");
     words.extend(["--mangle".into(), mangle.display().to_string(), "--expose".into()]);
     let said = prefix.fprefix(&words).said().succeeds();
-    assert_eq!(fprefix::vdb::packages(&vdb(&prefix.r#final)).unwrap(), before, "{said}");
+    assert_eq!(fprefix::portage::vdb::packages(&vdb(&prefix.r#final)).unwrap(), before, "{said}");
 
     let (tools, more) =
         (files(&prefix, &os.output.join("tools.raw")), files(&prefix, &os.output.join("more.raw")));

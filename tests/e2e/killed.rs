@@ -45,7 +45,7 @@ fn nothing_is_left(dir: &std::path::Path, mounts_before: &str) {
 #[track_caller]
 fn nothing_is_half_merged(prefix: &Prefix) {
     for dir in [&prefix.r#final, &prefix.staging] {
-        for package in fprefix::vdb::packages(&vdb(dir)).unwrap() {
+        for package in fprefix::portage::vdb::packages(&vdb(dir)).unwrap() {
             assert!(vdb(dir).join(&package).join("CONTENTS").exists(), "{package} has no CONTENTS");
         }
         contents_are_true(&prefix.world, dir);
@@ -164,7 +164,7 @@ fn whole(world: &World) {
     let dir = world.home().join("prefixes").read_dir().unwrap().next().unwrap().unwrap().path();
     for environment in ["staging", "final"] {
         let root = dir.join(environment).join("root/opt/fprefix-test/demo");
-        let packages = fprefix::vdb::packages(&root.join("var/db/pkg")).unwrap();
+        let packages = fprefix::portage::vdb::packages(&root.join("var/db/pkg")).unwrap();
         let has = |name: &str| packages.iter().any(|package| package.starts_with(name));
         assert!(has("sys-libs/glibc-") && has("prefix/prefix-final-"), "{packages:?}");
         for package in packages {

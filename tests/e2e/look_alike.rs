@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::harness::{Run, World, write_script};
 
 /// The folder of the machine, where all that is replaced can still be found.
-pub const MACHINE: &str = "/machine";
+pub(crate) const MACHINE: &str = "/machine";
 
 /// Such a machine; each of its programs sees a namespace of its own.
-pub struct LookAlike<'w> {
+pub(crate) struct LookAlike<'w> {
     pub world: &'w World,
     words: Vec<OsString>,
 }
@@ -18,7 +18,7 @@ pub struct LookAlike<'w> {
 impl<'w> LookAlike<'w> {
     /// This machine for a user, without what is at these places; with the Portage of `world` as its
     /// own. Nothing of this machine can be written there but what is in the world.
-    pub fn new(world: &'w World, user: &str, without: &[&str]) -> Self {
+    pub(crate) fn new(world: &'w World, user: &str, without: &[&str]) -> Self {
         let portage = fs_err::read_dir(world.home().join("portage")).unwrap();
         let portage = portage
             .map(|entry| entry.unwrap().path())
@@ -28,6 +28,10 @@ impl<'w> LookAlike<'w> {
         let mut machine = Self { world, words: Vec::new() };
         machine.add(["bwrap", "--unshare-user", "--uid", user, "--gid", user, "--unshare-pid"]);
         machine.add(["--die-with-parent", "--tmpfs", "/"]);
+        if user == "0" && !fprefix::host::machine::is_root() {
+            // bubblewrap takes the rights of root from it, with which root's programs make namespaces.
+            machine.add(["--cap-add", "ALL"]);
+        }
         for entry in fs_err::read_dir("/").unwrap() {
             let path = entry.unwrap().path();
             let name = path.to_str().unwrap();
@@ -68,18 +72,18 @@ impl<'w> LookAlike<'w> {
     }
 
     /// Shows what is at `from`, where it can be written.
-    pub fn bind(&mut self, from: &Path, to: &str) {
+    pub(crate) fn bind(&mut self, from: &Path, to: &str) {
         self.add(["--bind".as_ref(), from.as_os_str(), to.as_ref()]);
     }
 
     /// Shows what is at `from` as it is, read-only.
-    pub fn show(&mut self, from: &Path, to: &str) {
+    pub(crate) fn show(&mut self, from: &Path, to: &str) {
         self.add(["--ro-bind".as_ref(), from.as_os_str(), to.as_ref()]);
     }
 
     /// The directory at `path` as one of the world: with links to all that the machine has in it.
     /// More can be put there, and less.
-    pub fn own(&mut self, path: &str) -> PathBuf {
+    pub(crate) fn own(&mut self, path: &str) -> PathBuf {
         let mut original = PathBuf::from("/");
         let mut place = self.world.path("machine/links");
         for part in Path::new(path).iter().skip(1) {
@@ -104,7 +108,7 @@ impl<'w> LookAlike<'w> {
     }
 
     /// An empty directory at `path`, in place of what the machine has there.
-    pub fn empty(&mut self, path: &str) -> PathBuf {
+    pub(crate) fn empty(&mut self, path: &str) -> PathBuf {
         let parent = Path::new(path).parent().unwrap();
         let place = self.own(parent.to_str().unwrap()).join(Path::new(path).file_name().unwrap());
         fs_err::remove_file(&place).ok();
@@ -113,17 +117,17 @@ impl<'w> LookAlike<'w> {
     }
 
     /// The directory that programs start in; after this the machine is ready.
-    pub fn start_in(&mut self, dir: &str) {
+    pub(crate) fn start_in(&mut self, dir: &str) {
         self.add(["--chdir", dir, "--"]);
     }
 
     /// Runs a program there.
-    pub fn run(&self, program: &str, args: &[&str]) -> Run<'_> {
+    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Run<'_> {
         self.there(self.world.run(program).args(args))
     }
 
     /// Runs fprefix there.
-    pub fn fprefix(&self, args: &[&str]) -> Run<'_> {
+    pub(crate) fn fprefix(&self, args: &[&str]) -> Run<'_> {
         self.there(self.world.fprefix(args))
     }
 

@@ -6,13 +6,13 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use crate::harness::{Run, Said, World};
 
 /// EPREFIX of the prefixes here.
-pub const EPREFIX: &str = "/usr/local/fprefix-test";
+pub(crate) const EPREFIX: &str = "/usr/local/fprefix-test";
 
 /// A name that a shell, a make file or Portage would split, expand or end early.
-pub const HOSTILE: &str = "it's \"two  words\" $HOME `id` \\ \nü";
+pub(crate) const HOSTILE: &str = "it's \"two  words\" $HOME `id` \\ \nü";
 
 /// A world with a prefix in it.
-pub struct Prefix {
+pub(crate) struct Prefix {
     pub world: World,
     pub staging: PathBuf,
     pub r#final: PathBuf,
@@ -24,7 +24,7 @@ pub struct Prefix {
 
 /// The prefix that most tests share: set up with hostile names, with jq in it. Whoever has it may
 /// change what is in it.
-pub fn shared() -> MutexGuard<'static, Prefix> {
+pub(crate) fn shared() -> MutexGuard<'static, Prefix> {
     // A test that failed leaves a prefix that others can work with.
     made().lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -41,7 +41,7 @@ fn shared_dir() -> PathBuf {
 
 /// Lets `world` have the Portage of the shared prefix, whoever works on that: so it is fetched
 /// once.
-pub fn lend_portage(world: &World) {
+pub(crate) fn lend_portage(world: &World) {
     made();
     fs_err::create_dir_all(world.home()).unwrap();
     let portage = shared_dir().join("home/portage");
@@ -49,7 +49,7 @@ pub fn lend_portage(world: &World) {
 }
 
 /// The ebuild repository of these tests, in `world`.
-pub fn overlay(world: &World) -> PathBuf {
+pub(crate) fn overlay(world: &World) -> PathBuf {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/overlay");
     let to = world.path("overlay");
     for entry in walkdir::WalkDir::new(&from) {
@@ -80,56 +80,56 @@ impl Prefix {
     }
 
     /// The binary with `args`.
-    pub fn fprefix<S: AsRef<std::ffi::OsStr>>(&self, args: &[S]) -> Run<'_> {
+    pub(crate) fn fprefix<S: AsRef<std::ffi::OsStr>>(&self, args: &[S]) -> Run<'_> {
         self.world.fprefix(args)
     }
 
     /// A program of the prefix in final.
-    pub fn in_final(&self, name: &str) -> PathBuf {
+    pub(crate) fn in_final(&self, name: &str) -> PathBuf {
         eroot(&self.r#final).join(name)
     }
 
     /// A program of the prefix in staging.
-    pub fn in_staging(&self, name: &str) -> PathBuf {
+    pub(crate) fn in_staging(&self, name: &str) -> PathBuf {
         eroot(&self.staging).join(name)
     }
 
     /// The packages of final and those of staging.
-    pub fn packages(&self) -> (Vec<String>, Vec<String>) {
-        let packages = |dir: &Path| fprefix::vdb::packages(&vdb(dir)).unwrap();
+    pub(crate) fn packages(&self) -> (Vec<String>, Vec<String>) {
+        let packages = |dir: &Path| fprefix::portage::vdb::packages(&vdb(dir)).unwrap();
         (packages(&self.r#final), packages(&self.staging))
     }
 
     /// DISTDIR.
-    pub fn distfiles(&self) -> PathBuf {
+    pub(crate) fn distfiles(&self) -> PathBuf {
         self.world.home().join("distfiles")
     }
 }
 
 /// EROOT in the directory of an environment.
-pub fn eroot(environment: &Path) -> PathBuf {
+pub(crate) fn eroot(environment: &Path) -> PathBuf {
     eroot_of(environment, EPREFIX)
 }
 
 /// EROOT of the prefix at `eprefix` in the directory of an environment.
-pub fn eroot_of(environment: &Path, eprefix: &str) -> PathBuf {
+pub(crate) fn eroot_of(environment: &Path, eprefix: &str) -> PathBuf {
     environment.join("root").join(eprefix.trim_start_matches('/'))
 }
 
 /// The VDB in the directory of an environment.
-pub fn vdb(environment: &Path) -> PathBuf {
+pub(crate) fn vdb(environment: &Path) -> PathBuf {
     eroot(environment).join("var/db/pkg")
 }
 
 /// What CONTENTS of all packages says is what is on the disk: the digest and the time of every
 /// file, the target of every link. Returns how many files and links that were.
-pub fn contents_are_true(world: &World, environment: &Path) -> usize {
+pub(crate) fn contents_are_true(world: &World, environment: &Path) -> usize {
     use std::os::unix::fs::MetadataExt;
     let root = environment.join("root");
     let mut sums = String::new();
     let mut wrong = Vec::new();
     let mut count = 0;
-    for package in fprefix::vdb::packages(&vdb(environment)).unwrap() {
+    for package in fprefix::portage::vdb::packages(&vdb(environment)).unwrap() {
         let text =
             fs_err::read_to_string(vdb(environment).join(&package).join("CONTENTS")).unwrap();
         for line in text.lines() {
@@ -169,12 +169,12 @@ pub fn contents_are_true(world: &World, environment: &Path) -> usize {
 }
 
 /// What this process sees mounted.
-pub fn mounts() -> String {
+pub(crate) fn mounts() -> String {
     fs_err::read_to_string("/proc/self/mountinfo").unwrap()
 }
 
 /// The processes whose command line names something below `dir`.
-pub fn processes(dir: &Path) -> Vec<String> {
+pub(crate) fn processes(dir: &Path) -> Vec<String> {
     let dir = dir.to_str().unwrap();
     let mut found = Vec::new();
     for entry in fs_err::read_dir("/proc").unwrap().flatten() {

@@ -141,7 +141,7 @@ fn other_root(world: &World) {
     let from = Path::new("/usr/aarch64-linux-gnu");
     fs_err::create_dir_all(&root).unwrap();
     for (dir, to) in [("lib", "lib64"), ("include", "include")] {
-        fprefix::tree::copy(&from.join(dir), &root.join(to)).unwrap();
+        fprefix::base::files::copy(&from.join(dir), &root.join(to)).unwrap();
     }
     mark(&root.join("lib64/libc.so.6"));
 }

@@ -43,7 +43,7 @@ fn quickpkg_and_ebuild() {
 
 /// The names under which ebuilds look for a compiler and its tools, behind CHOST and a dash
 /// (toolchain-funcs.eclass).
-pub const TOOLCHAIN: [&str; 22] = [
+pub(crate) const TOOLCHAIN: [&str; 22] = [
     "addr2line",
     "ar",
     "as",
@@ -69,7 +69,7 @@ pub const TOOLCHAIN: [&str; 22] = [
 ];
 
 /// Prints which of its arguments are no programs of BROOT's that say their version.
-pub const WITHOUT_VERSION: &str = "for name; do \
+pub(crate) const WITHOUT_VERSION: &str = "for name; do \
         [ \"$(command -v \"$name\")\" = \"/fprefix/staging/broot/usr/local/bin/$name\" ] && \
         \"$name\" --version > /dev/null || echo \"$name\"; done";
 
@@ -126,7 +126,7 @@ fn scripts_are_clean() {
             }
         }
     }
-    scripts.push(prefix.staging.join("broot").join(fprefix::environment::PHASES));
+    scripts.push(prefix.staging.join("broot").join(fprefix::base::inside::PHASES));
     assert!(scripts.len() > 8, "{scripts:?}");
     // What it says to a quote or a $ in a name that is meant to have one, it says of the name.
     let of_names = "--exclude=SC2016,SC2089,SC2090";

@@ -1,19 +1,19 @@
 //! A tree as Flatcar's checkout has it: repositories that build upon each other, a profile for the
 //! board, a skeleton of masks that names a repository as it was once called.
 
-use fprefix::vdb;
+use fprefix::portage::vdb;
 
 use crate::harness::{World, write_script};
 use crate::prefix::{eroot_of, lend_portage};
 
 /// An ebuild that installs the file `name`, which says which repository of the checkout it is of.
-pub fn ebuild(world: &World, repository: &str, package: &str, version: &str, more: &str) {
+pub(crate) fn ebuild(world: &World, repository: &str, package: &str, version: &str, more: &str) {
     let dir = format!("scripts/sdk_container/src/third_party/{repository}");
     ebuild_in(world, &dir, repository, package, version, more);
 }
 
 /// The same in the repository at `dir`.
-pub fn ebuild_in(
+pub(crate) fn ebuild_in(
     world: &World,
     dir: &str,
     repository: &str,
@@ -39,7 +39,7 @@ pub fn ebuild_in(
 }
 
 /// A repository without ebuilds.
-pub fn repository(world: &World, dir: &str, name: &str, masters: &str) {
+pub(crate) fn repository(world: &World, dir: &str, name: &str, masters: &str) {
     world.write(format!("{dir}/profiles/repo_name"), format!("{name}\n"));
     world.write(format!("{dir}/profiles/categories"), "app-misc\nsys-libs\nvirtual\n");
     let layout = format!("masters = {masters}\nthin-manifests = true\n");
@@ -48,7 +48,7 @@ pub fn repository(world: &World, dir: &str, name: &str, masters: &str) {
 
 /// Profiles as Gentoo's repository has them, in the one at `dir`: for each kind of machine one, and
 /// two below it for prefixes, of which the older can not be used.
-pub fn profiles(world: &World, dir: &str) {
+pub(crate) fn profiles(world: &World, dir: &str) {
     let profiles = format!("{dir}/profiles");
     let linux = format!("{profiles}/default/linux");
     world.write(format!("{profiles}/arch.list"), "amd64\narm64\n");
@@ -72,7 +72,7 @@ pub fn profiles(world: &World, dir: &str) {
 }
 
 /// A checkout like flatcar/scripts, as small as it can be.
-pub fn checkout(world: &World) {
+pub(crate) fn checkout(world: &World) {
     let third_party = "scripts/sdk_container/src/third_party";
     for (dir, name, masters) in [
         ("portage-stable", "portage-stable", ""),

@@ -7,7 +7,7 @@ use crate::prefix::overlay;
 fn an_ordinary_user_needs_no_root() {
     let world = World::new();
     let overlay = overlay(&world);
-    let root = fprefix::machine::is_root();
+    let root = fprefix::host::machine::is_root();
     let world = if root { world.for_user(65534) } else { world };
     // The caller's own directories may be closed to others.
     let path = "/usr/local/bin:/usr/bin:/bin";

@@ -70,7 +70,7 @@ int main(int argc, char **argv) {
 "#;
 
 /// A prefix of 100 characters with the machine's loader and libc in it, and the sources.
-pub struct World {
+pub(crate) struct World {
     /// Removed at the end of the process only: it is shared by all tests.
     pub dir: PathBuf,
     /// The directory of 100 characters that holds the loader and the libraries.
@@ -79,10 +79,10 @@ pub struct World {
 }
 
 /// The machine's own loader.
-pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+pub(crate) const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 
 impl World {
-    pub fn get() -> &'static World {
+    pub(crate) fn get() -> &'static World {
         static WORLD: OnceLock<World> = OnceLock::new();
         WORLD.get_or_init(World::make)
     }
@@ -102,13 +102,13 @@ impl World {
         World { dir, lib, loader }
     }
 
-    pub fn lib_text(&self) -> &str {
+    pub(crate) fn lib_text(&self) -> &str {
         self.lib.to_str().unwrap()
     }
 }
 
 /// Copy by rename: another run of the tests may have it mapped.
-pub fn install(from: &Path, to: &Path) {
+pub(crate) fn install(from: &Path, to: &Path) {
     let fresh = to.with_extension(format!("new{}", std::process::id()));
     fs_err::copy(from, &fresh).unwrap();
     fs_err::rename(fresh, to).unwrap();
@@ -122,14 +122,14 @@ fn hundred(dir: &Path) -> PathBuf {
 }
 
 /// One program and its library, built in one way.
-pub struct Build {
+pub(crate) struct Build {
     pub dir: TempDir,
     pub program: PathBuf,
     pub library: PathBuf,
 }
 
 /// Compile the pair with a compiler and flags for the linking of both.
-pub fn build(compiler: &str, flags: &[&str], program_flags: &[&str], big: u64) -> Build {
+pub(crate) fn build(compiler: &str, flags: &[&str], program_flags: &[&str], big: u64) -> Build {
     let world = World::get();
     let dir = tempfile::tempdir().unwrap();
     let (program, library) = (dir.path().join("program"), dir.path().join("libshared.so"));

@@ -11,7 +11,7 @@ use crate::tools::{run, said};
 
 /// Plan and apply, check the result and that a second plan has nothing to do.
 #[track_caller]
-pub fn rewrite(old: &[u8], edit: &Edit, name: &str) -> (Plan, Vec<u8>) {
+pub(crate) fn rewrite(old: &[u8], edit: &Edit, name: &str) -> (Plan, Vec<u8>) {
     let plan = elf::plan(old, edit).unwrap_or_else(|error| panic!("{name}: {error}"));
     let new = plan.apply_to_vec(old);
     assert_eq!(new.len() as u64, old.len() as u64 + plan.growth(), "{name}: growth");
@@ -36,7 +36,7 @@ fn assert_patches_in_order(plan: &Plan, name: &str) {
 
 /// The rules of FIELD that a program cannot be run to see.
 #[track_caller]
-pub fn assert_sound(old: &[u8], new: &[u8], name: &str) {
+pub(crate) fn assert_sound(old: &[u8], new: &[u8], name: &str) {
     let before = match goblin::elf::Elf::parse(old) {
         Ok(before) => before,
         // goblin takes the entries of DT_HASH for words of 4 bytes, which on s390x they are not.
@@ -140,7 +140,7 @@ fn assert_same_elsewhere(
 }
 
 /// What readelf and eu-elflint complain about, with the numbers taken out.
-pub fn complaints(path: &Path) -> BTreeSet<String> {
+pub(crate) fn complaints(path: &Path) -> BTreeSet<String> {
     let lint = said(&run("eu-elflint", [path]));
     let lint = lint.lines().filter(|line| *line != "No errors").map(str::to_owned);
     let read = said(&run("readelf", [Path::new("-aW"), path]));
@@ -157,7 +157,7 @@ fn without_numbers(line: &str) -> String {
 
 /// Nothing that was not said before.
 #[track_caller]
-pub fn assert_no_new_complaints(before: &Path, after: &Path, name: &str) {
+pub(crate) fn assert_no_new_complaints(before: &Path, after: &Path, name: &str) {
     let (before, after) = (complaints(before), complaints(after));
     let new: Vec<_> = after.difference(&before).collect();
     assert!(new.is_empty(), "{name}: new complaints: {new:#?}");

@@ -31,7 +31,7 @@ const PACKAGES: [(&str, &str); 18] = [
 
 /// Run a tool to its end, whatever its status.
 #[track_caller]
-pub fn run<I, S>(program: impl AsRef<OsStr>, args: I) -> Output
+pub(crate) fn run<I, S>(program: impl AsRef<OsStr>, args: I) -> Output
 where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
@@ -41,7 +41,7 @@ where
 
 /// The same for one that may take longer, or must not.
 #[track_caller]
-pub fn run_within<I, S>(limit: Duration, program: impl AsRef<OsStr>, args: I) -> Output
+pub(crate) fn run_within<I, S>(limit: Duration, program: impl AsRef<OsStr>, args: I) -> Output
 where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
@@ -71,7 +71,7 @@ where
 
 /// Run a tool that has to succeed.
 #[track_caller]
-pub fn must<I, S>(program: impl AsRef<OsStr>, args: I) -> Output
+pub(crate) fn must<I, S>(program: impl AsRef<OsStr>, args: I) -> Output
 where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
@@ -81,7 +81,7 @@ where
 
 /// The same for one that may take longer.
 #[track_caller]
-pub fn must_within<I, S>(limit: Duration, program: impl AsRef<OsStr>, args: I) -> Output
+pub(crate) fn must_within<I, S>(limit: Duration, program: impl AsRef<OsStr>, args: I) -> Output
 where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
@@ -99,14 +99,14 @@ where
 }
 
 /// What a program says on both streams.
-pub fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     text
 }
 
 /// Write a program file.
-pub fn write_program(path: &Path, bytes: &[u8]) {
+pub(crate) fn write_program(path: &Path, bytes: &[u8]) {
     use std::os::unix::fs::PermissionsExt as _;
     fs_err::write(path, bytes).unwrap();
     fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();

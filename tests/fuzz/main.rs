@@ -9,7 +9,7 @@ mod mutate;
 
 use std::path::Path;
 
-use fprefix::rewrite::{Request, SearchTag};
+use fprefix::relocate::{Request, SearchTag};
 use memory::most_of;
 use mutate::{Random, edits, exercise};
 use rayon::prelude::*;

@@ -41,7 +41,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// By how much the memory of this thread grew at most while `act` ran.
-pub fn most_of(act: impl FnOnce()) -> usize {
+pub(crate) fn most_of(act: impl FnOnce()) -> usize {
     let before = NOW.get();
     MOST.set(before);
     act();

@@ -3,7 +3,7 @@
 use fprefix::elf::{self, Edit, Plan, Search};
 
 /// Everything that the engine offers, on one input. True if there was a plan.
-pub fn exercise(bytes: &[u8], edit: &Edit, number: u64) -> bool {
+pub(crate) fn exercise(bytes: &[u8], edit: &Edit, number: u64) -> bool {
     let _ = elf::read(bytes);
     let _ = elf::seal_loader(bytes);
     let plan = elf::plan(bytes, edit);
@@ -25,7 +25,7 @@ fn is_orderly(plan: &Plan) -> bool {
     }) && plan.growth() <= 10 * plan.source_size + (1 << 20)
 }
 
-pub fn edits() -> Vec<Edit> {
+pub(crate) fn edits() -> Vec<Edit> {
     let text = |len: usize| vec![b'x'; len];
     let both = |interpreter, runpath| Edit {
         interpreter: Some(text(interpreter)),
@@ -48,22 +48,22 @@ pub fn edits() -> Vec<Edit> {
 }
 
 /// xorshift64*, so that an input is known by its number.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// What makes the input of this number.
-    pub fn numbered(number: u64) -> Random {
+    pub(crate) fn numbered(number: u64) -> Random {
         Random(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() >> 16).unwrap_or(0) % limit.max(1)
     }
 
@@ -77,7 +77,7 @@ impl Random {
         }
     }
 
-    pub fn mutate(&mut self, seed: &[u8]) -> Vec<u8> {
+    pub(crate) fn mutate(&mut self, seed: &[u8]) -> Vec<u8> {
         let mut bytes = seed.to_vec();
         for _ in 0..=self.below(6) {
             let at = self.place(&bytes);

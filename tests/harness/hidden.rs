@@ -10,7 +10,7 @@ use super::World;
 const PROGRAMS: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
 
 /// The words that start a program on a machine without any program of which `hides` says so.
-pub fn without_programs(world: &World, hides: impl Fn(&str) -> bool) -> Vec<OsString> {
+pub(crate) fn without_programs(world: &World, hides: impl Fn(&str) -> bool) -> Vec<OsString> {
     let mut hidden = Vec::new();
     for dir in PROGRAMS {
         let dir = Path::new(dir);
@@ -29,7 +29,7 @@ pub fn without_programs(world: &World, hides: impl Fn(&str) -> bool) -> Vec<OsSt
 }
 
 /// The words that start a program on a machine without these files or directories.
-pub fn without(world: &World, hidden: &[PathBuf]) -> Vec<OsString> {
+pub(crate) fn without(world: &World, hidden: &[PathBuf]) -> Vec<OsString> {
     assert!(!hidden.is_empty(), "the machine lacks it anyway; install it to run this test");
     let mut words: Vec<OsString> = ["bwrap", "--dev-bind", "/", "/"].map(Into::into).into();
     let mut dirs: Vec<&Path> = hidden.iter().map(|path| path.parent().unwrap()).collect();

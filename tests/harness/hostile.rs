@@ -37,13 +37,13 @@ const LIBRARIES: &[&str] = &[
 const MODULES: &[&str] = &["ISO8859-1.so", "ISO8859-15.so", "KOI8-R.so", "UTF-16.so"];
 
 /// The target.
-pub struct Hostile {
+pub(crate) struct Hostile {
     dir: tempfile::TempDir,
 }
 
 impl Hostile {
     /// Makes one; the prefix will be shown at `eprefix`.
-    pub fn new(eprefix: &str) -> Self {
+    pub(crate) fn new(eprefix: &str) -> Self {
         let hostile = Self { dir: tempfile::tempdir().unwrap() };
         let library = hostile.library();
         let target = hostile.target();
@@ -108,7 +108,7 @@ impl Hostile {
 
     /// Runs `words` with the prefix at `eroot` on disk; nothing but it may be mapped as code or
     /// executed, and of the rest nothing may be opened but configuration.
-    pub fn run(&self, eroot: &Path, eprefix: &str, words: &[&str]) -> Output {
+    pub(crate) fn run(&self, eroot: &Path, eprefix: &str, words: &[&str]) -> Output {
         let trace = self.dir.path().join("trace");
         let mut command = Command::new("strace");
         command.args(["-f", "-y", "-e", "trace=execve,openat,open,mmap", "-o"]).arg(&trace);

@@ -5,20 +5,21 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use fprefix::definition::{Definition, Repo};
-use fprefix::layout::{self, Environment, PrefixId};
-use fprefix::machine::Machine;
+use fprefix::base::names::{Environment, PrefixId};
+use fprefix::host::machine::Machine;
+use fprefix::prefix::definition::{Definition, Repo};
+use fprefix::prefix::layout;
 use tempfile::TempDir;
 
-pub mod hidden;
-pub mod hostile;
+pub(crate) mod hidden;
+pub(crate) mod hostile;
 mod run;
 
 #[allow(unused_imports, reason = "each test binary uses its own part of this")]
-pub use run::{Run, Running, Said};
+pub(crate) use run::{Run, Running, Said};
 
 /// A directory in which everything is that a run of the program may read or write by default.
-pub struct World {
+pub(crate) struct World {
     dir: PathBuf,
     program: PathBuf,
     /// Words that start every program.
@@ -28,7 +29,7 @@ pub struct World {
 
 impl World {
     /// An empty world.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new()
             .prefix("world-")
             .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
@@ -44,8 +45,8 @@ impl World {
     }
 
     /// An empty world at `dir`, which can be looked at after the run, with a binary of its own.
-    pub fn lasting(dir: &Path) -> Self {
-        fprefix::tree::remove(dir).unwrap();
+    pub(crate) fn lasting(dir: &Path) -> Self {
+        fprefix::base::files::remove(dir).unwrap();
         let program = dir.join("bin/fprefix");
         fs_err::create_dir_all(program.parent().unwrap()).unwrap();
         fs_err::copy(env!("CARGO_BIN_EXE_fprefix"), &program).unwrap();
@@ -53,7 +54,7 @@ impl World {
     }
 
     /// The same world for another user.
-    pub fn for_user(mut self, id: u32) -> Self {
+    pub(crate) fn for_user(mut self, id: u32) -> Self {
         std::os::unix::fs::chown(&self.dir, Some(id), Some(id)).unwrap();
         let id = id.to_string();
         let words = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
@@ -62,17 +63,17 @@ impl World {
     }
 
     /// What is called `name` in this world.
-    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.join(name)
     }
 
     /// Where fprefix keeps everything.
-    pub fn home(&self) -> PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.path("home")
     }
 
     /// Writes a file, and the directories that it is in.
-    pub fn write(&self, name: impl AsRef<Path>, text: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: impl AsRef<Path>, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
         fs_err::write(&path, text).unwrap();
@@ -80,7 +81,7 @@ impl World {
     }
 
     /// The binary with `args`, in this world.
-    pub fn fprefix<I, S>(&self, args: I) -> Run<'_>
+    pub(crate) fn fprefix<I, S>(&self, args: I) -> Run<'_>
     where
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
@@ -89,7 +90,7 @@ impl World {
     }
 
     /// Any program, in this world.
-    pub fn run(&self, program: impl AsRef<OsStr>) -> Run<'_> {
+    pub(crate) fn run(&self, program: impl AsRef<OsStr>) -> Run<'_> {
         Run {
             world: self,
             before: self.before.clone(),
@@ -104,7 +105,7 @@ impl World {
     }
 
     /// A prefix as setup leaves it, as far as those can tell who do not build into it.
-    pub fn prefix(&self, name: &str, board: &str, eprefix: &str) -> Definition {
+    pub(crate) fn prefix(&self, name: &str, board: &str, eprefix: &str) -> Definition {
         let id = PrefixId { name: name.parse().unwrap(), board: board.into() };
         let dir = self.home().join("prefixes").join(id.to_string());
         let definition = Definition {
@@ -124,8 +125,8 @@ impl World {
             features: Vec::new(),
             compiler: None,
             wrappers: Vec::new(),
-            data: fprefix::data::stamp().unwrap(),
-            rewriting: fprefix::definition::REWRITING,
+            data: fprefix::base::data::stamp().unwrap(),
+            rewriting: fprefix::prefix::definition::REWRITING,
             complete: true,
             id,
         };
@@ -141,24 +142,24 @@ impl World {
     }
 
     /// Writes a definition to where setup keeps it.
-    pub fn define(&self, definition: &Definition) {
+    pub(crate) fn define(&self, definition: &Definition) {
         let path = self.home().join("prefixes").join(definition.id.to_string());
         self.write(path.join("prefix.toml"), toml::to_string(definition).unwrap());
     }
 
     /// Everything below the world, with what tells whether it was changed.
-    pub fn contents(&self) -> Vec<(PathBuf, u64, i64, i64)> {
+    pub(crate) fn contents(&self) -> Vec<(PathBuf, u64, i64, i64)> {
         contents(&self.dir)
     }
 
     /// `text` without what differs between worlds.
-    pub fn plain(&self, text: &[u8]) -> String {
+    pub(crate) fn plain(&self, text: &[u8]) -> String {
         String::from_utf8_lossy(text).replace(self.dir.to_str().unwrap(), "[WORLD]")
     }
 }
 
 /// Everything below `dir`: path, size, and the time of the last change in seconds and nanoseconds.
-pub fn contents(dir: &Path) -> Vec<(PathBuf, u64, i64, i64)> {
+pub(crate) fn contents(dir: &Path) -> Vec<(PathBuf, u64, i64, i64)> {
     use std::os::unix::fs::MetadataExt;
     walkdir::WalkDir::new(dir)
         .sort_by_file_name()
@@ -172,13 +173,13 @@ pub fn contents(dir: &Path) -> Vec<(PathBuf, u64, i64, i64)> {
 }
 
 /// Lets every user look into `dir`.
-pub fn open_to_all(dir: &Path) {
+pub(crate) fn open_to_all(dir: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs_err::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Writes a script that can be run.
-pub fn write_script(path: &Path, text: &str) {
+pub(crate) fn write_script(path: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
     fs_err::create_dir_all(path.parent().unwrap()).unwrap();
     fs_err::write(path, text).unwrap();

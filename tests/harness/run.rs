@@ -11,7 +11,7 @@ use super::World;
 
 /// A run of a program that is about to start. Its environment is the search path, what reaches the
 /// network, and what is set here.
-pub struct Run<'w> {
+pub(crate) struct Run<'w> {
     pub(super) world: &'w World,
     pub(super) before: Vec<OsString>,
     pub(super) program: OsString,
@@ -32,7 +32,7 @@ fn is_passed_on(name: &OsStr) -> bool {
 
 impl Run<'_> {
     /// Adds arguments.
-    pub fn args<I, S>(mut self, args: I) -> Self
+    pub(crate) fn args<I, S>(mut self, args: I) -> Self
     where
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
@@ -42,25 +42,25 @@ impl Run<'_> {
     }
 
     /// Sets a variable.
-    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+    pub(crate) fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.as_ref().into(), Some(value.as_ref().into())));
         self
     }
 
     /// Takes a variable away.
-    pub fn without_env(mut self, name: impl AsRef<OsStr>) -> Self {
+    pub(crate) fn without_env(mut self, name: impl AsRef<OsStr>) -> Self {
         self.env.push((name.as_ref().into(), None));
         self
     }
 
     /// The directory to start in.
-    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
+    pub(crate) fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = dir.into();
         self
     }
 
     /// Words that start the program in some way of their own.
-    pub fn through<I, S>(mut self, words: I) -> Self
+    pub(crate) fn through<I, S>(mut self, words: I) -> Self
     where
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
@@ -94,7 +94,7 @@ impl Run<'_> {
 
     /// Starts it with no input, and leaves it running. As from a shell at a terminal, it leads a
     /// process group of its own.
-    pub fn start(self) -> Running {
+    pub(crate) fn start(self) -> Running {
         use std::os::unix::process::CommandExt;
         let shown = self.shown();
         let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
@@ -115,13 +115,13 @@ impl Run<'_> {
     }
 
     /// Runs it with no input.
-    pub fn said(self) -> Said {
+    pub(crate) fn said(self) -> Said {
         let world = self.world;
         self.start().wait(world)
     }
 
     /// Runs it with `input`.
-    pub fn said_to(self, input: &str) -> Said {
+    pub(crate) fn said_to(self, input: &str) -> Said {
         let shown = self.shown();
         let begun = Instant::now();
         let mut child = self
@@ -145,7 +145,7 @@ impl Run<'_> {
 }
 
 /// A program that runs.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     stdout: std::fs::File,
     stderr: std::fs::File,
@@ -155,39 +155,39 @@ pub struct Running {
 
 impl Running {
     /// Its process.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// What it has said on stderr so far.
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         read(&self.stderr)
     }
 
     /// What it has said on stdout so far.
-    pub fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         read(&self.stdout)
     }
 
     /// Whether it still runs.
-    pub fn runs(&mut self) -> bool {
+    pub(crate) fn runs(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
     /// Sends it a signal, it alone.
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, signal).unwrap();
     }
 
     /// Sends a signal to it and what it started, as a terminal does at ctrl-C.
-    pub fn signal_group(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal_group(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process_group(id, signal).unwrap();
     }
 
     /// Waits until `ready` says so, for as long as it runs.
-    pub fn until(&mut self, mut ready: impl FnMut(&Self) -> bool) -> bool {
+    pub(crate) fn until(&mut self, mut ready: impl FnMut(&Self) -> bool) -> bool {
         loop {
             if ready(self) {
                 return true;
@@ -200,7 +200,7 @@ impl Running {
     }
 
     /// Waits for its end.
-    pub fn wait(mut self, world: &World) -> Said {
+    pub(crate) fn wait(mut self, world: &World) -> Said {
         let status = self.child.wait().unwrap();
         Said {
             stdout: world.plain(read(&self.stdout).as_bytes()),
@@ -221,7 +221,7 @@ fn read(file: &std::fs::File) -> String {
 
 /// What a program said, and how it ended.
 #[derive(Debug)]
-pub struct Said {
+pub(crate) struct Said {
     shown: String,
     pub status: ExitStatus,
     pub stdout: String,
@@ -231,39 +231,39 @@ pub struct Said {
 
 impl Said {
     /// The status as a shell has it.
-    pub fn code(&self) -> i32 {
+    pub(crate) fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
     }
 
     /// It has to have ended with this status.
     #[track_caller]
-    pub fn ends_with(self, code: i32) -> Self {
+    pub(crate) fn ends_with(self, code: i32) -> Self {
         assert!(self.code() == code, "expected status {code}\n{self}");
         self
     }
 
     /// It has to have succeeded.
     #[track_caller]
-    pub fn succeeds(self) -> Self {
+    pub(crate) fn succeeds(self) -> Self {
         self.ends_with(0)
     }
 
     /// This has to be in what it printed to stdout.
     #[track_caller]
-    pub fn prints(self, text: &str) -> Self {
+    pub(crate) fn prints(self, text: &str) -> Self {
         assert!(self.stdout.contains(text), "expected {text:?} on stdout\n{self}");
         self
     }
 
     /// This has to be in what it printed to stderr.
     #[track_caller]
-    pub fn tells(self, text: &str) -> Self {
+    pub(crate) fn tells(self, text: &str) -> Self {
         assert!(self.stderr.contains(text), "expected {text:?} on stderr\n{self}");
         self
     }
 
     /// All of it, for a snapshot.
-    pub fn transcript(&self) -> String {
+    pub(crate) fn transcript(&self) -> String {
         self.to_string()
     }
 }

@@ -4,20 +4,20 @@ use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::HumanBytes;
 
-use super::super::pack::{tell, waivers};
-use super::super::{Context, DONE, FOUND};
+use crate::base::lock::Busy;
+use crate::base::names::PrefixName;
+use crate::base::output;
 use crate::check::Choice;
-use crate::image::OsRoot;
-use crate::image::recipe::Recipes;
-use crate::lock::Busy;
-use crate::names::PrefixName;
-use crate::output;
-use crate::pack::format::{Format, FormatKind};
-use crate::pack::release::Field;
-use crate::pack::strip::Stripping;
-use crate::pack::token::KeySource;
-use crate::pack::verity::Signing;
+use crate::cli::pack::{tell, waivers};
+use crate::cli::{Context, DONE, FOUND};
+use crate::imagefmt::ddi::pkcs11::KeySource;
+use crate::imagefmt::ddi::verity::Signing;
+use crate::imagefmt::format::{Format, FormatKind};
+use crate::os_image::OsRoot;
+use crate::os_image::recipe::Recipes;
 use crate::pipeline::image::{self, Outcome, Request};
+use crate::sysext::release::Field;
+use crate::sysext::strip::Stripping;
 
 /// Build extensions from a prefix, one on top of the other, and add them to an image
 ///
@@ -27,7 +27,7 @@ use crate::pipeline::image::{self, Outcome, Request};
 /// only when all extensions are whole.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-pub struct Build {
+pub(super) struct Build {
     /// The root directory of the image; extensions go to /usr/share/flatcar/sysext in it
     #[arg(long, value_name = "DIR")]
     rootfs: PathBuf,
@@ -79,7 +79,7 @@ pub struct Build {
 
 impl Build {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let request = self.request()?;
         if self.dry_run {
             context.prefix()?;
@@ -92,7 +92,7 @@ impl Build {
         let prefix = context.prefix()?;
         match image::build(&request, &prefix, &context.reporter)? {
             Outcome::Found(name, report) => {
-                output::answer(&super::super::check::text(&report, false))?;
+                output::answer(&crate::cli::check::text(&report, false))?;
                 context.reporter.error(&format!(
                     "{name} is not self-contained, and nothing was changed; mend what was found, \
                      or waive a rule by name (--waive RULE)"

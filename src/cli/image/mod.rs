@@ -6,14 +6,15 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use indicatif::HumanBytes;
 
-use super::{Context, DONE};
-use crate::image::{Change, Method, OsRoot};
-use crate::pipeline::image as pipeline;
-use crate::{filesystem, output};
+use crate::base::output;
+use crate::cli::{Context, DONE};
+use crate::host::disk;
+use crate::os_image::{Change, Method, OsRoot};
+use crate::pipeline::image;
 
 /// Put extensions into the root directory of an OS image
 #[derive(Debug, Args)]
-pub struct Image {
+pub(super) struct Image {
     #[command(subcommand)]
     command: Commands,
 }
@@ -102,18 +103,18 @@ impl EtcWhiteouts {
         if self.dry_run {
             return Ok(DONE);
         }
-        apply(context, &root, &root.clean_whiteouts(&found)?, false)
+        apply(context, &root, &OsRoot::clean_whiteouts(&found)?, false)
     }
 }
 
 impl Image {
     /// Runs the subcommand.
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         match self.command {
             Commands::Add(add) => {
                 let root = OsRoot::open(&add.rootfs)?;
                 let certificate = add.certificate.as_deref();
-                let changes = pipeline::plan_add(&root, &add.files, add.method, certificate)?;
+                let changes = image::plan_add(&root, &add.files, add.method, certificate)?;
                 apply(context, &root, &changes, add.dry_run)
             }
             Commands::Build(build) => build.run(context),
@@ -148,6 +149,6 @@ fn apply(context: &Context, root: &OsRoot, changes: &[Change], dry_run: bool) ->
     for change in changes {
         context.reporter.step(&change.to_string());
     }
-    pipeline::apply(root, changes).map_err(|error| filesystem::explain(error, &[root.path()]))?;
+    image::apply(root, changes).map_err(|error| disk::explain(error, &[root.path()]))?;
     Ok(DONE)
 }

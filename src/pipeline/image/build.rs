@@ -10,28 +10,27 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, bail};
 
-use super::clean_up::CleanUp;
-use super::{combined, plan_add};
-use crate::definition::Prefix;
-use crate::emerge::{self, Target};
-use crate::final_root::FinalRoot;
-use crate::image::recipe::Recipe;
-use crate::image::{Change, Method, OsRoot};
-use crate::layout::Environment;
-use crate::names::PrefixName;
-use crate::output::Reporter;
-use crate::pack::against::{Against, Finding, Rule};
-use crate::pack::base::{self, Base};
-use crate::pack::expose::Expose;
-use crate::pack::format::Format;
-use crate::pack::mangle::Mangle;
-use crate::pack::release::Field;
-use crate::pack::strip::Stripping;
-use crate::pack::verity::Signing;
-use crate::pack::workplace::Workplace;
+use crate::base::files;
+use crate::base::names::{Environment, PrefixName};
+use crate::base::output::Reporter;
+use crate::check;
+use crate::host::disk;
+use crate::imagefmt::workplace::Workplace;
+use crate::os_image::recipe::Recipe;
+use crate::os_image::{Change, Method};
+use crate::pipeline::image::cleanup::CleanUp;
+use crate::pipeline::image::request::{Part, Request};
+use crate::pipeline::image::{combined, plan_add};
 use crate::pipeline::pack::{self, Packed};
-use crate::report::{self, Package, Repositories};
-use crate::{check, filesystem, setup, tree};
+use crate::prefix::definition::Prefix;
+use crate::prefix::emerge::{self, Target};
+use crate::prefix::final_root::FinalRoot;
+use crate::prefix::setup;
+use crate::report::{self, Repositories};
+use crate::sysext::base::{self, Base};
+use crate::sysext::expose::Expose;
+use crate::sysext::mangle::Mangle;
+use crate::sysext::target::{Against, Finding};
 
 /// How the names of mangle scripts begin, before the extension's name (flatcar/scripts,
 /// `build_library/sysext_mangle_NAME`).
@@ -40,38 +39,9 @@ const MANGLE: &str = "sysext_mangle_";
 /// The second final environment, in the workplace.
 const SCRATCH: &str = ".final";
 
-/// What is to be built.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The root directory of the image.
-    pub root: OsRoot,
-    /// The extensions, those that others build on first.
-    pub recipes: Vec<Recipe>,
-    /// Where images and reports go.
-    pub output: PathBuf,
-    /// How the names of the combined reports begin.
-    pub image_name: PrefixName,
-    /// The format of the extensions.
-    pub format: Format,
-    /// What they are signed with.
-    pub signing: Option<Signing>,
-    /// How symbols are kept out; none where they stay in.
-    pub strip: Option<Stripping>,
-    /// Fields of each extension-release file.
-    pub fields: Vec<Field>,
-    /// Whether programs get links in /usr/bin.
-    pub expose: bool,
-    /// Where scripts are that change the content of extensions, by name.
-    pub mangle: Option<PathBuf>,
-    /// Which rules of the check do not keep an extension from being packed.
-    pub choice: check::Choice,
-    /// The same of the rules about attaching to the image.
-    pub waive: Vec<Rule>,
-}
-
 /// How it ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// All is there.
     Built {
         /// The extensions.
@@ -83,14 +53,6 @@ pub enum Outcome {
     Found(PrefixName, check::Report),
     /// The image would not take this extension, or be broken by it; nothing was changed.
     Refused(PrefixName, Vec<Finding>),
-}
-
-/// An extension that was packed, and what it was packed from.
-pub struct Part {
-    /// What was written.
-    pub packed: Packed,
-    /// Its packages.
-    pub packages: Vec<Package>,
 }
 
 /// What mangles the extension `name`: the script or directory that is named after it.
@@ -105,7 +67,7 @@ fn mangle(dir: Option<&Path>, name: &PrefixName) -> Result<Vec<Mangle>> {
 
 impl Request {
     /// What will be done, a line a step.
-    pub fn describe(&self) -> Result<Vec<String>> {
+    pub(crate) fn describe(&self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         for recipe in &self.recipes {
             let packages: Vec<String> = recipe.packages.iter().map(ToString::to_string).collect();
@@ -120,7 +82,7 @@ impl Request {
 }
 
 /// Builds what `request` asks for from `prefix`, of which the caller holds the lock.
-pub fn build(request: &Request, prefix: &Prefix, reporter: &Reporter) -> Result<Outcome> {
+pub(crate) fn build(request: &Request, prefix: &Prefix, reporter: &Reporter) -> Result<Outcome> {
     // A script that can not be run is found before anything is built.
     request.describe()?;
     let workplace = Workplace::open(&request.output)?;
@@ -129,7 +91,7 @@ pub fn build(request: &Request, prefix: &Prefix, reporter: &Reporter) -> Result<
     // What there is to know of a full disk is to be looked at before the work is removed.
     let places = [made.as_path(), request.root.path(), &prefix.definition.staging];
     all(request, prefix, &workplace, reporter).map_err(|error| {
-        let error = filesystem::explain(error, &places);
+        let error = disk::explain(error, &places);
         keep_logs(prefix, &workplace, error)
     })
 }
@@ -137,7 +99,7 @@ pub fn build(request: &Request, prefix: &Prefix, reporter: &Reporter) -> Result<
 /// Moves the logs of the environment that is about to go to those of the prefix, and says so.
 fn keep_logs(prefix: &Prefix, workplace: &Workplace, error: Error) -> Error {
     let (from, to) = (workplace.path(SCRATCH).join("logs"), prefix.layout.logs(Environment::Final));
-    if !from.is_dir() || tree::copy(&from, &to).is_err() {
+    if !from.is_dir() || files::copy(&from, &to).is_err() {
         return error;
     }
     Error::msg(format!("{error:#}\n  logs that are named above were moved to {}", to.display()))
@@ -163,7 +125,7 @@ fn all(
     reporter.step("writing the reports of the whole image");
     let reports = combined::write(request, &parts, &repositories(prefix), &made)?;
     let changes = publish(request, workplace, &parts)?;
-    super::apply(&request.root, &changes)?;
+    crate::pipeline::image::apply(&request.root, &changes)?;
     for change in &changes {
         reporter.detail(&change.to_string());
     }

@@ -5,17 +5,17 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::build::{Part, Request};
-use crate::atom::Atom;
-use crate::filesystem::{self, Fill};
+use crate::host::disk::{self, Fill};
+use crate::pipeline::image::request::{Part, Request};
 use crate::pipeline::pack::Image;
+use crate::portage::atom::Atom;
 use crate::report::{self, Package, Repositories, Section};
 
 /// The parts of a root that Flatcar has on filesystems of their own.
 const PLACES: &[&str] = &["boot", "usr", ""];
 
 /// Writes them into `made`, where those of the extensions are; returns their names.
-pub fn write(
+pub(super) fn write(
     request: &Request,
     parts: &[Part],
     repositories: &Repositories,
@@ -71,7 +71,7 @@ fn disk_usage(request: &Request, parts: &[Part]) -> Result<String> {
     for place in PLACES {
         let dir = request.root.path().join(place);
         if dir.is_dir() {
-            rows.push((format!("/{place}"), Fill::of(&dir)?, filesystem::kind(&dir)));
+            rows.push((format!("/{place}"), Fill::of(&dir)?, disk::kind(&dir)));
         }
     }
     let images: Vec<_> =

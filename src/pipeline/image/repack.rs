@@ -8,13 +8,14 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::command::{Command, look_up};
-use crate::data::hex;
-use crate::pack::format::Format;
-use crate::pack::plan::Plan;
-use crate::pack::workplace::Workplace;
-use crate::pack::writer::{self, Making};
-use crate::pack::{ddi, digest, squashfs, survey};
+use crate::base::command::{Command, look_up};
+use crate::base::data::hex;
+use crate::fstree::entries::Plan;
+use crate::fstree::{digest, scan};
+use crate::imagefmt::format::Format;
+use crate::imagefmt::workplace::Workplace;
+use crate::imagefmt::writer::{self, Making};
+use crate::imagefmt::{ddi, squashfs};
 
 /// The partition of a disk image with the signature of its hashes.
 const SIGNATURE: &str = "root-verity-sig";
@@ -30,7 +31,7 @@ enum Kind {
 
 /// Facts of an image.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub(super) struct Facts {
     kind: Kind,
     /// Whether its data is compressed.
     pub compressed: bool,
@@ -40,7 +41,7 @@ pub struct Facts {
 
 impl Facts {
     /// Those of the image at `path`.
-    pub fn of(path: &Path) -> Result<Self> {
+    pub(super) fn of(path: &Path) -> Result<Self> {
         if path.is_dir() {
             bail!("{} is a directory; an image gets image files", path.display());
         }
@@ -58,7 +59,7 @@ impl Facts {
     }
 
     /// Whether [`uncompressed`] works on it, or why not.
-    pub fn repackable(&self) -> std::result::Result<(), &'static str> {
+    pub(super) fn repackable(&self) -> std::result::Result<(), &'static str> {
         match self.kind {
             Kind::Squashfs => Ok(()),
             Kind::Erofs => Err("pack it with --format erofs:none"),
@@ -101,7 +102,7 @@ fn signer(partition: &[u8]) -> Result<Option<String>> {
 }
 
 /// Whether a target with `certificate` accepts an image of these facts.
-pub fn trust(facts: &Facts, certificate: Option<&Path>) -> Result<()> {
+pub(super) fn trust(facts: &Facts, certificate: Option<&Path>) -> Result<()> {
     match (&facts.signer, certificate) {
         (None, None) => Ok(()),
         (Some(_), None) => bail!(
@@ -133,14 +134,14 @@ pub fn trust(facts: &Facts, certificate: Option<&Path>) -> Result<()> {
 
 /// Packs the squashfs image at `path` without compression below `dir`, which is made; returns its
 /// place. Entries, times and owners stay as they are.
-pub fn uncompressed(path: &Path, dir: &Path) -> Result<PathBuf> {
+pub(super) fn uncompressed(path: &Path, dir: &Path) -> Result<PathBuf> {
     let workplace = Workplace::open(dir)?;
     let tree = workplace.path(".image");
     squashfs::unpack(path, &tree)?;
     let epoch = u64::try_from(fs_err::symlink_metadata(&tree)?.mtime()).unwrap_or(0);
     // Where a prefix is says nothing here: the plan is of the tree as it is.
     let mut plan = Plan::new(&"/usr/local/image".parse()?, epoch);
-    survey::unpacked(&tree, &mut plan)?;
+    scan::unpacked(&tree, &mut plan)?;
     digest::fill(&mut plan)?;
     let format: Format = "squashfs:none".parse()?;
     let making = Making { plan: &plan, architecture: None, signing: None };

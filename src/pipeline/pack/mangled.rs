@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use rustix::fs::FileType;
 
-use super::{Prepared, Request};
+use crate::base::output::Reporter;
 use crate::check::{self, Changes, Put};
-use crate::output::Reporter;
-use crate::pack::plan::{Entry, Kind, Plan, Source};
-use crate::pack::release;
-use crate::pack::workplace::Workplace;
+use crate::fstree::entries::{Entry, Kind, Plan, Source};
+use crate::imagefmt::workplace::Workplace;
+use crate::pipeline::pack::{Prepared, Request};
+use crate::sysext::release;
 
 /// Changes what was prepared as `request` says. Returns what is different from then on.
-pub fn mangle(
+pub(super) fn mangle(
     request: &Request,
     prepared: &mut Prepared,
     workplace: &Workplace,

@@ -5,22 +5,22 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::data::hex;
-use crate::names::PrefixName;
-use crate::pack::against::Finding;
-use crate::pack::architecture::Architecture;
-use crate::pack::digest;
-use crate::pack::format::{Format, FormatKind};
-use crate::pack::name::{FileNames, Version};
-use crate::pack::plan::{Plan, Totals};
-use crate::pack::slim::LeftOut;
-use crate::pack::strip::Stripped;
-use crate::pack::workplace::Workplace;
+use crate::base::data::hex;
+use crate::base::names::PrefixName;
+use crate::fstree::digest;
+use crate::fstree::entries::{Plan, Totals};
+use crate::imagefmt::architecture::Architecture;
+use crate::imagefmt::format::{Format, FormatKind};
+use crate::imagefmt::workplace::Workplace;
 use crate::report::ImageFile;
+use crate::sysext::name::{FileNames, Version};
+use crate::sysext::prune::LeftOut;
+use crate::sysext::strip::Stripped;
+use crate::sysext::target::Finding;
 
 /// An image that was written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Image {
+pub(crate) struct Image {
     /// The format.
     pub format: FormatKind,
     /// The file.
@@ -60,7 +60,7 @@ impl Image {
     }
 
     /// What reports say of it.
-    pub fn file(&self) -> ImageFile {
+    pub(crate) fn file(&self) -> ImageFile {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (format, sha256) = (self.format.to_string(), self.sha256.clone());
         ImageFile { name, format, size: self.size, sha256 }
@@ -69,7 +69,7 @@ impl Image {
 
 /// What was packed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Packed {
+pub(crate) struct Packed {
     /// The name under which the extension is attached.
     pub name: PrefixName,
     /// Its version.

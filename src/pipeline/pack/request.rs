@@ -1,26 +1,26 @@
 //! What is to be packed, and how.
 
-use crate::final_root::FinalRoot;
-use crate::names::PrefixName;
-use crate::pack::against::Against;
-use crate::pack::architecture::Architecture;
-use crate::pack::base::Base;
-use crate::pack::expose::Expose;
-use crate::pack::format::Format;
-use crate::pack::mangle::Mangle;
-use crate::pack::name::Version;
-use crate::pack::openpgp::SumsKey;
-use crate::pack::release::Field;
-use crate::pack::services::{StatePath, UnitName};
-use crate::pack::slim::Locale;
-use crate::pack::strip::Stripping;
-use crate::pack::verity::Signing;
+use crate::base::names::PrefixName;
+use crate::imagefmt::architecture::Architecture;
+use crate::imagefmt::ddi::verity::Signing;
+use crate::imagefmt::format::Format;
+use crate::prefix::final_root::FinalRoot;
 use crate::report::Repositories;
 use crate::report::sysupdate::SourceUrl;
+use crate::sysext::base::Base;
+use crate::sysext::expose::Expose;
+use crate::sysext::mangle::Mangle;
+use crate::sysext::name::Version;
+use crate::sysext::openpgp::SumsKey;
+use crate::sysext::prune::Locale;
+use crate::sysext::release::Field;
+use crate::sysext::services::{StatePath, UnitName};
+use crate::sysext::strip::Stripping;
+use crate::sysext::target::Against;
 
 /// What is to be packed, and how.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// The root that holds the prefix.
     pub root: FinalRoot,
     /// The name under which the extension is attached.

@@ -2,15 +2,16 @@
 
 use anyhow::{Context, Result};
 
-use super::{Image, Prepared, Request, write_image};
-use crate::names::PrefixName;
-use crate::output::Reporter;
-use crate::pack::name::{FileNames, Naming};
-use crate::pack::plan::{Entry, Plan};
-use crate::pack::release::{self, Field, Release};
-use crate::pack::workplace::Workplace;
-use crate::pack::writer::Making;
-use crate::pack::{digest, strip};
+use crate::base::names::PrefixName;
+use crate::base::output::Reporter;
+use crate::fstree::digest;
+use crate::fstree::entries::{Entry, Plan};
+use crate::imagefmt::workplace::Workplace;
+use crate::imagefmt::writer::Making;
+use crate::pipeline::pack::{Image, Prepared, Request, write_image};
+use crate::sysext::name::{FileNames, Naming};
+use crate::sysext::release::{self, Field, Release};
+use crate::sysext::strip;
 
 /// How the name of an extension with symbols ends.
 const SUFFIX: &str = "-debug";
@@ -19,7 +20,7 @@ const SUFFIX: &str = "-debug";
 const STRIPPED: &str = ".stripped";
 
 /// Strips what `prepared` holds, if that is wanted.
-pub fn strip(
+pub(super) fn strip(
     request: &Request,
     prepared: &mut Prepared,
     workplace: &Workplace,
@@ -42,7 +43,7 @@ pub fn strip(
 }
 
 /// The extension with the symbols.
-pub struct Debug {
+pub(super) struct Debug {
     /// Its name.
     pub name: PrefixName,
     /// Its files.
@@ -52,7 +53,7 @@ pub struct Debug {
 }
 
 /// Writes an extension with what was put apart into `workplace`, in every format.
-pub fn write(
+pub(super) fn write(
     request: &Request,
     prepared: &mut Prepared,
     workplace: &Workplace,

@@ -1,0 +1,105 @@
+//! Boards: the machines that prefixes are built for, under the names that Flatcar's SDK uses.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::base::data;
+
+/// A board; its fields are explained in profiles/boards.toml.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Board {
+    /// The board's name, like `amd64-usr`.
+    #[serde(default)]
+    pub name: String,
+    /// CHOST.
+    pub chost: String,
+    /// Portage's ARCH.
+    pub arch: String,
+    /// `ACCEPT_KEYWORDS`.
+    pub keywords: String,
+    /// The machine as uname(2) says it.
+    pub machine: String,
+    /// The same as ELF headers say it (`e_machine`).
+    pub elf_machine: u16,
+    /// Other names of compilers for this machine.
+    pub compilers: Vec<String>,
+    /// The directory of native libraries below /usr.
+    pub libdir: String,
+    /// The loader's file name.
+    pub loader: String,
+    /// `ARCHITECTURE=` of an extension-release file.
+    pub architecture: String,
+    /// CFLAGS.
+    pub cflags: String,
+}
+
+impl Board {
+    /// The board named `name`.
+    pub fn named(name: &str) -> Result<Self> {
+        let mut boards = load()?;
+        let known = boards.keys().cloned().collect::<Vec<_>>().join(", ");
+        boards
+            .remove(name)
+            .with_context(|| format!("there is no board {name:?}; the boards are {known}"))
+    }
+
+    /// The board of the machine that we run on.
+    pub fn of_this_machine() -> Result<Self> {
+        let machine = machine();
+        load()?.into_values().find(|board| board.machine == machine).with_context(|| {
+            format!("no board is for machines of the kind {machine}; name one with --board")
+        })
+    }
+
+    /// The board whose programs have this machine number, if there is one.
+    pub fn of_elf_machine(number: u16) -> Result<Option<Self>> {
+        Ok(load()?.into_values().find(|board| board.elf_machine == number))
+    }
+
+    /// All boards.
+    pub fn all() -> Result<Vec<Self>> {
+        Ok(load()?.into_values().collect())
+    }
+
+    /// CBUILD: CHOST where programs for this board run here, else that of this machine's board.
+    pub fn cbuild(&self) -> Result<String> {
+        if self.is_native() {
+            return Ok(self.chost.clone());
+        }
+        Ok(Self::of_this_machine()?.chost)
+    }
+
+    /// Whether programs for this board run on this machine as they are.
+    pub fn is_native(&self) -> bool {
+        self.machine == machine()
+    }
+}
+
+/// This machine's kind, as uname(2) says it.
+fn machine() -> String {
+    rustix::system::uname().machine().to_string_lossy().into_owned()
+}
+
+fn load() -> Result<BTreeMap<String, Board>> {
+    let mut boards: BTreeMap<String, Board> = data::toml("boards.toml")?;
+    for (name, board) in &mut boards {
+        board.name.clone_from(name);
+    }
+    Ok(boards)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boards_of_the_sdk() {
+        assert_eq!(Board::named("amd64-usr").unwrap().chost, "x86_64-cros-linux-gnu");
+        assert_eq!(Board::named("arm64-usr").unwrap().architecture, "arm64");
+        let error = Board::named("riscv-usr").unwrap_err().to_string();
+        assert!(error.contains("amd64-usr, arm64-usr"), "{error}");
+    }
+}

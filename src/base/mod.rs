@@ -1,0 +1,14 @@
+//! The ground that everything stands on: external programs, built-in data, templates, locks, files,
+//! and the values that users type.
+//!
+//! Nothing in here knows Portage, ELF, images or extensions.
+
+pub(crate) mod board;
+pub(crate) mod command;
+pub mod data;
+pub mod files;
+pub mod inside;
+pub mod lock;
+pub mod names;
+pub(crate) mod output;
+pub mod template;

@@ -1,0 +1,95 @@
+//! Programs for another machine, which qemu's user mode emulation runs here.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::base::board::Board;
+use crate::base::command::look_up;
+use crate::base::files;
+use crate::elf;
+use crate::fstree::resolve::{Place, Rooted};
+use crate::prefix::final_root::FinalRoot;
+use crate::relocate::shebang::Shebang;
+
+/// Where the emulator is in the empty root.
+pub(super) const INSIDE: &str = "/.fprefix-emulator";
+
+/// How many scripts may start each other (`BINPRM` recursion limit, execve(2)).
+const SCRIPTS: usize = 4;
+
+/// An emulator, and what it is to be given.
+#[derive(Debug)]
+pub(super) struct Emulator {
+    /// The program, which needs no library: there is none of this machine's in the empty root.
+    pub program: PathBuf,
+    /// The program that it runs, with the arguments that come before the user's.
+    pub words: Vec<String>,
+}
+
+impl Emulator {
+    /// What runs `program` of `root`, if this machine does not do that itself.
+    pub(super) fn of(root: &FinalRoot, program: &Path) -> Result<Option<Self>> {
+        let mut words = vec![program.display().to_string()];
+        let mut binary = program.to_owned();
+        for _ in 0..SCRIPTS {
+            let Some(mut script) = interpreter(root, &binary)? else { break };
+            binary = PathBuf::from(script.first().cloned().unwrap_or_default());
+            script.append(&mut words);
+            words = script;
+        }
+        let file = on_disk(root, &binary)?;
+        let Ok(bytes) = files::map(&file) else { return Ok(None) };
+        let Ok(image) = elf::read(&bytes) else { return Ok(None) };
+        let Some(board) = Board::of_elf_machine(image.machine)? else { return Ok(None) };
+        if board.is_native() || is_registered(&board) {
+            return Ok(None);
+        }
+        Ok(Some(Self { program: find(&board)?, words }))
+    }
+}
+
+/// The interpreter of the script at `path` and its argument; nothing if it is no script.
+fn interpreter(root: &FinalRoot, path: &Path) -> Result<Option<Vec<String>>> {
+    let mut start = Vec::new();
+    fs_err::File::open(on_disk(root, path)?)?.take(4096).read_to_end(&mut start)?;
+    let Some(shebang) = Shebang::parse(&start) else { return Ok(None) };
+    let mut words = vec![shebang.interpreter.display().to_string()];
+    if !shebang.argument.is_empty() {
+        words.push(String::from_utf8_lossy(shebang.argument).into_owned());
+    }
+    Ok(Some(words))
+}
+
+fn on_disk(root: &FinalRoot, path: &Path) -> Result<PathBuf> {
+    match Rooted::new(vec![root.path().to_owned()]).resolve(path) {
+        Place::There { disk, .. } => Ok(disk),
+        _ => bail!("there is no {} in {}", path.display(), root.path().display()),
+    }
+}
+
+/// Whether the kernel starts an emulator itself, wherever a program is run: it opened it when it
+/// was told of it (binfmt-misc, the flag F).
+fn is_registered(board: &Board) -> bool {
+    let entry = format!("/proc/sys/fs/binfmt_misc/qemu-{}", board.machine);
+    let Ok(text) = fs_err::read_to_string(entry) else { return false };
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags: ")).unwrap_or_default();
+    text.starts_with("enabled") && flags.contains('F')
+}
+
+fn find(board: &Board) -> Result<PathBuf> {
+    for name in [format!("qemu-{}-static", board.machine), format!("qemu-{}", board.machine)] {
+        let Some(program) = look_up(&name) else { continue };
+        let program = fs_err::canonicalize(program)?;
+        let bytes = files::map(&program)?;
+        if elf::read(&bytes).is_ok_and(|image| image.interpreter.is_none()) {
+            return Ok(program);
+        }
+    }
+    bail!(
+        "these are programs for {machine}, and there is no static qemu-{machine} to run them with; \
+         install it (Debian: qemu-user-static)",
+        machine = board.machine
+    )
+}

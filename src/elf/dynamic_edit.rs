@@ -1,0 +1,299 @@
+//! From the edit that was asked for to the dynamic section that the file is to have.
+
+use elf::abi;
+
+use crate::elf::Error;
+use crate::elf::edit::{Edit, Search};
+use crate::elf::raw::{Codec, Dynamic, Entry, Layout, string_at};
+use crate::elf::tables::{STRING_TAGS, Tables};
+
+/// Hints that the loader works as well without, given up when there is no room for an entry
+/// (they say how many relocations are relative; glibc `elf_dynamic_do_Rela`).
+const HINTS: [i64; 2] = [abi::DT_RELACOUNT, abi::DT_RELCOUNT];
+const DT_MIPS_RLD_MAP_REL: i64 = 0x7000_0035;
+
+/// Where the string of an entry comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Text {
+    /// Not a string, or one that stays.
+    Kept,
+    New(Vec<u8>),
+}
+
+/// One entry of the dynamic section to be; `from` is its index in the old one.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub entry: Entry,
+    pub text: Text,
+    pub from: Option<u64>,
+}
+
+/// What the file is to become, before any place for it is found.
+#[derive(Debug, Default)]
+pub(crate) struct Wish {
+    pub interpreter: Option<Vec<u8>>,
+    /// The dynamic section, if it changes.
+    pub entries: Option<Vec<Wanted>>,
+    /// New file names of version needs, by their place in the table.
+    pub renamed: Vec<(u64, Vec<u8>)>,
+    /// Places of version needs that go, because their library does.
+    pub orphaned: Vec<u64>,
+    /// Offsets of strings that the dynamic section gives up.
+    pub dropped: Vec<u64>,
+}
+
+impl Wish {
+    pub(super) fn is_empty(&self) -> bool {
+        self.interpreter.is_none() && self.entries.is_none()
+    }
+
+    pub(super) fn derive(
+        layout: &Layout<'_>,
+        tables: Option<&Tables<'_, '_>>,
+        edit: &Edit,
+    ) -> Result<Wish, Error> {
+        let mut wish = Wish::default();
+        if let (Some(new), Some(old)) = (&edit.interpreter, layout.interpreter())
+            && new.as_slice() != old
+        {
+            wish.interpreter = Some(new.clone());
+        }
+        let Some(tables) = tables else { return Ok(wish) };
+        if !edit.touches_dynamic() {
+            return Ok(wish);
+        }
+        let strings = tables
+            .strings()
+            .ok_or(Error::Malformed("DT_STRTAB and DT_STRSZ do not name a string table"))?;
+        let old = &tables.dynamic.entries;
+        let mut draft = Draft { strings, wanted: wanted(old) };
+        draft.apply(edit);
+        let changed = draft.wanted.len() != old.len()
+            || draft.wanted.iter().zip(old).any(|(wanted, old)| {
+                wanted.entry.tag != old.tag
+                    || wanted.text != Text::Kept
+                    || wanted.entry.value != old.value
+            });
+        if changed {
+            wish.dropped = dropped(old, &draft.wanted);
+            wish.versions(tables, strings, edit)?;
+            wish.entries = Some(draft.wanted);
+        }
+        Ok(wish)
+    }
+
+    /// The version needs follow the libraries: glibc asserts that each names a needed one
+    /// (elf/dl-version.c `_dl_check_map_versions`).
+    fn versions(
+        &mut self,
+        tables: &Tables<'_, '_>,
+        strings: &[u8],
+        edit: &Edit,
+    ) -> Result<(), Error> {
+        if tables.dynamic.value(abi::DT_VERNEED).is_none() {
+            return Ok(());
+        }
+        let needs = tables.version_needs();
+        let needs = needs.ok_or(Error::Malformed("the table of needed versions cannot be read"))?;
+        for file in needs.files {
+            let Some(name) = string_at(strings, file.file) else { continue };
+            if let Some((_, new)) = edit.replace_needed.iter().find(|(old, _)| old == name) {
+                if new != name {
+                    self.renamed.push((file.at, new.clone()));
+                }
+            } else if edit.remove_needed.iter().any(|gone| gone == name)
+                && !edit.add_needed.iter().any(|added| added == name)
+            {
+                self.orphaned.push(file.at);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn wanted(old: &[Entry]) -> Vec<Wanted> {
+    let numbered = (0_u64..).zip(old);
+    numbered.map(|(index, &entry)| Wanted { entry, text: Text::Kept, from: Some(index) }).collect()
+}
+
+/// Offsets of strings that an old entry used and no kept one uses.
+fn dropped(old: &[Entry], wanted: &[Wanted]) -> Vec<u64> {
+    let mut kept = kept_strings(wanted);
+    kept.sort_unstable();
+    let mut dropped: Vec<u64> = old
+        .iter()
+        .filter(|entry| STRING_TAGS.contains(&entry.tag))
+        .map(|entry| entry.value)
+        .filter(|offset| kept.binary_search(offset).is_err())
+        .collect();
+    dropped.sort_unstable();
+    dropped.dedup();
+    dropped
+}
+
+/// Offsets of the strings that entries keep.
+pub(crate) fn kept_strings(wanted: &[Wanted]) -> Vec<u64> {
+    let kept = wanted.iter().filter(|wanted| wanted.text == Text::Kept);
+    kept.map(|wanted| wanted.entry)
+        .filter(|entry| STRING_TAGS.contains(&entry.tag))
+        .map(|entry| entry.value)
+        .collect()
+}
+
+/// The entries while the edit is applied to them.
+struct Draft<'a> {
+    strings: &'a [u8],
+    wanted: Vec<Wanted>,
+}
+
+impl Draft<'_> {
+    fn apply(&mut self, edit: &Edit) {
+        match &edit.search {
+            Search::Keep => {}
+            Search::Runpath(path) => self.search(Some((abi::DT_RUNPATH, path))),
+            Search::Rpath(path) => self.search(Some((abi::DT_RPATH, path))),
+            Search::Remove => self.search(None),
+        }
+        if let Some(soname) = &edit.soname {
+            self.set(abi::DT_SONAME, &[abi::DT_SONAME], soname);
+        }
+        for (old, new) in &edit.replace_needed {
+            self.replace_needed(old, new);
+        }
+        for gone in &edit.remove_needed {
+            let gone = gone.as_slice();
+            let strings = self.strings;
+            self.wanted.retain(|wanted| {
+                wanted.entry.tag != abi::DT_NEEDED || text(strings, wanted) != Some(gone)
+            });
+        }
+        for added in &edit.add_needed {
+            if !self.needs(added) {
+                self.push(abi::DT_NEEDED, 0, Text::New(added.clone()));
+            }
+        }
+        if edit.no_default_lib {
+            self.no_default_lib();
+        }
+    }
+
+    fn text<'s>(&'s self, wanted: &'s Wanted) -> Option<&'s [u8]> {
+        text(self.strings, wanted)
+    }
+
+    fn needs(&self, name: &[u8]) -> bool {
+        let mut needed = self.wanted.iter().filter(|wanted| wanted.entry.tag == abi::DT_NEEDED);
+        needed.any(|wanted| self.text(wanted) == Some(name))
+    }
+
+    fn push(&mut self, tag: i64, value: u64, text: Text) {
+        self.wanted.push(Wanted { entry: Entry { tag, value }, text, from: None });
+    }
+
+    /// One search path: the first entry of either kind takes it, all others go, because the
+    /// loader ignores `DT_RPATH` where there is a `DT_RUNPATH` (gABI, "Shared Object Dependencies").
+    fn search(&mut self, to: Option<(i64, &Vec<u8>)>) {
+        let tags = [abi::DT_RPATH, abi::DT_RUNPATH];
+        match to {
+            None => self.wanted.retain(|wanted| !tags.contains(&wanted.entry.tag)),
+            Some((tag, path)) => self.set(tag, &tags, path),
+        }
+    }
+
+    /// One entry with this tag and string, in the place of the first that has one of `tags`.
+    fn set(&mut self, tag: i64, tags: &[i64], string: &[u8]) {
+        let has = |wanted: &Wanted| tags.contains(&wanted.entry.tag);
+        // The one that says it already stays, wherever it is: a second run changes nothing.
+        let said = self.wanted.iter().position(|wanted| {
+            wanted.entry.tag == tag && text(self.strings, wanted) == Some(string)
+        });
+        let Some(keep) = said.or_else(|| self.wanted.iter().position(has)) else {
+            self.push(tag, 0, Text::New(string.to_vec()));
+            return;
+        };
+        let mut index = 0;
+        self.wanted.retain(|wanted| {
+            index += 1;
+            index - 1 == keep || !has(wanted)
+        });
+        let strings = self.strings;
+        if let Some(wanted) = self.wanted.iter_mut().find(|wanted| has(wanted)) {
+            wanted.entry.tag = tag;
+            if text(strings, wanted) != Some(string) {
+                wanted.text = Text::New(string.to_vec());
+            }
+        }
+    }
+
+    fn replace_needed(&mut self, old: &[u8], new: &[u8]) {
+        if old == new {
+            return;
+        }
+        let known = self.needs(new);
+        let strings = self.strings;
+        let is_old = |wanted: &Wanted| {
+            wanted.entry.tag == abi::DT_NEEDED && text(strings, wanted) == Some(old)
+        };
+        if known {
+            self.wanted.retain(|wanted| !is_old(wanted));
+        }
+        for wanted in self.wanted.iter_mut().filter(|wanted| is_old(wanted)) {
+            wanted.text = Text::New(new.to_vec());
+        }
+    }
+
+    fn no_default_lib(&mut self) {
+        let flag = abi::DF_1_NODEFLIB.unsigned_abs();
+        match self.wanted.iter_mut().find(|wanted| wanted.entry.tag == abi::DT_FLAGS_1) {
+            Some(wanted) => wanted.entry.value |= flag,
+            None => self.push(abi::DT_FLAGS_1, flag, Text::Kept),
+        }
+    }
+}
+
+fn text<'s>(strings: &'s [u8], wanted: &'s Wanted) -> Option<&'s [u8]> {
+    match &wanted.text {
+        Text::New(bytes) => Some(bytes),
+        Text::Kept if STRING_TAGS.contains(&wanted.entry.tag) => {
+            string_at(strings, wanted.entry.value)
+        }
+        Text::Kept => None,
+    }
+}
+
+/// Give up hints until `entries` and their `DT_NULL` fit into what there is. True if they do.
+pub(crate) fn fit(entries: &mut Vec<Wanted>, capacity: u64) -> bool {
+    while entries.len() as u64 >= capacity {
+        let hint = entries.iter().position(|wanted| HINTS.contains(&wanted.entry.tag));
+        let Some(hint) = hint else { return false };
+        entries.remove(hint);
+    }
+    true
+}
+
+/// The dynamic section in file order, filled up with `DT_NULL` to `slots` entries, to lie at
+/// `address`.
+pub(crate) fn encode(
+    codec: Codec,
+    dynamic: &Dynamic,
+    entries: &[Wanted],
+    slots: u64,
+    address: u64,
+) -> Option<Vec<u8>> {
+    let size = 2 * codec.word();
+    let mut out = Vec::new();
+    for (index, wanted) in (0_u64..).zip(entries) {
+        let mut value = wanted.entry.value;
+        if let (DT_MIPS_RLD_MAP_REL, Some(from)) = (wanted.entry.tag, wanted.from) {
+            // Counted from the place of the entry itself.
+            let old = dynamic.address.wrapping_add(from * size);
+            let new = address.wrapping_add(index * size);
+            value = value.wrapping_add(old).wrapping_sub(new) & codec.word_max();
+        }
+        let tag = u64::from_ne_bytes(wanted.entry.tag.to_ne_bytes());
+        out.extend_from_slice(&codec.word_bytes(tag)?);
+        out.extend_from_slice(&codec.word_bytes(value)?);
+    }
+    out.resize(usize::try_from(slots.max(entries.len() as u64) * size).ok()?, 0);
+    Some(out)
+}

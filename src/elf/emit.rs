@@ -1,0 +1,235 @@
+//! From an arrangement to bytes: moved contents, headers, dynamic entries, symbols.
+
+use elf::abi;
+
+use crate::elf::dynamic_edit::{self, Text, Wanted, Wish};
+use crate::elf::file_map::{Ground, Item, Role};
+use crate::elf::patch_set::Canvas;
+use crate::elf::placement::Arrangement;
+use crate::elf::placement::dynamic_address;
+use crate::elf::raw::{Entry, Layout, slice};
+use crate::elf::strings::Placement;
+use crate::elf::tables::{TABLE_TAGS, Tables};
+use crate::elf::versions;
+
+/// Everything that has been decided.
+pub(crate) struct Composition<'l, 'a> {
+    pub layout: &'l Layout<'a>,
+    pub tables: Option<&'l Tables<'l, 'a>>,
+    pub ground: &'l Ground,
+    pub arrangement: &'l Arrangement,
+    pub wish: &'l Wish,
+    /// The dynamic section to be, if its entries change.
+    pub entries: Option<&'l [Wanted]>,
+    pub placement: Option<&'l Placement>,
+    /// Version needs by their place in the table, with the new offset of the file's name.
+    pub renamed: &'l [(u64, u64)],
+}
+
+impl Composition<'_, '_> {
+    /// All writes, painted over each other. `None` where numbers do not fit the file's class.
+    pub(super) fn compose(&self) -> Option<Canvas> {
+        let mut canvas = Canvas::default();
+        self.move_contents(&mut canvas)?;
+        self.write_strings(&mut canvas)?;
+        self.write_versions(&mut canvas)?;
+        self.write_segments(&mut canvas)?;
+        self.write_sections(&mut canvas)?;
+        self.write_symbols(&mut canvas)?;
+        self.write_dynamic(&mut canvas)?;
+        Some(canvas)
+    }
+
+    /// New offset of an item.
+    pub(super) fn place(&self, index: usize) -> Option<u64> {
+        let stays = self.arrangement.places.get(index).copied().flatten();
+        stays.or_else(|| {
+            let tail = self.arrangement.tail.as_ref()?;
+            tail.items.iter().find(|(item, _)| *item == index).map(|&(_, offset)| offset)
+        })
+    }
+
+    pub(super) fn is_moved(&self, index: usize, item: &Item) -> bool {
+        self.place(index) != Some(item.offset)
+    }
+
+    /// Address at the new offset of an item.
+    pub(super) fn address(&self, index: usize, place: u64) -> Option<u64> {
+        let in_tail = self.arrangement.places.get(index).is_some_and(Option::is_none);
+        match &self.arrangement.tail {
+            Some(tail) if in_tail => Some(tail.address_of(place)),
+            _ => {
+                let load = self.layout.segments.get(self.ground.items.get(index)?.load)?;
+                Some(load.p_vaddr.wrapping_add(place.wrapping_sub(load.p_offset)))
+            }
+        }
+    }
+
+    pub(super) fn items(&self) -> impl Iterator<Item = (usize, &Item)> {
+        self.ground.items.iter().enumerate()
+    }
+
+    /// The item that holds this range of the old file.
+    pub(super) fn holder(&self, offset: u64, size: u64) -> Option<(usize, &Item)> {
+        self.items().find(|(_, item)| item.holds(offset, size))
+    }
+
+    /// Where a byte of the old file is in the new one.
+    fn moved_offset(&self, offset: u64) -> Option<u64> {
+        match self.holder(offset, 1) {
+            Some((index, item)) => self.place(index)?.checked_add(offset - item.offset),
+            None => Some(offset),
+        }
+    }
+
+    /// Write over bytes of the old file, wherever they are now.
+    fn write(&self, canvas: &mut Canvas, old_offset: u64, bytes: &[u8]) -> Option<()> {
+        canvas.paint(self.moved_offset(old_offset)?, bytes)
+    }
+
+    pub(super) fn word(&self, canvas: &mut Canvas, old_offset: u64, value: u64) -> Option<()> {
+        let bytes = self.layout.codec.word_bytes(value)?;
+        self.write(canvas, old_offset, &bytes)
+    }
+
+    /// Old places become zero, so that nothing of an old path remains; then the contents are
+    /// written at the new ones.
+    fn move_contents(&self, canvas: &mut Canvas) -> Option<()> {
+        let moved = || self.items().filter(|&(index, item)| self.is_moved(index, item));
+        // Before anything is written, as others may move to where one shrinks. Neighbours are
+        // one stroke: what is between the items of a run is zero already.
+        let mut open: Option<(u64, u64)> = None;
+        for (index, item) in self.items() {
+            let kept = if self.is_moved(index, item) { 0 } else { item.size.min(item.new_size) };
+            let (start, end) = (item.offset + kept, item.end());
+            open = match open {
+                Some((first, last)) if self.is_zero(last, start) => Some((first, end)),
+                _ => {
+                    vacate(canvas, open)?;
+                    Some((start, end))
+                }
+            };
+        }
+        vacate(canvas, open)?;
+        for (index, item) in moved() {
+            let len = item.size.min(item.new_size);
+            canvas.paint(self.place(index)?, slice(self.layout.bytes, item.offset, len)?)?;
+        }
+        Some(())
+    }
+
+    /// Whether a short range of the file is zero.
+    fn is_zero(&self, start: u64, end: u64) -> bool {
+        let len = end.checked_sub(start).filter(|&len| len < 64);
+        let bytes = len.and_then(|len| slice(self.layout.bytes, start, len));
+        bytes.is_some_and(|bytes| bytes.iter().all(|&byte| byte == 0))
+    }
+
+    fn write_strings(&self, canvas: &mut Canvas) -> Option<()> {
+        if let Some(interpreter) = &self.wish.interpreter {
+            let mut bytes = interpreter.clone();
+            bytes.push(0);
+            canvas.paint(self.place(self.ground.position(Role::Interpreter)?)?, &bytes)?;
+        }
+        if let Some(placement) = self.placement {
+            let place = self.place(self.ground.position(Role::Strings)?)?;
+            for (offset, bytes) in &placement.changes {
+                // What lies behind the new end is no more the table's.
+                let room = placement.size.saturating_sub(*offset);
+                let len = usize::try_from(room.min(bytes.len() as u64)).ok()?;
+                canvas.paint(place.checked_add(*offset)?, bytes.get(..len)?)?;
+            }
+        }
+        Some(())
+    }
+
+    fn write_versions(&self, canvas: &mut Canvas) -> Option<()> {
+        let Some(tables) = self.tables else { return Some(()) };
+        for (offset, bytes) in versions::edits(tables, self.renamed, &self.wish.orphaned)? {
+            self.write(canvas, offset, &bytes)?;
+        }
+        Some(())
+    }
+
+    fn write_dynamic(&self, canvas: &mut Canvas) -> Option<()> {
+        let Some(tables) = self.tables else { return Some(()) };
+        let dynamic = tables.dynamic;
+        let mut entries = match self.entries {
+            Some(entries) => entries.to_vec(),
+            None => (0_u64..)
+                .zip(&dynamic.entries)
+                .map(|(index, &entry)| Wanted { entry, text: Text::Kept, from: Some(index) })
+                .collect(),
+        };
+        let needs = versions::remaining(tables, &self.wish.orphaned);
+        if needs == Some(0) {
+            let gone = [abi::DT_VERNEED, abi::DT_VERNEEDNUM];
+            entries.retain(|wanted| !gone.contains(&wanted.entry.tag));
+        }
+        for wanted in &mut entries {
+            self.update(&mut wanted.entry, needs)?;
+        }
+        let tail = self.arrangement.tail.as_ref();
+        let moved = tail.and_then(|tail| tail.dynamic);
+        let (offset, slots) = match moved {
+            Some((offset, size)) => (offset, size / (2 * self.layout.codec.word())),
+            None => (dynamic.offset, dynamic.capacity.min(dynamic.entries.len() as u64 + 1)),
+        };
+        let address = dynamic_address(dynamic, self.arrangement);
+        let codec = self.layout.codec;
+        canvas.paint(offset, &dynamic_edit::encode(codec, dynamic, &entries, slots, address)?)?;
+        if moved.is_some() {
+            self.write_got(canvas, dynamic.address, address)?;
+        }
+        Some(())
+    }
+
+    /// Addresses of moved tables, the size of the strings, the number of version needs.
+    fn update(&self, entry: &mut Entry, needs: Option<u64>) -> Option<()> {
+        match entry.tag {
+            abi::DT_STRSZ => {
+                if let Some(placement) = self.placement {
+                    entry.value = placement.size;
+                }
+            }
+            abi::DT_VERNEEDNUM => entry.value = needs.unwrap_or(entry.value),
+            tag if TABLE_TAGS.contains(&tag) => {
+                let Some(offset) = self.layout.offset_of(entry.value, 1) else { return Some(()) };
+                if let Some((index, item)) = self.holder(offset, 1)
+                    && self.is_moved(index, item)
+                {
+                    let place = self.place(index)? + (offset - item.offset);
+                    entry.value = self.address(index, place)?;
+                }
+            }
+            _ => {}
+        }
+        Some(())
+    }
+
+    /// The first word of the global offset table is the address of the dynamic section on many
+    /// machines (psABIs, "Global Offset Table").
+    fn write_got(&self, canvas: &mut Canvas, old: u64, new: u64) -> Option<()> {
+        let codec = self.layout.codec;
+        let from_tag = self.tables.and_then(|tables| tables.dynamic.value(abi::DT_PLTGOT));
+        let from_tag = from_tag.and_then(|address| self.layout.offset_of(address, codec.word()));
+        let from_sections = [b".got".as_slice(), b".got.plt"];
+        let from_sections = from_sections
+            .iter()
+            .filter_map(|name| self.layout.section_named(name))
+            .filter(|section| section.sh_type == abi::SHT_PROGBITS)
+            .map(|section| section.sh_offset);
+        for offset in from_tag.into_iter().chain(from_sections) {
+            if codec.word_at(self.layout.bytes, offset) == Some(old) {
+                self.word(canvas, offset, new)?;
+            }
+        }
+        Some(())
+    }
+}
+
+/// Paint a range with zeros.
+fn vacate(canvas: &mut Canvas, range: Option<(u64, u64)>) -> Option<()> {
+    let Some((start, end)) = range.filter(|(start, end)| start < end) else { return Some(()) };
+    canvas.paint(start, &vec![0; usize::try_from(end - start).ok()?])
+}

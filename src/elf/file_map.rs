@@ -1,0 +1,241 @@
+//! What in a file can be moved (items), what cannot (claims), and the free space between.
+//!
+//! An item is reachable only through headers and dynamic tags that the planner rewrites with
+//! it: the interpreter string, the tables of the dynamic section, the notes that are found by
+//! their program header, the section header table. Everything else that anything lays claim to
+//! stays where it is.
+
+use elf::abi;
+use elf::segment::ProgramHeader;
+
+use crate::elf::notes;
+use crate::elf::raw::Layout;
+use crate::elf::tables::{DT_RELR, TABLE_TAGS, Tables};
+
+/// What an item is, as far as the planner treats it in a way of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Interpreter,
+    Strings,
+    /// Any other table of the dynamic section.
+    Table,
+    Note,
+    SectionHeaders,
+}
+
+/// A movable range of the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub role: Role,
+    pub offset: u64,
+    pub size: u64,
+    pub align: u64,
+    /// Index of the `PT_LOAD` that brings it.
+    pub load: usize,
+    /// Size that it is to have; the planner sets it.
+    pub new_size: u64,
+}
+
+impl Item {
+    pub(super) fn end(&self) -> u64 {
+        self.offset + self.size
+    }
+
+    pub(super) fn holds(&self, offset: u64, size: u64) -> bool {
+        offset >= self.offset && offset.saturating_add(size) <= self.end()
+    }
+}
+
+/// A range that stays where it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    pub start: u64,
+    pub end: u64,
+}
+
+/// Items by offset, none overlapping another or a claim; claims by offset.
+pub(crate) struct Ground {
+    pub items: Vec<Item>,
+    pub claims: Vec<Claim>,
+}
+
+impl Ground {
+    pub(super) fn survey(layout: &Layout<'_>, tables: Option<&Tables<'_, '_>>) -> Ground {
+        let mut items = candidates(layout, tables);
+        items.sort_by_key(|item| (item.offset, std::cmp::Reverse(item.size)));
+        let mut claims = fixed_claims(layout);
+        let ranges: Vec<_> = referenced_ranges(layout);
+        settle(&mut items, &mut claims, &ranges);
+        claims.sort_by_key(|claim| (claim.start, claim.end));
+        Ground { items, claims }
+    }
+
+    pub(super) fn position(&self, role: Role) -> Option<usize> {
+        self.items.iter().position(|item| item.role == role)
+    }
+}
+
+/// Drop items that lie inside another, pin those that overlap anything only in part.
+fn settle(items: &mut Vec<Item>, claims: &mut Vec<Claim>, ranges: &[Claim]) {
+    let mut kept: Vec<Item> = Vec::new();
+    for item in items.drain(..) {
+        match kept.last_mut() {
+            Some(last) if last.holds(item.offset, item.size) => {
+                last.align = last.align.max(item.align);
+            }
+            _ => kept.push(item),
+        }
+    }
+    loop {
+        let pinned = kept.iter().position(|item| {
+            let crossed = |start: u64, end: u64| start < item.end() && end > item.offset;
+            claims.iter().any(|claim| crossed(claim.start, claim.end))
+                || kept
+                    .iter()
+                    .any(|other| other.offset != item.offset && crossed(other.offset, other.end()))
+                || ranges.iter().any(|range| {
+                    crossed(range.start, range.end)
+                        && !item.holds(range.start, range.end - range.start)
+                })
+        });
+        let Some(pinned) = pinned else { break };
+        let item = kept.remove(pinned);
+        claims.push(Claim { start: item.offset, end: item.end() });
+    }
+    for range in ranges {
+        if !kept.iter().any(|item| item.holds(range.start, range.end - range.start)) {
+            claims.push(*range);
+        }
+    }
+    *items = kept;
+}
+
+fn candidates(layout: &Layout<'_>, tables: Option<&Tables<'_, '_>>) -> Vec<Item> {
+    let mut items = Vec::new();
+    if let Some(segment) = layout.segment(abi::PT_INTERP) {
+        items.extend(item(layout, Role::Interpreter, segment.p_offset, segment.p_filesz, 1));
+    }
+    if let Some(tables) = tables {
+        items.extend(TABLE_TAGS.iter().filter_map(|&tag| table_item(tables, tag)));
+    }
+    items.extend(note_items(layout));
+    if !layout.sections.is_empty() {
+        let size = layout.section_size() * layout.sections.len() as u64;
+        items.extend(item(layout, Role::SectionHeaders, layout.header.e_shoff, size, 8));
+    }
+    items
+}
+
+/// An item, if one `PT_LOAD` brings all of it.
+fn item(layout: &Layout<'_>, role: Role, offset: u64, size: u64, align: u64) -> Option<Item> {
+    let end = offset.checked_add(size)?;
+    if size == 0 || end > layout.file_size() {
+        return None;
+    }
+    let load = layout.segments.iter().position(|segment| {
+        segment.p_type == abi::PT_LOAD
+            && segment.p_offset <= offset
+            && segment.p_offset.saturating_add(segment.p_filesz) >= end
+    })?;
+    let section = layout
+        .sections
+        .iter()
+        .filter(|section| section.sh_offset == offset && holds_bytes(section.sh_type));
+    let mut align = section.map(|section| section.sh_addralign).fold(align, u64::max);
+    while align > 1 && !offset.is_multiple_of(align) {
+        align /= 2;
+    }
+    Some(Item { role, offset, size, align, load, new_size: size })
+}
+
+fn table_item(tables: &Tables<'_, '_>, tag: i64) -> Option<Item> {
+    let layout = tables.layout;
+    let address = tables.dynamic.value(tag)?;
+    let known = tables.extent(tag)?;
+    let offset = layout.offset_of(address, known)?;
+    let section = layout
+        .sections
+        .iter()
+        .filter(|section| section.sh_addr == address && section.sh_offset == offset)
+        .filter(|section| section.sh_flags & u64::from(abi::SHF_ALLOC) != 0)
+        .filter(|section| holds_bytes(section.sh_type))
+        .map(|section| section.sh_size)
+        .max();
+    let size = known.max(section.unwrap_or(0));
+    let (role, align) = match tag {
+        abi::DT_STRTAB => (Role::Strings, 1),
+        abi::DT_VERSYM => (Role::Table, 2),
+        abi::DT_SYMTAB
+        | abi::DT_GNU_HASH
+        | abi::DT_RELA
+        | abi::DT_REL
+        | abi::DT_JMPREL
+        | DT_RELR => (Role::Table, layout.codec.word()),
+        _ => (Role::Table, 8),
+    };
+    item(layout, role, offset, size, align)
+}
+
+/// The notes, one item for each range that headers treat as one.
+fn note_items(layout: &Layout<'_>) -> Vec<Item> {
+    let mut ranges: Vec<&ProgramHeader> = layout
+        .segments
+        .iter()
+        .filter(|segment| matches!(segment.p_type, abi::PT_NOTE | abi::PT_GNU_PROPERTY))
+        .filter(|segment| segment.p_filesz > 0)
+        .collect();
+    // Of two that begin at one place the longer comes first; a property note is a note as well.
+    ranges.sort_by_key(|segment| (segment.p_offset, std::cmp::Reverse(segment.p_filesz)));
+    ranges
+        .iter()
+        .filter_map(|note| {
+            let whole = notes::all_movable(layout, note.p_offset, note.p_filesz, note.p_align);
+            let size = if whole { note.p_filesz } else { notes::detachable(layout, note) };
+            item(layout, Role::Note, note.p_offset, size, note.p_align.clamp(4, 8))
+        })
+        .collect()
+}
+
+/// What nothing may touch: the ELF header, the program header table.
+fn fixed_claims(layout: &Layout<'_>) -> Vec<Claim> {
+    let header = if layout.codec.is_64() { 64 } else { 52 };
+    let table = layout.header.e_phoff;
+    let size = layout.segment_size() * layout.segments.len() as u64;
+    vec![Claim { start: 0, end: header }, Claim { start: table, end: table.saturating_add(size) }]
+}
+
+/// What headers refer to, and so has to be part of one item or else stay in its place.
+fn referenced_ranges(layout: &Layout<'_>) -> Vec<Claim> {
+    let in_segments = layout.segments.iter().filter(|segment| {
+        !matches!(
+            segment.p_type,
+            abi::PT_NULL | abi::PT_LOAD | abi::PT_PHDR | abi::PT_GNU_STACK | abi::PT_GNU_RELRO
+        )
+    });
+    let in_segments = in_segments.map(|segment| {
+        let movable = match segment.p_type {
+            abi::PT_NOTE => notes::detachable(layout, segment),
+            _ => 0,
+        };
+        (segment.p_offset.saturating_add(movable), segment.p_filesz.saturating_sub(movable))
+    });
+    let in_sections = layout
+        .sections
+        .iter()
+        .filter(|section| holds_bytes(section.sh_type))
+        .map(|section| (section.sh_offset, section.sh_size));
+    let headers = (!layout.sections.is_empty())
+        .then(|| layout.section_size() * layout.sections.len() as u64)
+        .map(|size| (layout.header.e_shoff, size));
+    in_segments
+        .chain(in_sections)
+        .chain(headers)
+        .filter(|&(_, size)| size > 0)
+        .map(|(start, size)| Claim { start, end: start.saturating_add(size) })
+        .filter(|claim| claim.start < layout.file_size())
+        .collect()
+}
+
+fn holds_bytes(kind: u32) -> bool {
+    !matches!(kind, abi::SHT_NULL | abi::SHT_NOBITS)
+}

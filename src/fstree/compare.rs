@@ -1,0 +1,147 @@
+//! What was written, compared with the plan: an image is published only when it holds exactly
+//! what was planned.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::fstree::entries::{Entry, Kind, Plan};
+use crate::fstree::{digest, scan};
+
+/// How many differences are named.
+const NAMED: usize = 10;
+
+/// What a way of unpacking keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keeps {
+    /// Which files are one.
+    pub hard_links: bool,
+    /// Extended attributes.
+    pub xattrs: bool,
+    /// setuid, setgid and sticky.
+    pub special_bits: bool,
+}
+
+impl Keeps {
+    /// All of it.
+    pub(crate) const ALL: Self = Self { hard_links: true, xattrs: true, special_bits: true };
+}
+
+/// Compares the tree at `dir`, that an image was unpacked to, with `plan`.
+pub(crate) fn with_tree(plan: &Plan, dir: &Path, keeps: Keeps) -> Result<Vec<String>> {
+    let mut found = Plan::new(&plan.eprefix, plan.epoch);
+    scan::unpacked(dir, &mut found)?;
+    digest::fill(&mut found)?;
+    Ok(with_plan(plan, &found, keeps))
+}
+
+/// Compares what was `found`, with all digests, with `plan`.
+pub(crate) fn with_plan(plan: &Plan, found: &Plan, keeps: Keeps) -> Vec<String> {
+    let mut differences = Vec::new();
+    for (path, entry) in &plan.entries {
+        let Some(there) = found.entries.get(path) else {
+            differences.push(format!("/{} is missing", path.display()));
+            continue;
+        };
+        let (planned, there) =
+            (Compared::new(plan, entry, keeps), Compared::new(found, there, keeps));
+        if !planned.is_like(&there) {
+            differences.push(format!(
+                "/{} is {} and not {}",
+                path.display(),
+                there.describe(),
+                planned.describe()
+            ));
+        }
+    }
+    for path in found.entries.keys().filter(|path| !plan.entries.contains_key(*path)) {
+        differences.push(format!("/{} was not planned", path.display()));
+    }
+    differences
+}
+
+/// Fails if there are `differences`.
+pub(crate) fn judge(differences: &[String]) -> Result<()> {
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let more = differences.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+    let named: Vec<&str> = differences.iter().take(NAMED).map(String::as_str).collect();
+    bail!("what was written is not what was planned:\n  {}{more}", named.join("\n  "))
+}
+
+/// What is compared of an entry.
+struct Compared<'a> {
+    kind: &'a Kind,
+    mode: u32,
+    entry: &'a Entry,
+    xattrs: Option<&'a BTreeMap<OsString, Vec<u8>>>,
+}
+
+impl<'a> Compared<'a> {
+    fn new(plan: &'a Plan, entry: &'a Entry, keeps: Keeps) -> Self {
+        let kind = match &entry.kind {
+            Kind::HardLink(first) if !keeps.hard_links => {
+                plan.entries.get(first).map_or(&entry.kind, |entry| &entry.kind)
+            }
+            kind => kind,
+        };
+        // The attributes of another name are those of the first.
+        let has_own = keeps.xattrs && !matches!(kind, Kind::HardLink(_));
+        Self {
+            kind,
+            mode: if keeps.special_bits { entry.mode } else { entry.mode & 0o777 },
+            entry,
+            xattrs: has_own.then_some(&entry.xattrs),
+        }
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        let is_same_kind = match (self.kind, other.kind) {
+            (Kind::File(one), Kind::File(two)) => (one.size, one.sha256) == (two.size, two.sha256),
+            (one, two) => one == two,
+        };
+        let facts = |one: &Self| (one.mode, one.entry.uid, one.entry.gid, one.entry.mtime);
+        is_same_kind && facts(self) == facts(other) && self.xattrs == other.xattrs
+    }
+
+    fn describe(&self) -> String {
+        let what = match self.kind {
+            Kind::Directory => "a directory".to_owned(),
+            Kind::File(content) => {
+                let digest = content.sha256.as_ref().map(|digest| crate::base::data::hex(digest));
+                format!("a file of {} bytes ({})", content.size, digest.unwrap_or_default())
+            }
+            Kind::Link(target) => format!("a link to {}", target.display()),
+            Kind::HardLink(first) => format!("the same as /{}", first.display()),
+        };
+        let Entry { uid, gid, mtime, .. } = self.entry;
+        let names = self.xattrs.into_iter().flat_map(BTreeMap::keys);
+        let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+        format!("{what} ({:04o} {uid}:{gid} @{mtime} {})", self.mode, names.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_what_differs() {
+        let mut plan = Plan::new(&"/opt/x".parse().unwrap(), 7);
+        plan.add("opt/x/a", Entry::made(b"a".to_vec(), 7)).unwrap();
+        plan.add("opt/x/b", Entry::made(b"b".to_vec(), 7)).unwrap();
+        let mut other = plan.clone();
+        other.entries.remove(Path::new("opt/x/b"));
+        other.entries.get_mut(Path::new("opt/x/a")).unwrap().mode = 0o755;
+        other.add("opt/x/c", Entry::made(Vec::new(), 7)).unwrap();
+        let found = with_plan(&plan, &other, Keeps::ALL);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].contains("/opt/x/a is a file of 1 bytes () (0755 0:0 @7 ) and not"));
+        assert_eq!(found[1..], ["/opt/x/b is missing", "/opt/x/c was not planned"]);
+        assert!(with_plan(&plan, &plan, Keeps::ALL).is_empty());
+    }
+}

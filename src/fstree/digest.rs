@@ -1,0 +1,138 @@
+//! The digests of a plan's content: what images are compared with, and what makes two of them
+//! the same.
+
+use std::cell::RefCell;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+use crate::base::data::hex;
+
+use crate::fstree::entries::{Content, Kind, Plan, Source};
+
+/// Reads every file of `plan` once and keeps its digest.
+pub(crate) fn fill(plan: &mut Plan) -> Result<()> {
+    each(plan, |content| {
+        let (sha256, size) = of_source(&content.source, &mut |_| {})?;
+        content.sha256 = Some(sha256);
+        Ok(size)
+    })
+}
+
+/// The same, with the digest that a bill of materials has besides.
+pub(crate) fn fill_for_reports(plan: &mut Plan) -> Result<()> {
+    each(plan, |content| {
+        let mut sha1 = Sha1::new();
+        let (sha256, size) = of_source(&content.source, &mut |chunk| sha1.update(chunk))?;
+        content.sha256 = Some(sha256);
+        content.sha1 = Some(sha1.finalize().into());
+        Ok(size)
+    })
+}
+
+/// Does something with the content of every file; it says how many bytes there were.
+fn each(plan: &mut Plan, read: impl Fn(&mut Content) -> Result<u64> + Sync) -> Result<()> {
+    let mut contents: Vec<&mut Content> = plan
+        .entries
+        .values_mut()
+        .filter_map(|entry| match &mut entry.kind {
+            Kind::File(content) => Some(content),
+            _ => None,
+        })
+        .collect();
+    contents.par_iter_mut().try_for_each(|content| {
+        let size = read(content)?;
+        match &content.source {
+            Source::Disk(path) if size != content.size => {
+                bail!("{} was changed while it was packed", path.display())
+            }
+            _ => Ok(()),
+        }
+    })
+}
+
+fn of_source(source: &Source, take: &mut dyn FnMut(&[u8])) -> Result<([u8; 32], u64)> {
+    match source {
+        Source::Bytes(bytes) => {
+            take(bytes);
+            Ok((Sha256::digest(bytes).into(), bytes.len() as u64))
+        }
+        Source::Disk(path) => of_parts(fs_err::File::open(path)?, take),
+    }
+}
+
+/// A UUID that is the same for the same content and time (RFC 9562, version 8).
+pub(crate) fn uuid(plan: &Plan) -> String {
+    let mut bytes = of_plan(plan);
+    bytes[6] = (bytes[6] & 0x0f) | 0x80;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let digits = hex(&bytes[..16]);
+    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
+    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+}
+
+/// A digest of all that `plan` says, with the content of its files.
+pub(crate) fn of_plan(plan: &Plan) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(&plan.epoch.to_le_bytes());
+    for (path, entry) in &plan.entries {
+        part(path.as_os_str().as_encoded_bytes());
+        for number in [entry.mode, entry.uid, entry.gid] {
+            part(&number.to_le_bytes());
+        }
+        part(&entry.mtime.to_le_bytes());
+        for (name, value) in &entry.xattrs {
+            part(name.as_encoded_bytes());
+            part(value);
+        }
+        match &entry.kind {
+            Kind::Directory => part(b"directory"),
+            Kind::File(content) => part(&content.sha256.unwrap_or_default()),
+            Kind::Link(target) => part(target.as_os_str().as_encoded_bytes()),
+            Kind::HardLink(first) => {
+                part(b"another name of");
+                part(first.as_os_str().as_encoded_bytes());
+            }
+        }
+    }
+    hash.finalize().into()
+}
+
+/// The SHA-256 of the file at `path`, and its size.
+pub(crate) fn of_file(path: &Path) -> Result<([u8; 32], u64)> {
+    of_reader(fs_err::File::open(path)?)
+}
+
+/// The SHA-256 of all that `reader` gives, and how much that is.
+pub(crate) fn of_reader(reader: impl Read) -> Result<([u8; 32], u64)> {
+    of_parts(reader, &mut |_| {})
+}
+
+/// The same; `take` is given all of it as well.
+fn of_parts(mut reader: impl Read, take: &mut dyn FnMut(&[u8])) -> Result<([u8; 32], u64)> {
+    thread_local! {
+        // A buffer for each file would cost more than most files do.
+        static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 256 * 1024]);
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        let mut hash = Sha256::new();
+        let mut size = 0;
+        loop {
+            let count = reader.read(buffer)?;
+            let Some(chunk) = buffer.get(..count).filter(|chunk| !chunk.is_empty()) else {
+                return Ok((hash.finalize().into(), size));
+            };
+            hash.update(chunk);
+            take(chunk);
+            size += count as u64;
+        }
+    })
+}

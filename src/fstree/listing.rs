@@ -1,0 +1,116 @@
+//! A plan as text and as JSON.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::base::data::hex;
+use crate::fstree::capability;
+use crate::fstree::entries::{Entry, Kind, Plan};
+
+/// An entry as JSON has it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Listed {
+    /// The path in the image, absolute.
+    pub path: String,
+    /// `directory`, `file`, `link` or `hardlink`.
+    pub kind: &'static str,
+    /// The permission bits in octal digits.
+    pub mode: String,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// Seconds since 1970.
+    pub mtime: u64,
+    /// The size of a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// The digest of a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// What a link points to; which file a hard link is another name of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The names of its extended attributes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub xattrs: Vec<String>,
+}
+
+impl Listed {
+    fn new(path: &Path, entry: &Entry) -> Self {
+        let mut listed = Self {
+            path: absolute(path),
+            kind: "directory",
+            mode: format!("{:04o}", entry.mode),
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: entry.mtime,
+            size: None,
+            sha256: None,
+            target: None,
+            xattrs: entry.xattrs.keys().map(|name| name.to_string_lossy().into_owned()).collect(),
+        };
+        match &entry.kind {
+            Kind::Directory => {}
+            Kind::File(content) => {
+                listed.kind = "file";
+                listed.size = Some(content.size);
+                listed.sha256 = content.sha256.as_ref().map(|digest| hex(digest));
+            }
+            Kind::Link(target) => {
+                listed.kind = "link";
+                listed.target = Some(target.display().to_string());
+            }
+            Kind::HardLink(first) => {
+                listed.kind = "hardlink";
+                listed.target = Some(absolute(first));
+            }
+        }
+        listed
+    }
+}
+
+/// All entries of `plan`.
+pub(crate) fn entries(plan: &Plan) -> impl Iterator<Item = Listed> {
+    plan.entries.iter().map(|(path, entry)| Listed::new(path, entry))
+}
+
+/// All entries of `plan` as lines in the manner of `ls -ln`.
+pub(crate) fn text(plan: &Plan) -> String {
+    let mut text = String::new();
+    for (path, entry) in &plan.entries {
+        let (kind, target) = match &entry.kind {
+            Kind::Directory => ('d', String::new()),
+            Kind::File(_) => ('-', String::new()),
+            Kind::Link(target) => ('l', format!(" -> {}", target.display())),
+            Kind::HardLink(first) => ('h', format!(" => {}", absolute(first))),
+        };
+        text += &format!(
+            "{kind}{:04o} {}:{} {:>10} {}{target}\n",
+            entry.mode,
+            entry.uid,
+            entry.gid,
+            entry.size(),
+            absolute(path)
+        );
+    }
+    text
+}
+
+/// The programs that run with rights that their caller does not have, which somebody should look
+/// at before they ship: setuid, setgid, and file capabilities.
+pub(crate) fn privileged(plan: &Plan) -> Vec<String> {
+    plan.entries
+        .iter()
+        .filter(|(_, entry)| matches!(entry.kind, Kind::File(_) | Kind::HardLink(_)))
+        .filter(|(_, entry)| {
+            entry.mode & 0o6000 != 0 || entry.xattrs.keys().any(|name| name == capability::NAME)
+        })
+        .map(|(path, _)| absolute(path))
+        .collect()
+}
+
+fn absolute(path: &Path) -> String {
+    format!("/{}", path.display())
+}

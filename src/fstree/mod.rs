@@ -1,0 +1,12 @@
+//! A file tree as values: its entries, one scanner, one resolver of links, hashing and comparison.
+//!
+//! Nothing in here knows image formats, prefixes or extensions.
+
+pub(crate) mod capability;
+pub(crate) mod compare;
+pub(crate) mod digest;
+pub(crate) mod entries;
+pub(crate) mod listing;
+pub(crate) mod resolve;
+pub(crate) mod scan;
+pub(crate) mod tar_stream;

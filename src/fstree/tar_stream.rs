@@ -1,0 +1,152 @@
+//! A plan as a tar stream, which is how the writers get it: owners, modes and times are then the
+//! plan's, whoever runs them, and nothing has to be copied first.
+
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use tar::{EntryType, Header};
+
+use crate::fstree::entries::{Entry, Kind, Plan, Source};
+
+/// What the fields of a ustar header can hold (POSIX.1-2017, pax, "ustar Interchange Format").
+const NAME_MAX: usize = 100;
+const SIZE_MAX: u64 = 0o777_7777_7777;
+
+/// The prefix of extended attributes in pax headers.
+const XATTR: &str = "SCHILY.xattr.";
+
+/// Writes `plan` as a tar stream in the pax format. `progress` is told of bytes of content.
+pub(crate) fn write(plan: &Plan, output: &mut dyn Write, progress: &dyn Fn(u64)) -> Result<()> {
+    write_entries(tar::Builder::new(output), plan, progress)
+}
+
+/// The same with the root directory, for programs that do not make it up.
+pub(crate) fn write_all(plan: &Plan, output: &mut dyn Write, progress: &dyn Fn(u64)) -> Result<()> {
+    let mut builder = tar::Builder::new(output);
+    append(&mut builder, Path::new("."), &Entry::shared_directory(plan.epoch), progress)?;
+    write_entries(builder, plan, progress)
+}
+
+fn write_entries(
+    mut builder: tar::Builder<&mut dyn Write>,
+    plan: &Plan,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
+    for (path, entry) in &plan.entries {
+        append(&mut builder, path, entry, progress)
+            .with_context(|| format!("could not pack /{}", path.display()))?;
+    }
+    builder.finish().context("could not end the stream")?;
+    Ok(())
+}
+
+fn append(
+    builder: &mut tar::Builder<&mut dyn Write>,
+    path: &Path,
+    entry: &Entry,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
+    let mut header = Header::new_ustar();
+    let mut name = path.as_os_str().as_bytes().to_owned();
+    header.set_mode(entry.mode);
+    header.set_uid(entry.uid.into());
+    header.set_gid(entry.gid.into());
+    header.set_mtime(entry.mtime);
+    let mut target: &[u8] = b"";
+    let mut size = 0;
+    header.set_entry_type(match &entry.kind {
+        Kind::Directory => {
+            name.push(b'/');
+            EntryType::Directory
+        }
+        Kind::File(content) => {
+            size = content.size;
+            EntryType::Regular
+        }
+        Kind::Link(text) => {
+            target = text.as_os_str().as_bytes();
+            EntryType::Symlink
+        }
+        Kind::HardLink(first) => {
+            target = first.as_os_str().as_bytes();
+            EntryType::Link
+        }
+    });
+    header.set_size(size);
+    let fields = header.as_ustar_mut().context("a ustar header is none")?;
+    fill(&mut fields.name, &name);
+    fill(&mut fields.linkname, target);
+    header.set_cksum();
+
+    builder.append_pax_extensions(
+        records(&name, target, size, entry)?
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_slice())),
+    )?;
+    match &entry.kind {
+        Kind::File(content) => {
+            let mut counted = Counted { left: size, progress, inner: open(&content.source)? };
+            builder.append(&header, &mut counted)?;
+            // One byte more than planned, or one less, and the file is not the one planned.
+            if counted.left > 0 || counted.inner.read(&mut [0])? > 0 {
+                bail!("it was changed while it was packed");
+            }
+        }
+        _ => builder.append(&header, std::io::empty())?,
+    }
+    Ok(())
+}
+
+/// What does not fit into the header itself.
+fn records(name: &[u8], target: &[u8], size: u64, entry: &Entry) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut records = Vec::new();
+    if name.len() > NAME_MAX {
+        records.push(("path".to_owned(), name.to_owned()));
+    }
+    if target.len() > NAME_MAX {
+        records.push(("linkpath".to_owned(), target.to_owned()));
+    }
+    if size > SIZE_MAX {
+        records.push(("size".to_owned(), size.to_string().into_bytes()));
+    }
+    // Another name of a file has its attributes already.
+    if !matches!(entry.kind, Kind::HardLink(_)) {
+        for (name, value) in &entry.xattrs {
+            let name = name.to_str().context("an extended attribute has a name not in UTF-8")?;
+            records.push((format!("{XATTR}{name}"), value.clone()));
+        }
+    }
+    Ok(records)
+}
+
+fn fill(field: &mut [u8], value: &[u8]) {
+    for (to, from) in field.iter_mut().zip(value) {
+        *to = *from;
+    }
+}
+
+fn open(source: &Source) -> Result<Box<dyn Read + '_>> {
+    Ok(match source {
+        Source::Disk(path) => Box::new(fs_err::File::open(path)?),
+        Source::Bytes(bytes) => Box::new(bytes.as_slice()),
+    })
+}
+
+/// A reader that gives exactly as much as was planned, and says what it gave.
+struct Counted<'a> {
+    inner: Box<dyn Read + 'a>,
+    left: u64,
+    progress: &'a dyn Fn(u64),
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.inner.read(buffer.get_mut(..most).unwrap_or_default())?;
+        self.left -= count as u64;
+        (self.progress)(count as u64);
+        Ok(count)
+    }
+}

@@ -1,0 +1,96 @@
+//! The directory in which fprefix keeps prefixes, its Portage and distfiles for a user.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::base::names::PrefixId;
+use crate::host::machine::{self, Machine};
+
+/// The variable that moves everything fprefix keeps.
+pub(crate) const HOME_VARIABLE: &str = "FPREFIX_HOME";
+
+/// What fprefix keeps for its user.
+///
+/// ```text
+/// <home>/                     /var/lib/fprefix for root, else $XDG_DATA_HOME/fprefix
+///   portage/<version>/        Portage, on machines that have none
+///   tools/<name>-<version>/   build tools of PyPI that real trees want newer than the machine's
+///   distfiles/                DISTDIR, shared by all prefixes
+///   prefixes/<id>/            one directory a prefix; the id is <name>-<board>
+///     prefix.toml             its definition
+///     staging/  final/        its environments, unless setup was told other places
+/// ```
+#[derive(Clone, Debug)]
+pub struct Home(PathBuf);
+
+impl Home {
+    /// The home of this user.
+    pub fn of_user() -> Result<Self> {
+        if let Some(home) = std::env::var_os(HOME_VARIABLE).filter(|home| !home.is_empty()) {
+            return Ok(Self(
+                std::path::absolute(&home)
+                    .with_context(|| format!("{HOME_VARIABLE} is {}", home.display()))?,
+            ));
+        }
+        if machine::is_root() {
+            return Ok(Self("/var/lib/fprefix".into()));
+        }
+        // One that is not absolute is to be ignored (XDG Base Directory Specification).
+        let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+        if let Some(data) = data.filter(|data| data.is_absolute()) {
+            return Ok(Self(data.join("fprefix")));
+        }
+        match std::env::home_dir() {
+            Some(home) if home.is_absolute() => Ok(Self(home.join(".local/share/fprefix"))),
+            _ => bail!("there is no home directory to keep prefixes in; set {HOME_VARIABLE}"),
+        }
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where Portage releases are kept.
+    pub fn portage(&self) -> PathBuf {
+        self.0.join("portage")
+    }
+
+    /// Where build tools from PyPI are kept.
+    pub fn tools(&self) -> PathBuf {
+        self.0.join("tools")
+    }
+
+    /// DISTDIR.
+    pub fn distfiles(&self) -> PathBuf {
+        self.0.join("distfiles")
+    }
+
+    /// DISTDIR on a machine of this kind, unless setup was told another.
+    pub fn default_distdir(&self, machine: Machine) -> PathBuf {
+        if machine == Machine::Sdk { machine::SDK_DISTFILES.into() } else { self.distfiles() }
+    }
+
+    /// Where prefixes are kept.
+    pub fn prefixes(&self) -> PathBuf {
+        self.0.join("prefixes")
+    }
+
+    /// Where the prefix `id` is kept.
+    pub fn prefix(&self, id: &PrefixId) -> PathBuf {
+        self.prefixes().join(id.to_string())
+    }
+
+    /// Where setup puts the two environments on a machine of this kind.
+    pub fn default_dirs(&self, id: &PrefixId, machine: Machine) -> (PathBuf, PathBuf) {
+        if machine == Machine::Sdk {
+            return (
+                PathBuf::from(format!("/build/prefix-{}/{}", id.board, id.name)),
+                PathBuf::from(format!("__prefix__/{}/{}", id.board, id.name)),
+            );
+        }
+        let dir = self.prefix(id);
+        (dir.join("staging"), dir.join("final"))
+    }
+}

@@ -1,0 +1,157 @@
+//! What kind of machine this is: Flatcar's SDK, Gentoo, or any other Linux. The kind decides
+//! where environments go by default, whose Portage is used, and whether wrappers need sudo.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::command;
+
+/// The kind of machine that prefixes are built on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Machine {
+    /// The container of Flatcar's SDK.
+    Sdk,
+    /// A Gentoo system with its own Portage.
+    Gentoo,
+    /// Any other Linux: Portage comes from PyPI.
+    Other,
+}
+
+/// Where Portage keeps what it installed.
+const VDB: &str = "var/db/pkg";
+
+/// The folder of Flatcar's SDK that holds the ebuild repositories.
+const SDK_THIRD_PARTY: &str = "mnt/host/source/src/third_party";
+
+impl Machine {
+    /// Finds out what the machine of which the root is at `root` is.
+    pub fn detect(root: &Path) -> Self {
+        let has = |path: &str| root.join(path).exists();
+        let emerge = has("usr/bin/emerge");
+        let configured = has("etc/gentoo-release") || has("etc/portage/make.profile");
+        if emerge && has(SDK_THIRD_PARTY) {
+            Self::Sdk
+        } else if emerge && configured && has_packages(&root.join(VDB)) {
+            Self::Gentoo
+        } else {
+            Self::Other
+        }
+    }
+
+    /// Finds out what this machine is.
+    pub fn this() -> Self {
+        Self::detect(Path::new("/"))
+    }
+}
+
+/// Whether Portage installed anything: where it is there beside the system's own package manager, it
+/// knows of no build tools.
+fn has_packages(vdb: &Path) -> bool {
+    let Ok(categories) = fs_err::read_dir(vdb) else { return false };
+    categories.flatten().any(|category| {
+        fs_err::read_dir(category.path()).is_ok_and(|mut packages| packages.next().is_some())
+    })
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sdk => "Flatcar SDK",
+            Self::Gentoo => "Gentoo",
+            Self::Other => "Linux without Portage",
+        })
+    }
+}
+
+/// The package managers that `doctor` can name a command for, and the program that tells.
+const PACKAGE_MANAGERS: &[(&str, &str, &[&str])] = &[
+    ("apt", "apt-get", &["apt-get", "install", "-y", "--no-install-recommends"]),
+    ("dnf", "dnf", &["dnf", "install", "-y"]),
+    ("pacman", "pacman", &["pacman", "-S", "--needed", "--noconfirm"]),
+    ("zypper", "zypper", &["zypper", "install", "-y"]),
+    ("apk", "apk", &["apk", "add"]),
+    ("emerge", "emerge", &["emerge", "--noreplace"]),
+];
+
+/// How this machine installs packages of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackageManager {
+    /// The key under which profiles/tools.toml names packages.
+    pub name: &'static str,
+    /// The command that installs the packages named after it.
+    pub install: &'static [&'static str],
+}
+
+impl PackageManager {
+    /// The package manager of this machine, if it is one we know.
+    pub fn this() -> Option<Self> {
+        PACKAGE_MANAGERS
+            .iter()
+            .find(|(_, program, _)| command::look_up(program).is_some())
+            .map(|&(name, _, install)| Self { name, install })
+    }
+}
+
+/// The names of all of them.
+pub fn package_managers() -> impl Iterator<Item = &'static str> {
+    PACKAGE_MANAGERS.iter().map(|(name, ..)| *name)
+}
+
+/// Whether we run as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Where Flatcar's SDK keeps the root directories of boards.
+pub const SDK_BOARDS: &str = "/build";
+
+/// Where Flatcar's SDK keeps sources that were fetched.
+pub const SDK_DISTFILES: &str = "/mnt/host/source/.cache/distfiles";
+
+/// Whether we may make or write what is at `path`.
+pub fn may_write(path: &Path) -> bool {
+    let (ancestor, _) = crate::base::files::existing_ancestor(path);
+    rustix::fs::access(&ancestor, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+/// The start of a command that root has to run: nothing for root, else sudo. Flatcar's SDK has
+/// directories of root's that its users work in, and lets them use sudo.
+pub fn as_root(purpose: &str, program: &str) -> command::Command {
+    if is_root() {
+        return command::Command::new(purpose, program);
+    }
+    command::Command::new(purpose, "sudo").pass("PATH").arg(program)
+}
+
+/// The folder of ebuild repositories in Flatcar's SDK.
+pub fn sdk_third_party() -> PathBuf {
+    Path::new("/").join(SDK_THIRD_PARTY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detects_by_what_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let make = |path: &str| {
+            let path = root.path().join(path);
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            fs_err::write(path, "").unwrap();
+        };
+        assert_eq!(Machine::detect(root.path()), Machine::Other);
+        make("usr/bin/emerge");
+        make("etc/gentoo-release");
+        make("var/db/pkg/app-shells/x");
+        fs_err::remove_file(root.path().join("var/db/pkg/app-shells/x")).unwrap();
+        assert_eq!(Machine::detect(root.path()), Machine::Other);
+        make("var/db/pkg/app-shells/bash-5.2/PF");
+        assert_eq!(Machine::detect(root.path()), Machine::Gentoo);
+        make("mnt/host/source/src/third_party/x");
+        assert_eq!(Machine::detect(root.path()), Machine::Sdk);
+    }
+}

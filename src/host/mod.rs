@@ -1,0 +1,11 @@
+//! This machine: its kind, its programs and how to get them, its toolchain and its disks.
+//!
+//! Nothing in here knows an environment of a prefix.
+
+pub(crate) mod disk;
+pub(crate) mod doctor;
+pub(crate) mod home;
+pub mod machine;
+pub(crate) mod os_release;
+pub(crate) mod pypi;
+pub(crate) mod toolchain;

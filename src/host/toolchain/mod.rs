@@ -1,0 +1,148 @@
+//! The toolchain: the machine's compiler, and its runtime and development files as packages.
+//!
+//! The compiler itself stays on the machine. What programs need of it when they are linked and
+//! when they run (libc, headers, libgcc, libstdc++), or what the board has of that in a root directory
+//! of its own, becomes a distfile with a hash, from which an
+//! ebuild of ours installs it: so it has a version, CONTENTS, a licence and a binpkg like
+//! everything else that Portage knows.
+
+mod distfile;
+mod plan;
+mod sysroot;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::base::board::Board;
+use crate::base::command::{Command, SYSTEM_PATH, find_program};
+
+pub(crate) use crate::host::toolchain::plan::{Import, plan};
+pub(crate) use crate::host::toolchain::sysroot::Sysroot;
+
+/// A C and C++ compiler for a board.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Compiler {
+    /// The gcc driver, links resolved.
+    pub cc: PathBuf,
+    /// The g++ driver, where there is one.
+    pub cxx: Option<PathBuf>,
+    /// What it calls the machine that it compiles for, and what its binutils are named after.
+    pub machine: String,
+    /// Its version.
+    pub version: String,
+    /// What the sandbox has to show of it in a place of its own, see [`Compiler::inside`].
+    pub parts: Vec<PathBuf>,
+}
+
+/// The directory of the sandbox below which the compiler is shown once more. gcc finds its
+/// libraries relative to where it is itself; below a directory that holds nothing else it finds
+/// none but the prefix's.
+const INSIDE: &str = "/fprefix/gcc";
+
+impl Compiler {
+    /// Finds a compiler for `board` among the machine's own programs.
+    pub fn find(board: &Board) -> Result<Self> {
+        let mut names: Vec<String> = vec![format!("{}-gcc", board.chost)];
+        names.extend(board.compilers.iter().map(|name| format!("{name}-gcc")));
+        if board.is_native() {
+            names.push("gcc".into());
+        }
+        let found = names.iter().find_map(|name| find_program(name, SYSTEM_PATH.as_ref()));
+        let Some(cc) = found else {
+            bail!(
+                "there is no gcc for {} ({}); install one (`fprefix doctor` says how); looked \
+                 for {} in {SYSTEM_PATH}",
+                board.name,
+                board.machine,
+                names.join(", ")
+            );
+        };
+        let beside = cc.to_string_lossy().into_owned();
+        let cxx = beside
+            .strip_suffix("gcc")
+            .map(|stem| PathBuf::from(format!("{stem}g++")))
+            .filter(|path| path.exists())
+            .map(fs_err::canonicalize)
+            .transpose()?;
+        let cc = fs_err::canonicalize(cc)?;
+        let machine = ask(&cc, &["-dumpmachine"])?;
+        let version = ask(&cc, &["-dumpfullversion", "-dumpversion"])?;
+        if !machine.starts_with(&board.machine) {
+            bail!("{} compiles for {machine}, not for {}", cc.display(), board.machine);
+        }
+        let mut compiler = Self { cc, cxx, machine, version, parts: Vec::new() };
+        compiler.parts = compiler.find_parts()?;
+        Ok(compiler)
+    }
+
+    /// Where the sandbox shows `part` of the compiler.
+    pub fn inside(part: &Path) -> PathBuf {
+        Path::new(INSIDE).join(part.strip_prefix("/").unwrap_or(part))
+    }
+
+    /// The drivers, gcc's own directories, and those of the C++ headers.
+    fn find_parts(&self) -> Result<Vec<PathBuf>> {
+        let mut parts = BTreeSet::from([self.cc.clone()]);
+        parts.extend(self.cxx.clone());
+        parts.insert(self.install_dir()?);
+        // A cross compiler has its assembler and link editor by their plain names in a directory of
+        // its own, as links.
+        for program in ["cc1", "cc1plus", "collect2", "as", "ld"] {
+            let path = PathBuf::from(ask(&self.cc, &[&format!("-print-prog-name={program}")])?);
+            if let (true, Some(dir)) = (path.is_absolute(), path.parent()) {
+                parts.insert(fs_err::canonicalize(dir)?);
+                parts.insert(fs_err::canonicalize(&path)?);
+            }
+        }
+        if let Some(cxx) = &self.cxx {
+            let dirs = include_dirs(cxx, "c++")?;
+            parts.extend(dirs.into_iter().filter(|dir| {
+                dir.components().any(|part| part.as_os_str().to_string_lossy().contains("c++"))
+                    || dir.to_string_lossy().contains("/g++-v")
+            }));
+        }
+        // A directory in another that is shown already needs no showing of its own.
+        let all = parts.clone();
+        parts.retain(|part| !all.iter().any(|other| other != part && part.starts_with(other)));
+        Ok(parts.into_iter().collect())
+    }
+
+    fn install_dir(&self) -> Result<PathBuf> {
+        let dirs = ask(&self.cc, &["-print-search-dirs"])?;
+        let line = dirs
+            .lines()
+            .find_map(|line| line.strip_prefix("install:"))
+            .with_context(|| format!("{} does not say where it is", self.cc.display()))?;
+        Ok(fs_err::canonicalize(line.trim())?)
+    }
+
+    /// Where the compiler finds the file `name` of a library, if it does.
+    fn file(&self, name: &str) -> Result<Option<PathBuf>> {
+        let path = PathBuf::from(ask(&self.cc, &[&format!("-print-file-name={name}")])?);
+        Ok((path.is_absolute() && path.exists()).then_some(path))
+    }
+}
+
+fn ask(cc: &Path, args: &[&str]) -> Result<String> {
+    let answer = Command::new("ask the compiler", cc).args(args).read()?;
+    Ok(answer.trim_end().to_owned())
+}
+
+/// The directories in which the compiler looks for headers of `language`.
+fn include_dirs(cc: &Path, language: &str) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ask the compiler where headers are", cc)
+        .args(["-E", "-v", "-x", language, "/dev/null"])
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok(text
+        .lines()
+        .skip_while(|line| !line.starts_with("#include <"))
+        .skip(1)
+        .take_while(|line| line.starts_with(' '))
+        .map(|line| PathBuf::from(line.trim()))
+        .filter(|dir| dir.is_dir())
+        .collect())
+}

@@ -1,0 +1,205 @@
+//! The root directory of a board: where Flatcar's SDK keeps what images of the board are made of,
+//! and with that the C library that programs of the board run with. Cross compilers of crossdev have
+//! one of their own.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::base::board::Board;
+use crate::fstree::resolve::{Place, Rooted};
+use crate::host::machine::{Machine, SDK_BOARDS};
+use crate::host::toolchain::{Compiler, ask};
+
+/// What it has to have for programs to be built with its C library. A board that was not set up to
+/// its end lacks some of them.
+const NEEDED: [&str; 3] = ["libc.so.6", "libc.so", "crt1.o"];
+const NEEDED_HEADERS: [&str; 2] = ["stdio.h", "linux/version.h"];
+
+/// Such a root directory, which has a C library with its development files.
+#[derive(Debug)]
+pub(crate) struct Sysroot {
+    dir: PathBuf,
+    rooted: Rooted,
+    libraries: Vec<PathBuf>,
+    headers: Vec<PathBuf>,
+    runtime: PathBuf,
+}
+
+/// A file as it is called, and what that leads to.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) real: PathBuf,
+}
+
+impl Sysroot {
+    /// The root directory that a machine of this kind has of `board`, else the one that `compiler`
+    /// was made for, as crossdev makes them, if it is not the machine's own. With it, why the
+    /// board's can not be used, where there is one.
+    pub(crate) fn of(
+        machine: Machine,
+        board: &Board,
+        compiler: &Compiler,
+    ) -> Result<(Option<Self>, Option<String>)> {
+        let mut missing = None;
+        if machine == Machine::Sdk {
+            let of_board = Path::new(SDK_BOARDS).join(&board.name);
+            let (found, lacks) = Self::at(&of_board, board, compiler)?;
+            if found.is_some() {
+                return Ok((found, None));
+            }
+            missing = lacks;
+        }
+        let own = ask(&compiler.cc, &["-print-sysroot"])?;
+        match fs_err::canonicalize(own) {
+            Ok(own) if own != Path::new("/") => Ok((Self::at(&own, board, compiler)?.0, missing)),
+            _ => Ok((None, missing)),
+        }
+    }
+
+    fn at(
+        dir: &Path,
+        board: &Board,
+        compiler: &Compiler,
+    ) -> Result<(Option<Self>, Option<String>)> {
+        if !dir.is_dir() {
+            return Ok((None, None));
+        }
+        let multiarch = ask(&compiler.cc, &["-print-multiarch"])?;
+        let below = |top: &str| {
+            let mut dirs = vec![Path::new(top).join(&board.libdir)];
+            dirs.extend(
+                (!multiarch.is_empty()).then(|| Path::new(top).join("lib").join(&multiarch)),
+            );
+            // The loader of arm64 is always here.
+            dirs.push(Path::new(top).join("lib"));
+            dirs
+        };
+        let mut headers = vec![PathBuf::from("/usr/include")];
+        if !multiarch.is_empty() {
+            headers.insert(0, Path::new("/usr/include").join(&multiarch));
+        }
+        let version = compiler.install_dir()?;
+        let version = version.file_name().unwrap_or_default();
+        let sysroot = Self {
+            rooted: Rooted::new(vec![dir.to_owned()]),
+            libraries: [below("/usr"), below("/")].concat(),
+            headers: headers
+                .iter()
+                .map(|inside| dir.join(inside.strip_prefix("/").unwrap_or(inside)))
+                .collect(),
+            runtime: Path::new("/usr/lib/gcc").join(&compiler.machine).join(version),
+            dir: dir.to_owned(),
+        };
+        if let Some(missing) = sysroot.lacks() {
+            let note = format!(
+                "{} has no {missing}: the C library of {} is taken instead; set the board up to \
+                 have programs built with its own",
+                dir.display(),
+                compiler.cc.display()
+            );
+            return Ok((None, Some(note)));
+        }
+        sysroot.check_machine(board)?;
+        Ok((Some(sysroot), None))
+    }
+
+    /// Where it is.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn lacks(&self) -> Option<&'static str> {
+        let header = |name: &&str| !self.headers.iter().any(|dir| dir.join(name).is_file());
+        let mut libraries = NEEDED.into_iter().filter(|name| self.library(name).is_none());
+        libraries.next().or_else(|| NEEDED_HEADERS.into_iter().find(header))
+    }
+
+    fn check_machine(&self, board: &Board) -> Result<()> {
+        let Some(libc) = self.library(NEEDED[0]) else { return Ok(()) };
+        // e_machine (elf.h); both boards are little-endian.
+        let header = fs_err::read(&libc.real)?;
+        let machine = header.get(18..20).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+        if machine != Some(board.elf_machine) {
+            bail!("{} is no library for {}", libc.path.display(), board.machine);
+        }
+        Ok(())
+    }
+
+    /// The library, object or linker script `name`.
+    pub(super) fn library(&self, name: &str) -> Option<Found> {
+        self.libraries.iter().find_map(|dir| self.file(&dir.join(name)))
+    }
+
+    /// The library `name` of gcc's, if the board has it of the compiler's own version: what is
+    /// linked with a newer one does not run with an older one.
+    pub(super) fn runtime(&self, name: &str) -> Option<Found> {
+        self.file(&self.runtime.join(name))
+    }
+
+    /// What is at the absolute `path` in it.
+    pub(super) fn file(&self, path: &Path) -> Option<Found> {
+        let on_disk = |path: &Path| match self.rooted.resolve(path) {
+            Place::There { disk, .. } => Some(disk),
+            Place::Missing(_) | Place::Loop => None,
+        };
+        let real = on_disk(path)?;
+        Some(Found { path: on_disk(path.parent()?)?.join(path.file_name()?), real })
+    }
+
+    /// The directories of its headers, on disk.
+    pub(super) fn headers(&self) -> &[PathBuf] {
+        &self.headers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boards_that_were_not_set_up_to_their_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let board = Board::of_this_machine().unwrap();
+        let compiler = Compiler::find(&board).unwrap();
+        let none = dir.path().join("none");
+        assert!(matches!(Sysroot::at(&none, &board, &compiler).unwrap(), (None, None)));
+        let missing = || Sysroot::at(dir.path(), &board, &compiler).unwrap().1;
+        assert!(missing().unwrap().contains(" has no libc.so.6: the C library of "));
+        let put = |place: &str, bytes: &[u8]| {
+            let path = dir.path().join(place);
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            fs_err::write(path, bytes).unwrap();
+        };
+        let mut header = [0; 64];
+        header[18..20].copy_from_slice(&board.elf_machine.to_le_bytes());
+        put("usr/lib64/libc.so.6", &header);
+        put("usr/lib64/libc.so", b"");
+        put("usr/lib64/crt1.o", b"");
+        put("usr/include/stdio.h", b"");
+        assert!(missing().unwrap().contains(" has no linux/version.h: "));
+        put("usr/include/linux/version.h", b"");
+        let (whole, lacking) = Sysroot::at(dir.path(), &board, &compiler).unwrap();
+        let whole = whole.unwrap();
+        assert_eq!((whole.dir(), lacking), (dir.path(), None));
+        // Links lead to what is in it, and gcc's libraries are those of the compiler's version.
+        fs_err::os::unix::fs::symlink("/usr/lib64/libc.so", dir.path().join("usr/lib64/l"))
+            .unwrap();
+        let link = whole.library("l").unwrap();
+        assert_eq!(link.real, dir.path().join("usr/lib64/libc.so"));
+        assert!(whole.runtime("libc.so").is_none());
+        // A compiler that was made for it says so.
+        let gcc = dir.path().join("gcc");
+        let script = format!("#!/bin/sh\nexec gcc --sysroot={} \"$@\"\n", dir.path().display());
+        crate::base::files::write_executable(&gcc, script.as_bytes()).unwrap();
+        let cross = Compiler { cc: gcc, ..compiler.clone() };
+        let of = |compiler| Sysroot::of(Machine::Other, &board, compiler).unwrap().0;
+        assert_eq!(of(&cross).unwrap().dir(), fs_err::canonicalize(dir.path()).unwrap());
+        assert!(of(&compiler).is_none());
+        header[18] ^= 1;
+        put("usr/lib64/libc.so.6", &header);
+        let error = Sysroot::at(dir.path(), &board, &compiler).unwrap_err().to_string();
+        assert!(error.contains("is no library for "), "{error}");
+    }
+}

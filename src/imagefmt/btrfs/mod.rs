@@ -1,0 +1,141 @@
+//! btrfs images, by mkfs.btrfs of btrfs-progs 7.3 and newer: the first that writes the same bytes
+//! again (mkfs.btrfs(8), "ENVIRONMENT"). Nothing is mounted, and no root is needed.
+
+pub(crate) mod trees;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::base::command::{Command, look_up};
+use crate::fstree::compare::{self, Keeps};
+use crate::fstree::entries::Plan;
+use crate::fstree::{digest, scan};
+use crate::imagefmt::directory;
+use crate::imagefmt::format::{Compressor, Format};
+use crate::sandbox::namespace_root;
+
+/// The first version that does it.
+const FIRST: (u32, u32) = (7, 3);
+
+/// The level where none is named: as for squashfs, the image is read more often than written.
+const LEVEL: u32 = 15;
+
+/// Fails where the machine's mkfs.btrfs is missing or too old for it.
+pub(crate) fn ready() -> Result<()> {
+    let instead = "install btrfs-progs 7.3 or newer, or pack as squashfs or erofs (--format)";
+    let Some(program) = look_up("mkfs.btrfs") else {
+        bail!("mkfs.btrfs is not there, which writes btrfs images: {instead}");
+    };
+    let said = Command::new("ask mkfs.btrfs for its version", &program).arg("--version").read()?;
+    let Some(version) = version(&said) else {
+        bail!("{} does not say its version: {:?}; {instead}", program.display(), said.trim());
+    };
+    if version < FIRST {
+        bail!(
+            "{} is of btrfs-progs {}.{}, which gives every image other times and UUIDs; {instead}",
+            program.display(),
+            version.0,
+            version.1
+        );
+    }
+    Ok(())
+}
+
+/// The version in "mkfs.btrfs, part of btrfs-progs v7.3".
+fn version(said: &str) -> Option<(u32, u32)> {
+    let text = said.lines().next()?.rsplit_once(" v")?.1;
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let major = numbers.next()?.ok()?;
+    Some((major, numbers.next().and_then(Result::ok).unwrap_or(0)))
+}
+
+/// Writes `plan` as the btrfs image `output`; `dir` is a place for a tree.
+pub(crate) fn write(
+    plan: &Plan,
+    format: Format,
+    output: &Path,
+    dir: &Path,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
+    ready()?;
+    directory::write(plan, dir, progress)?;
+    fs_err::File::create(output)?;
+    let written = namespace_root::command("write the btrfs image", "mkfs.btrfs", "btrfs-progs")?
+        .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
+        .env("DETERMINISTIC_SEED", "1")
+        .args(["--quiet", "--uuid", &digest::uuid(plan), "--shrink"])
+        // One copy of everything: images are copied whole. The tree that is taken out would keep
+        // kernels before 6.1 from mounting it (mkfs.btrfs(8), "block-group-tree").
+        .args(["--metadata", "single", "--data", "single", "--features", "^block-group-tree"])
+        .args(compression(format))
+        .arg("--rootdir")
+        .arg(dir)
+        .arg(output)
+        .run_quiet();
+    crate::base::files::remove(dir)?;
+    written?;
+    trees::make_read_only(output)
+}
+
+fn compression(format: Format) -> Vec<String> {
+    match format.compressor() {
+        Compressor::None => Vec::new(),
+        compressor => {
+            let level = format.level().unwrap_or(LEVEL);
+            vec!["--compress".to_owned(), format!("{compressor}:{level}")]
+        }
+    }
+}
+
+/// How `image` differs from `plan`; `dir` is a place to unpack it to.
+pub(crate) fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<String>> {
+    namespace_root::command("check the btrfs image", "btrfs", "btrfs-progs")?
+        .args(["check", "--readonly"])
+        .arg(image)
+        .run_quiet()?;
+    let mut found = Plan::new(&plan.eprefix, plan.epoch);
+    read(image, &mut found, dir)?;
+    Ok(compare::with_plan(plan, &found, Keeps::ALL))
+}
+
+/// Reads what `image` holds into `found`; it is unpacked into the new directory `dir`.
+pub(crate) fn read(image: &Path, found: &mut Plan, dir: &Path) -> Result<()> {
+    unpack(image, dir)?;
+    // The directory of the image is as the image says, of which nothing else is known here.
+    found.epoch = u64::try_from(fs_err::metadata(dir)?.mtime()).unwrap_or(0);
+    scan::unpacked(dir, found)?;
+    trees::join_names(found, image)?;
+    digest::fill(found)
+}
+
+/// Unpacks `image` into the new directory `dir`.
+fn unpack(image: &Path, dir: &Path) -> Result<()> {
+    fs_err::create_dir(dir)?;
+    namespace_root::command("read the btrfs image back", "btrfs", "btrfs-progs")?
+        .args(["restore", "--metadata", "--symlink", "--xattr"])
+        .arg(image)
+        .arg(dir)
+        // It asks whether to go on when a file or a directory is large.
+        .run_fed(|answers| {
+            while answers.write_all(b"a\n").is_ok() {}
+            Ok(())
+        })
+        .with_context(|| format!("could not read {}", image.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        let said = "mkfs.btrfs, part of btrfs-progs v7.3\n-EXPERIMENTAL +ZSTD\n";
+        assert_eq!(version(said), Some((7, 3)));
+        assert_eq!(version("mkfs.btrfs, part of btrfs-progs v6.2\n"), Some((6, 2)));
+        assert_eq!(version("mkfs.btrfs, part of btrfs-progs v6.19.1"), Some((6, 19)));
+        assert_eq!(version("mkfs.btrfs, part of btrfs-progs v8"), Some((8, 0)));
+        assert_eq!(version("mkfs 1"), None);
+    }
+}

@@ -1,0 +1,245 @@
+//! Keys that stay in a token or a security module: PKCS#11 URIs (RFC 7512), which openssl resolves
+//! through an engine (libp11's) or a provider (OpenSSL 3: pkcs11-provider).
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::LazyLock;
+
+use anyhow::{Context, Error, Result, bail};
+use regex::Regex;
+
+use crate::base::command::{Command, look_up};
+
+/// How such a URI begins.
+const SCHEME: &str = "pkcs11:";
+
+/// The name under which both kinds of plugin are known.
+const NAME: &str = "pkcs11";
+
+/// Variables by which the caller says which module and which tokens there are.
+const PASSED_ON: &[&str] = &[
+    "OPENSSL_CONF",
+    "OPENSSL_MODULES",
+    "OPENSSL_ENGINES",
+    "PKCS11_MODULE_PATH",
+    "PKCS11_PROVIDER_MODULE",
+    "SOFTHSM2_CONF",
+];
+
+/// openssl, for keys in files and in tokens.
+pub(crate) fn openssl(purpose: &str) -> Result<Command> {
+    let program = look_up("openssl").context(
+        "openssl is not there, which signs images; install openssl (`fprefix doctor` says how)",
+    )?;
+    let command = Command::new(purpose, program);
+    Ok(PASSED_ON.iter().fold(command, |command, name| command.pass(name)))
+}
+
+/// What of openssl gets keys out of tokens, as `--private-key-source` of systemd-repart(1) names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeySource {
+    /// A provider of OpenSSL 3.
+    Provider(String),
+    /// An engine, as before.
+    Engine(String),
+}
+
+impl FromStr for KeySource {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let plain = |name: &&str| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+        };
+        match text.split_once(':').filter(|(_, name)| plain(name)) {
+            Some(("provider", name)) => Ok(Self::Provider(name.to_owned())),
+            Some(("engine", name)) => Ok(Self::Engine(name.to_owned())),
+            _ => bail!("{text:?} has to be provider:NAME or engine:NAME, like provider:{NAME}"),
+        }
+    }
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Provider(name) => write!(f, "provider:{name}"),
+            Self::Engine(name) => write!(f, "engine:{name}"),
+        }
+    }
+}
+
+impl KeySource {
+    /// Whether openssl has it.
+    fn is_there(&self) -> Result<bool> {
+        let command = openssl("look for what reads tokens")?;
+        let command = match self {
+            Self::Provider(name) => command.args(["list", "-providers", "-provider", name]),
+            Self::Engine(name) => command.args(["engine", "-t", name]),
+        };
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        Ok(output.status.success() && !said.contains("[ unavailable ]"))
+    }
+
+    /// The one that was named, else the first that the machine has.
+    pub(crate) fn find(named: Option<&Self>) -> Result<Self> {
+        let hint = "install pkcs11-provider or libp11's engine (Debian: pkcs11-provider, \
+                    libengine-pkcs11-openssl)";
+        if let Some(named) = named {
+            if !named.is_there()? {
+                bail!("openssl has no {named}, which was named to read keys of tokens: {hint}");
+            }
+            return Ok(named.clone());
+        }
+        // With some modules (SoftHSM 2.6 for one) openssl crashes when it ends with a provider.
+        for source in [Self::Engine(NAME.to_owned()), Self::Provider(NAME.to_owned())] {
+            if source.is_there()? {
+                return Ok(source);
+            }
+        }
+        bail!("openssl can not read keys of tokens: {hint}")
+    }
+
+    /// The options by which openssl loads it; keys are then of the form that is named with the
+    /// option `form`.
+    fn options(&self, form: &str) -> Vec<String> {
+        let words: [&str; 4] = match self {
+            // A module that uses OpenSSL itself waits for ever where its own comes first.
+            Self::Provider(name) => ["-provider", "default", "-provider", name],
+            Self::Engine(name) => ["-engine", name, form, "engine"],
+        };
+        words.map(str::to_owned).into()
+    }
+}
+
+/// A key in a token.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct TokenKey {
+    uri: String,
+    source: KeySource,
+}
+
+impl fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {}", without_pin(&self.uri), self.source)
+    }
+}
+
+/// The URI that `path` is, if it is one.
+pub(crate) fn uri(path: &Path) -> Option<&str> {
+    path.to_str().filter(|text| text.starts_with(SCHEME))
+}
+
+impl TokenKey {
+    /// The key that `uri` names. Where the URI has its PIN, the key is asked for at once: nothing
+    /// is made for a signature that can not be.
+    pub(crate) fn open(uri: &str, source: KeySource) -> Result<Self> {
+        let key = Self { uri: uri.to_owned(), source };
+        if uri.contains("pin-value=") || uri.contains("pin-source=") {
+            let command = openssl("read the key of the token")?
+                .arg("pkey")
+                .args(["-in", &key.uri])
+                .brief()
+                .args(key.source.options("-inform"))
+                .args(["-pubout", "-out", "/dev/null"]);
+            key.run(&command)?;
+        }
+        Ok(key)
+    }
+
+    /// The arguments by which `openssl smime` signs with it.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["-inkey".to_owned(), self.uri.clone()];
+        arguments.extend(self.source.options("-keyform"));
+        arguments
+    }
+
+    /// Runs `command`, which uses the key; a PIN is in no error.
+    pub(crate) fn run(&self, command: &Command) -> Result<()> {
+        run(&self.uri, command)
+    }
+}
+
+fn run(uri: &str, command: &Command) -> Result<()> {
+    command.run_quiet().map_err(|error| {
+        let text = format!("{error:#}");
+        let why = reason(&text);
+        Error::msg(without_pin(&text)).context(format!("{}: {why}", without_pin(uri)))
+    })
+}
+
+/// What openssl and its plugins mean.
+fn reason(said: &str) -> &'static str {
+    let has = |text: &str| said.contains(text);
+    if has("PIN incorrect") || has("CKR_PIN_INCORRECT") {
+        "the PIN is wrong; a token locks itself after a few wrong ones"
+    } else if has("CKR_PIN_LOCKED") || has("PIN locked") {
+        "the token has locked itself after wrong PINs"
+    } else if has("No matching initialized token") || has("No initialized token") {
+        "no such token is there; `pkcs11-tool --list-slots` shows those that are"
+    } else if has("key values mismatch") {
+        "the key does not belong to the certificate"
+    } else if has("UI_process") {
+        "the token wants a PIN, and there is no terminal to ask for it: add pin-source=FILE to \
+         the URI"
+    } else if has("Unable to load") && has("module") {
+        "the module that was named for tokens can not be loaded (PKCS11_MODULE_PATH)"
+    } else {
+        "the token has no such object, or does not give it with this PIN"
+    }
+}
+
+/// Text without the PINs of URIs in it.
+fn without_pin(text: &str) -> String {
+    #[expect(clippy::unwrap_used, reason = "a constant that a test compiles")]
+    static PIN: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r#"(pin-value=)[^&;\s'"]*"#).unwrap());
+    PIN.replace_all(text, "${1}...").into_owned()
+}
+
+/// Reads the certificate that `uri` names into the file `to`, as PEM.
+pub(crate) fn certificate(uri: &str, source: &KeySource, to: &Path) -> Result<()> {
+    let KeySource::Provider(_) = source else {
+        bail!(
+            "{}: openssl's engines read keys alone; name a file with the certificate, or give \
+             --private-key-source provider:{NAME}",
+            without_pin(uri)
+        );
+    };
+    let command = openssl("read the certificate of the token")?
+        .arg("storeutl")
+        .args(source.options(""))
+        .args(["-certs", "-out"])
+        .arg(to)
+        .arg(uri)
+        .brief();
+    run(uri, &command)?;
+    let read = fs_err::read_to_string(to)?;
+    if !read.contains("-----BEGIN CERTIFICATE-----") {
+        bail!("{} names no certificate of the token", without_pin(uri));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources() {
+        assert_eq!("engine:pkcs11".parse::<KeySource>().unwrap().to_string(), "engine:pkcs11");
+        for bad in ["", "file", "engine:", "provider:a b", "token:pkcs11"] {
+            assert!(bad.parse::<KeySource>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pins_are_in_no_text() {
+        let text = "openssl -inkey 'pkcs11:token=a?pin-value=1234&x=y' pkcs11:b?pin-value=5 end";
+        assert_eq!(
+            without_pin(text),
+            "openssl -inkey 'pkcs11:token=a?pin-value=...&x=y' pkcs11:b?pin-value=... end"
+        );
+    }
+}

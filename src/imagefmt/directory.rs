@@ -1,0 +1,131 @@
+//! A plan as a tree on disk: the format `directory`, what tools read that take no stream, and
+//! what images are unpacked to.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use fs_err::os::unix::fs::OpenOptionsExt;
+use rayon::prelude::*;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+
+use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+use crate::fstree::tar_stream;
+use crate::host::machine;
+use crate::sandbox::namespace_root;
+
+/// Writes `plan` as a tree into the directory `dir`, which it makes. An ordinary user owns what
+/// is in it, and a tool that is run through [`as_root`] sees it as root's.
+pub(crate) fn write(plan: &Plan, dir: &Path, progress: &dyn Fn(u64)) -> Result<()> {
+    if !machine::is_root() && !plan.is_all_root() {
+        let (path, entry) = plan.first_not_of_root();
+        bail!(
+            "/{} belongs to the user {} and the group {}: only root can write that to disk",
+            path.display(),
+            entry.0,
+            entry.1
+        );
+    }
+    fs_err::create_dir(dir)?;
+    let is_plain = plan.is_all_root() && plan.entries.values().all(|e| e.xattrs.is_empty());
+    if is_plain {
+        return lay_out(plan, dir, progress);
+    }
+    // Owners and capabilities take rights that only the tool gets.
+    untar(dir)?.run_fed(|input| tar_stream::write_all(plan, input, progress))
+}
+
+/// Unpacks the tar archive `archive` into the new directory `dir`.
+pub(crate) fn unpack(archive: &Path, dir: &Path) -> Result<()> {
+    fs_err::create_dir(dir)?;
+    untar(dir)?.arg("--file").arg(archive).run_quiet()
+}
+
+fn untar(dir: &Path) -> Result<crate::base::command::Command> {
+    Ok(namespace_root::command("unpack the extension", "tar", "tar")?
+        .args(["--extract", "--preserve-permissions", "--same-owner", "--numeric-owner"])
+        .args(["--xattrs", "--xattrs-include=*", "--delay-directory-restore", "--directory"])
+        .arg(dir))
+}
+
+/// Writes what belongs to whoever runs this, on all processors.
+fn lay_out(plan: &Plan, dir: &Path, progress: &dyn Fn(u64)) -> Result<()> {
+    let mut directories = vec![(dir.to_owned(), Entry::shared_directory(plan.epoch))];
+    let mut files = Vec::new();
+    for (path, entry) in &plan.entries {
+        let place = dir.join(path);
+        match &entry.kind {
+            Kind::Directory => {
+                fs_err::create_dir(&place)?;
+                directories.push((place, entry.clone()));
+            }
+            Kind::File(content) => files.push((place, entry, content)),
+            Kind::Link(target) => {
+                fs_err::os::unix::fs::symlink(target, &place)?;
+                set_time_of_link(&place, entry.mtime)?;
+            }
+            Kind::HardLink(_) => {}
+        }
+    }
+    write_files(&files, progress)?;
+    for (path, entry) in &plan.entries {
+        if let Kind::HardLink(first) = &entry.kind {
+            fs_err::hard_link(dir.join(first), dir.join(path))?;
+        }
+    }
+    // Inside out: a directory may be one that nobody may write to, and gets a new time with
+    // everything that is put into it.
+    for (place, entry) in directories.iter().rev() {
+        fs_err::set_permissions(place, std::fs::Permissions::from_mode(entry.mode))?;
+        set_time_of_link(place, entry.mtime)?;
+    }
+    Ok(())
+}
+
+fn write_files(
+    files: &[(std::path::PathBuf, &Entry, &Content)],
+    progress: &dyn Fn(u64),
+) -> Result<()> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(move || {
+            files.par_iter().try_for_each_with(sender, |sender, (place, entry, content)| {
+                write_file(place, entry, content)
+                    .with_context(|| format!("could not write {}", place.display()))?;
+                let _ = sender.send(content.size);
+                Ok(())
+            })
+        });
+        receiver.iter().for_each(progress);
+        writing.join().unwrap_or_else(|_| bail!("the tree was not written"))
+    })
+}
+
+fn write_file(place: &Path, entry: &Entry, content: &Content) -> Result<()> {
+    let mut file =
+        fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(place)?;
+    let size = match &content.source {
+        Source::Bytes(bytes) => {
+            file.write_all(bytes)?;
+            bytes.len() as u64
+        }
+        Source::Disk(path) => std::io::copy(&mut fs_err::File::open(path)?, file.file_mut())?,
+    };
+    if size != content.size {
+        bail!("it was changed while it was packed");
+    }
+    // setuid goes when a file is written to (chmod(2)), and the time changes: both at the end.
+    file.set_permissions(std::fs::Permissions::from_mode(entry.mode))?;
+    file.file().set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(entry.mtime))?;
+    Ok(())
+}
+
+fn set_time_of_link(path: &Path, seconds: u64) -> Result<()> {
+    let time = Timespec { tv_sec: i64::try_from(seconds)?, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .with_context(|| format!("could not set the time of {}", path.display()))
+}

@@ -1,0 +1,174 @@
+//! erofs images, by mkfs.erofs of erofs-utils 1.5 and newer.
+
+pub(crate) mod content;
+pub(crate) mod inodes;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
+
+use crate::fstree::compare::{self, Keeps};
+use crate::fstree::digest;
+use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+use crate::imagefmt::directory;
+use crate::imagefmt::erofs::content::Contents;
+use crate::imagefmt::erofs::inodes::{Image, Inode, Place};
+use crate::imagefmt::format::{Compressor, Format, FormatKind};
+use crate::sandbox::namespace_root;
+
+/// Writes `plan` as the erofs image `output`; `dir` is a place for a tree, since mkfs.erofs takes
+/// streams only since 1.7.
+pub(crate) fn write(
+    plan: &Plan,
+    format: Format,
+    output: &Path,
+    dir: &Path,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
+    directory::write(plan, dir, progress)?;
+    let written = namespace_root::command("write the erofs image", "mkfs.erofs", "erofs-utils")?
+        .args(compression(format))
+        // The variable gives the image its time and keeps those of files; -T gives all files
+        // its own time, whatever --preserve-mtime says.
+        .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
+        // overlayfs tells its layers apart by UUID, so none that all images share.
+        .args(["-U", &digest::uuid(plan)])
+        .arg("--quiet")
+        .arg(output)
+        .arg(dir)
+        .run_quiet();
+    crate::base::files::remove(dir)?;
+    written
+}
+
+fn compression(format: Format) -> Vec<String> {
+    let mut options = match format.compressor() {
+        Compressor::None => Vec::new(),
+        compressor => {
+            let level = format.level().map_or(String::new(), |level| format!(",{level}"));
+            vec![format!("-z{compressor}{level}")]
+        }
+    };
+    if format.kind() == FormatKind::ErofsTight {
+        // Larger clusters, and the ends of files beside their inodes or together: Linux 6.1.
+        options.extend(["-C65536", "-Eztailpacking,fragments"].map(String::from));
+    }
+    options
+}
+
+/// How `image` differs from `plan`; `dir` is a place to unpack it to, where that has to be.
+pub(crate) fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<String>> {
+    let map = crate::base::files::map(image)?;
+    let opened = Image::open(&map).with_context(|| inodes::about(image))?;
+    let tree = opened.tree().with_context(|| inodes::about(image))?;
+    let mut differences = inode_differences(plan, &tree);
+    // The form that a newer mkfs.erofs writes may be one that we do not know, but its own
+    // fsck.erofs does. So that one has the last word.
+    let mut found = Plan::new(&plan.eprefix, plan.epoch);
+    let ours = contents(&opened, &tree, &mut found);
+    let keeps = Keeps { xattrs: false, ..Keeps::ALL };
+    let is_same = || ours.is_ok() && compare::with_plan(plan, &found, keeps).is_empty();
+    if !differences.is_empty() || is_same() {
+        return Ok(differences);
+    }
+    unpack(image, dir)?;
+    let keeps = Keeps { hard_links: false, xattrs: false, special_bits: false };
+    differences.extend(compare::with_tree(plan, dir, keeps)?);
+    Ok(differences)
+}
+
+/// Unpacks `image` into the directory `dir`. fsck.erofs keeps neither setuid nor attributes nor
+/// hard links; [`inode_differences`] looks at those.
+fn unpack(image: &Path, dir: &Path) -> Result<()> {
+    namespace_root::command("read the erofs image back", "fsck.erofs", "erofs-utils")?
+        .arg(format!("--extract={}", dir.display()))
+        .args(["--preserve-owner", "--preserve-perms"])
+        .arg(image)
+        .run_quiet()
+}
+
+/// Reads what `image` holds into `found`, but no extended attributes.
+pub(crate) fn read(image: &Path, found: &mut Plan) -> Result<()> {
+    let map = crate::base::files::map(image)?;
+    let opened = Image::open(&map).with_context(|| inodes::about(image))?;
+    let tree = opened.tree().with_context(|| inodes::about(image))?;
+    contents(&opened, &tree, found).with_context(|| inodes::about(image))
+}
+
+/// The same, of an image in memory; nothing is written to disk.
+fn contents(image: &Image<'_>, tree: &BTreeMap<PathBuf, Place>, found: &mut Plan) -> Result<()> {
+    let contents = Contents::open(image)?;
+    let mut firsts: HashMap<u64, &Path> = HashMap::new();
+    for (path, place) in tree.iter().filter(|(path, _)| !path.as_os_str().is_empty()) {
+        let inode = place.inode;
+        let kind = match inode.kind() {
+            inodes::DIRECTORY => Kind::Directory,
+            inodes::LINK => Kind::Link(PathBuf::from(OsString::from_vec(contents.target(place)?))),
+            inodes::FILE if firsts.contains_key(&inode.number) => {
+                Kind::HardLink(firsts[&inode.number].to_owned())
+            }
+            inodes::FILE => {
+                firsts.insert(inode.number, path);
+                let size = place.size as u64;
+                Kind::File(Content::unread(Source::Bytes(Vec::new()), size))
+            }
+            other => bail!("/{} is of the type {other:o}", path.display()),
+        };
+        let mode = inode.mode & 0o7777;
+        let (uid, gid) = inode.owner;
+        let xattrs = BTreeMap::new();
+        let entry = Entry { kind, mode, uid, gid, mtime: inode.mtime, xattrs };
+        found.entries.insert(path.clone(), entry);
+    }
+    found.entries.par_iter_mut().try_for_each(|(path, entry)| {
+        if let (Kind::File(content), Some(place)) = (&mut entry.kind, tree.get(path)) {
+            let digest = contents.digest(place);
+            content.sha256 = Some(digest.with_context(|| format!("/{}", path.display()))?);
+        }
+        anyhow::Ok(())
+    })
+}
+
+/// How the inodes of the image differ from `plan`.
+fn inode_differences(plan: &Plan, found: &BTreeMap<PathBuf, Place>) -> Vec<String> {
+    let other_names = plan.other_names();
+    let number = |path: &Path| found.get(path).map_or(0, |place| place.inode.number);
+    let mut differences = Vec::new();
+    for (path, entry) in &plan.entries {
+        let Some(Place { inode, .. }) = found.get(path) else {
+            differences.push(format!("/{} has no inode", path.display()));
+            continue;
+        };
+        let (first, kind) = match &entry.kind {
+            Kind::HardLink(first) => (first, inodes::FILE),
+            Kind::File(_) => (path, inodes::FILE),
+            Kind::Link(_) => (path, inodes::LINK),
+            Kind::Directory => (path, inodes::DIRECTORY),
+        };
+        let planned = Inode {
+            number: number(first),
+            mode: entry.mode | kind,
+            names: match entry.kind {
+                // A directory's names are the filesystem's.
+                Kind::Directory => inode.names,
+                _ => 1 + other_names.get(first.as_path()).copied().unwrap_or(0),
+            },
+            owner: (entry.uid, entry.gid),
+            mtime: entry.mtime,
+            xattrs: !entry.xattrs.is_empty(),
+        };
+        if *inode != planned {
+            differences.push(format!("/{} is {inode:?} and not {planned:?}", path.display()));
+        }
+    }
+    for path in found.keys().filter(|path| !path.as_os_str().is_empty()) {
+        if !plan.entries.contains_key(path) {
+            differences.push(format!("/{} was not planned", path.display()));
+        }
+    }
+    differences
+}

@@ -1,0 +1,314 @@
+//! ext4 images, by mke2fs and debugfs of e2fsprogs: without root and without loop devices.
+//!
+//! `mke2fs -d` would take the times of access and change from the disk. debugfs writes just what
+//! it is told, in the order in which it is told, at the time of `E2FSPROGS_FAKE_TIME`.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use ext4_view::Ext4;
+
+use crate::base::command::{Command, look_up};
+use crate::fstree::compare::{self, Keeps};
+use crate::fstree::digest;
+use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+
+const BLOCK: u64 = 4096;
+const INODE: u64 = 256;
+/// What a mounted image never needs (ext4(5)): a journal, room to grow. What is left is known to
+/// every kernel that attaches extensions.
+const FEATURES: &str = "none,dir_index,dir_nlink,ext_attr,extent,extra_isize,filetype,flex_bg,\
+                        huge_file,large_file,sparse_super";
+
+/// Writes `plan` as the ext4 image `output`; `dir` is a place for files.
+pub(crate) fn write(plan: &Plan, output: &Path, dir: &Path, progress: &dyn Fn(u64)) -> Result<()> {
+    fs_err::create_dir(dir)?;
+    let commands = commands(plan, dir)?;
+    let uuid = digest::uuid(plan);
+    let inodes = plan.entries.len() + 32;
+    // The machine's mke2fs.conf(5) has no say.
+    tool("write the ext4 image", "mke2fs", plan)?
+        .env("MKE2FS_CONFIG", "/dev/null")
+        .args(["-q", "-F", "-t", "ext4", "-m", "0", "-O", FEATURES, "-U", &uuid])
+        .args(["-b", &BLOCK.to_string(), "-I", &INODE.to_string(), "-N", &inodes.to_string()])
+        .args(["-E", &format!("hash_seed={uuid},root_owner=0:0,lazy_itable_init=0,nodiscard")])
+        .arg(output)
+        .arg(blocks(plan).to_string())
+        .run_quiet()?;
+    let list = dir.join("commands");
+    fs_err::write(&list, commands)?;
+    let written = tool("write the ext4 image", "debugfs", plan)?
+        .args(["-w", "-f"])
+        .arg(&list)
+        .arg(output)
+        .output()?;
+    // It always ends with status 0, and says its version.
+    let said = String::from_utf8_lossy(&written.stderr);
+    let errors: Vec<&str> = said.lines().filter(|line| !line.starts_with("debugfs ")).collect();
+    if let Some(first) = errors.first() {
+        bail!("debugfs could not write all of it: {first} ({} messages)", errors.len());
+    }
+    progress(plan.totals().bytes);
+    crate::base::files::remove(dir)
+}
+
+fn tool(purpose: &str, name: &str, plan: &Plan) -> Result<Command> {
+    let program = look_up(name).with_context(|| {
+        format!("{name} is not there, which writes ext4 images; install e2fsprogs (`fprefix doctor` says how)")
+    })?;
+    Ok(Command::new(purpose, program).env("E2FSPROGS_FAKE_TIME", plan.epoch.to_string()))
+}
+
+/// How many blocks it takes: data, directories, inodes, bitmaps, and a little for maps.
+fn blocks(plan: &Plan) -> u64 {
+    let mut names: BTreeMap<&Path, u64> = BTreeMap::new();
+    let mut blocks = 0;
+    for (path, entry) in &plan.entries {
+        let length = path.file_name().unwrap_or_default().len() as u64;
+        *names.entry(path.parent().unwrap_or(path)).or_default() += 12 + length;
+        blocks += match &entry.kind {
+            Kind::File(content) => content.size.div_ceil(BLOCK) + content.size / (64 << 20),
+            _ => 1,
+        };
+        blocks += u64::from(!entry.xattrs.is_empty());
+    }
+    // A block of a directory may be left with nearly the longest name's room.
+    blocks += names.values().map(|bytes| bytes.div_ceil(BLOCK - 264)).sum::<u64>();
+    blocks += (plan.entries.len() as u64 + 32) * INODE / BLOCK;
+    blocks + blocks / 50 + 256
+}
+
+/// What debugfs is told.
+fn commands(plan: &Plan, dir: &Path) -> Result<Vec<u8>> {
+    let of_two_lines = |path: &PathBuf| path.as_os_str().as_bytes().contains(&b'\n');
+    if let Some(path) = plan.entries.keys().find(|path| of_two_lines(path)) {
+        bail!(
+            "an ext4 image can not have the name {:?}: debugfs, which writes it, takes a line for \
+             each name",
+            path.display()
+        );
+    }
+    let mut text = Text::default();
+    text.line(&[b"cd", b"/"])?;
+    text.line(&[b"rmdir", b"lost+found"])?;
+    let mut inside = Path::new("");
+    for (index, (path, entry)) in plan.entries.iter().enumerate() {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if parent != inside {
+            text.line(&[b"cd", &absolute(parent)])?;
+            inside = parent;
+        }
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let kind = match &entry.kind {
+            Kind::Directory => {
+                text.line(&[b"mkdir", name])?;
+                0o040_000
+            }
+            Kind::File(content) => {
+                text.line(&[b"write", file(content, dir, index)?.as_os_str().as_bytes(), name])?;
+                0o100_000
+            }
+            Kind::Link(target) => {
+                text.line(&[b"symlink", name, target.as_os_str().as_bytes()])?;
+                0o120_000
+            }
+            Kind::HardLink(first) => {
+                text.line(&[b"ln", &absolute(first), name])?;
+                continue;
+            }
+        };
+        let mode = format!("0{:o}", kind | entry.mode);
+        text.line(&[b"sif", name, b"mode", mode.as_bytes()])?;
+        for (field, value) in [("uid", entry.uid), ("gid", entry.gid)] {
+            if value != 0 {
+                let value = value.to_string();
+                text.line(&[b"sif", name, field.as_bytes(), value.as_bytes()])?;
+            }
+        }
+        for (number, (attribute, value)) in entry.xattrs.iter().enumerate() {
+            let from = dir.join(format!("{index}-{number}"));
+            fs_err::write(&from, value)?;
+            let (from, attribute) = (from.as_os_str().as_bytes(), attribute.as_bytes());
+            text.line(&[b"ea_set", b"-f", from, name, attribute])?;
+        }
+    }
+    // At the end, since a directory gets a new time with everything that is put into it.
+    for (path, entry) in plan.entries.iter().filter(|(_, entry)| entry.mtime != plan.epoch) {
+        if !matches!(entry.kind, Kind::HardLink(_)) {
+            let time = format!("@{}", entry.mtime);
+            text.line(&[b"sif", &absolute(path), b"mtime", time.as_bytes()])?;
+        }
+    }
+    for (path, count) in plan.other_names() {
+        let count = (count + 1).to_string();
+        text.line(&[b"sif", &absolute(path), b"links_count", count.as_bytes()])?;
+    }
+    Ok(text.0)
+}
+
+fn absolute(path: &Path) -> Vec<u8> {
+    [b"/", path.as_os_str().as_bytes()].concat()
+}
+
+/// Where debugfs finds the content.
+fn file(content: &Content, dir: &Path, index: usize) -> Result<PathBuf> {
+    Ok(match &content.source {
+        Source::Disk(path) => path.clone(),
+        Source::Bytes(bytes) => {
+            let path = dir.join(index.to_string());
+            fs_err::write(&path, bytes)?;
+            path
+        }
+    })
+}
+
+/// Lines for debugfs: words in double quotes, with those doubled (libss).
+#[derive(Default)]
+struct Text(Vec<u8>);
+
+impl Text {
+    fn line(&mut self, words: &[&[u8]]) -> Result<()> {
+        for word in words {
+            if word.contains(&b'\n') || word.is_empty() {
+                bail!("debugfs can not be told of {:?}", String::from_utf8_lossy(word));
+            }
+            self.0.push(b'"');
+            for byte in *word {
+                self.0.extend(if *byte == b'"' {
+                    &b"\"\""[..]
+                } else {
+                    std::slice::from_ref(byte)
+                });
+            }
+            self.0.extend(b"\" ");
+        }
+        self.0.push(b'\n');
+        Ok(())
+    }
+}
+
+/// How `image` differs from `plan`; `dir` is a place for files.
+pub(crate) fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<String>> {
+    let mut found = Plan::new(&plan.eprefix, plan.epoch);
+    read(image, &mut found)?;
+    found.take_root()?;
+    let mut differences = ask(plan, image, dir, &mut found)?;
+    differences.extend(compare::with_plan(plan, &found, Keeps::ALL));
+    Ok(differences)
+}
+
+/// Reads what `image` holds into `found`, with the root directory, but neither which files are
+/// one nor extended attributes.
+pub(crate) fn read(image: &Path, found: &mut Plan) -> Result<()> {
+    let opened = Ext4::load_from_path(image)
+        .with_context(|| format!("{} is no whole ext4 image", image.display()))?;
+    found.entries.insert(PathBuf::new(), entry(&opened, b"/")?);
+    let mut ahead = vec![PathBuf::new()];
+    while let Some(inside) = ahead.pop() {
+        for name in opened.read_dir(&absolute(&inside)[..])? {
+            let name = name?.file_name().as_ref().to_owned();
+            if matches!(name.as_slice(), b"." | b"..") {
+                continue;
+            }
+            let path = inside.join(std::ffi::OsStr::from_bytes(&name));
+            let entry = entry(&opened, &absolute(&path))?;
+            if entry.is_directory() {
+                ahead.push(path.clone());
+            }
+            found.entries.insert(path, entry);
+        }
+    }
+    Ok(())
+}
+
+/// An entry, but for what the reader does not tell: attributes, and which files are one.
+fn entry(image: &Ext4, path: &[u8]) -> Result<Entry> {
+    let meta = image.symlink_metadata(path)?;
+    let kind = if meta.is_dir() {
+        Kind::Directory
+    } else if meta.is_symlink() {
+        let target = image.read_link(path)?;
+        Kind::Link(PathBuf::from(std::ffi::OsStr::from_bytes(target.as_ref())))
+    } else {
+        let (sha256, size) = digest::of_reader(image.open(path)?)?;
+        Kind::File(Content {
+            sha256: Some(sha256),
+            ..Content::unread(Source::Bytes(Vec::new()), size)
+        })
+    };
+    Ok(Entry {
+        kind,
+        mode: meta.mode().into(),
+        uid: meta.uid(),
+        gid: meta.gid(),
+        mtime: u64::try_from(meta.modified().seconds()).unwrap_or(0),
+        xattrs: BTreeMap::new(),
+    })
+}
+
+/// Asks debugfs for the inodes of names that should be one file, and for attributes.
+fn ask(plan: &Plan, image: &Path, dir: &Path, found: &mut Plan) -> Result<Vec<String>> {
+    let others = plan.other_names();
+    let names: Vec<&Path> = plan
+        .entries
+        .iter()
+        .filter(|(path, entry)| {
+            matches!(entry.kind, Kind::HardLink(_)) || others.contains_key(path.as_path())
+        })
+        .map(|(path, _)| path.as_path())
+        .collect();
+    let mut text = Text::default();
+    for path in &names {
+        text.line(&[b"stat", &absolute(path)])?;
+    }
+    fs_err::create_dir(dir)?;
+    let mut attributes = Vec::new();
+    for (path, entry) in plan.entries.iter().filter(|(_, e)| !matches!(e.kind, Kind::HardLink(_))) {
+        for name in entry.xattrs.keys() {
+            let to = dir.join(attributes.len().to_string());
+            let (to_bytes, name_bytes) = (to.as_os_str().as_bytes(), name.as_bytes());
+            text.line(&[b"ea_get", b"-f", to_bytes, &absolute(path), name_bytes])?;
+            attributes.push((path, name, to.clone()));
+        }
+    }
+    if text.0.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = dir.join("commands");
+    fs_err::write(&list, text.0)?;
+    let told = tool("read the ext4 image back", "debugfs", plan)?
+        .arg("-f")
+        .arg(&list)
+        .arg(image)
+        .output()?;
+    for (path, name, file) in attributes {
+        let value = fs_err::read(file).unwrap_or_default();
+        if let Some(entry) = found.entries.get_mut(path) {
+            entry.xattrs.insert(name.clone(), value);
+        }
+    }
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let inodes: Vec<&str> = told
+        .lines()
+        .filter_map(|line| line.strip_prefix("Inode: ")?.split_whitespace().next())
+        .collect();
+    let links: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("Links: ")).collect();
+    let mut firsts: BTreeMap<&str, &Path> = BTreeMap::new();
+    let mut differences = Vec::new();
+    for (index, path) in names.iter().enumerate() {
+        let (Some(inode), Some(links)) = (inodes.get(index), links.get(index)) else {
+            bail!("debugfs does not tell of /{}", path.display());
+        };
+        let first = *firsts.entry(inode).or_insert(path);
+        let count = others.get(first).map_or(1, |count| count + 1).to_string();
+        if links.split_whitespace().next() != Some(&count) {
+            differences.push(format!("/{} has {links} names and not {count}", path.display()));
+        }
+        if let (true, Some(entry)) = (first != *path, found.entries.get_mut(*path)) {
+            entry.kind = Kind::HardLink(first.to_owned());
+        }
+    }
+    Ok(differences)
+}

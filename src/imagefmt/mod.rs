@@ -1,0 +1,15 @@
+//! Image formats: writing a file tree as an image, and reading one back.
+//!
+//! Nothing in here knows what makes an image an extension.
+
+pub(crate) mod architecture;
+pub(crate) mod btrfs;
+pub(crate) mod ddi;
+pub(crate) mod directory;
+pub(crate) mod erofs;
+pub(crate) mod ext4;
+pub(crate) mod format;
+pub(crate) mod inspect;
+pub(crate) mod squashfs;
+pub(crate) mod workplace;
+pub(crate) mod writer;

@@ -1,0 +1,99 @@
+//! squashfs images, by mksquashfs (squashfs-tools 4.5 and newer read tar streams).
+
+pub(crate) mod pseudo;
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::base::command::{Command, look_up};
+use crate::fstree::compare::{self, Keeps};
+use crate::fstree::entries::Plan;
+use crate::fstree::tar_stream;
+use crate::imagefmt::format::{Compressor, Format};
+use crate::sandbox::namespace_root;
+
+/// Writes `plan` as the squashfs image `output`. Its time comes from the environment variable
+/// alone, since mksquashfs refuses options beside it.
+pub(crate) fn write(
+    plan: &Plan,
+    format: Format,
+    output: &Path,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
+    let program = look_up("mksquashfs").context(
+        "mksquashfs is not there, which writes squashfs images; install squashfs-tools (`fprefix \
+         doctor` says how)",
+    )?;
+    Command::new("write the squashfs image", program)
+        .arg("-")
+        .arg(output)
+        .args(["-tar", "-no-progress", "-quiet", "-exit-on-error", "-noappend"])
+        // The root directory is not in the stream: mksquashfs makes it up, and 4.5 gives it to
+        // whoever runs it, whatever -root-uid says; only -all-root is heard.
+        .args(["-root-mode", "755", "-root-uid", "0", "-root-gid", "0"])
+        .args(plan.is_all_root().then_some("-all-root"))
+        .args(["-root-time", &plan.epoch.to_string()])
+        .args(compression(format))
+        .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
+        .run_fed(|input| tar_stream::write(plan, input, progress))
+}
+
+/// How `image` differs from `plan`; `dir` is a place to unpack it to, where that has to be.
+pub(crate) fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<String>> {
+    if !pseudo::can_say(plan) {
+        unpack(image, dir)?;
+        return compare::with_tree(plan, dir, Keeps::ALL);
+    }
+    let mut found = Plan::new(&plan.eprefix, plan.epoch);
+    read(image, &mut found)?;
+    found.take_root()?;
+    let mut differences = compare::with_plan(plan, &found, Keeps::ALL);
+    if has_xattrs(image)? {
+        differences.push("extended attributes were not planned".to_owned());
+    }
+    Ok(differences)
+}
+
+/// Reads what `image` holds into `found`, with the root directory, but no extended attributes.
+pub(crate) fn read(image: &Path, found: &mut Plan) -> Result<()> {
+    let program = look_up("unsquashfs").context(
+        "unsquashfs is not there, which reads squashfs images back; install squashfs-tools \
+         (`fprefix doctor` says how)",
+    )?;
+    Command::new("read the squashfs image", program)
+        .args(["-quiet", "-no-progress", "-pf", "/dev/stdout"])
+        .arg(image)
+        .run_read(|stream| pseudo::read(stream, found))
+}
+
+/// Whether anything in `image` has extended attributes (`squashfs_fs.h` of Linux:
+/// `xattr_id_table_start` of the superblock is all ones where there is no such table).
+fn has_xattrs(image: &Path) -> Result<bool> {
+    let mut superblock = [0; 96];
+    fs_err::File::open(image)?.read_exact(&mut superblock)?;
+    Ok(superblock.get(56..64) != Some(&[0xff; 8]))
+}
+
+/// Unpacks `image` into the directory `dir`.
+pub(crate) fn unpack(image: &Path, dir: &Path) -> Result<()> {
+    namespace_root::command("read the squashfs image back", "unsquashfs", "squashfs-tools")?
+        .args(["-quiet", "-no-progress", "-xattrs", "-dest"])
+        .arg(dir)
+        .arg(image)
+        .run_quiet()
+}
+
+fn compression(format: Format) -> Vec<String> {
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut options = match format.compressor() {
+        Compressor::None => return words(&["-noI", "-noD", "-noF", "-noX"]),
+        Compressor::Lz4 => return words(&["-comp", "lz4", "-Xhc"]),
+        compressor => vec!["-comp".to_owned(), compressor.to_string()],
+    };
+    if let Some(level) = format.level() {
+        options.extend(["-Xcompression-level".to_owned(), level.to_string()]);
+    }
+    options
+}

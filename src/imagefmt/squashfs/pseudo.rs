@@ -1,0 +1,214 @@
+//! What a squashfs image holds, as unsquashfs tells it in one stream: a line for each entry in the
+//! form of pseudo files (squashfs-tools, "Pseudo file definitions"), then the content of all
+//! files. Nothing is written to disk, so a large image costs no more than a small one.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::fstree::digest;
+use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+
+/// How the lines end and the content begins.
+const DATA: &[u8] = b"#\n# START OF DATA - DO NOT MODIFY\n#\n";
+
+/// Whether the lines can say all that `plan` holds: they have no extended attributes (before
+/// squashfs-tools 4.6), and a name that spans two of them can not be told from two names.
+pub(crate) fn can_say(plan: &Plan) -> bool {
+    plan.entries.iter().all(|(path, entry)| {
+        let of_two_lines = |path: &Path| path.as_os_str().as_bytes().contains(&b'\n');
+        let target = matches!(&entry.kind, Kind::Link(target) if of_two_lines(target));
+        entry.xattrs.is_empty() && !of_two_lines(path) && !target
+    })
+}
+
+/// Reads such a stream into `found`, with the root directory, of which the path is empty.
+pub(crate) fn read(stream: &mut dyn Read, found: &mut Plan) -> Result<()> {
+    let mut stream = BufReader::with_capacity(1 << 20, stream);
+    let mut files = Vec::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if stream.read_until(b'\n', &mut line)? == 0 {
+            bail!("the list of what the image holds ends early");
+        }
+        if DATA.starts_with(&line) {
+            break;
+        }
+        let (path, entry) = parse(line.strip_suffix(b"\n").unwrap_or(&line))
+            .with_context(|| format!("{:?} is no entry", String::from_utf8_lossy(&line)))?;
+        if let Kind::File(content) = &entry.kind {
+            files.push((path.clone(), content.size));
+        }
+        if found.entries.insert(path, entry).is_some() {
+            bail!("{:?} is there twice", String::from_utf8_lossy(&line));
+        }
+    }
+    let mut rest = vec![0; DATA.len() - line.len()];
+    stream.read_exact(&mut rest)?;
+    if rest != DATA[line.len()..] {
+        bail!("the list of what the image holds has no end");
+    }
+    for (path, size) in files {
+        let (sha256, given) = digest::of_reader((&mut stream).take(size))?;
+        if given != size {
+            bail!("the content of /{} ends early", path.display());
+        }
+        if let Some(Entry { kind: Kind::File(content), .. }) = found.entries.get_mut(&path) {
+            content.sha256 = Some(sha256);
+        }
+    }
+    name_first(found);
+    Ok(())
+}
+
+/// Lets the first name of a file be the one that comes first, as in every plan.
+fn name_first(found: &mut Plan) {
+    let mut firsts: HashMap<PathBuf, PathBuf> = HashMap::new();
+    for (path, entry) in &found.entries {
+        if let Kind::HardLink(of) = &entry.kind
+            && path < of
+        {
+            // The entries come in order, so the first of them is the least.
+            firsts.entry(of.clone()).or_insert_with(|| path.clone());
+        }
+    }
+    for (old, first) in &firsts {
+        let (Some(file), true) =
+            (found.entries.get(old).cloned(), found.entries.contains_key(first))
+        else {
+            continue;
+        };
+        found.entries.insert(first.clone(), file);
+    }
+    for (path, entry) in &mut found.entries {
+        if let Some(first) = firsts.get(path) {
+            entry.kind = Kind::HardLink(first.clone());
+        } else if let Kind::HardLink(of) = &mut entry.kind
+            && let Some(first) = firsts.get(of)
+        {
+            of.clone_from(first);
+        }
+    }
+    // Another name of a file says nothing else of it.
+    let others: Vec<(PathBuf, PathBuf)> = found
+        .entries
+        .iter()
+        .filter_map(|(path, entry)| match &entry.kind {
+            Kind::HardLink(first) => Some((path.clone(), first.clone())),
+            _ => None,
+        })
+        .collect();
+    for (path, first) in others {
+        let file = found.entries.get(&first).cloned();
+        if let (Some(file), Some(entry)) = (file, found.entries.get_mut(&path)) {
+            *entry = Entry { kind: entry.kind.clone(), ..file };
+        }
+    }
+}
+
+/// One line: `NAME TYPE TIME MODE UID GID ...`, or `NAME L FIRST-NAME`.
+fn parse(line: &[u8]) -> Result<(PathBuf, Entry)> {
+    let (name, rest) = name(line)?;
+    let path = PathBuf::from(OsString::from_vec(name));
+    let path = path.strip_prefix("/").map(Path::to_owned).unwrap_or(path);
+    let (kind, rest) = word(rest)?;
+    let mut entry = Entry::shared_directory(0);
+    if kind == b"L" {
+        entry.kind = Kind::HardLink(self::path(rest));
+        return Ok((path, entry));
+    }
+    let (time, rest) = word(rest)?;
+    let (mode, rest) = word(rest)?;
+    let (uid, rest) = word(rest)?;
+    let (gid, rest) = word(rest)?;
+    entry.mtime = number(time)?;
+    entry.mode = u32::from_str_radix(std::str::from_utf8(mode)?, 8)?;
+    entry.uid = number(uid)?;
+    entry.gid = number(gid)?;
+    entry.kind = match kind {
+        b"D" => Kind::Directory,
+        b"S" => Kind::Link(self::path(rest)),
+        b"R" => {
+            let size = number(word(rest)?.0)?;
+            Kind::File(Content::unread(Source::Bytes(Vec::new()), size))
+        }
+        other => bail!("it is of the type {:?}", String::from_utf8_lossy(other)),
+    };
+    Ok((path, entry))
+}
+
+/// The name that `line` begins with, which has a backslash before spaces, quotes and
+/// backslashes, and what follows it.
+fn name(line: &[u8]) -> Result<(Vec<u8>, &[u8])> {
+    let mut name = Vec::new();
+    let mut bytes = line.iter().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b' ' => return Ok((name, line.get(at + 1..).unwrap_or_default())),
+            b'\\' => name.push(*bytes.next().context("it ends in a backslash")?.1),
+            byte => name.push(*byte),
+        }
+    }
+    bail!("it has a name alone")
+}
+
+fn path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes.to_owned()))
+}
+
+/// The first word of `text`, and what follows it.
+fn word(text: &[u8]) -> Result<(&[u8], &[u8])> {
+    let mut parts = text.splitn(2, |byte| *byte == b' ');
+    let word = parts.next().filter(|word| !word.is_empty()).context("it ends early")?;
+    Ok((word, parts.next().unwrap_or_default()))
+}
+
+fn number<T: std::str::FromStr>(text: &[u8]) -> Result<T> {
+    let text = std::str::from_utf8(text)?;
+    text.parse().ok().with_context(|| format!("{text:?} is no number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan::new(&"/opt/x".parse().unwrap(), 7)
+    }
+
+    fn stream(lines: &str, data: &str) -> Vec<u8> {
+        [lines.as_bytes(), DATA, data.as_bytes()].concat()
+    }
+
+    #[test]
+    fn entries_and_content() {
+        let lines = "/ D 7 755 0 0\nb\\ \\\\ R 6 4755 1 2 3 0\na L b\\\\\nl S 7 777 0 0 to this\n";
+        // The target of a hard link is written as it is.
+        let lines = lines.replace("L b\\\\", "L b \\");
+        let mut found = plan();
+        read(&mut stream(&lines, "abc").as_slice(), &mut found).unwrap();
+        let entry = |path: &str| found.entries.get(Path::new(path)).unwrap();
+        assert_eq!(entry("b \\").kind, Kind::HardLink("a".into()), "the first name is the file");
+        assert_eq!((entry("a").mode, entry("a").uid, entry("a").gid), (0o4755, 1, 2));
+        assert_eq!((entry("a").mtime, entry("a").size()), (6, 3));
+        let Kind::File(content) = &entry("a").kind else { panic!("{:?}", entry("a")) };
+        assert_eq!(content.sha256, Some(digest::of_reader(&b"abc"[..]).unwrap().0));
+        assert_eq!(entry("l").kind, Kind::Link("to this".into()));
+    }
+
+    #[test]
+    fn what_is_cut_off_is_an_error() {
+        let whole = stream("/ D 7 755 0 0\na R 6 644 0 0 3 0\n", "abc");
+        for length in 0..whole.len() {
+            assert!(read(&mut &whole[..length], &mut plan()).is_err(), "{length}");
+        }
+        for line in ["a", "a R", "a R x 644 0 0 1 0", "a B 7 644 0 0 1 1", "a\\"] {
+            assert!(parse(line.as_bytes()).is_err(), "{line}");
+        }
+    }
+}

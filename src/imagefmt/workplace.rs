@@ -1,0 +1,170 @@
+//! Where images are made: a directory beside their final place, so that they appear there by
+//! rename, complete, or not at all.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
+
+use crate::base::files;
+use crate::base::lock::{Busy, Lock, path_below};
+use crate::base::names::PrefixName;
+
+/// How the name of such a directory begins.
+const PREFIX: &str = ".fprefix-pack-";
+
+/// The folder in it for what is made, in which every name is free.
+const MADE: &str = "made";
+
+/// The file in it that marks it as ours.
+const MARKER: &str = "lock";
+
+/// The name of the record that lies beside the images of the extension `name`.
+pub(crate) fn record(name: &PrefixName) -> String {
+    format!(".{name}.packed")
+}
+
+/// A directory for work, which goes when it is dropped. What a killed run left is removed by the
+/// next one: its lock went with it.
+#[derive(Debug)]
+pub(crate) struct Workplace {
+    output: PathBuf,
+    dir: tempfile::TempDir,
+    _lock: Lock,
+}
+
+impl Workplace {
+    /// Makes one in the directory `output`.
+    pub(crate) fn open(output: &Path) -> Result<Self> {
+        fs_err::create_dir_all(output)?;
+        let output = fs_err::canonicalize(output)?;
+        // Until it is locked, nobody else may take it for abandoned.
+        let making = fs_err::File::open(&output)?;
+        rustix::fs::flock(&making, FlockOperation::LockExclusive)
+            .with_context(|| format!("could not lock {}", output.display()))?;
+        remove_abandoned(&output)?;
+        let dir = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .tempdir_in(&output)
+            .with_context(|| format!("could not make a directory in {}", output.display()))?;
+        let lock = Lock::take(&path_below(dir.path()), "fprefix pack", &Busy::Fail)?;
+        fs_err::create_dir(dir.path().join(MADE))?;
+        Ok(Self { output, dir, _lock: lock })
+    }
+
+    /// A path to work at.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(MADE).join(name)
+    }
+
+    /// The final place of what is made at `name`.
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
+        self.output.join(name)
+    }
+
+    /// Moves what was made at `name` to its final place, which it returns. A file replaces a
+    /// file; a directory replaces one that `may_replace` agrees to.
+    pub(crate) fn publish(
+        &self,
+        name: &str,
+        may_replace: impl Fn(&Path) -> bool,
+    ) -> Result<PathBuf> {
+        let target = self.place(name);
+        let made = self.path(name);
+        let (old, new) = (is_directory(&target), is_directory(&made));
+        if old && !(new && may_replace(&target)) {
+            bail!("{} is there, and is a directory that is not ours to replace", target.display());
+        }
+        if !old {
+            // The rename may reach the disk before the content does (fsync(2)).
+            fs_err::File::open(&made)?.sync_all()?;
+            if new {
+                let _ = fs_err::remove_file(&target);
+            }
+            fs_err::rename(made, &target)?;
+            return Ok(target);
+        }
+        rustix::fs::renameat_with(CWD, &made, CWD, &target, RenameFlags::EXCHANGE)
+            .with_context(|| format!("could not put {} in place", target.display()))?;
+        files::remove(&made)?;
+        Ok(target)
+    }
+
+    /// The text of the file `name` in the final place; nothing where there is none.
+    pub(crate) fn published(&self, name: &str) -> Result<String> {
+        if !self.has_published(name) {
+            return Ok(String::new());
+        }
+        Ok(fs_err::read_to_string(self.place(name))?)
+    }
+
+    /// Whether there is a file `name` in the final place.
+    pub(crate) fn has_published(&self, name: &str) -> bool {
+        self.place(name).is_file()
+    }
+
+    /// Makes the link `name` to `target` in the final place, whatever was there by that name.
+    pub(crate) fn publish_link(&self, name: &str, target: &str) -> Result<PathBuf> {
+        let place = self.place(name);
+        if is_directory(&place) {
+            bail!("{} is there, and is a directory", place.display());
+        }
+        let made = self.path(name);
+        fs_err::os::unix::fs::symlink(target, &made)?;
+        fs_err::rename(made, &place)?;
+        Ok(place)
+    }
+}
+
+fn is_directory(path: &Path) -> bool {
+    path.is_dir() && !path.is_symlink()
+}
+
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        // What was unpacked can have directories without write permission. What can not be
+        // removed now is removed by the next run.
+        let _ = files::remove(self.dir.path());
+    }
+}
+
+/// Removes the workplaces in `output` whose makers are no more.
+fn remove_abandoned(output: &Path) -> Result<()> {
+    for entry in fs_err::read_dir(output)? {
+        let path = entry?.path();
+        let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+        if ours && !path.join(MARKER).exists() {
+            // Its maker was killed before there was anything in it. What has content is not ours.
+            let _ = fs_err::remove_dir(&path);
+        } else if ours
+            && path.join(MARKER).is_file()
+            && let Ok(_lock) = Lock::take(&path_below(&path), "fprefix pack", &Busy::Fail)
+        {
+            files::remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_run_left_goes() {
+        let output = tempfile::tempdir().unwrap();
+        let abandoned = output.path().join(".fprefix-pack-dead");
+        fs_err::create_dir(&abandoned).unwrap();
+        fs_err::write(abandoned.join(MARKER), "").unwrap();
+        let begun = output.path().join(".fprefix-pack-begun");
+        fs_err::create_dir(&begun).unwrap();
+        let other = output.path().join(".fprefix-pack-other");
+        fs_err::create_dir_all(other.join("something")).unwrap();
+        let alive = Workplace::open(output.path()).unwrap();
+        let next = Workplace::open(output.path()).unwrap();
+        assert!(!abandoned.exists() && !begun.exists() && other.exists());
+        assert!(alive.path("x").parent().unwrap().exists());
+        drop((alive, next));
+        assert_eq!(fs_err::read_dir(output.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,116 @@
+//! A plan as bytes, in each format, and back again.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::fstree::compare::{self, Keeps};
+use crate::fstree::entries::Plan;
+use crate::fstree::tar_stream;
+use crate::imagefmt::architecture::Architecture;
+use crate::imagefmt::ddi;
+use crate::imagefmt::ddi::verity::{self, Signing};
+use crate::imagefmt::format::{Format, FormatKind};
+use crate::imagefmt::workplace::Workplace;
+use crate::imagefmt::{btrfs, directory, erofs, ext4, squashfs};
+
+/// The name of the tree in a workplace that is written from, or unpacked to.
+const TREE: &str = ".tree";
+
+/// The name of the parts of a DDI in a workplace.
+const PARTS: &str = ".parts";
+
+/// What an image is made from, beside its format.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Making<'a> {
+    /// What it holds.
+    pub plan: &'a Plan,
+    /// The machines that it is for.
+    pub architecture: Option<Architecture>,
+    /// What it is signed with, where its format can be.
+    pub signing: Option<&'a Signing>,
+}
+
+/// Fails where the machine can not write `format`, which is better known before than after.
+pub(crate) fn ready(format: Format) -> Result<()> {
+    match format.kind() {
+        FormatKind::Btrfs => btrfs::ready(),
+        _ => Ok(()),
+    }
+}
+
+/// Writes it in `format` under the name `name` of the workplace.
+pub(crate) fn write(
+    making: Making<'_>,
+    format: Format,
+    workplace: &Workplace,
+    name: &str,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
+    let Making { plan, .. } = making;
+    let output = workplace.path(name);
+    match format.kind() {
+        FormatKind::Squashfs => squashfs::write(plan, format, &output, progress),
+        FormatKind::Ddi => write_ddi(making, format, &workplace.path(PARTS), &output, progress),
+        FormatKind::Erofs | FormatKind::ErofsTight => {
+            erofs::write(plan, format, &output, &workplace.path(TREE), progress)
+        }
+        FormatKind::Btrfs => btrfs::write(plan, format, &output, &workplace.path(TREE), progress),
+        FormatKind::Ext4 => ext4::write(plan, &output, &workplace.path(TREE), progress),
+        FormatKind::Directory => directory::write(plan, &output, progress),
+        FormatKind::Tar => {
+            let mut file = std::io::BufWriter::new(fs_err::File::create(&output)?);
+            tar_stream::write_all(plan, &mut file, progress)?;
+            file.into_inner().context("could not write the archive")?;
+            Ok(())
+        }
+    }
+}
+
+fn write_ddi(
+    making: Making<'_>,
+    format: Format,
+    dir: &Path,
+    output: &Path,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
+    let architecture = making.architecture.context(
+        "a DDI has partitions for an architecture, and no program says which one; name it with \
+         --architecture",
+    )?;
+    fs_err::create_dir(dir)?;
+    let (data, hashes) = (dir.join(ddi::DATA), dir.join(ddi::HASHES));
+    squashfs::write(making.plan, format, &data, progress)?;
+    let root = verity::write(making.plan, &data, &hashes)?;
+    let signature = making.signing.map(|signing| signing.sign(root, dir)).transpose()?;
+    let parts = ddi::Parts { data: &data, hashes: &hashes, signature, root };
+    ddi::write(making.plan, architecture, &parts, output)?;
+    crate::base::files::remove(dir)
+}
+
+/// Unpacks what was written and compares it with `plan`.
+pub(crate) fn verify(plan: &Plan, format: Format, workplace: &Workplace, name: &str) -> Result<()> {
+    let image = workplace.path(name);
+    let dir = workplace.path(TREE);
+    let differences = match format.kind() {
+        FormatKind::Squashfs => squashfs::differences(plan, &image, &dir)?,
+        FormatKind::Ddi => {
+            let parts = workplace.path(PARTS);
+            let root = ddi::take_apart(&image, &parts)?;
+            verity::verify(&parts.join(ddi::DATA), &parts.join(ddi::HASHES), root)?;
+            let differences = squashfs::differences(plan, &parts.join(ddi::DATA), &dir)?;
+            crate::base::files::remove(&parts)?;
+            differences
+        }
+        FormatKind::Erofs | FormatKind::ErofsTight => erofs::differences(plan, &image, &dir)?,
+        FormatKind::Btrfs => btrfs::differences(plan, &image, &dir)?,
+        FormatKind::Ext4 => ext4::differences(plan, &image, &dir)?,
+        FormatKind::Directory => compare::with_tree(plan, &image, Keeps::ALL)?,
+        FormatKind::Tar => {
+            directory::unpack(&image, &dir)?;
+            compare::with_tree(plan, &dir, Keeps::ALL)?
+        }
+    };
+    crate::base::files::remove(&dir)?;
+    compare::judge(&differences)
+}

@@ -1,0 +1,192 @@
+//! The lock file: what a build was made of, and what another one is held to.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::base::files;
+use crate::manifest::file::BuildFile;
+use crate::manifest::installed::{self, Package};
+use crate::manifest::state::{self, Repository};
+use crate::prefix::definition::Prefix;
+
+/// The form of the file.
+const FORM: u32 = 1;
+
+/// How many differences an error lists.
+const SHOWN: usize = 12;
+
+/// What is locked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LockFile {
+    form: u32,
+    /// What the build file asked for.
+    request: Request,
+    #[serde(rename = "repository")]
+    repositories: Vec<Repository>,
+    #[serde(rename = "package")]
+    packages: Vec<Package>,
+}
+
+/// The part of a build file that decides what is in final.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Request {
+    eprefix: String,
+    board: String,
+    profile: String,
+    packages: Vec<String>,
+    package_use: Vec<String>,
+    package_accept_keywords: Vec<String>,
+}
+
+impl Request {
+    /// What `file` asks for of `prefix`, which is set up or planned.
+    pub(crate) fn new(file: &BuildFile, prefix: &Prefix) -> Self {
+        let definition = &prefix.definition;
+        Self {
+            eprefix: definition.eprefix.to_string(),
+            board: definition.id.board.clone(),
+            profile: definition.profile.clone(),
+            packages: file.packages.iter().map(ToString::to_string).collect(),
+            package_use: file.package_use.clone(),
+            package_accept_keywords: file.package_keywords.clone(),
+        }
+    }
+}
+
+impl LockFile {
+    /// Records what `prefix` was built from.
+    pub(crate) fn record(file: &BuildFile, prefix: &Prefix) -> Result<Self> {
+        Ok(Self {
+            form: FORM,
+            request: Request::new(file, prefix),
+            repositories: state::of_prefix(prefix)?,
+            packages: installed::packages(prefix)?,
+        })
+    }
+
+    /// Loads the lock file at `path`.
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            bail!("there is no {}; `fprefix lock` writes it after a build", path.display());
+        }
+        let text = fs_err::read_to_string(path)?;
+        let lock: Self = toml::from_str(&text)
+            .with_context(|| format!("the lock file {} can not be read", path.display()))?;
+        if lock.form != FORM {
+            bail!("{} has the form {}, and this fprefix knows {FORM}", path.display(), lock.form);
+        }
+        Ok(lock)
+    }
+
+    /// Writes it to `path`.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let head = "# Written by `fprefix lock`, for `fprefix build --locked`.\n";
+        let text = toml::to_string(self).context("could not write the lock file")?;
+        files::write_atomically(path, format!("{head}{text}").as_bytes())
+    }
+
+    /// How many packages it has.
+    pub(crate) fn count(&self) -> usize {
+        self.packages.len()
+    }
+
+    /// Refuses a request, repositories or a toolchain (as `category/name-version`) that are not
+    /// those of the lock.
+    pub(crate) fn hold_request(
+        &self,
+        request: &Request,
+        repositories: &[Repository],
+        toolchain: &[String],
+    ) -> Result<()> {
+        let mut moved = Vec::new();
+        if self.request != *request {
+            let (old, new) = (values(&self.request)?, values(request)?);
+            for (key, value) in &new {
+                let locked = old.get(key).cloned().unwrap_or_default();
+                if *value != locked {
+                    moved.push(format!("{key} is {value}, locked is {locked}"));
+                }
+            }
+        }
+        for now in repositories {
+            match self.repositories.iter().find(|locked| locked.name == now.name) {
+                Some(locked) if locked.state == now.state => {}
+                Some(locked) => moved.push(format!(
+                    "the repository {} is at {}, locked is {}{}",
+                    now.name,
+                    now.state,
+                    locked.state,
+                    locked.commit.as_ref().map_or(String::new(), |c| format!(" (commit {c})"))
+                )),
+                None => moved.push(format!("the repository {} is not locked", now.name)),
+            }
+        }
+        for package in toolchain {
+            if !self.packages.iter().any(|locked| locked.name == *package) {
+                moved.push(format!("the machine's toolchain has {package}, which is not locked"));
+            }
+        }
+        judge(moved)
+    }
+
+    /// Refuses packages in staging that are not those of the lock, before they get any further.
+    /// What an earlier build left there is none of it.
+    pub(crate) fn hold_staging(&self, now: &[Package]) -> Result<()> {
+        let mut moved = Vec::new();
+        for package in now {
+            let locked = self.packages.iter().find(|locked| locked.name == package.name);
+            moved.extend(locked.and_then(|locked| package.difference(locked, false)));
+        }
+        for locked in &self.packages {
+            if !now.iter().any(|package| package.name == locked.name) {
+                moved.push(format!("{} is locked and was not built", locked.name));
+            }
+        }
+        judge(moved)
+    }
+
+    /// Refuses packages that are not those of the lock.
+    pub(crate) fn hold_packages(&self, now: &[Package]) -> Result<()> {
+        let by_name = |packages: &[Package]| -> BTreeMap<String, Package> {
+            packages.iter().map(|package| (package.name.clone(), package.clone())).collect()
+        };
+        let (locked, now) = (by_name(&self.packages), by_name(now));
+        let mut moved = Vec::new();
+        for (name, package) in &now {
+            match locked.get(name) {
+                None => moved.push(format!("{name} is not locked")),
+                Some(locked) => moved.extend(package.difference(locked, true)),
+            }
+        }
+        let missing = locked.keys().filter(|name| !now.contains_key(*name));
+        moved.extend(missing.map(|name| format!("{name} is locked and was not built")));
+        judge(moved)
+    }
+}
+
+fn values(request: &Request) -> Result<BTreeMap<String, String>> {
+    let toml::Value::Table(table) = toml::Value::try_from(request)? else {
+        bail!("a request is a table");
+    };
+    Ok(table.into_iter().map(|(key, value)| (key, value.to_string())).collect())
+}
+
+fn judge(moved: Vec<String>) -> Result<()> {
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let more = moved.len().saturating_sub(SHOWN);
+    let mut text = moved.iter().take(SHOWN).map(|line| format!("\n  {line}")).collect::<String>();
+    if more > 0 {
+        text += &format!("\n  and {more} more");
+    }
+    bail!(
+        "something moved since it was locked:{text}\nput it back, or build without --locked and \
+         run `fprefix lock` again"
+    )
+}

@@ -1,0 +1,12 @@
+//! fprefix.toml and fprefix.lock: their schema, their places in the text, and the values they mean.
+//!
+//! Nothing in here runs a step.
+
+pub(crate) mod configuration;
+pub(crate) mod file;
+pub(crate) mod installed;
+pub(crate) mod lockfile;
+pub(crate) mod source;
+pub(crate) mod state;
+pub(crate) mod tables;
+pub(crate) mod tidy;

@@ -1,0 +1,65 @@
+//! The text of a build file, and errors that point into it.
+
+use std::fmt::Display;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow};
+use serde::de::DeserializeOwned;
+
+/// A TOML file that a user wrote.
+pub(crate) struct Source {
+    path: PathBuf,
+    text: String,
+}
+
+impl Source {
+    /// Reads the file at `path`.
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        Ok(Self { path: path.to_owned(), text: fs_err::read_to_string(path)? })
+    }
+
+    /// What it says, as `T`.
+    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+        toml::from_str(&self.text).map_err(|error| match error.span() {
+            Some(span) => self.at(&span, error.message()),
+            None => anyhow!("{}: {}", self.path.display(), error.message()),
+        })
+    }
+
+    /// The error `message` about what stands at `span`: file, line and column, then the line.
+    pub(crate) fn at(&self, span: &Range<usize>, message: impl Display) -> anyhow::Error {
+        let start = span.start.min(self.text.len());
+        let before = self.text.get(..start).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = self.text.get(line_start..).unwrap_or_default().lines().next().unwrap_or("");
+        let number = before.matches('\n').count() + 1;
+        let count =
+            |from: usize, to: usize| self.text.get(from..to).unwrap_or_default().chars().count();
+        let column = count(line_start, start);
+        // What goes over several lines is marked to the end of its first.
+        let end = span.end.min(line_start + line.len()).max(start);
+        let marks = "^".repeat(count(start, end).max(1));
+        let margin = " ".repeat(number.to_string().len());
+        anyhow!(
+            "{}:{number}:{}: {message}\n  {number} | {line}\n  {margin} | {}{marks}",
+            self.path.display(),
+            column + 1,
+            " ".repeat(column)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_at_what_is_meant() {
+        let source = Source { path: "f.toml".into(), text: "a = 1\nü = \"x\"\n".into() };
+        let said = source.at(&(11..14), "no").to_string();
+        assert_eq!(said, "f.toml:2:5: no\n  2 | ü = \"x\"\n    |     ^^^");
+        let said = source.at(&(400..500), "no").to_string();
+        assert_eq!(said, "f.toml:3:1: no\n  3 | \n    | ^");
+    }
+}

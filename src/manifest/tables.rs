@@ -1,0 +1,162 @@
+//! The tables of a build file, as they are written: names, types, and nothing that the machine or
+//! the disk would have to be asked.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::de::{Deserialize, Deserializer, Error};
+use toml::Spanned;
+
+use crate::base::names::{Eprefix, PrefixName, UseFlags};
+use crate::imagefmt::architecture::Architecture;
+use crate::imagefmt::ddi::pkcs11::KeySource;
+use crate::portage::atom::Atom;
+use crate::portage::binhost::Binhost;
+use crate::report::sysupdate::SourceUrl;
+use crate::sysext::name::Version;
+use crate::sysext::openpgp::SumsKey;
+
+/// A value that is written as a text, in the form that the command line takes it. In lists there are
+/// plain texts, which are parsed later: the parser knows the place of a list, not of what is in it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Text<T>(pub T);
+
+impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(|error| D::Error::custom(format!("{error:#}")))
+    }
+}
+
+/// The whole file: a table for each step.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tables {
+    pub prefix: PrefixTable,
+    #[serde(default)]
+    pub trees: Trees,
+    pub emerge: Emerge,
+    #[serde(default)]
+    pub check: Check,
+    #[serde(default)]
+    pub pack: Pack,
+}
+
+/// What `setup` gets.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct PrefixTable {
+    pub name: PrefixName,
+    pub eprefix: Eprefix,
+    pub board: Option<Spanned<String>>,
+    pub staging_dir: Option<PathBuf>,
+    pub final_dir: Option<PathBuf>,
+    pub wrapper_dir: Option<PathBuf>,
+    pub distdir: Option<PathBuf>,
+    pub binhost: Option<Text<Binhost>>,
+    #[serde(default)]
+    pub features: Vec<Spanned<String>>,
+}
+
+/// Where ebuilds come from.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Trees {
+    pub tree: Option<Spanned<PathBuf>>,
+    pub repos: Vec<Spanned<String>>,
+    pub overlays: Vec<Spanned<PathBuf>>,
+    pub profile: Option<String>,
+    #[serde(rename = "package-config")]
+    pub package_config: Option<Spanned<PathBuf>>,
+}
+
+/// What is built, and how.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Emerge {
+    pub packages: Spanned<Vec<Spanned<String>>>,
+    #[serde(rename = "use")]
+    pub use_flags: Option<Text<UseFlags>>,
+    #[serde(default)]
+    pub package_use: BTreeMap<Text<Atom>, Text<UseFlags>>,
+    #[serde(default)]
+    pub package_accept_keywords: BTreeMap<Text<Atom>, Text<Keywords>>,
+    pub jobs: Option<std::num::NonZeroU16>,
+}
+
+/// What is proven.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Check {
+    pub waive: Vec<Spanned<String>>,
+    pub run: Vec<Spanned<String>>,
+}
+
+/// What is written.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct Pack {
+    pub name: Option<PrefixName>,
+    pub version: Option<Text<Version>>,
+    pub architecture: Option<Text<Architecture>>,
+    pub release: Vec<Spanned<String>>,
+    pub format: Vec<Spanned<String>>,
+    pub private_key: Option<Spanned<PathBuf>>,
+    pub private_key_source: Option<Text<KeySource>>,
+    pub certificate: Option<Spanned<PathBuf>>,
+    pub sign_sums: Option<Spanned<String>>,
+    pub output: Option<PathBuf>,
+    pub keep: Vec<Spanned<String>>,
+    pub locales: Vec<Spanned<String>>,
+    pub strip: Option<bool>,
+    pub keep_symbols: Vec<Spanned<String>>,
+    pub splitdebug: Option<Spanned<bool>>,
+    pub base: Vec<Spanned<PathBuf>>,
+    pub expose: Vec<Spanned<String>>,
+    pub start: Vec<Spanned<String>>,
+    pub state: Vec<Spanned<String>>,
+    pub mangle: Vec<Spanned<PathBuf>>,
+    pub against: Option<Spanned<PathBuf>>,
+    pub beside: Vec<Spanned<PathBuf>>,
+    pub waive: Vec<Spanned<String>>,
+    pub pkginfo: bool,
+    pub sysupdate: Option<Spanned<Text<SourceUrl>>>,
+    pub reports: Option<bool>,
+}
+
+impl Pack {
+    /// The key that the list of digests is signed with.
+    pub(crate) fn sign_sums(&self) -> anyhow::Result<Option<SumsKey>> {
+        self.sign_sums.as_ref().map(|key| SumsKey::open(key.get_ref(), None)).transpose()
+    }
+
+    /// What reads keys of tokens, where that was named.
+    pub(crate) fn private_key_source(&self) -> Option<&KeySource> {
+        self.private_key_source.as_ref().map(|source| &source.0)
+    }
+}
+
+/// Words of `ACCEPT_KEYWORDS`, like `~amd64` or `**` (portage(5), `package.accept_keywords`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Keywords(String);
+
+impl Keywords {
+    /// The words as text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Keywords {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '~' | '*');
+        if let Some(word) = text.split_whitespace().find(|word| !word.chars().all(plain)) {
+            anyhow::bail!("{word:?} can not be a keyword; write ~amd64, arm64 or **");
+        }
+        Ok(Self(text.split_whitespace().collect::<Vec<_>>().join(" ")))
+    }
+}

@@ -1,0 +1,82 @@
+//! What a build file no longer names is taken out of the prefix, with what only that needed.
+
+use anyhow::Result;
+use sha2::{Digest, Sha256};
+
+use crate::base::data::hex;
+use crate::base::files;
+use crate::base::names::Environment;
+use crate::base::output::Reporter;
+use crate::manifest::file::BuildFile;
+use crate::portage::atom::Atom;
+use crate::portage::vdb;
+use crate::prefix::definition::Prefix;
+use crate::prefix::emerge::{self, Target};
+
+/// The file, below staging's marker, that says of which packages all are needed.
+const TIDY: &str = "tidy";
+
+/// Whether a build has come to its end, and nothing was changed since.
+pub(crate) fn is_built(prefix: &Prefix, file: &BuildFile) -> Result<bool> {
+    let stamp = prefix.layout.marker(Environment::Staging).join(TIDY);
+    Ok(stamp.is_file() && fs_err::read_to_string(stamp)? == state(prefix, file)?)
+}
+
+/// Takes out what is not needed; returns the exit code of the first emerge that failed, else 0.
+pub(crate) fn tidy(prefix: &Prefix, file: &BuildFile, reporter: &Reporter) -> Result<u8> {
+    let stamp = prefix.layout.marker(Environment::Staging).join(TIDY);
+    if is_built(prefix, file)? {
+        return Ok(0);
+    }
+    let stale = stale(prefix, file)?;
+    if !stale.is_empty() {
+        reporter.step(&format!("no longer wanted: {}", stale.join(" ")));
+        let args: Vec<String> =
+            ["--quiet", "--deselect"].into_iter().map(Into::into).chain(stale).collect();
+        let code = emerge::run(prefix, Target::Both, &args, reporter)?;
+        if code != 0 {
+            return Ok(code);
+        }
+    }
+    let args = ["--quiet".to_owned(), "--depclean".to_owned()];
+    let code = emerge::run(prefix, Target::Both, &args, reporter)?;
+    if code == 0 {
+        files::write_atomically(&stamp, state(prefix, file)?.as_bytes())?;
+    }
+    Ok(code)
+}
+
+/// The entries of the world files whose packages the build file does not name.
+fn stale(prefix: &Prefix, file: &BuildFile) -> Result<Vec<String>> {
+    let mut stale = Vec::new();
+    for environment in [Environment::Staging, Environment::Final] {
+        let world = prefix.layout.eroot(environment).join("var/lib/portage/world");
+        if !world.is_file() {
+            continue;
+        }
+        for entry in fs_err::read_to_string(world)?.lines() {
+            let package = entry.parse::<Atom>().ok().map(|atom| atom.package().to_owned());
+            if !file.packages.iter().any(|atom| Some(atom.package()) == package.as_deref()) {
+                stale.push(entry.to_owned());
+            }
+        }
+    }
+    stale.sort();
+    stale.dedup();
+    Ok(stale)
+}
+
+/// What is installed, and what of it is wanted.
+fn state(prefix: &Prefix, file: &BuildFile) -> Result<String> {
+    let mut hash = Sha256::new();
+    for environment in [Environment::Staging, Environment::Final] {
+        for package in vdb::packages(&prefix.layout.vdb(environment))? {
+            hash.update(package + "\n");
+        }
+        hash.update("\n");
+    }
+    for line in file.packages.iter().map(ToString::to_string).chain(file.package_use.clone()) {
+        hash.update(line + "\n");
+    }
+    Ok(hex(&hash.finalize()))
+}

@@ -1,0 +1,227 @@
+//! Extensions in the root directory of an OS image that is being built: where Flatcar looks for them.
+//!
+//! What is to be done is a list of values first, so that it can be shown, and then applied.
+//!
+//! Nothing in here builds or packs.
+
+mod places;
+pub(crate) mod recipe;
+pub(crate) mod whiteouts;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use crate::base::files;
+use crate::fstree::resolve::{Place, Rooted};
+use crate::os_image::places::{BUILT_IN, CERTIFICATES, EXTENSIONS, EXTRA, OEM, OPT};
+pub(crate) use crate::os_image::places::{Extension, Method};
+
+/// Something to do to the image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "act")]
+pub(crate) enum Change {
+    /// Copy a file into it.
+    Copy {
+        /// The file.
+        from: PathBuf,
+        /// The path in the image.
+        to: PathBuf,
+        /// Whether the image file is packed anew without compression.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        uncompressed: bool,
+    },
+    /// Write a text file in it.
+    Write {
+        /// The path in the image.
+        to: PathBuf,
+        /// What it says.
+        text: String,
+    },
+    /// Write a program in it.
+    Script {
+        /// The path in the image.
+        to: PathBuf,
+        /// What it says.
+        text: String,
+    },
+    /// Make a link in it.
+    Link {
+        /// Where.
+        at: PathBuf,
+        /// What it says.
+        target: PathBuf,
+    },
+    /// Remove a file or a link from it.
+    Remove {
+        /// The path in the image.
+        path: PathBuf,
+    },
+}
+
+/// An extension that an image has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Present {
+    /// The name under which it is attached.
+    pub name: String,
+    /// Its path in the image, after the link.
+    pub path: PathBuf,
+    /// Its size; none if the link leads nowhere.
+    pub size: Option<u64>,
+}
+
+/// The root directory of an OS image.
+#[derive(Clone, Debug)]
+pub(crate) struct OsRoot {
+    dir: PathBuf,
+    rooted: Rooted,
+}
+
+impl OsRoot {
+    /// The directory itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Opens the root directory at `dir`.
+    pub(crate) fn open(dir: &Path) -> Result<Self> {
+        if !dir.join("usr").is_dir() {
+            bail!("{} is not the root directory of an OS: it has no usr", dir.display());
+        }
+        let dir = fs_err::canonicalize(dir)?;
+        Ok(Self { rooted: Rooted::new(vec![dir.clone()]), dir })
+    }
+
+    /// Plans to add `extensions`; `certificate` is what signed ones are trusted by.
+    pub(crate) fn add(
+        &self,
+        extensions: &[Extension],
+        method: Method,
+        certificate: Option<&Path>,
+    ) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        for extension in extensions {
+            changes.extend(self.add_one(extension, method, certificate)?);
+        }
+        if method == Method::Extra {
+            changes.extend(self.enable(extensions)?);
+        }
+        if changes.iter().filter(|change| change.chooses_oem()).count() > 1 {
+            bail!("an image is for one OEM: add one OEM extension");
+        }
+        Ok(changes)
+    }
+
+    /// Plans to remove the extension `name`.
+    pub(crate) fn remove(&self, name: &str) -> Result<Vec<Change>> {
+        let known = self.list()?;
+        let Some(present) = known.iter().find(|present| present.name == name) else {
+            let names: Vec<&str> = known.iter().map(|present| present.name.as_str()).collect();
+            bail!("the image has no extension {name:?}; it has {}", names.join(", "));
+        };
+        let link = Path::new(EXTENSIONS).join(format!("{name}.raw"));
+        let mut changes = vec![Change::Remove { path: link.clone() }];
+        let ours = [OPT, BUILT_IN, OEM, EXTRA].iter().any(|dir| present.path.starts_with(dir));
+        if ours && present.size.is_some() && present.path != link {
+            changes.push(Change::Remove { path: present.path.clone() });
+        }
+        let certificate = Path::new(CERTIFICATES).join(format!("{name}.crt"));
+        if self.on_disk(&certificate)?.is_file() {
+            changes.push(Change::Remove { path: certificate });
+        }
+        changes.extend(self.withdraw(name)?);
+        Ok(changes)
+    }
+
+    /// The extensions that it has.
+    pub(crate) fn list(&self) -> Result<Vec<Present>> {
+        let dir = self.on_disk(Path::new(EXTENSIONS))?;
+        let mut present = Vec::new();
+        if !dir.is_dir() {
+            return Ok(present);
+        }
+        for entry in fs_err::read_dir(&dir)? {
+            let file = entry?.file_name().to_string_lossy().into_owned();
+            let Some(name) = file.strip_suffix(".raw") else { continue };
+            let (path, size) = match self.rooted.resolve(&Path::new(EXTENSIONS).join(&file)) {
+                Place::There { inside, disk } => (inside, Some(fs_err::metadata(disk)?.len())),
+                Place::Missing(path) => (path, None),
+                Place::Loop => bail!("{EXTENSIONS}/{file} is a link that leads to itself"),
+            };
+            present.push(Present { name: name.to_owned(), path, size });
+        }
+        present.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(present)
+    }
+
+    /// Carries `changes` out, in their order: a link is made when its file is whole.
+    pub(crate) fn apply(&self, changes: &[Change]) -> Result<()> {
+        for change in changes {
+            self.change(change).with_context(|| format!("could not {change}"))?;
+        }
+        Ok(())
+    }
+
+    fn change(&self, change: &Change) -> Result<()> {
+        match change {
+            Change::Copy { from, to, .. } => {
+                let place = self.on_disk(to)?;
+                let dir = place.parent().context("it has no directory")?;
+                fs_err::create_dir_all(dir)?;
+                let mut file = tempfile::NamedTempFile::new_in(dir)?;
+                std::io::copy(&mut fs_err::File::open(from)?, &mut file)?;
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+                file.as_file().set_permissions(mode)?;
+                file.as_file().sync_all()?;
+                file.persist(place)?;
+            }
+            Change::Write { to, text } => {
+                files::write_atomically(&self.on_disk(to)?, text.as_bytes())?;
+            }
+            Change::Script { to, text } => {
+                files::write_executable(&self.on_disk(to)?, text.as_bytes())?;
+            }
+            Change::Link { at, target } => files::link(target, &self.on_disk(at)?)?,
+            Change::Remove { path } => {
+                let place = self.on_disk(path)?;
+                fs_err::remove_file(&place)?;
+                // The directory of an extension's own goes with its last file.
+                if let Some(dir) = path.parent().filter(|dir| dir.parent() == Some(Path::new(OPT)))
+                {
+                    let _ = fs_err::remove_dir(self.on_disk(dir)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where `path` of the image is on disk: links in the image lead to places in the image, but
+    /// the last part is not followed.
+    fn on_disk(&self, path: &Path) -> Result<PathBuf> {
+        let name = path.file_name().context("a path ends without a name")?;
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        match self.rooted.resolve(parent) {
+            Place::There { disk, .. } => Ok(disk.join(name)),
+            Place::Missing(inside) => {
+                Ok(self.dir.join(inside.strip_prefix("/").unwrap_or(&inside)).join(name))
+            }
+            Place::Loop => bail!("{} is a link that leads to itself", parent.display()),
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Copy { from, to, uncompressed } => {
+                let how = if *uncompressed { ", uncompressed" } else { "" };
+                write!(f, "copy {} to {}{how}", from.display(), to.display())
+            }
+            Self::Write { to, .. } | Self::Script { to, .. } => write!(f, "write {}", to.display()),
+            Self::Link { at, target } => write!(f, "link {} to {}", at.display(), target.display()),
+            Self::Remove { path } => write!(f, "remove {}", path.display()),
+        }
+    }
+}

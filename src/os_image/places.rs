@@ -1,0 +1,252 @@
+//! Flatcar's classes of extensions, and where its build and its boot expect each.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::fstree::resolve::Place;
+use crate::host::os_release;
+use crate::os_image::{Change, OsRoot};
+
+/// Where systemd looks for the extensions that an image brings or its user chose.
+pub(super) const EXTENSIONS: &str = "/etc/extensions";
+/// Where systemd looks for certificates that signed extensions are trusted by.
+pub(super) const CERTIFICATES: &str = "/usr/lib/verity.d";
+/// Where image files of extensions are, by method.
+pub(super) const OPT: &str = "/opt/extensions";
+/// See [`OPT`].
+pub(super) const BUILT_IN: &str = "/usr/share/flatcar/sysext";
+/// See [`OPT`].
+pub(super) const OEM: &str = "/oem/sysext";
+/// See [`OPT`].
+pub(super) const EXTRA: &str = "/etc/flatcar/sysext";
+/// The names of the extras that are wanted, one a line.
+const ENABLED: &str = "/etc/flatcar/enabled-sysext.conf";
+/// Which vendor's platform the image is for.
+const OEM_RELEASE: &str = "/oem/oem-release";
+
+/// How an extension comes into an image: Flatcar's classes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Method {
+    /// /opt/extensions/NAME, as sysext-bakery and systemd-sysupdate have it
+    #[default]
+    Opt,
+    /// /usr/share/flatcar/sysext, updated with the OS; stored uncompressed, since /usr is
+    /// compressed
+    BuiltIn,
+    /// /oem/sysext, updated with the OS, version by version; stored uncompressed as well
+    Oem,
+    /// /etc/flatcar/sysext, for the version of the OS, and enabled in enabled-sysext.conf
+    Extra,
+}
+
+/// An extension to add.
+#[derive(Clone, Debug)]
+pub(crate) struct Extension {
+    /// The image file.
+    pub file: PathBuf,
+    /// The name that is in it.
+    pub name: String,
+    /// What a file name ends with after the version, where it says an architecture.
+    pub architectures: Vec<&'static str>,
+    /// Whether it is compressed.
+    pub compressed: bool,
+}
+
+impl Method {
+    /// Whether the place that it puts images in is on a filesystem that compresses.
+    fn is_compressed(self) -> bool {
+        matches!(self, Self::BuiltIn | Self::Oem)
+    }
+}
+
+impl Extension {
+    /// The file name for a versioned place: that of the image, whatever link led to it.
+    fn file_name(&self) -> Result<String> {
+        let file = fs_err::canonicalize(&self.file)?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let of_this = name == format!("{}.raw", self.name)
+            || (name.starts_with(&format!("{}-", self.name)) && name.ends_with(".raw"));
+        if !of_this {
+            bail!(
+                "{name} holds the extension {0:?}; call the file {0}-VERSION-ARCH.raw or {0}.raw",
+                self.name
+            );
+        }
+        Ok(name)
+    }
+
+    /// The version in the file's name, without what follows it.
+    fn version(&self) -> Result<String> {
+        let name = self.file_name()?;
+        let rest =
+            name.strip_prefix(&format!("{}-", self.name)).map(|r| r.trim_end_matches(".raw"));
+        let Some(rest) = rest.filter(|rest| !rest.is_empty()) else {
+            bail!(
+                "such an extension has its version in its name, and neither {name} nor the \
+                 image's os-release says one; pack it with --version"
+            );
+        };
+        let bare =
+            self.architectures.iter().find_map(|name| rest.strip_suffix(&format!("-{name}")));
+        Ok(bare.unwrap_or(rest).to_owned())
+    }
+
+    /// The part of its name after `start`, which its method wants it to have.
+    fn id(&self, start: &str, kind: &str) -> Result<&str> {
+        self.name.strip_prefix(start).with_context(|| {
+            format!(
+                "{kind} extension is called {start}ID; pack it with --name {start}{}",
+                self.name
+            )
+        })
+    }
+}
+
+impl Change {
+    /// Whether it says which OEM an image is for.
+    pub(super) fn chooses_oem(&self) -> bool {
+        matches!(self, Self::Write { to, .. } if to == Path::new(OEM_RELEASE))
+    }
+}
+
+impl OsRoot {
+    /// Plans to add `extension` by `method`; `certificate` is what a signed one is trusted by.
+    pub(super) fn add_one(
+        &self,
+        extension: &Extension,
+        method: Method,
+        certificate: Option<&Path>,
+    ) -> Result<Vec<Change>> {
+        let name = &extension.name;
+        let mut more = Vec::new();
+        let to = match method {
+            Method::Opt => Path::new(OPT).join(name).join(extension.file_name()?),
+            Method::BuiltIn => Path::new(BUILT_IN).join(format!("{name}.raw")),
+            Method::Oem => {
+                let id = extension.id("oem-", "an OEM")?;
+                more.extend(self.choose_oem(id)?);
+                Path::new(OEM).join(format!("{name}-{}.raw", self.version_for(extension)?))
+            }
+            Method::Extra => {
+                extension.id("flatcar-", "an extra")?;
+                Path::new(EXTRA).join(format!("{name}-{}.raw", self.version_for(extension)?))
+            }
+        };
+        let mut changes = vec![Change::Copy {
+            from: extension.file.clone(),
+            to: to.clone(),
+            uncompressed: method.is_compressed() && extension.compressed,
+        }];
+        let at = Path::new(EXTENSIONS).join(format!("{name}.raw"));
+        changes.push(Change::Link { at, target: to });
+        changes.extend(more);
+        if let Some(certificate) = certificate {
+            let to = Path::new(CERTIFICATES).join(format!("{name}.crt"));
+            changes.push(Change::Copy { from: certificate.to_owned(), to, uncompressed: false });
+        }
+        Ok(changes)
+    }
+
+    /// The version in the name of an OEM extension or an extra: the initrd of Flatcar looks for
+    /// the file that has the version of the OS (flatcar/bootengine,
+    /// initrd-setup-root-after-ignition). In other images it is the extension's own.
+    fn version_for(&self, extension: &Extension) -> Result<String> {
+        match self.flatcar_version()? {
+            Some(version) => Ok(version),
+            None => extension.version(),
+        }
+    }
+
+    /// VERSION in os-release, where the OS is Flatcar or made of it.
+    fn flatcar_version(&self) -> Result<Option<String>> {
+        let text = self.text(Path::new("/usr/lib/os-release"))?;
+        let fields = os_release::parse(&text);
+        let value = |key: &str| fields.get(key).cloned();
+        let ids =
+            format!("{} {}", value("ID").unwrap_or_default(), value("ID_LIKE").unwrap_or_default());
+        if !ids.split(' ').any(|id| id == "flatcar") {
+            return Ok(None);
+        }
+        let version = value("VERSION").unwrap_or_default();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._+~^-".contains(c);
+        if version.is_empty() || !version.chars().all(plain) {
+            bail!("the image's os-release has a VERSION that no file can be named by: {version:?}");
+        }
+        Ok(Some(version))
+    }
+
+    /// Makes the OEM extension `id` the one that is attached: the initrd takes the one that
+    /// oem-release names and that is marked as active.
+    fn choose_oem(&self, id: &str) -> Result<Vec<Change>> {
+        let release = self.text(Path::new(OEM_RELEASE))?;
+        let there = release.lines().find_map(|line| line.strip_prefix("ID="));
+        let marker = Path::new(OEM).join(format!("active-oem-{id}"));
+        let mut changes = vec![Change::Write { to: marker, text: String::new() }];
+        match there.map(|there| there.trim_matches(['"', '\''])) {
+            Some(there) if there == id => {}
+            Some(there) => bail!(
+                "{OEM_RELEASE} of the image says that it is for {there:?}, so that {id:?} would \
+                 never be attached"
+            ),
+            None => changes.push(Change::Write {
+                to: OEM_RELEASE.into(),
+                text: format!("ID={id}\n{release}"),
+            }),
+        }
+        Ok(changes)
+    }
+
+    /// Adds the extras `extensions` to those that are wanted, where they are not among them.
+    pub(super) fn enable(&self, extensions: &[Extension]) -> Result<Option<Change>> {
+        let old = self.text(Path::new(ENABLED))?;
+        let mut lines: Vec<&str> = old.lines().collect();
+        for extension in extensions {
+            let id = extension.id("flatcar-", "an extra")?;
+            if !lines.iter().any(|line| named(line) == id) {
+                // A minus in front takes back what the OS enables.
+                lines.retain(|line| named(line).strip_prefix('-') != Some(id));
+                lines.push(id);
+            }
+        }
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        Ok((text != old).then_some(Change::Write { to: ENABLED.into(), text }))
+    }
+
+    /// Plans to undo what adding the extension `name` did besides its file, link and certificate.
+    pub(super) fn withdraw(&self, name: &str) -> Result<Option<Change>> {
+        if let Some(id) = name.strip_prefix("oem-") {
+            let path = Path::new(OEM).join(format!("active-oem-{id}"));
+            return Ok(self.on_disk(&path)?.is_file().then_some(Change::Remove { path }));
+        }
+        let Some(id) = name.strip_prefix("flatcar-") else { return Ok(None) };
+        let text = self.text(Path::new(ENABLED))?;
+        if !text.lines().any(|line| named(line) == id) {
+            return Ok(None);
+        }
+        let kept = text.lines().filter(|line| named(line) != id);
+        let text = kept.fold(String::new(), |text, line| text + line + "\n");
+        Ok(Some(if text.is_empty() {
+            Change::Remove { path: ENABLED.into() }
+        } else {
+            Change::Write { to: ENABLED.into(), text }
+        }))
+    }
+
+    /// The text of a file of the image, after links; nothing where there is none.
+    pub(super) fn text(&self, path: &Path) -> Result<String> {
+        match self.rooted.resolve(path) {
+            Place::There { disk, .. } => {
+                Ok(String::from_utf8_lossy(&fs_err::read(disk)?).into_owned())
+            }
+            Place::Missing(_) => Ok(String::new()),
+            Place::Loop => bail!("{} of the image is a link that leads to itself", path.display()),
+        }
+    }
+}
+
+/// What a line of the list of extras names; a comment names nothing.
+fn named(line: &str) -> &str {
+    line.split('#').next().unwrap_or_default().trim()
+}

@@ -1,0 +1,355 @@
+//! The whole line from one file: setup, emerge, check, prove, pack.
+//!
+//! Each step looks at what is there and does what is missing, so a build that was killed goes on
+//! when it is run again, and one that is done has nothing left to do.
+
+use anyhow::{Context, Result, bail};
+
+use crate::base::board::Board;
+use crate::base::lock::{Busy, Lock};
+use crate::base::names::PrefixId;
+use crate::base::output::Reporter;
+use crate::check;
+use crate::check::prove::{self, Proof};
+use crate::host::home::Home;
+use crate::imagefmt::ddi::verity::Signing;
+use crate::manifest::file::BuildFile;
+use crate::manifest::lockfile::{LockFile, Request};
+use crate::manifest::tables::Pack;
+use crate::manifest::{configuration, installed, state, tidy};
+use crate::pipeline::pack::{self, Packed};
+use crate::portage::binhost::Binhost;
+use crate::prefix::definition::{BUILD_EPOCH, Prefix, Repo};
+use crate::prefix::emerge::{self, Target};
+use crate::prefix::final_root::FinalRoot;
+use crate::prefix::setup;
+use crate::report::Repositories;
+use crate::sysext::base::Base;
+use crate::sysext::epoch;
+use crate::sysext::mangle::Mangle;
+use crate::sysext::target::{Against, Finding, Rule};
+
+/// How a build is to go.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    /// Hold it to the lock file.
+    pub locked: bool,
+    /// Set the prefix up anew.
+    pub force: bool,
+}
+
+/// What a build came to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The images are there.
+    Packed(Box<Packed>),
+    /// emerge failed, and said why.
+    Emerge,
+    /// The root is not self-contained.
+    Found(check::Report),
+    /// The target would not take the extension, or be broken by it.
+    Refused(Vec<Finding>),
+    /// A program did not end with status 0, or took something from outside.
+    NotProven(Box<Proof>),
+}
+
+/// What would be done, a line a step. Nothing is written.
+pub(crate) fn describe(home: &Home, file: &BuildFile, options: Options) -> Result<Vec<String>> {
+    let planned = Planned::new(home, file, options)?;
+    let mut lines = match &planned.next {
+        Next::SetUp(plan) => plan.describe(),
+        Next::Ready(prefix) => vec![format!("build into the prefix {}", prefix.definition.id)],
+    };
+    let atoms: Vec<String> = file.packages.iter().map(ToString::to_string).collect();
+    lines.push(format!("emerge {}", atoms.join(" ")));
+    lines.push("check the final root".to_owned());
+    lines.extend(file.runs.iter().map(|words| format!("prove {}", words.join(" "))));
+    lines.push(format!("pack into {}", file.output.display()));
+    Ok(lines)
+}
+
+/// Carries the build file out.
+pub(crate) fn run(
+    home: &Home,
+    file: &BuildFile,
+    options: Options,
+    reporter: &Reporter,
+) -> Result<Outcome> {
+    let planned = Planned::new(home, file, options)?;
+    let lock = planned.lock;
+    let prefix = match planned.next {
+        Next::SetUp(plan) => plan.apply(reporter)?,
+        Next::Ready(prefix) => *prefix,
+    };
+    let _held = hold(&prefix, "fprefix build", reporter)?;
+    // Whoever held it may have set the prefix up as another.
+    let definition = &prefix.definition;
+    let there = Prefix::load(home, &definition.id)?.definition;
+    if !there.complete || there.eprefix != definition.eprefix || there.repos != definition.repos {
+        bail!("the prefix {} was changed meanwhile; run `fprefix build` again", definition.id);
+    }
+    configuration::check(&prefix)?;
+    configuration::write(&prefix, file)?;
+    let code = build(&prefix, file, lock.as_ref(), reporter)?;
+    if code != 0 {
+        return Ok(Outcome::Emerge);
+    }
+    finish(&prefix, file, lock.as_ref(), reporter)
+}
+
+/// Records what the prefix of `file` was built from, beside it. Returns the lock file's path, and
+/// how many packages it has.
+pub(crate) fn record(
+    home: &Home,
+    file: &BuildFile,
+    reporter: &Reporter,
+) -> Result<(std::path::PathBuf, usize)> {
+    let planned = Planned::new(home, file, Options::default())?;
+    let Next::Ready(prefix) = planned.next else {
+        bail!("the prefix {} is not there; build it first: `fprefix build`", file.setup.name);
+    };
+    let _held = hold(&prefix, "fprefix lock", reporter)?;
+    if !tidy::is_built(&prefix, file)? {
+        bail!(
+            "the prefix {} is not what {} asks for; build it first: `fprefix build`",
+            prefix.definition.id,
+            file.path.display()
+        );
+    }
+    let lock = LockFile::record(file, &prefix)?;
+    let path = file.lock_file();
+    lock.write(&path)?;
+    Ok((path, lock.count()))
+}
+
+fn hold(prefix: &Prefix, what: &str, reporter: &Reporter) -> Result<Lock> {
+    let tell = |holder: &str| reporter.step(&format!("waiting for {holder}"));
+    prefix.lock(what, &Busy::Wait(&tell))
+}
+
+/// A build of which all was looked at that can be, before anything is written.
+struct Planned {
+    next: Next,
+    lock: Option<LockFile>,
+}
+
+/// What is next.
+enum Next {
+    /// There is no such prefix, or not all of it, or another one is wanted.
+    SetUp(Box<setup::Plan>),
+    /// It is there, as the file asks for it.
+    Ready(Box<Prefix>),
+}
+
+impl Planned {
+    fn new(home: &Home, file: &BuildFile, options: Options) -> Result<Self> {
+        let lock = options.locked.then(|| LockFile::load(&file.lock_file())).transpose()?;
+        let board = match &file.setup.board {
+            Some(name) => Board::named(name)?,
+            None => Board::of_this_machine()?,
+        };
+        let id = PrefixId::new(&file.setup.name, &board);
+        let there = home.prefixes().join(id.to_string()).join("prefix.toml").is_file();
+        let there = there.then(|| Prefix::load(home, &id)).transpose()?;
+        let complete = there.as_ref().is_some_and(|prefix| prefix.definition.complete);
+        let mut request = setup::Request { force: options.force, ..file.setup.clone() };
+        let next = match there.filter(|_| complete && !options.force) {
+            Some(prefix) => {
+                compare(&prefix, file, home)?;
+                configuration::check(&prefix)?;
+                if prefix.update_command()?.is_none() {
+                    Next::Ready(Box::new(prefix))
+                } else {
+                    // Another version of fprefix made it: it is brought up to date.
+                    let flags = prefix.definition.use_flags.iter().map(|flags| flags.parse());
+                    request.use_flags = flags.collect::<Result<_>>()?;
+                    Next::SetUp(Box::new(setup::Plan::new(home, &request)?))
+                }
+            }
+            None => Next::SetUp(Box::new(setup::Plan::new(home, &request)?)),
+        };
+        if let Some(lock) = &lock {
+            next.hold(file, lock)
+                .with_context(|| format!("{} does not hold", file.lock_file().display()))?;
+        }
+        Ok(Self { next, lock })
+    }
+}
+
+impl Next {
+    fn hold(&self, file: &BuildFile, lock: &LockFile) -> Result<()> {
+        match self {
+            Self::SetUp(plan) => {
+                let prefix = plan.prefix();
+                let repositories = state::of_repos(&prefix.definition.repos, None)?;
+                lock.hold_request(&Request::new(file, prefix), &repositories, &plan.toolchain())
+            }
+            Self::Ready(prefix) => {
+                let repositories = state::of_prefix(prefix)?;
+                lock.hold_request(&Request::new(file, prefix), &repositories, &[])
+            }
+        }
+    }
+}
+
+/// Refuses a prefix that is there and is another than the file asks for.
+fn compare(prefix: &Prefix, file: &BuildFile, home: &Home) -> Result<()> {
+    let wanted = setup::Request { force: true, ..file.setup.clone() };
+    let wanted = setup::Plan::new(home, &wanted)?;
+    let (there, wanted) = (&prefix.definition, &wanted.prefix().definition);
+    let mut differ = Vec::new();
+    let mut compare = |what: &str, there: String, wanted: String| {
+        if there != wanted {
+            differ.push(format!("its {what} is {there}, and the file says {wanted}"));
+        }
+    };
+    compare("EPREFIX", there.eprefix.to_string(), wanted.eprefix.to_string());
+    compare("profile", there.profile.clone(), wanted.profile.clone());
+    let binhost =
+        |binhost: &Option<Binhost>| binhost.as_ref().map_or("none".to_owned(), ToString::to_string);
+    compare("binhost", binhost(&there.binhost), binhost(&wanted.binhost));
+    compare("FEATURES", there.features.join(" "), wanted.features.join(" "));
+    compare("list of repositories", repos(&there.repos), repos(&wanted.repos));
+    for (what, given, there, wanted) in [
+        ("staging directory", &file.setup.staging_dir, &there.staging, &wanted.staging),
+        ("final directory", &file.setup.final_dir, &there.r#final, &wanted.r#final),
+        ("DISTDIR", &file.setup.distdir, &there.distdir, &wanted.distdir),
+    ] {
+        if given.is_some() {
+            compare(what, there.display().to_string(), wanted.display().to_string());
+        }
+    }
+    if differ.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "the prefix {} is there, and is not what {} asks for: {}; `fprefix build --force` sets it \
+         up anew, without what is in it",
+        there.id,
+        file.path.display(),
+        differ.join("; ")
+    )
+}
+
+fn repos(all: &[Repo]) -> String {
+    let one = |repo: &Repo| match &repo.path {
+        Some(path) => format!("{}={}", repo.name, path.display()),
+        None => repo.name.clone(),
+    };
+    all.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// Builds in staging, installs into final, and takes out what is not wanted.
+fn build(
+    prefix: &Prefix,
+    file: &BuildFile,
+    lock: Option<&LockFile>,
+    reporter: &Reporter,
+) -> Result<u8> {
+    let mut args: Vec<String> =
+        ["--update", "--deep", "--newuse"].into_iter().map(Into::into).collect();
+    args.extend(file.jobs.map(|jobs| format!("--jobs={jobs}")));
+    args.extend(file.packages.iter().map(ToString::to_string));
+    let code = emerge::run(prefix, Target::Stage, &args, reporter)?;
+    if code != 0 {
+        return Ok(code);
+    }
+    // USE may have changed at the same version: of several binary packages, the one that fits.
+    args.insert(0, "--binpkg-respect-use=y".to_owned());
+    if let Some(lock) = lock {
+        lock.hold_staging(&installed::packages(prefix)?)?;
+    }
+    let code = emerge::run(prefix, Target::Install, &args, reporter)?;
+    if code != 0 {
+        return Ok(code);
+    }
+    tidy::tidy(prefix, file, reporter)
+}
+
+/// Checks, proves and packs what is in final.
+fn finish(
+    prefix: &Prefix,
+    file: &BuildFile,
+    lock: Option<&LockFile>,
+    reporter: &Reporter,
+) -> Result<Outcome> {
+    if let Some(lock) = lock {
+        lock.hold_packages(&installed::packages(prefix)?)?;
+    }
+    let request = pack_request(prefix, file)?;
+    reporter.step("checking the final root");
+    let choice = check::Choice { only: Vec::new(), waive: file.waive.clone() };
+    let report = check::run(&request.root, &choice)?;
+    if !report.passes() {
+        return Ok(Outcome::Found(report));
+    }
+    for words in &file.runs {
+        reporter.step(&format!("proving {}", words.join(" ")));
+        let proof = prove::in_empty_root(&request.root, words)?;
+        if !proof.passes() || proof.status != 0 {
+            return Ok(Outcome::NotProven(Box::new(proof)));
+        }
+    }
+    let prepared = pack::prepare(&request, reporter)?;
+    for warning in &prepared.warnings {
+        reporter.warn(warning);
+    }
+    Ok(match pack::carry_out(&request, prepared, &choice, &file.output, reporter)? {
+        pack::Outcome::Packed(packed) => Outcome::Packed(packed),
+        pack::Outcome::Found(report) => Outcome::Found(report),
+        pack::Outcome::Refused(findings) => Outcome::Refused(findings),
+    })
+}
+
+/// The target on which attaching is tried out.
+fn against(table: &Pack) -> Result<Option<Against>> {
+    let Some(root) = &table.against else { return Ok(None) };
+    let beside: Vec<_> = table.beside.iter().map(|path| path.get_ref().clone()).collect();
+    let waived = table.waive.iter().filter_map(|name| Rule::named(name.get_ref())).collect();
+    Ok(Some(Against::open(root.get_ref(), &beside, waived)?))
+}
+
+/// What is to be packed, as the file says it.
+fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::Request> {
+    let table = &file.pack;
+    let paths = prefix.definition.repos.iter().filter_map(|repo| repo.path.clone());
+    let mut formats = file.formats.clone();
+    if formats.is_empty() {
+        formats.push("squashfs".parse()?);
+    }
+    Ok(pack::Request {
+        root: FinalRoot::of(prefix)?,
+        name: table.name.clone().unwrap_or_else(|| prefix.definition.id.name.clone()),
+        version: table.version.as_ref().map(|version| version.0.clone()),
+        architecture: table.architecture.as_ref().map(|architecture| architecture.0),
+        fields: file.fields.clone(),
+        formats,
+        keep: table.keep.iter().map(|id| id.get_ref().clone()).collect(),
+        locales: file.locales.clone(),
+        strip: file.strip.clone(),
+        sign_sums: table.sign_sums()?,
+        signing: match (&table.private_key, &table.certificate) {
+            (Some(key), Some(certificate)) => Some(Signing::open(
+                key.get_ref(),
+                certificate.get_ref(),
+                table.private_key_source(),
+            )?),
+            _ => None,
+        },
+        against: against(table)?,
+        bases: table.base.iter().map(|path| Base::open(path.get_ref())).collect::<Result<_>>()?,
+        expose: file.expose.clone(),
+        start: file.start.clone(),
+        state: file.state.clone(),
+        mangle: table
+            .mangle
+            .iter()
+            .map(|path| Mangle::open(path.get_ref()))
+            .collect::<Result<_>>()?,
+        package_information: table.pkginfo,
+        sysupdate: table.sysupdate.as_ref().map(|url| url.get_ref().0.clone()),
+        reports: table.reports.unwrap_or(true).then_some(Repositories::at(paths)),
+        // The files of a package have the times of its build, which another build does not give them.
+        epoch: Some(epoch::given()?.unwrap_or(BUILD_EPOCH)),
+    })
+}

@@ -1,0 +1,65 @@
+//! From images to an OS root: what is there, where it goes, and building it in the first place.
+
+mod build;
+mod cleanup;
+mod combined;
+mod repack;
+mod request;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::imagefmt::{architecture, inspect};
+use crate::os_image::{Change, Extension, Method, OsRoot};
+pub(crate) use crate::pipeline::image::build::{Outcome, build};
+use crate::pipeline::image::repack::Facts;
+pub(crate) use crate::pipeline::image::request::Request;
+
+/// Plans to add the extensions in `files` to `root`; `certificate` is what signed ones are
+/// trusted by.
+pub(crate) fn plan_add(
+    root: &OsRoot,
+    files: &[PathBuf],
+    method: Method,
+    certificate: Option<&Path>,
+) -> Result<Vec<Change>> {
+    let mut extensions = Vec::new();
+    for file in files {
+        let facts = Facts::of(file)?;
+        let act = || format!("could not add {}", file.display());
+        repack::trust(&facts, certificate).with_context(act)?;
+        extensions.push(Extension {
+            file: file.clone(),
+            name: inspect::name(file)?,
+            architectures: architecture::names(),
+            compressed: facts.compressed,
+        });
+    }
+    let changes = root.add(&extensions, method, certificate)?;
+    for change in &changes {
+        if let Change::Copy { from, uncompressed: true, .. } = change
+            && let Err(reason) = Facts::of(from)?.repackable()
+        {
+            bail!("{} is compressed, and so is where it goes: {reason}", from.display());
+        }
+    }
+    Ok(changes)
+}
+
+/// Carries `changes` out on `root`.
+pub(crate) fn apply(root: &OsRoot, changes: &[Change]) -> Result<()> {
+    let work = tempfile::tempdir().context("could not make a temporary directory")?;
+    let mut ready = Vec::new();
+    for (index, change) in changes.iter().enumerate() {
+        let mut change = change.clone();
+        if let Change::Copy { from, uncompressed: uncompressed @ true, .. } = &mut change {
+            let dir = work.path().join(index.to_string());
+            *from = repack::uncompressed(from, &dir)
+                .with_context(|| format!("could not pack {} uncompressed", from.display()))?;
+            *uncompressed = false;
+        }
+        ready.push(change);
+    }
+    root.apply(&ready)
+}

@@ -1,0 +1,51 @@
+//! The extensions that are asked for, and those that were packed.
+
+use crate::base::names::PrefixName;
+use crate::check;
+use crate::imagefmt::ddi::verity::Signing;
+use crate::imagefmt::format::Format;
+use crate::os_image::OsRoot;
+use crate::os_image::recipe::Recipe;
+use crate::pipeline::pack::Packed;
+use crate::report::Package;
+use crate::sysext::release::Field;
+use crate::sysext::strip::Stripping;
+use crate::sysext::target::Rule;
+use std::path::PathBuf;
+
+/// What is to be built.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// The root directory of the image.
+    pub root: OsRoot,
+    /// The extensions, those that others build on first.
+    pub recipes: Vec<Recipe>,
+    /// Where images and reports go.
+    pub output: PathBuf,
+    /// How the names of the combined reports begin.
+    pub image_name: PrefixName,
+    /// The format of the extensions.
+    pub format: Format,
+    /// What they are signed with.
+    pub signing: Option<Signing>,
+    /// How symbols are kept out; none where they stay in.
+    pub strip: Option<Stripping>,
+    /// Fields of each extension-release file.
+    pub fields: Vec<Field>,
+    /// Whether programs get links in /usr/bin.
+    pub expose: bool,
+    /// Where scripts are that change the content of extensions, by name.
+    pub mangle: Option<PathBuf>,
+    /// Which rules of the check do not keep an extension from being packed.
+    pub choice: check::Choice,
+    /// The same of the rules about attaching to the image.
+    pub waive: Vec<Rule>,
+}
+
+/// An extension that was packed, and what it was packed from.
+pub(super) struct Part {
+    /// What was written.
+    pub packed: Packed,
+    /// Its packages.
+    pub packages: Vec<Package>,
+}

@@ -1,0 +1,343 @@
+//! From a final root to images: plan, write, compare, publish.
+
+mod artifacts;
+pub(crate) mod fingerprint;
+mod mangled;
+mod package_metadata;
+mod packed;
+mod request;
+mod stripped;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use indicatif::HumanBytes;
+
+use crate::base::names::PrefixName;
+use crate::base::output::Reporter;
+use crate::check;
+use crate::fstree::entries::{Entry, Plan};
+use crate::fstree::{digest, listing, scan};
+use crate::imagefmt::architecture::Architecture;
+use crate::imagefmt::format::Format;
+use crate::imagefmt::workplace::Workplace;
+use crate::imagefmt::writer::{self, Making};
+use crate::prefix::final_root::FinalRoot;
+use crate::sysext::name::{FileNames, Naming};
+use crate::sysext::prune::{LeftOut, Rules};
+use crate::sysext::release::{self, Field, Release};
+use crate::sysext::strip::{self, Stripped};
+use crate::sysext::target::{Finding, Subject};
+use crate::sysext::{base, epoch, expose, services};
+
+pub(crate) use crate::pipeline::pack::packed::{Image, Packed};
+pub(crate) use crate::pipeline::pack::request::Request;
+
+/// What will be written.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// What the extension holds.
+    pub plan: Plan,
+    /// What it is called.
+    pub naming: Naming,
+    /// What was left out.
+    pub left_out: Vec<LeftOut>,
+    /// The packages that a base has, and which are left out for that.
+    pub in_base: Vec<String>,
+    /// The package database, where that is wanted.
+    pub package_information: Option<Plan>,
+    /// Symbols that are apart already, by where they will be in an extension of their own.
+    pub debug: BTreeMap<PathBuf, Entry>,
+    /// What was stripped, once it was.
+    pub stripped: Stripped,
+    /// What somebody should know.
+    pub warnings: Vec<String>,
+    /// What attaching it would do to the target.
+    pub against: Vec<Finding>,
+}
+
+/// Plans the extension that `request` asks for. Nothing is written.
+pub(crate) fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
+    if let Some(obstacle) = request.root.eprefix().sysext_obstacle() {
+        bail!("{obstacle}");
+    }
+    request.formats.iter().try_for_each(|format| writer::ready(*format))?;
+    reporter.step(&format!("planning {} from {}", request.name, request.root.path().display()));
+    let rules = Rules::load(&request.keep, &request.locales)?;
+    let epoch = match request.epoch {
+        Some(epoch) => epoch,
+        None => epoch::of(&request.root)?,
+    };
+    let mut plan = Plan::new(request.root.eprefix(), epoch);
+    scan::prefix(&request.root.eroot(), request.root.path(), &mut plan)?;
+    let mut warnings = left_outside(&request.root)?;
+    let package_information =
+        if request.package_information { Some(base::package_information(&plan)?) } else { None };
+    let in_base = base::leave_out(&mut plan, &request.root, &request.bases)?;
+    let splitdebug = request.strip.as_ref().is_some_and(|strip| strip.splitdebug);
+    let debug = if splitdebug { strip::of_prefix(&plan) } else { BTreeMap::new() };
+    let left_out = rules.apply(&mut plan)?;
+    warnings.extend(expose(request, &mut plan)?);
+    let has_units = services(request, &mut plan, &mut warnings)?;
+    let architecture = match request.architecture {
+        Some(architecture) => Some(architecture),
+        None => Architecture::of(&plan)?,
+    };
+    let mut fields = request.fields.clone();
+    for field in package_metadata::fields(request)? {
+        if !fields.iter().any(|given| given.is_about(&field)) {
+            fields.push(field);
+        }
+    }
+    if has_units && !fields.iter().any(Field::is_reload) {
+        fields.push(Field::reload());
+    }
+    let release = Release {
+        name: request.name.clone(),
+        version: request.version.clone(),
+        architecture,
+        fields,
+    };
+    plan.add(release::path(&request.name), Entry::made(release.render()?, plan.epoch))?;
+    let naming =
+        Naming { name: request.name.clone(), version: request.version.clone(), architecture };
+    let mut taken = BTreeMap::new();
+    for (format, names) in request.formats.iter().zip(naming.files(&request.formats)) {
+        if let Some(other) = taken.insert(names.file.clone(), format) {
+            bail!("{other} and {format} would both be {}: pack one at a time", names.file);
+        }
+    }
+    Ok(Prepared {
+        plan,
+        naming,
+        left_out,
+        in_base,
+        package_information,
+        debug,
+        stripped: Stripped::default(),
+        warnings,
+        against: Vec::new(),
+    })
+}
+
+fn expose(request: &Request, plan: &mut Plan) -> Result<Vec<String>> {
+    if request.expose.is_empty() {
+        return Ok(Vec::new());
+    }
+    let roots: Vec<PathBuf> = request.bases.iter().map(|base| base.root.clone()).collect();
+    let taken = expose::apply(plan, &request.expose, &roots)?;
+    let mut warnings = Vec::new();
+    if roots.is_empty() {
+        warnings.push(
+            "nothing says which programs the target has, and a link in /usr/bin hides one of the \
+             same name; name a root directory like the target's with --base"
+                .to_owned(),
+        );
+    }
+    if !taken.is_empty() {
+        warnings.push(format!("not exposed, since the target has them: {}", taken.join(", ")));
+    }
+    Ok(warnings)
+}
+
+/// Puts what is for systemd into place. Returns whether there are units.
+fn services(request: &Request, plan: &mut Plan, warnings: &mut Vec<String>) -> Result<bool> {
+    let roots: Vec<PathBuf> = request.bases.iter().map(|base| base.root.clone()).collect();
+    let placed = services::place(plan, &roots)?;
+    if !placed.taken.is_empty() {
+        warnings.push(format!("left to the target, which has them: {}", placed.taken.join(", ")));
+    }
+    services::start(plan, &request.name, &request.start)?;
+    services::keep_state(plan, &request.name, &request.state)?;
+    Ok(placed.has_units)
+}
+
+/// How packing ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The images are there.
+    Packed(Box<Packed>),
+    /// What would be packed is not self-contained; nothing was packed.
+    Found(check::Report),
+    /// The target would not take it, or be broken by it; nothing was packed.
+    Refused(Vec<Finding>),
+}
+
+/// Changes what was prepared as `request` says, checks it, tries out the attach, and writes it
+/// into the directory `output`.
+pub(crate) fn carry_out(
+    request: &Request,
+    mut prepared: Prepared,
+    choice: &check::Choice,
+    output: &Path,
+    reporter: &Reporter,
+) -> Result<Outcome> {
+    let workplace = Workplace::open(output)?;
+    let changes = mangled::mangle(request, &mut prepared, &workplace, reporter)?;
+    let report = gate(request, &prepared, &changes, choice)?;
+    if !report.passes() {
+        return Ok(Outcome::Found(report));
+    }
+    if !try_out(request, &mut prepared, reporter)? {
+        return Ok(Outcome::Refused(prepared.against));
+    }
+    let packed = write(request, prepared, &workplace, reporter)?;
+    Ok(Outcome::Packed(Box::new(packed)))
+}
+
+/// What carrying out would find, without what mangling would change.
+pub(crate) fn look(
+    request: &Request,
+    prepared: &mut Prepared,
+    choice: &check::Choice,
+    reporter: &Reporter,
+) -> Result<bool> {
+    let report = gate(request, prepared, &check::Changes::default(), choice)?;
+    Ok(try_out(request, prepared, reporter)? && report.passes())
+}
+
+/// What of it would be stripped.
+pub(crate) fn with_symbols(request: &Request, prepared: &Prepared) -> Result<strip::Choice> {
+    match &request.strip {
+        Some(stripping) => strip::choose(&prepared.plan, &request.root, stripping),
+        None => Ok(strip::Choice::default()),
+    }
+}
+
+/// Checks what is about to be packed: the findings about files that the plan has. The rest of
+/// the root is looked at as well, since a base that is attached beside may have it.
+fn gate(
+    request: &Request,
+    prepared: &Prepared,
+    changes: &check::Changes,
+    choice: &check::Choice,
+) -> Result<check::Report> {
+    let mut report = check::run_changed(&request.root, changes, choice)?;
+    report.findings.retain(|finding| {
+        let below = finding.path.strip_prefix("/").unwrap_or(&finding.path);
+        prepared.plan.entries.contains_key(below)
+            || prepared.plan.entries.contains_key(&finding.path)
+    });
+    Ok(report)
+}
+
+/// Tries out attaching what is planned on the target that `request` names, and keeps what is
+/// found. Returns whether nothing speaks against it. After mangling, this is about the content as
+/// it will be.
+fn try_out(request: &Request, prepared: &mut Prepared, reporter: &Reporter) -> Result<bool> {
+    let Some(against) = &request.against else { return Ok(true) };
+    reporter.step("trying out the attach");
+    prepared.against = against.simulate(Subject {
+        plan: &prepared.plan,
+        name: &request.name,
+        formats: &request.formats,
+        signed: request.signing.is_some(),
+    })?;
+    Ok(!prepared.against.iter().any(Finding::refuses))
+}
+
+/// Writes what was prepared and mangled to where `workplace` is.
+fn write(
+    request: &Request,
+    mut prepared: Prepared,
+    workplace: &Workplace,
+    reporter: &Reporter,
+) -> Result<Packed> {
+    stripped::strip(request, &mut prepared, workplace, reporter)?;
+    if request.reports.is_some() {
+        digest::fill_for_reports(&mut prepared.plan)?;
+    } else {
+        digest::fill(&mut prepared.plan)?;
+    }
+    let names = prepared.naming.files(&request.formats);
+    let making = Making {
+        plan: &prepared.plan,
+        architecture: prepared.naming.architecture,
+        signing: request.signing.as_ref(),
+    };
+    for (format, names) in request.formats.iter().zip(&names) {
+        reporter.step(&format!("writing {} ({format})", names.file));
+        write_image(making, *format, workplace, &names.file, reporter)
+            .with_context(|| format!("{} was not written", names.file))?;
+    }
+    let mut images = Vec::new();
+    for (format, names) in request.formats.iter().zip(&names) {
+        images.push(Image::of(*format, names, workplace, &prepared.plan)?);
+    }
+    let debug = stripped::write(request, &mut prepared, workplace, reporter)?;
+    let reports =
+        artifacts::write(request, &mut prepared, &images, &debug.images, workplace, reporter)?;
+    // All of it is whole: now it appears.
+    publish(workplace, &names, &request.name)?;
+    publish(workplace, &debug.names, &debug.name)?;
+    for report in &reports {
+        workplace.publish(report, |_| false)?;
+    }
+    let reports = reports.iter().map(|report| workplace.place(report)).collect();
+    Ok(Packed {
+        reports,
+        name: prepared.naming.name,
+        version: prepared.naming.version,
+        architecture: prepared.naming.architecture,
+        eprefix: request.root.eprefix().to_string(),
+        epoch: prepared.plan.epoch,
+        images,
+        debug_images: debug.images,
+        stripped: prepared.stripped,
+        contents: prepared.plan.totals(),
+        privileged: listing::privileged(&prepared.plan),
+        left_out: prepared.left_out,
+        in_base: prepared.in_base,
+        warnings: prepared.warnings,
+        against: prepared.against,
+    })
+}
+
+/// Moves images of the extension `extension` to their places, with their links.
+fn publish(workplace: &Workplace, names: &[FileNames], extension: &PrefixName) -> Result<()> {
+    for names in names {
+        workplace.publish(&names.file, |there| is_extension(there, extension))?;
+        if let Some(link) = &names.link {
+            workplace.publish_link(link, &names.file)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_image(
+    making: Making<'_>,
+    format: Format,
+    workplace: &Workplace,
+    name: &str,
+    reporter: &Reporter,
+) -> Result<()> {
+    let total = making.plan.totals().bytes;
+    let bar = reporter.spinner();
+    let done = std::cell::Cell::new(0);
+    let progress = |count: u64| {
+        done.set(done.get() + count);
+        bar.set_message(format!("{} of {}", HumanBytes(done.get()), HumanBytes(total)));
+    };
+    let result = writer::write(making, format, workplace, name, &progress).and_then(|()| {
+        bar.set_message("reading it back");
+        writer::verify(making.plan, format, workplace, name)
+    });
+    bar.finish_and_clear();
+    result
+}
+
+/// Whether the directory at `path` is an extension of this name, and nothing else.
+fn is_extension(path: &Path, name: &PrefixName) -> bool {
+    path.join(release::path(name)).is_file()
+}
+
+fn left_outside(root: &FinalRoot) -> Result<Vec<String>> {
+    let outside = scan::outside(&root.eroot(), root.path())?;
+    let Some(first) = outside.first() else { return Ok(Vec::new()) };
+    Ok(vec![format!(
+        "{} entries of the root are not in the prefix and will not be in the extension, /{} first",
+        outside.len(),
+        first.display()
+    )])
+}

@@ -1,0 +1,137 @@
+//! Binary packages that prefixes and machines share: Portage's own means, a PKGDIR of many or a
+//! binhost (make.conf(5), portage(5) binrepos.conf).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Error, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::base::board::Board;
+use crate::base::names::{Environment, Eprefix};
+
+/// Where shared packages are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Binhost {
+    /// A directory, from which packages are taken and to which they go.
+    Directory(PathBuf),
+    /// A URI, from which they are taken.
+    Uri(String),
+}
+
+/// What Portage fetches binary packages by.
+const SCHEMES: &[&str] = &["http", "https", "ftp", "ssh"];
+
+impl FromStr for Binhost {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text.is_empty() {
+            bail!("a binhost is a directory or a URI");
+        }
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Ok(Self::Directory(text.into()));
+        };
+        if scheme == "file" {
+            return Ok(Self::Directory(rest.into()));
+        }
+        if !SCHEMES.contains(&scheme) {
+            bail!("{text:?} can not be a binhost: Portage knows {}", SCHEMES.join(", "));
+        }
+        if rest.is_empty() || rest.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            bail!("{text:?} can not be a binhost: it is no URI");
+        }
+        Ok(Self::Uri(text.trim_end_matches('/').to_owned()))
+    }
+}
+
+impl TryFrom<String> for Binhost {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Binhost> for String {
+    fn from(binhost: Binhost) -> Self {
+        binhost.to_string()
+    }
+}
+
+impl fmt::Display for Binhost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => write!(f, "{}", path.display()),
+            Self::Uri(uri) => f.write_str(uri),
+        }
+    }
+}
+
+/// The part of a binhost that is for one kind of prefix. Packages know their EPREFIX, and what was
+/// linked with one C library may ask too much of an older one.
+pub(crate) fn key(board: &Board, toolchain: &[(String, String)], eprefix: &Eprefix) -> PathBuf {
+    let versions: Vec<String> = toolchain
+        .iter()
+        .filter(|(package, _)| !package.starts_with("sys-kernel/"))
+        .map(|(package, version)| {
+            format!("{}-{version}", package.rsplit('/').next().unwrap_or(package))
+        })
+        .collect();
+    let below = eprefix.as_path().strip_prefix("/").unwrap_or(eprefix.as_path());
+    Path::new(&board.chost).join(versions.join("-")).join(below)
+}
+
+/// The options by which emerge uses shared packages in an environment.
+pub(crate) fn options(binhost: Option<&Binhost>, environment: Environment) -> &'static str {
+    match (binhost, environment) {
+        (None, _) | (Some(Binhost::Uri(_)), Environment::Final) => "",
+        (Some(Binhost::Directory(_)), Environment::Staging) => " --usepkg",
+        (Some(Binhost::Uri(_)), Environment::Staging) => " --getbinpkg",
+        // Others may have built the same version with other USE flags.
+        (Some(Binhost::Directory(_)), Environment::Final) => " --binpkg-respect-use=y",
+    }
+}
+
+/// Why the list of a binhost's packages could not be read, if it could not, as the output of emerge
+/// says it in the line after.
+pub(crate) fn unreachable(said: &str) -> Option<&str> {
+    let mut lines = said.lines().skip_while(|line| !line.contains("Error fetching binhost"));
+    let reason = lines.nth(1)?;
+    Some(reason.trim_start_matches("!!! [fprefix-binhost] ").trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_and_uris() {
+        let parse = |text: &str| text.parse::<Binhost>();
+        assert_eq!(parse("a b").unwrap(), Binhost::Directory("a b".into()));
+        assert_eq!(parse("file:///x").unwrap(), Binhost::Directory("/x".into()));
+        assert_eq!(parse("https://x/y/").unwrap(), Binhost::Uri("https://x/y".into()));
+        for bad in ["", "https://", "gopher://x", "https://a b", "https://a\n[x]"] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn binhosts_that_are_down() {
+        let said = "\n!!! [fprefix-binhost] Error fetching binhost package info from 'http://x'\n\
+                    !!! [fprefix-binhost] <urlopen error refused>\n";
+        assert_eq!(unreachable(said), Some("<urlopen error refused>"));
+        assert_eq!(unreachable("all is well\n"), None);
+    }
+
+    #[test]
+    fn keys_tell_prefixes_apart() {
+        let board = Board::named("amd64-usr").unwrap();
+        let toolchain =
+            [("sys-libs/glibc".to_owned(), "2.36".to_owned()), ("sys-kernel/x".into(), "6".into())];
+        let key = key(&board, &toolchain, &"/opt/a/b".parse().unwrap());
+        assert_eq!(key, Path::new("x86_64-cros-linux-gnu/glibc-2.36/opt/a/b"));
+    }
+}

@@ -1,0 +1,188 @@
+//! Portage itself: the machine's own where it has one, else a pinned release from PyPI, checked
+//! by hash, in a private directory.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::base::command::{Command, SYSTEM_PATH, find_program, look_up};
+use crate::base::files;
+use crate::host::home::Home;
+use crate::host::machine::Machine;
+use crate::host::pypi::{self, Release};
+
+/// Which Portage works on a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Portage {
+    /// The machine's own; BROOT is the machine.
+    Machine,
+    /// A private one, at this directory on disk: a Python virtual environment.
+    Private(PathBuf),
+}
+
+/// Where the sandbox shows a private Portage.
+const INSIDE: &str = "/fprefix/portage";
+
+impl Portage {
+    /// The Portage that a machine of this kind uses; a private one may still have to be fetched.
+    pub fn of(machine: Machine, home: &Home) -> Result<Self> {
+        Ok(match machine {
+            Machine::Sdk | Machine::Gentoo => Self::Machine,
+            Machine::Other => Self::Private(home.portage().join(pinned()?.version)),
+        })
+    }
+
+    /// Whether it is there.
+    pub fn is_there(&self) -> bool {
+        match self {
+            Self::Machine => look_up("emerge").is_some(),
+            Self::Private(dir) => dir.join("bin/emerge").exists(),
+        }
+    }
+
+    /// Fetches a private Portage. It appears under its name only when it is complete.
+    pub fn fetch(&self) -> Result<()> {
+        let Self::Private(dir) = self else { return Ok(()) };
+        pypi::appear(dir, "fprefix setup, fetching Portage", |work| {
+            let venv = work.join("venv");
+            Command::new("make a Python environment for Portage", python()?)
+                .pass("PATH")
+                .args(["-m", "venv", "--without-pip"])
+                .arg(&venv)
+                .run_quiet()?;
+            // venv would do this too, and keep to itself why it failed.
+            Command::new(
+                "put pip into the Python environment for Portage",
+                venv.join("bin/python"),
+            )
+            .args(["-m", "ensurepip", "--upgrade", "--default-pip"])
+            .run_quiet()?;
+            pypi::install(&venv.join("bin/python"), &pinned()?, None, work)?;
+            run_inside(&venv)?;
+            Ok(venv)
+        })
+    }
+
+    /// The Python on disk whose pip fetches what else is needed.
+    pub fn python(&self) -> Option<PathBuf> {
+        match self {
+            Self::Machine => None,
+            Self::Private(dir) => Some(dir.join("bin/python")),
+        }
+    }
+
+    /// Where the sandbox has to show what is on disk, if it has to.
+    pub fn binding(&self) -> Option<(&Path, &'static Path)> {
+        match self {
+            Self::Machine => None,
+            Self::Private(dir) => Some((dir, Path::new(INSIDE))),
+        }
+    }
+
+    /// BROOT as the sandbox sees it.
+    pub fn broot(&self) -> &'static str {
+        match self {
+            Self::Machine => "",
+            Self::Private(_) => "/fprefix/staging/broot",
+        }
+    }
+
+    /// The scripts by which it runs a phase of an ebuild: on disk, and as the sandbox shows them.
+    pub fn phases(&self) -> Vec<(PathBuf, PathBuf)> {
+        let scripts = match self {
+            Self::Private(dir) => {
+                let below = "lib/portage/bin/ebuild.sh";
+                vec![(dir.join(below), Path::new(INSIDE).join(below))]
+            }
+            // Gentoo has one for each Python.
+            Self::Machine => ["/usr/lib/portage", "/usr/lib64/portage"]
+                .into_iter()
+                .filter_map(|dir| fs_err::read_dir(dir).ok())
+                .flat_map(Iterator::flatten)
+                .map(|entry| (entry.path().join("ebuild.sh"), entry.path().join("ebuild.sh")))
+                .collect(),
+        };
+        scripts.into_iter().filter(|(script, _)| script.is_file()).collect()
+    }
+
+    /// The words that start one of Portage's programs in the sandbox.
+    pub fn program(&self, tool: &str) -> Vec<String> {
+        match self {
+            Self::Private(dir) if dir.join("bin").join(tool).exists() => {
+                vec![format!("{INSIDE}/bin/python"), format!("{INSIDE}/bin/{tool}")]
+            }
+            _ => vec![tool.to_owned()],
+        }
+    }
+
+    /// The directories of Portage's programs that go onto the search path of the sandbox.
+    pub fn path(&self) -> Option<String> {
+        match self {
+            Self::Machine => None,
+            Self::Private(_) => Some(format!("{INSIDE}/bin")),
+        }
+    }
+
+    /// Whether Portage has the program `tool`.
+    pub fn has(&self, tool: &str) -> bool {
+        match self {
+            Self::Machine => look_up(tool).is_some(),
+            Self::Private(dir) => dir.join("bin").join(tool).exists() || look_up(tool).is_some(),
+        }
+    }
+}
+
+/// The Python that a private Portage runs on: the machine's own, if it has what that takes. One that
+/// the caller's search path leads to may go away without Portage, and version managers make slow ones.
+pub(crate) fn python() -> Result<PathBuf> {
+    let mut why = None;
+    for python in [find_program("python3", SYSTEM_PATH.as_ref()), look_up("python3")] {
+        let Some(python) = python else { continue };
+        let probed = Command::new("find Python's venv module", &python)
+            .pass("PATH")
+            .args(["-c", "import venv, ensurepip"])
+            .run_quiet();
+        match probed {
+            Ok(()) => return Ok(python),
+            Err(error) => why = Some(error),
+        }
+    }
+    let Some(error) = why else {
+        bail!("python3 is not there: Portage runs on it; `fprefix doctor` says how to install it");
+    };
+    Err(error.context(
+        "python3 needs the modules venv and ensurepip to keep Portage in a directory of its own \
+         (Debian: the package python3-venv)",
+    ))
+}
+
+/// Makes the scripts of a virtual environment start where the sandbox shows it: they name the
+/// directory that it was made in, which is not the one that it ends in.
+fn run_inside(venv: &Path) -> Result<()> {
+    let made = format!("#!{}/bin/python", venv.display());
+    // Where the path does not fit into a #! line, pip makes the shell start Python, in three lines.
+    let long = "#!/bin/sh\n'''exec' ";
+    for entry in fs_err::read_dir(venv.join("bin"))? {
+        let path = entry?.path();
+        let Ok(text) = fs_err::read_to_string(&path) else { continue };
+        let lines = if path.is_symlink() {
+            continue;
+        } else if text.starts_with(&made) {
+            1
+        } else if text.starts_with(long) {
+            3
+        } else {
+            continue;
+        };
+        let rest = text.splitn(lines + 1, '\n').nth(lines).unwrap_or_default();
+        let script = format!("#!{INSIDE}/bin/python\n{rest}");
+        files::write_executable(&path, script.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The release of Portage that profiles/portage-requirements.txt pins.
+fn pinned() -> Result<Release> {
+    let mut releases = pypi::pinned("portage-requirements.txt")?;
+    releases.pop().context("profiles/portage-requirements.txt pins no version of portage")
+}

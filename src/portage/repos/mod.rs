@@ -1,0 +1,126 @@
+//! Ebuild repositories: what a directory has to have to be one, and where the sandbox shows it.
+
+mod configured;
+mod profile;
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::base::inside::INSIDE;
+use crate::base::names;
+
+pub(crate) use crate::portage::repos::configured::of_machine as repositories_of_machine;
+pub(crate) use crate::portage::repos::profile::{
+    check as check_profile, for_board as profile_for_board, is_profile,
+};
+pub(crate) use crate::portage::repos::tree::{SKELETON, repositories as repositories_of_tree};
+
+/// The name of the built-in repository.
+pub(crate) const BUILT_IN: &str = "fprefix";
+/// The name of the repository that carries the imported toolchain.
+pub(crate) const TOOLCHAIN: &str = "fprefix-toolchain";
+
+/// Where the sandbox shows the repository `name`.
+pub(crate) fn inside(name: &str) -> PathBuf {
+    match name {
+        BUILT_IN | TOOLCHAIN => Path::new(INSIDE).join("staging/repos").join(name),
+        _ => Path::new(INSIDE).join("repos").join(name),
+    }
+}
+
+/// The name of the repository at `path` (PMS 3.1.5, with layout.conf(5) as Portage reads it).
+pub(crate) fn name_of(path: &Path) -> Result<String> {
+    if !path.is_dir() {
+        bail!("there is no directory {}", path.display());
+    }
+    let file = path.join("profiles/repo_name");
+    let name = if file.is_file() {
+        fs_err::read_to_string(&file)?.trim().to_owned()
+    } else {
+        name_in_layout(path)?.with_context(|| {
+            format!(
+                "{} is not an ebuild repository: it has neither profiles/repo_name nor a \
+                 repo-name in metadata/layout.conf",
+                path.display()
+            )
+        })?
+    };
+    if !names::is_repo_name(&name) {
+        bail!("{} says that its name is {name:?}, which no repository can have", path.display());
+    }
+    Ok(name)
+}
+
+fn name_in_layout(path: &Path) -> Result<Option<String>> {
+    in_layout(path, "repo-name")
+}
+
+/// The repositories that the one at `path` builds upon, by name (layout.conf(5)).
+pub(crate) fn masters_of(path: &Path) -> Result<Vec<String>> {
+    let masters = in_layout(path, "masters")?.unwrap_or_default();
+    Ok(masters.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Whether there is something at `path` that says it is a repository.
+pub(crate) fn is_repository(path: &Path) -> bool {
+    path.join("profiles/repo_name").is_file() || path.join("metadata/layout.conf").is_file()
+}
+
+/// Whether the repository at `path` has ebuilds of `package`, which is `category/name`.
+pub(crate) fn has_package(path: &Path, package: &str) -> bool {
+    let Ok(entries) = fs_err::read_dir(path.join(package)) else { return false };
+    entries.flatten().any(|entry| {
+        Path::new(&entry.file_name()).extension().is_some_and(|extension| extension == "ebuild")
+    })
+}
+
+/// The packages of which the repository at `path` has ebuilds, as `category/name`, sorted.
+pub(crate) fn packages(path: &Path) -> Result<Vec<String>> {
+    let mut packages = Vec::new();
+    if !path.is_dir() {
+        return Ok(packages);
+    }
+    for entry in walkdir::WalkDir::new(path).min_depth(2).max_depth(2) {
+        let entry = entry?;
+        if let Some(package) = entry.path().strip_prefix(path)?.to_str()
+            && has_package(path, package)
+        {
+            packages.push(package.to_owned());
+        }
+    }
+    packages.sort();
+    Ok(packages)
+}
+
+fn in_layout(path: &Path, wanted: &str) -> Result<Option<String>> {
+    let file = path.join("metadata/layout.conf");
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let text = fs_err::read_to_string(file)?;
+    Ok(text.lines().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == wanted).then(|| value.trim().to_owned())
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_repositories() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = name_of(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("not an ebuild repository"), "{error}");
+        fs_err::create_dir_all(dir.path().join("metadata")).unwrap();
+        fs_err::write(dir.path().join("metadata/layout.conf"), "masters =\nrepo-name = one\n")
+            .unwrap();
+        assert_eq!(name_of(dir.path()).unwrap(), "one");
+        fs_err::create_dir_all(dir.path().join("profiles")).unwrap();
+        fs_err::write(dir.path().join("profiles/repo_name"), "two\n").unwrap();
+        assert_eq!(name_of(dir.path()).unwrap(), "two");
+    }
+}

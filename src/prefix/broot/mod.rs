@@ -1,0 +1,138 @@
+//! BROOT: the machine's build tools, as Portage is told of them, and the names under which
+//! ebuilds look for a compiler.
+
+mod compilers;
+pub(crate) mod machine;
+mod provided;
+mod pypi_tools;
+mod shared;
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::base::data::{self, Folder};
+use crate::base::inside::{PHASES, WRAPPER_DIR};
+use crate::base::names::Environment;
+use crate::base::{files, template};
+use crate::host::toolchain::Compiler;
+use crate::portage::installation::Portage;
+use crate::prefix::definition::Prefix;
+use crate::prefix::layout::Layout;
+
+pub(crate) use crate::prefix::broot::compilers::write_masquerades;
+pub(crate) use crate::prefix::broot::provided::{PROVIDED_BESIDES, provided_besides};
+pub(crate) use crate::prefix::broot::pypi_tools::{fetch, to_fetch};
+
+/// Writes BROOT of `prefix`: Portage's configuration for it, and the wrappers.
+pub(crate) fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
+    let broot = prefix.layout.broot();
+    compilers::write(prefix, compiler, &broot.join(WRAPPER_DIR))?;
+    let script = data::text(Folder::Templates, "broot/ebuild.sh")?;
+    files::write_executable(&broot.join(PHASES), script.as_bytes())?;
+    let Portage::Private(portage) = &prefix.portage else { return Ok(()) };
+    let config = broot.join("etc/portage");
+    write_tools(prefix)?;
+    shared::link(&broot)?;
+    let script = data::text(Folder::Templates, "broot/meson-format-array")?;
+    files::write_executable(
+        &broot.join(WRAPPER_DIR).join("meson-format-array"),
+        script.as_bytes(),
+    )?;
+    files::link(&prefix.definition.profile, &config.join("make.profile"))?;
+    // BROOT sees the same repositories, and settings that differ from staging's where they must.
+    let staging = Path::new("/fprefix/staging/etc/portage");
+    files::link(staging.join("repos.conf"), &config.join("repos.conf"))?;
+    link_lists(prefix, &config)?;
+    let chost =
+        if prefix.board.is_native() { compiler.machine.clone() } else { prefix.board.cbuild()? };
+    let text = template::render(
+        Folder::Templates,
+        "broot/make.conf",
+        minijinja::context! {
+            chost,
+            keywords => prefix.board.keywords,
+            use_flags => prefix.definition.use_flags(),
+            makeopts => makeopts(),
+        },
+    )?;
+    files::write_atomically(&config.join("make.conf"), text.as_bytes())?;
+    // Portage looks for its own defaults below BROOT (make.globals, sets; not its repos.conf,
+    // which names a repository that is not here).
+    let share = broot.join("share/portage/config");
+    for name in ["make.globals", "sets"] {
+        let inside = Path::new("/fprefix/portage/share/portage/config").join(name);
+        if portage.join("share/portage/config").join(name).exists() {
+            files::link(inside, &share.join(name))?;
+        }
+    }
+    for dir in ["var/db/pkg", "var/lib/portage", "usr/bin"] {
+        fs_err::create_dir_all(broot.join(dir))?;
+    }
+    Ok(())
+}
+
+/// Tells Portage of the machine's build tools, and of those that were fetched for the trees of
+/// `prefix`, which win.
+pub(crate) fn write_tools(prefix: &Prefix) -> Result<()> {
+    if prefix.portage == Portage::Machine {
+        return Ok(());
+    }
+    let broot = prefix.layout.broot();
+    let fetched = pypi_tools::of(prefix)?;
+    pypi_tools::link(&broot, &fetched)?;
+    let besides = prefix.layout.config(Environment::Staging).join(PROVIDED_BESIDES);
+    let besides = if besides.exists() { provided_besides(&besides)? } else { Vec::new() };
+    let first = fetched.iter().map(pypi_tools::Fetched::programs).collect();
+    provided::write(&broot, &provided::provided(first)?, besides)
+}
+
+/// What Portage is told of packages in staging holds for BROOT as well: a mask or a keyword that a
+/// tree needs is needed wherever its ebuilds are built.
+fn link_lists(prefix: &Prefix, config: &Path) -> Result<()> {
+    for name in ["accept_keywords", "env", "license", "mask", "unmask", "use"] {
+        let name = format!("package.{name}");
+        fs_err::create_dir_all(prefix.layout.config(Environment::Staging).join(&name))?;
+        files::link(
+            Layout::inside(Environment::Staging).join("etc/portage").join(&name),
+            &config.join(name),
+        )?;
+    }
+    for name in ["env", "patches", "mirrors"] {
+        files::link(
+            Layout::inside(Environment::Staging).join("etc/portage").join(name),
+            &config.join(name),
+        )?;
+    }
+    Ok(())
+}
+
+/// MAKEOPTS for this machine.
+pub(crate) fn makeopts() -> String {
+    format!("-j{}", std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+}
+
+/// Makes the directories and links that the prefix's file system has before the first package:
+/// Gentoo's merged-usr layout.
+pub(crate) fn lay_out(prefix: &Prefix, environment: Environment) -> Result<()> {
+    let eroot = prefix.layout.eroot(environment);
+    for dir in ["usr/bin", "usr/lib", "etc", "var/db/pkg", "var/lib/portage", "var/cache", "tmp"] {
+        fs_err::create_dir_all(eroot.join(dir))?;
+    }
+    let libdir = &prefix.board.libdir;
+    fs_err::create_dir_all(eroot.join("usr").join(libdir))?;
+    for (link, target) in
+        [("bin", "usr/bin"), ("sbin", "usr/bin"), ("usr/sbin", "bin"), ("lib", "usr/lib")]
+    {
+        files::link(target, &eroot.join(link))?;
+    }
+    if environment == Environment::Staging {
+        // portageq looks for the configuration below the EROOT that it is asked about.
+        let config = Layout::inside(environment).join("etc/portage");
+        files::link(config, &eroot.join("etc/portage"))?;
+    }
+    if libdir != "lib" {
+        files::link(format!("usr/{libdir}"), &eroot.join(libdir))?;
+    }
+    Ok(())
+}

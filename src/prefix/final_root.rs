@@ -1,0 +1,91 @@
+//! A root that holds a prefix: final's, or any other tree of which somebody says where its
+//! prefix is. Rewriting, checking and packing work on it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::base::names::{Environment, Eprefix};
+use crate::prefix::definition::Prefix;
+
+/// A root directory with a prefix in it.
+#[derive(Clone, Debug)]
+pub(crate) struct FinalRoot {
+    root: PathBuf,
+    eprefix: Eprefix,
+    origin: Origin,
+}
+
+/// Where a root comes from, and so how something in it is mended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A tree that somebody named.
+    Tree,
+    /// A prefix of ours.
+    Prefix {
+        /// What `-P` takes.
+        name: String,
+        /// The command that brings it up to date, where another fprefix made it.
+        update: Option<String>,
+        /// The file in which the user says what is there although Portage did not install it.
+        provided: PathBuf,
+    },
+}
+
+impl FinalRoot {
+    /// Opens the tree at `root`, in which programs live at `eprefix`.
+    pub(crate) fn open(root: &Path, eprefix: &Eprefix) -> Result<Self> {
+        if !root.is_dir() {
+            bail!("there is no directory {}", root.display());
+        }
+        let root = fs_err::canonicalize(root)?;
+        let inside = eprefix.below(&root);
+        if !inside.is_dir() {
+            bail!("{} has no prefix at {eprefix}: {} is missing", root.display(), inside.display());
+        }
+        Ok(Self { root, eprefix: eprefix.clone(), origin: Origin::Tree })
+    }
+
+    /// The final root of `prefix`.
+    pub(crate) fn of(prefix: &Prefix) -> Result<Self> {
+        let (name, update) = (prefix.definition.id.to_string(), prefix.update_command()?);
+        let root = Self::open(&prefix.layout.root(Environment::Final), prefix.layout.eprefix())?;
+        let provided = prefix.layout.provided(Environment::Final);
+        Ok(Self { origin: Origin::Prefix { name, update, provided }, ..root })
+    }
+
+    /// Where it comes from.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The root directory on disk.
+    pub(crate) fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// EPREFIX.
+    pub(crate) fn eprefix(&self) -> &Eprefix {
+        &self.eprefix
+    }
+
+    /// The prefix on disk: EROOT.
+    pub(crate) fn eroot(&self) -> PathBuf {
+        self.eprefix.below(&self.root)
+    }
+
+    /// Where a path that programs use is on disk, links not resolved.
+    pub(crate) fn on_disk(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Portage's database in it.
+    pub(crate) fn vdb(&self) -> PathBuf {
+        self.eroot().join("var/db/pkg")
+    }
+
+    /// The packages that somebody asked for (portage(5), `/var/lib/portage/world`).
+    pub(crate) fn world(&self) -> PathBuf {
+        self.eroot().join("var/lib/portage/world")
+    }
+}

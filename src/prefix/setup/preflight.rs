@@ -1,0 +1,358 @@
+//! All that can be wrong with a request, found before anything is written.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::base::board::Board;
+use crate::base::command::look_up;
+use crate::base::files;
+use crate::base::names::{Eprefix, Feature, PrefixId};
+use crate::host::home::Home;
+use crate::host::machine::{self, Machine};
+use crate::portage::binhost::Binhost;
+use crate::portage::{installation, repos};
+use crate::prefix::definition::{Prefix, Repo};
+use crate::prefix::environment::prove_bubblewrap;
+use crate::prefix::layout::{Owner, owner};
+use crate::prefix::setup::Request;
+
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    if path.as_os_str().is_empty() {
+        bail!("an empty path was given");
+    }
+    let path = std::path::absolute(path)
+        .with_context(|| format!("could not make {} absolute", path.display()))?;
+    // What exists is named by its real path, so that two spellings can not hide one place.
+    let (ancestor, rest) = files::existing_ancestor(&path);
+    let mut real = fs_err::canonicalize(&ancestor)?;
+    if !rest.as_os_str().is_empty() && !real.is_dir() {
+        bail!("{} can not be made: {} is not a directory", path.display(), ancestor.display());
+    }
+    for part in rest.components() {
+        if matches!(part, std::path::Component::ParentDir) {
+            bail!("{} has .. in it behind a directory that does not exist", path.display());
+        }
+        real.push(part);
+    }
+    Ok(real)
+}
+
+/// Refuses environments inside each other, and those in which something else would be that must
+/// not go with them.
+pub(super) fn check_apart(
+    home: &Home,
+    id: &PrefixId,
+    staging: &Path,
+    r#final: &Path,
+) -> Result<()> {
+    if staging.starts_with(r#final) || r#final.starts_with(staging) {
+        bail!(
+            "staging and final have to be apart: {} and {}",
+            staging.display(),
+            r#final.display()
+        );
+    }
+    for kept in [home.prefix(id), home.portage(), home.distfiles()] {
+        let kept = absolute(&kept)?;
+        if let Some(dir) = [staging, r#final].into_iter().find(|dir| kept.starts_with(dir)) {
+            bail!(
+                "{} can not be an environment: fprefix keeps {} in it, which belongs to more than \
+                 that",
+                dir.display(),
+                kept.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Refuses directories that are not ours.
+pub(super) fn check_owners(id: &PrefixId, dirs: [&Path; 2]) -> Result<()> {
+    for dir in dirs {
+        match owner(dir)? {
+            Owner::Nobody => {}
+            Owner::Prefix(other) if other == *id => {}
+            Owner::Prefix(other) => bail!(
+                "{} belongs to the prefix {other}; remove that one with `fprefix remove {other}`, \
+                 or name another directory",
+                dir.display()
+            ),
+            Owner::Stranger => bail!(
+                "{} has something in it that is not of fprefix, and is left alone; name another \
+                 directory with --staging-dir or --final-dir",
+                dir.display()
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// The prefix of this name, if there is one already, complete or not.
+pub(super) fn existing(home: &Home, id: &PrefixId) -> Result<Option<Prefix>> {
+    if !home.prefix(id).join("prefix.toml").exists() {
+        return Ok(None);
+    }
+    Prefix::load(home, id).map(Some)
+}
+
+/// Refuses to set up once more what is there, or to go on with what was cut short as something
+/// else.
+pub(super) fn check_existing(prefix: &Prefix, eprefix: &Eprefix, dirs: [&Path; 2]) -> Result<()> {
+    let definition = &prefix.definition;
+    let id = &definition.id;
+    if definition.complete && prefix.update_command()?.is_none() {
+        bail!(
+            "the prefix {id} is there already, at {}; build into it with `fprefix -P {id} emerge \
+             ...`, start over with `{}`, or remove it with `fprefix remove {id}`",
+            definition.eprefix,
+            definition.setup_command(&prefix.home, true)
+        );
+    }
+    if definition.eprefix != *eprefix || [&definition.staging, &definition.r#final] != dirs {
+        bail!(
+            "{id} is a prefix for {} that is not finished or not up to date; go on with `{}`, or \
+             replace it with --force",
+            definition.eprefix,
+            definition.setup_command(&prefix.home, false)
+        );
+    }
+    Ok(())
+}
+
+/// The repositories of what `--tree` names, or the machine's own where nothing else was asked for;
+/// there may be none.
+pub(super) fn tree(request: &Request, machine: Machine) -> Result<Vec<(String, PathBuf)>> {
+    if let Some(tree) = &request.tree {
+        return repos::repositories_of_tree(&absolute(tree)?);
+    }
+    if !request.repos.is_empty() {
+        return Ok(Vec::new());
+    }
+    match machine {
+        Machine::Sdk => repos::repositories_of_tree(&machine::sdk_third_party()),
+        Machine::Gentoo => repos::repositories_of_machine(),
+        Machine::Other => Ok(Vec::new()),
+    }
+}
+
+/// All repositories, the main one first among those of the user. Priorities as Flatcar orders its
+/// repositories: those of the tree, then what the user adds wins over what is built in, and the
+/// toolchain over all.
+pub(super) fn repositories(request: &Request, tree: Vec<(String, PathBuf)>) -> Result<Vec<Repo>> {
+    let mut named = tree;
+    for repo in &request.repos {
+        named.push(located(&repo.path, Some(&repo.name))?);
+    }
+    for overlay in &request.overlays {
+        named.push(located(overlay, None)?);
+    }
+    let all = with_priorities(named)?;
+    if let Some((repo, path, master)) = missing_master(&all)? {
+        bail!(
+            "the repository {repo} at {} builds upon {master} (masters in its \
+             metadata/layout.conf), which was not given; add it with --repo {master}=PATH, or name \
+             the folder of both with --tree",
+            path.display()
+        );
+    }
+    Ok(all)
+}
+
+/// The name of the repository at `path`, which may be `expected`, and where that really is.
+pub(super) fn located(path: &Path, expected: Option<&str>) -> Result<(String, PathBuf)> {
+    let path = absolute(path)?;
+    let name = repos::name_of(&path)?;
+    if let Some(expected) = expected.filter(|expected| *expected != name) {
+        bail!("the repository at {} is called {name}, not {expected}", path.display());
+    }
+    Ok((name, path))
+}
+
+/// The repositories that the user gave, in their order, with those that every prefix has.
+pub(super) fn with_priorities(named: Vec<(String, PathBuf)>) -> Result<Vec<Repo>> {
+    let mut all = vec![
+        Repo { name: repos::BUILT_IN.into(), path: None, priority: -100 },
+        Repo { name: repos::TOOLCHAIN.into(), path: None, priority: 10_000 },
+    ];
+    for (position, (name, path)) in named.into_iter().enumerate() {
+        if let Some(other) = all.iter().find(|repo| repo.name == name) {
+            let place = other.path.as_ref().map_or("built in".into(), |p| p.display().to_string());
+            bail!("two repositories are called {name}: {} ({place})", path.display());
+        }
+        let priority = i32::try_from(position).unwrap_or(i32::MAX - 1).saturating_add(1);
+        all.push(Repo { name, path: Some(path), priority });
+    }
+    Ok(all)
+}
+
+/// A repository that builds upon one that is not there, with its place and the name of that one:
+/// its ebuilds would miss eclasses.
+pub(super) fn missing_master(all: &[Repo]) -> Result<Option<(String, PathBuf, String)>> {
+    for repo in all {
+        let Some(path) = &repo.path else { continue };
+        for master in repos::masters_of(path)? {
+            if !all.iter().any(|other| other.name == master) {
+                return Ok(Some((repo.name.clone(), path.clone(), master)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Refuses a definition of which the profile builds upon what its repositories do not have.
+pub(super) fn check_profile(profile: &str, all: &[Repo]) -> Result<()> {
+    for repo in all {
+        let Some(path) = &repo.path else { continue };
+        if let Ok(below) = Path::new(profile).strip_prefix(repos::inside(&repo.name)) {
+            return repos::check_profile(&path.join(below), &|wanted| place_of(wanted, all));
+        }
+    }
+    Ok(())
+}
+
+fn place_of(wanted: &str, all: &[Repo]) -> Option<PathBuf> {
+    all.iter().find(|repo| repo.name == wanted)?.path.clone()
+}
+
+/// The profile as make.profile names it in the sandbox.
+pub(super) fn profile(
+    request: &Request,
+    has_tree: bool,
+    all: &[Repo],
+    board: &Board,
+) -> Result<String> {
+    let located = match (&request.profile, has_tree) {
+        (Some(wanted), _) => named_profile(wanted, all, board)?,
+        (None, true) => {
+            let main = all.iter().find_map(|repo| Some((repo.name.as_str(), repo.path.as_ref()?)));
+            let (name, path) = main.context("the tree has no repository")?;
+            (
+                name.to_owned(),
+                path.clone(),
+                Path::new("profiles").join(repos::profile_for_board(path, board)?),
+            )
+        }
+        (None, false) => return Ok(format!("/fprefix/staging/profiles/portage/{}", board.arch)),
+    };
+    let (name, path, below) = located;
+    repos::check_profile(&path.join(&below), &|wanted| place_of(wanted, all))?;
+    Ok(repos::inside(&name).join(below).display().to_string())
+}
+
+/// The repository of the profile that the user named, where that is, and the profile in it.
+fn named_profile(wanted: &str, all: &[Repo], board: &Board) -> Result<(String, PathBuf, PathBuf)> {
+    for repo in all {
+        let Some(path) = &repo.path else { continue };
+        let below = match Path::new(wanted).strip_prefix(path) {
+            Ok(rest) => rest.to_owned(),
+            Err(_) if Path::new(wanted).is_absolute() => continue,
+            Err(_) => Path::new("profiles").join(wanted),
+        };
+        let climbs = below.components().any(|part| part == std::path::Component::ParentDir);
+        if !climbs && repos::is_profile(&path.join(&below)) {
+            return Ok((repo.name.clone(), path.clone(), below));
+        }
+    }
+    let fitting: Vec<String> = all
+        .iter()
+        .filter_map(|repo| repos::profile_for_board(repo.path.as_ref()?, board).ok())
+        .map(|profile| profile.display().to_string())
+        .collect();
+    let hint = match fitting.as_slice() {
+        [] => String::new(),
+        fitting => format!("; for prefixes on {} there is {}", board.name, fitting.join(", ")),
+    };
+    bail!("there is no profile {wanted:?} in any of the repositories that were given{hint}")
+}
+
+/// What the machine has to have, asked before anything is written.
+pub(super) fn check_machine(prefix: &Prefix) -> Result<()> {
+    prove_bubblewrap()?;
+    for (program, why) in
+        [("bash", "ebuilds are written for it"), ("make", "packages are built with it")]
+    {
+        if look_up(program).is_none() {
+            bail!("{program} is not there: {why}; `fprefix doctor` says how to install it");
+        }
+    }
+    if prefix.definition.machine != Machine::Other {
+        if !prefix.portage.is_there() {
+            bail!("this looks like {}, and there is no emerge", prefix.definition.machine);
+        }
+        return Ok(());
+    }
+    if look_up("scanelf").is_none() {
+        bail!(
+            "scanelf is not there: without it Portage strips no program, and does not see which \
+             libraries a package needs; `fprefix doctor` says how to install it (pax-utils)"
+        );
+    }
+    if !prefix.portage.is_there() {
+        installation::python()?;
+    }
+    Ok(())
+}
+
+/// A binhost as it is recorded. A directory has to be there: a name that was mistyped would share
+/// nothing with anybody.
+pub(super) fn check_binhost(binhost: &Binhost) -> Result<Binhost> {
+    let Binhost::Directory(path) = binhost else { return Ok(binhost.clone()) };
+    let path = absolute(path)?;
+    if !path.is_dir() {
+        bail!(
+            "there is no directory {}; make it, or mount it, to share binary packages there",
+            path.display()
+        );
+    }
+    let writable = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(&path, writable).with_context(|| {
+        format!("binary packages can not go to {}: no permission", path.display())
+    })?;
+    Ok(Binhost::Directory(path))
+}
+
+/// The programs that some of Portage's features are made of.
+pub(super) const MASQUERADES: &[&str] = &["ccache", "distcc"];
+
+/// Refuses features of which the program is not there: Portage would go on without.
+pub(super) fn check_features(features: &[Feature]) -> Result<()> {
+    for feature in features.iter().map(Feature::as_str) {
+        if MASQUERADES.contains(&feature) && look_up(feature).is_none() {
+            bail!("{feature} is not there: install it, or leave --feature {feature} out");
+        }
+    }
+    Ok(())
+}
+
+/// Whether we may write where we will have to.
+pub(super) fn check_writable(prefix: &Prefix, wrapper_dir: &Path) -> Result<()> {
+    let definition = &prefix.definition;
+    for dir in [
+        prefix.home.path(),
+        &definition.staging,
+        &definition.r#final,
+        &definition.distdir,
+        wrapper_dir,
+    ] {
+        if dir.to_str().is_none() {
+            bail!(
+                "{} has a name that is not UTF-8, which neither the definition nor the wrappers of \
+                 a prefix can say",
+                dir.display()
+            );
+        }
+        let (ancestor, _) = files::existing_ancestor(dir);
+        if !ancestor.is_dir() {
+            bail!("{} can not be made: {} is not a directory", dir.display(), ancestor.display());
+        }
+        if definition.machine == Machine::Sdk && look_up("sudo").is_some() {
+            continue;
+        }
+        rustix::fs::access(&ancestor, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+            .with_context(|| {
+            format!("{} can not be written: no permission in {}", dir.display(), ancestor.display())
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! The scripts that users call: `emerge-prefix-<name>-<board>` and those of the other Portage
+//! tools.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::base::data::{self, Folder};
+use crate::base::{files, template};
+use crate::host::home::HOME_VARIABLE;
+use crate::host::machine::{self, Machine};
+use crate::prefix::definition::Prefix;
+
+#[derive(Deserialize)]
+struct Tools {
+    tools: Vec<String>,
+}
+
+/// Where wrappers go: where `setup_prefix` puts them for root and in Flatcar's SDK, else where the
+/// user's own programs are (file-hierarchy(7)).
+pub(crate) fn default_dir(machine: Machine) -> Result<PathBuf> {
+    if machine == Machine::Sdk || machine::is_root() {
+        return Ok("/usr/local/bin".into());
+    }
+    std::env::home_dir()
+        .filter(|home| home.is_absolute())
+        .map(|home| home.join(".local/bin"))
+        .context("there is no home directory for wrappers; name a place with --wrapper-dir")
+}
+
+/// The wrappers of `prefix` in `dir`, with the tool that each is for.
+fn planned(prefix: &Prefix, dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let text = data::text(Folder::Wrappers, "tools.toml")?;
+    let tools: Tools = toml::from_str(&text).context("could not load wrappers/tools.toml")?;
+    let id = &prefix.definition.id;
+    Ok(std::iter::once("emerge".to_owned())
+        .chain(tools.tools)
+        .map(|tool| {
+            let path = dir.join(format!("{tool}-prefix-{id}"));
+            (tool, path)
+        })
+        .collect())
+}
+
+/// Whether a file is a wrapper of `prefix`.
+fn is_ours(path: &Path, prefix: &Prefix) -> bool {
+    let line = format!("# prefix: {}\n", prefix.definition.eprefix);
+    fs_err::read_to_string(path)
+        .is_ok_and(|text| text.contains("# Written by `fprefix setup`") && text.contains(&line))
+}
+
+/// Refuses to write over files that are not ours.
+pub(crate) fn check(prefix: &Prefix, dir: &Path) -> Result<()> {
+    for (_, path) in planned(prefix, dir)? {
+        let there = fs_err::symlink_metadata(&path).is_ok();
+        let wrapper = || {
+            fs_err::read_to_string(&path)
+                .is_ok_and(|text| text.contains("# Written by `fprefix setup`"))
+        };
+        if there && !wrapper() {
+            bail!(
+                "{} is there and was not written by fprefix; name another directory with \
+                 --wrapper-dir",
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Writes the wrappers of `prefix` into `dir`; returns what was written.
+pub(crate) fn write(prefix: &Prefix, dir: &Path) -> Result<Vec<PathBuf>> {
+    let program = std::env::current_exe().context("could not find our own program")?;
+    let program = program.to_str().context("our own path is not UTF-8")?;
+    let home = std::env::var(HOME_VARIABLE).ok().map(|_| prefix.home.path());
+    let mut written = Vec::new();
+    for (tool, path) in planned(prefix, dir)? {
+        if tool != "emerge" && !prefix.portage.has(&tool) {
+            continue;
+        }
+        let name = if tool == "emerge" { "emerge" } else { "tool" };
+        let text = template::render(
+            Folder::Wrappers,
+            name,
+            minijinja::context! {
+                id => prefix.definition.id.to_string(),
+                eprefix => prefix.definition.eprefix.as_str(),
+                tool,
+                program,
+                home,
+            },
+        )?;
+        place(prefix, &path, text.as_bytes())?;
+        written.push(path);
+    }
+    Ok(written)
+}
+
+/// Writes a wrapper, in the SDK through sudo where it has to be.
+fn place(prefix: &Prefix, path: &Path, text: &[u8]) -> Result<()> {
+    if prefix.definition.machine != Machine::Sdk || machine::may_write(path) {
+        return files::write_executable(path, text);
+    }
+    let mut file = tempfile::NamedTempFile::new().context("could not make a temporary file")?;
+    file.write_all(text).context("could not write a temporary file")?;
+    machine::as_root("write a wrapper", "install")
+        .args(["-D", "-m", "755", "-T"])
+        .args([file.path(), path])
+        .run_quiet()
+}
+
+/// Removes the wrappers of `prefix` that are still its own.
+pub(crate) fn remove(prefix: &Prefix) -> Result<()> {
+    for path in &prefix.definition.wrappers {
+        if is_ours(path, prefix) {
+            let sdk = prefix.definition.machine == Machine::Sdk;
+            if sdk && !path.parent().is_some_and(machine::may_write) {
+                machine::as_root("remove a wrapper", "rm").arg(path).run_quiet()?;
+            } else {
+                fs_err::remove_file(path)?;
+            }
+        }
+    }
+    Ok(())
+}

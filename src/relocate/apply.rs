@@ -1,0 +1,131 @@
+//! Changing one file on disk: a new file beside it, with everything that the old one had, and a
+//! rename over each of its names.
+//!
+//! Nothing is flushed to the disk: a rename is all or nothing for every reader and for a run that
+//! is killed, and whoever fears for power flushes once, at the end, as Portage does after a merge.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+
+use crate::base::files;
+use crate::elf::Patch;
+use crate::relocate::{Action, Change};
+
+pub(super) fn apply(tree: &Path, change: &Change) -> Result<()> {
+    let on_disk = |path: &PathBuf| tree.join(path.strip_prefix("/").unwrap_or(path));
+    let names: Vec<PathBuf> = change.paths.iter().map(on_disk).collect();
+    let (first, others) = names.split_first().context("a change without a path")?;
+    if let Action::Link(target) = &change.action {
+        return redirect(first, target);
+    }
+    replace(first, others, |source, new| write(&change.action, source, new))
+}
+
+/// Replaces the file at `first`, which is also at `others`, by what `write` makes of it.
+pub(super) fn replace(
+    first: &Path,
+    others: &[PathBuf],
+    write: impl FnOnce(&std::fs::File, &std::fs::File) -> Result<()>,
+) -> Result<()> {
+    let source = fs_err::File::open(first)?;
+    let dir = first.parent().context("a file without a directory")?;
+    let new = tempfile::Builder::new()
+        .prefix(".fprefix-")
+        .tempfile_in(dir)
+        .with_context(|| format!("could not make a file in {}", dir.display()))?;
+    write(source.file(), new.as_file())?;
+    take_over(source.file(), new.as_file())?;
+    new.persist(first).context("could not put the new file in place")?;
+    others.iter().try_for_each(|name| relink(first, name))
+}
+
+fn write(action: &Action, source: &std::fs::File, mut new: &std::fs::File) -> Result<()> {
+    match action {
+        Action::Elf { plan, extra } => {
+            plan.write_copy(source, new)?;
+            write_patches(new, extra)?;
+        }
+        Action::Seal(patches) => {
+            std::io::copy(&mut { source }, &mut { new })?;
+            write_patches(new, patches)?;
+        }
+        Action::Contents(contents) => new.write_all(contents)?,
+        Action::FirstLine { old, new: line } => {
+            use std::io::{Seek, SeekFrom};
+            new.write_all(line)?;
+            let mut rest = source;
+            rest.seek(SeekFrom::Start(*old as u64))?;
+            std::io::copy(&mut rest, &mut { new })?;
+        }
+        Action::Link(_) => bail!("a link is not written to"),
+    }
+    Ok(())
+}
+
+fn write_patches(new: &std::fs::File, patches: &[Patch]) -> std::io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    patches.iter().try_for_each(|patch| new.write_all_at(&patch.bytes, patch.offset))
+}
+
+/// Gives `new` the owner, mode, attributes and times of `old`.
+fn take_over(old: &std::fs::File, new: &std::fs::File) -> Result<()> {
+    let meta = old.metadata()?;
+    let own = new.metadata()?;
+    if (meta.uid(), meta.gid()) != (own.uid(), own.gid()) {
+        std::os::unix::fs::fchown(new, Some(meta.uid()), Some(meta.gid()))
+            .context("could not keep the owner")?;
+    }
+    files::copy_attributes(old.as_fd(), new.as_fd())?;
+    // After the owner and the contents, which both clear setuid.
+    new.set_permissions(meta.permissions())?;
+    rustix::fs::futimens(new, &times(&meta)).context("could not keep the times")?;
+    Ok(())
+}
+
+/// Makes the symbolic link at `name` lead to `target`, with the owner and times that it had.
+fn redirect(name: &Path, target: &Path) -> Result<()> {
+    let meta = fs_err::symlink_metadata(name)?;
+    let work = directory_beside(name)?;
+    let link = work.path().join("link");
+    fs_err::os::unix::fs::symlink(target, &link)?;
+    let own = fs_err::symlink_metadata(&link)?;
+    if (meta.uid(), meta.gid()) != (own.uid(), own.gid()) {
+        std::os::unix::fs::lchown(&link, Some(meta.uid()), Some(meta.gid()))
+            .context("could not keep the owner of a link")?;
+    }
+    rustix::fs::utimensat(CWD, &link, &times(&meta), AtFlags::SYMLINK_NOFOLLOW)
+        .context("could not keep the times of a link")?;
+    fs_err::rename(&link, name)?;
+    Ok(())
+}
+
+fn directory_beside(name: &Path) -> Result<tempfile::TempDir> {
+    let dir = name.parent().context("a file without a directory")?;
+    tempfile::Builder::new()
+        .prefix(".fprefix-")
+        .tempdir_in(dir)
+        .with_context(|| format!("could not make a directory in {}", dir.display()))
+}
+
+fn times(meta: &std::fs::Metadata) -> Timestamps {
+    let time = |seconds, nanoseconds: i64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+    Timestamps {
+        last_access: time(meta.atime(), meta.atime_nsec()),
+        last_modification: time(meta.mtime(), meta.mtime_nsec()),
+    }
+}
+
+/// Makes `name`, a hard link to the old file, one to the new file.
+fn relink(first: &Path, name: &Path) -> Result<()> {
+    let work = directory_beside(name)?;
+    let link = work.path().join("link");
+    rustix::fs::linkat(CWD, first, CWD, &link, AtFlags::empty())
+        .with_context(|| format!("could not link {}", first.display()))?;
+    fs_err::rename(&link, name)?;
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! ELF files: the loader of the prefix, the directories that hold needed libraries, and a sealed
+//! loader.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::elf::{self, Edit, Image, Kind, Seal, Search};
+use crate::fstree::resolve::{Rooted, normal};
+use crate::relocate::libc::{Libc, is_libc};
+use crate::relocate::{Action, Libraries, Outcome, Request, SearchTag};
+
+/// The directories below EPREFIX in which libraries of every machine may be, in the order in
+/// which they are tried.
+const LIBRARY_DIRS: &[&str] = &["usr/lib64", "usr/lib"];
+
+/// Where a file is: its path as programs see it, and what is around it.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub path: &'a Path,
+    /// Whether it runs with rights that its caller does not have.
+    pub privileged: bool,
+    pub rooted: &'a Rooted,
+    pub libraries: &'a Libraries,
+}
+
+pub(super) fn look_at(request: &Request, file: &fs_err::File, place: Place<'_>) -> Result<Outcome> {
+    let act = || format!("could not read {}", file.path().display());
+    let bytes = elf::open(file.file()).with_context(act)?;
+    let image = match elf::read(&bytes) {
+        Ok(image) => image,
+        Err(error) => return Ok(Outcome::Left(error.to_string())),
+    };
+    if elf::is_loader(&image, &bytes) {
+        return Ok(seal(&bytes));
+    }
+    match image.kind {
+        Kind::Executable | Kind::PieExecutable | Kind::SharedObject => {}
+        _ => return Ok(Outcome::Nothing),
+    }
+    let file = ElfFile { request, image: &image, place };
+    let edit = file.edit();
+    let plan = match elf::plan(&bytes, &edit) {
+        Ok(plan) => plan,
+        Err(error) => return Ok(Outcome::Left(error.to_string())),
+    };
+    let mut what = if plan.is_unchanged() { Vec::new() } else { file.describe(&edit) };
+    let mut extra = Vec::new();
+    if is_libc(&image) {
+        let eprefix = request.eprefix.as_path();
+        let closing =
+            Libc { bytes: &bytes, path: place.path, eprefix, rooted: place.rooted }.closing();
+        what.extend(closing.open.into_iter().map(|(_, open)| format!("mended: {open}")));
+        extra = closing.patches;
+    }
+    if plan.is_unchanged() && extra.is_empty() {
+        return Ok(Outcome::Nothing);
+    }
+    Ok(Outcome::Change(Action::Elf { plan, extra }, what))
+}
+
+fn seal(bytes: &[u8]) -> Outcome {
+    match elf::seal_loader(bytes) {
+        Ok(Seal::Already) => Outcome::Nothing,
+        Ok(Seal::Needed(patches)) => Outcome::Change(
+            Action::Seal(patches),
+            vec![
+                "seal the loader against the machine's directories, ld.so.cache and ld.so.preload"
+                    .into(),
+            ],
+        ),
+        Err(error) => Outcome::Left(error.to_string()),
+    }
+}
+
+struct ElfFile<'a> {
+    request: &'a Request,
+    image: &'a Image,
+    place: Place<'a>,
+}
+
+impl ElfFile<'_> {
+    fn edit(&self) -> Edit {
+        let dirs = self.search_dirs();
+        let search = match (dirs.is_empty(), self.request.tag) {
+            (true, _) if self.image.rpath.is_none() && self.image.runpath.is_none() => Search::Keep,
+            (true, _) => Search::Remove,
+            (false, SearchTag::Rpath) => Search::Rpath(self.join(&dirs)),
+            (false, SearchTag::Runpath) => Search::Runpath(self.join(&dirs)),
+        };
+        Edit { interpreter: self.interpreter(), search, ..Edit::default() }
+    }
+
+    /// The prefix's loader of the same name, if it has one.
+    fn interpreter(&self) -> Option<Vec<u8>> {
+        let old = Path::new(OsStr::from_bytes(self.image.interpreter.as_deref()?));
+        let name = old.file_name()?;
+        let dirs = self.usual_dirs().into_iter();
+        let dirs =
+            dirs.chain(self.place.libraries.only_dir_of(Path::new(name)).map(Path::to_owned));
+        dirs.filter(|dir| dir.starts_with(self.request.eprefix.as_path()))
+            .map(|dir| dir.join(name))
+            .find(|path| self.place.rooted.find(path).is_some())
+            .map(|path| path.into_os_string().into_vec())
+    }
+
+    /// The directories that every machine has, and the one of the C library.
+    fn usual_dirs(&self) -> Vec<PathBuf> {
+        let eprefix = self.request.eprefix.as_path();
+        let fixed = LIBRARY_DIRS.iter().map(|dir| eprefix.join(dir));
+        let shared = self.place.libraries.shared_dir().filter(|dir| dir.starts_with(eprefix));
+        fixed.chain(shared.map(Path::to_owned)).collect()
+    }
+
+    /// The directories that hold what this file needs, in the order in which they are to be
+    /// searched, and those of its own that it names besides: plugins are opened from there.
+    fn search_dirs(&self) -> Vec<PathBuf> {
+        let named = self.named_dirs();
+        let eprefix = self.request.eprefix.as_path();
+        let usual = self.usual_dirs();
+        let mut dirs: Vec<PathBuf> = Vec::new();
+        let opened = self.opened_libraries();
+        let needed = self.image.needed.iter().map(|name| OsStr::from_bytes(name));
+        let all = needed.chain(opened.iter().map(AsRef::as_ref));
+        for name in all.map(Path::new) {
+            // A name with a slash is a path and is not searched for (ld.so(8)).
+            if name.components().count() > 1 {
+                continue;
+            }
+            let has = |dir: &&PathBuf| self.place.rooted.find(&dir.join(name)).is_some();
+            // The loader takes it from the first directory that has it, whichever that was for.
+            if dirs.iter().any(|dir| has(&dir)) {
+                continue;
+            }
+            let found = named.iter().chain(&usual).find(has).cloned();
+            let found =
+                found.or_else(|| self.place.libraries.only_dir_of(name).map(Path::to_owned));
+            dirs.extend(found.filter(|dir| dir.starts_with(eprefix)));
+        }
+        for dir in named {
+            let known = dirs.contains(&dir) || usual.contains(&dir);
+            if !known && self.place.rooted.find(&dir).is_some() {
+                dirs.push(dir);
+            }
+        }
+        dirs
+    }
+
+    /// The libraries that the file says it opens while it runs (the ELF notes of dlopen metadata,
+    /// <https://uapi-group.org/specifications/specs/elf_dlopen_metadata/>).
+    fn opened_libraries(&self) -> Vec<OsString> {
+        #[derive(serde::Deserialize)]
+        struct Note {
+            #[serde(default)]
+            soname: Vec<String>,
+        }
+        let parse = |note: &Vec<u8>| serde_json::from_slice::<Vec<Note>>(note).unwrap_or_default();
+        let notes = self.image.dlopen_notes.iter().flat_map(parse);
+        notes.flat_map(|note| note.soname).map(OsString::from).collect()
+    }
+
+    /// The directories inside the prefix that the file names now.
+    fn named_dirs(&self) -> Vec<PathBuf> {
+        let Some(text) = self.image.runpath.as_ref().or(self.image.rpath.as_ref()) else {
+            return Vec::new();
+        };
+        let origin = self.place.path.parent().unwrap_or(Path::new("/"));
+        text.split(|byte| *byte == b':')
+            .filter(|entry| !entry.is_empty())
+            .filter_map(|entry| {
+                let rest = entry
+                    .strip_prefix(b"$ORIGIN".as_slice())
+                    .or_else(|| entry.strip_prefix(b"${ORIGIN}".as_slice()));
+                let dir = match rest {
+                    Some(rest) => {
+                        let rest = OsStr::from_bytes(rest.strip_prefix(b"/").unwrap_or(rest));
+                        normal(&origin.join(rest))
+                    }
+                    None => normal(Path::new(OsStr::from_bytes(entry))),
+                };
+                // The way without links, so that one directory has one name.
+                let dir = self.place.rooted.find(&dir).unwrap_or(dir);
+                dir.starts_with(self.request.eprefix.as_path()).then_some(dir)
+            })
+            .collect()
+    }
+
+    fn describe(&self, edit: &Edit) -> Vec<String> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut what = Vec::new();
+        if let Some(new) =
+            edit.interpreter.as_ref().filter(|new| self.image.interpreter.as_ref() != Some(new))
+        {
+            what.push(format!("interpreter {}", text(new)));
+        }
+        match &edit.search {
+            Search::Rpath(new)
+                if self.image.rpath.as_ref() != Some(new) || self.image.runpath.is_some() =>
+            {
+                what.push(format!("rpath {}", text(new)));
+            }
+            Search::Runpath(new) if self.image.runpath.as_ref() != Some(new) => {
+                what.push(format!("runpath {}", text(new)));
+            }
+            Search::Remove => what.push("no rpath, no runpath".into()),
+            _ => {}
+        }
+        what
+    }
+
+    /// The directories as one search path.
+    fn join(&self, dirs: &[PathBuf]) -> Vec<u8> {
+        let origin = self.place.path.parent().filter(|_| {
+            // The loader ignores $ORIGIN in programs that run with rights of their own (ld.so(8)).
+            self.request.relative && !self.place.privileged
+        });
+        let text = |dir: &PathBuf| match origin {
+            Some(origin) => relative(origin, dir).into_os_string().into_vec(),
+            None => dir.clone().into_os_string().into_vec(),
+        };
+        dirs.iter().map(text).collect::<Vec<_>>().join(b":".as_slice())
+    }
+}
+
+/// `dir` as the loader finds it from `origin`. Both are paths without links.
+fn relative(origin: &Path, dir: &Path) -> PathBuf {
+    let shared = origin.components().zip(dir.components()).take_while(|(a, b)| a == b).count();
+    let mut path = PathBuf::from("$ORIGIN");
+    path.extend(origin.components().skip(shared).map(|_| ".."));
+    path.extend(dir.components().skip(shared));
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_relative_to_a_file() {
+        let text = |origin, dir| relative(Path::new(origin), Path::new(dir)).display().to_string();
+        assert_eq!(text("/opt/x/usr/bin", "/opt/x/usr/lib64"), "$ORIGIN/../lib64");
+        assert_eq!(text("/opt/x/usr/lib64", "/opt/x/usr/lib64"), "$ORIGIN");
+        assert_eq!(text("/opt/x/usr/lib64", "/opt/x/usr/lib64/gconv"), "$ORIGIN/gconv");
+    }
+}

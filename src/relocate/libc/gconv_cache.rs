@@ -1,0 +1,53 @@
+//! The cache of character set modules (gconv-modules.cache), which names their directory: glibc's
+//! `iconv/iconvconfig.h`.
+//!
+//! A header, strings, a hash table, an entry for each module, and entries for what converts
+//! without a detour. All refer to strings by 16-bit offsets. Another directory is one more string
+//! at the end, and offsets that mean it.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// `GCONVCACHE_MAGIC`.
+const MAGIC: u32 = 0x2001_0324;
+/// Bytes of a module's entry, and of one for a direct conversion.
+const MODULE: usize = 12;
+const DIRECT: usize = 6;
+
+/// The name of the file.
+pub(crate) const NAME: &str = "gconv-modules.cache";
+
+/// The cache with `bytes` as it is for modules in `dir`; nothing where it can not be read.
+pub(crate) fn with_directory(bytes: &[u8], dir: &Path) -> Option<Vec<u8>> {
+    if u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) != MAGIC {
+        return None;
+    }
+    let number =
+        |at: usize| Some(usize::from(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?)));
+    let (strings, modules, direct) = (number(4)?, number(10)?, number(12)?);
+    let is_directory =
+        |at: usize| Some(bytes.get(strings + number(at)?..)?.starts_with(b"/")).filter(|is| *is);
+    let mut names = Vec::new();
+    let mut end = direct;
+    for entry in (modules..direct).step_by(MODULE) {
+        names.extend([entry + 2, entry + 6]);
+        let mut at = match number(entry + 10)? {
+            0 => continue,
+            offset => direct + offset - 1,
+        };
+        while number(at)? != 0 {
+            let count = number(at)?;
+            names.extend((0..count).map(|index| at + 2 + index * DIRECT + 2));
+            at += 2 + count * DIRECT;
+        }
+        end = end.max(at + 2);
+    }
+    let mut new = bytes.get(..end)?.to_vec();
+    let offset = u16::try_from(end.checked_sub(strings)?).ok()?.to_le_bytes();
+    for at in names.into_iter().filter(|at| is_directory(*at).is_some()) {
+        new.get_mut(at..at + 2)?.copy_from_slice(&offset);
+    }
+    new.extend(dir.as_os_str().as_bytes());
+    new.extend(b"/\0");
+    Some(new)
+}

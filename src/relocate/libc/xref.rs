@@ -1,0 +1,199 @@
+//! Instructions that make the address of a string: found by the address, and pointed elsewhere.
+//!
+//! glibc hands the paths of its own files to open(2) from one place in its code each. Code that
+//! takes such an address in another way than those below is not found, and then the string is
+//! closed off where it is.
+
+use ::elf::ElfBytes;
+use ::elf::endian::LittleEndian;
+use elf::abi::{EM_AARCH64, EM_X86_64, PF_X, PT_LOAD};
+
+use crate::elf::Patch;
+
+/// Instructions that may stand between the two of aarch64 that make an address.
+const WINDOW: usize = 16;
+
+/// The code of a file and where it is loaded.
+pub(super) struct Code<'a> {
+    bytes: &'a [u8],
+    machine: u16,
+    /// File offset, address, size and whether it is code, of each segment.
+    segments: Vec<(usize, u64, usize, bool)>,
+}
+
+/// A place in the code that makes an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reference {
+    /// `lea REG, [rip + DISPLACEMENT]`: the offset of the displacement.
+    Lea(usize),
+    /// `adrp REG, PAGE` and `add REG, REG, REST`: their offsets.
+    Page(usize, usize),
+}
+
+impl<'a> Code<'a> {
+    /// The code of the 64-bit little-endian file with these bytes.
+    pub(super) fn of(bytes: &'a [u8]) -> Option<Self> {
+        let elf = ElfBytes::<LittleEndian>::minimal_parse(bytes).ok()?;
+        let segments = elf.segments()?.iter().filter(|segment| segment.p_type == PT_LOAD);
+        let segments = segments.filter_map(|segment| {
+            let (offset, size) =
+                (segment.p_offset.try_into().ok()?, segment.p_filesz.try_into().ok()?);
+            Some((offset, segment.p_vaddr, size, segment.p_flags & PF_X != 0))
+        });
+        Some(Self { bytes, machine: elf.ehdr.e_machine, segments: segments.collect() })
+    }
+
+    /// The address of what is at this offset in the file.
+    pub(super) fn address(&self, offset: usize) -> Option<u64> {
+        let (start, address, ..) = self.segments.iter().find(|(start, _, size, _)| {
+            offset.checked_sub(*start).is_some_and(|inside| inside < *size)
+        })?;
+        address.checked_add((offset - start) as u64)
+    }
+
+    /// The places that make the address of what is at `offset`.
+    pub(super) fn references(&self, offset: usize) -> Vec<Reference> {
+        let Some(target) = self.address(offset) else { return Vec::new() };
+        let code = self.segments.iter().filter(|(.., is_code)| *is_code);
+        code.flat_map(|&(start, _, size, _)| {
+            let code = self.bytes.get(start..start.saturating_add(size)).unwrap_or_default();
+            match self.machine {
+                EM_X86_64 => self.leas(start, code, target),
+                EM_AARCH64 => self.pages(start, code, target),
+                _ => Vec::new(),
+            }
+        })
+        .collect()
+    }
+
+    /// `REX.W 8d` with a `ModRM` byte that means an address relative to the next instruction.
+    fn leas(&self, start: usize, code: &[u8], target: u64) -> Vec<Reference> {
+        let candidates = memchr::memchr_iter(0x8d, code).filter_map(|at| {
+            let before = *code.get(at.checked_sub(1)?)?;
+            let mode = *code.get(at + 1)?;
+            let displacement = i32::from_le_bytes(code.get(at + 2..at + 6)?.try_into().ok()?);
+            let next = self.address(start + at + 6)?;
+            let is_lea = matches!(before, 0x48 | 0x4c) && mode & 0xc7 == 0x05;
+            let hits = next.wrapping_add_signed(displacement.into()) == target;
+            (is_lea && hits).then_some(Reference::Lea(start + at + 2))
+        });
+        candidates.collect()
+    }
+
+    fn pages(&self, start: usize, code: &[u8], target: u64) -> Vec<Reference> {
+        let words: Vec<u32> = code.chunks_exact(4).filter_map(word).collect();
+        let mut found = Vec::new();
+        for (index, &first) in words.iter().enumerate() {
+            let at = start + index * 4;
+            let Some(here) = self.address(at) else { continue };
+            if first & 0x9f00_0000 != 0x9000_0000 || page(here, first) != target & !0xfff {
+                continue;
+            }
+            let register = first & 0x1f;
+            let rest = words.iter().enumerate().skip(index + 1).take(WINDOW);
+            for (other, &second) in rest {
+                if is_add(second, register) {
+                    if u64::from(second >> 10 & 0xfff) == target & 0xfff {
+                        found.push(Reference::Page(at, start + other * 4));
+                    }
+                    break;
+                }
+                if uses(second, register) {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// What makes `reference` mean what is at `offset` instead.
+    pub(super) fn point(&self, reference: Reference, offset: usize) -> Option<Vec<Patch>> {
+        let target = self.address(offset)?;
+        match reference {
+            Reference::Lea(at) => {
+                let distance =
+                    target.cast_signed().checked_sub(self.address(at + 4)?.cast_signed())?;
+                let bytes = i32::try_from(distance).ok()?.to_le_bytes().to_vec();
+                Some(vec![Patch { offset: at as u64, bytes }])
+            }
+            Reference::Page(first, second) => {
+                let pages =
+                    (target >> 12).cast_signed() - (self.address(first)? >> 12).cast_signed();
+                let pages = u32::try_from(pages & 0x1f_ffff).ok()?;
+                let rest = u32::try_from(target & 0xfff).ok()?;
+                let adrp = word(self.bytes.get(first..first + 4)?)? & 0x9f00_001f
+                    | (pages & 3) << 29
+                    | (pages >> 2) << 5;
+                let add = word(self.bytes.get(second..second + 4)?)? & !(0xfff << 10) | rest << 10;
+                let patch = |at: usize, word: u32| Patch {
+                    offset: at as u64,
+                    bytes: word.to_le_bytes().to_vec(),
+                };
+                Some(vec![patch(first, adrp), patch(second, add)])
+            }
+        }
+    }
+}
+
+fn word(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// The page that the `adrp` at `here` makes.
+fn page(here: u64, adrp: u32) -> u64 {
+    let pages = (adrp >> 5 & 0x7_ffff) << 2 | adrp >> 29 & 3;
+    // Sign-extended from 21 bits.
+    let pages = i64::from((pages << 11).cast_signed() >> 11);
+    (here & !0xfff).wrapping_add_signed(pages << 12)
+}
+
+/// Whether it is `add REGISTER, REGISTER, #NUMBER`.
+fn is_add(word: u32, register: u32) -> bool {
+    word & 0xffc0_0000 == 0x9100_0000 && word & 0x1f == register && word >> 5 & 0x1f == register
+}
+
+/// Whether the instruction may take something from `register`, or put something there: any of its
+/// fields names it. Moves of constants have no such fields but the first.
+fn uses(word: u32, register: u32) -> bool {
+    let is_constant = word & 0x1f80_0000 == 0x1280_0000;
+    let fields: &[u32] = if is_constant { &[0] } else { &[0, 5, 10, 16] };
+    fields.iter().any(|shift| word >> shift & 0x1f == register)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(machine: u16, bytes: &[u8]) -> Code<'_> {
+        Code { bytes, machine, segments: vec![(0, 0x10_0000, bytes.len(), true)] }
+    }
+
+    #[test]
+    fn x86_64() {
+        // lea rdi,[rip+5]; int3
+        let bytes = b"\x48\x8d\x3d\x05\0\0\0\xcc\xcc\xcc\xcc\xccabc\0def\0";
+        let code = code(EM_X86_64, bytes);
+        assert_eq!(code.references(12), [Reference::Lea(3)]);
+        assert_eq!(code.references(16), []);
+        let patch = code.point(Reference::Lea(3), 16).unwrap();
+        assert_eq!(patch, [Patch { offset: 3, bytes: vec![9, 0, 0, 0] }]);
+    }
+
+    #[test]
+    fn aarch64() {
+        // adrp x0, 0x101000; mov w2, #0; add x0, x0, #0xb60
+        let words: [u32; 3] = [0xb000_0000, 0x5280_0002, 0x912d_8000];
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.resize(0x4000, 0);
+        let code = code(EM_AARCH64, &bytes);
+        assert_eq!(code.references(0x1b60), [Reference::Page(0, 8)]);
+        let mut moved = bytes.clone();
+        for patch in code.point(Reference::Page(0, 8), 0x3123).unwrap() {
+            let at = usize::try_from(patch.offset).unwrap();
+            moved[at..at + 4].copy_from_slice(&patch.bytes);
+        }
+        let moved = crate::relocate::libc::xref::tests::code(EM_AARCH64, &moved);
+        assert_eq!(moved.references(0x3123), [Reference::Page(0, 8)]);
+        assert_eq!(moved.references(0x1b60), []);
+    }
+}

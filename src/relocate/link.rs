@@ -1,0 +1,53 @@
+//! Symbolic links with absolute targets: what leads to the build sandbox, or to a place that only
+//! the prefix has, is made to lead into the prefix.
+
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::fstree::resolve::Rooted;
+use crate::relocate::{Action, Outcome, Request, text};
+
+/// `path` is a link to `target`. One that leads to something of the machine (`/etc/passwd`) has
+/// nothing of that name in the prefix beside itself, and stays.
+pub(super) fn look_at(request: &Request, path: &Path, target: &Path, rooted: &Rooted) -> Outcome {
+    if !target.is_absolute() {
+        return Outcome::Nothing;
+    }
+    let eprefix = request.eprefix.as_path();
+    let new = match text::out_of_the_sandbox(eprefix, &target.to_string_lossy()) {
+        Some(new) => Some(PathBuf::from(new)),
+        None if target.starts_with(eprefix) || rooted.find(target).is_some() => None,
+        None => {
+            let below = target.strip_prefix("/").unwrap_or(target);
+            Some(eprefix.join(below)).filter(|new| is_other(path, new, rooted))
+        }
+    };
+    match new.filter(|new| new.is_absolute() && new.as_os_str().as_bytes().len() < 4096) {
+        Some(new) => {
+            let what = vec![format!("link to {}", new.display())];
+            Outcome::Change(Action::Link(new), what)
+        }
+        None => Outcome::Nothing,
+    }
+}
+
+/// Where links will lead that are to change.
+pub(super) fn planned(
+    links: &[(PathBuf, PathBuf)],
+    outcomes: &[Outcome],
+) -> HashMap<PathBuf, PathBuf> {
+    let pairs = links.iter().zip(outcomes);
+    pairs
+        .filter_map(|((path, _), outcome)| match outcome {
+            Outcome::Change(Action::Link(new), _) => Some((path.clone(), new.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Whether `new` is there, and is not the link at `path` itself.
+fn is_other(path: &Path, new: &Path, rooted: &Rooted) -> bool {
+    let place = |path: &Path| Some(rooted.find(path.parent()?)?.join(path.file_name()?));
+    place(new).is_some_and(|new| rooted.has(&new) && place(path) != Some(new))
+}

@@ -1,0 +1,283 @@
+//! Rewriting: whatever is in a tree is made to stay inside the prefix.
+//!
+//! First a plan of values, made by looking at every file; then the changes, each by a rename, so
+//! that no reader sees half a file. The same engine works on what Portage is about to merge and
+//! on whole trees.
+//!
+//! Nothing in here decides whether a tree is good; that is for `check`.
+
+mod apply;
+mod elf_file;
+pub(crate) mod libc;
+mod libraries;
+mod link;
+mod script;
+pub(crate) mod shebang;
+mod survey;
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::base::files;
+use crate::base::names::Eprefix;
+use crate::elf;
+use crate::fstree::resolve::Rooted;
+use crate::relocate::survey::{File, Survey};
+
+pub use crate::relocate::libraries::Libraries;
+
+/// How files say where their libraries are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SearchTag {
+    /// `DT_RPATH`: comes before `LD_LIBRARY_PATH`, so that the caller's environment can not put
+    /// a library of the target before one of the prefix (ld.so(8)).
+    #[default]
+    Rpath,
+    /// `DT_RUNPATH`: comes after `LD_LIBRARY_PATH`.
+    Runpath,
+}
+
+/// What is rewritten, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The tree to rewrite: a root directory, or what is about to be merged into one.
+    pub tree: PathBuf,
+    /// A root directory below it, where what the tree does not have is looked for.
+    pub under: Option<PathBuf>,
+    /// EPREFIX.
+    pub eprefix: Eprefix,
+    /// How files are to say where their libraries are.
+    pub tag: SearchTag,
+    /// Whether they say it relative to themselves (`$ORIGIN`).
+    pub relative: bool,
+    /// Look at these paths alone (in the tree, as programs see them).
+    pub only: Vec<PathBuf>,
+}
+
+/// What is to be done to one file.
+#[derive(Debug)]
+pub enum Action {
+    /// An ELF file: bytes at offsets, and what is appended.
+    Elf {
+        /// What the engine planned.
+        plan: elf::Plan,
+        /// Other bytes at offsets.
+        extra: Vec<elf::Patch>,
+    },
+    /// The loader: bytes at offsets.
+    Seal(Vec<elf::Patch>),
+    /// Other contents: a text file.
+    Contents(Vec<u8>),
+    /// Another beginning: a script's first line.
+    FirstLine {
+        /// How many bytes of the old file go.
+        old: usize,
+        /// What comes in their place.
+        new: Vec<u8>,
+    },
+    /// Another target: a symbolic link.
+    Link(PathBuf),
+}
+
+/// One file of which something changes.
+#[derive(Debug, Serialize)]
+pub struct Change {
+    /// Its names in the tree as programs see them: more than one where it has hard links.
+    pub paths: Vec<PathBuf>,
+    /// What changes, in words.
+    pub what: Vec<String>,
+    #[serde(skip)]
+    action: Action,
+}
+
+/// A file that could not be understood, and was left alone.
+#[derive(Debug, Serialize)]
+pub struct Left {
+    /// Its path as programs see it.
+    pub path: PathBuf,
+    /// Why.
+    pub why: String,
+}
+
+/// All that is to be done to a tree.
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    #[serde(skip)]
+    tree: PathBuf,
+    /// How many files were looked at.
+    pub files: usize,
+    /// What changes, by path.
+    pub changes: Vec<Change>,
+    /// What was left alone although it is of a kind that is rewritten.
+    pub left: Vec<Left>,
+}
+
+impl Request {
+    /// Looks at the tree and plans what has to change.
+    pub fn plan(&self) -> Result<Plan> {
+        let survey = Survey::of(&self.tree, &self.only)?;
+        let rooted = Rooted::unchanging(self.trees());
+        let in_links = survey.links.iter();
+        let in_links: Vec<_> =
+            in_links.map(|(path, target)| link::look_at(self, path, target, &rooted)).collect();
+        // Files are looked at as if the links led already where they will.
+        let rooted = rooted.with_links(link::planned(&survey.links, &in_links));
+        let libraries = Libraries::index(survey.names());
+        let looked_at = |file: &File| self.look_at(file, &rooted, &libraries);
+        let seen: Vec<_> = survey.files.par_iter().map(looked_at).collect::<Result<_>>()?;
+        let mut plan = Plan {
+            tree: self.tree.clone(),
+            files: survey.files.len(),
+            changes: Vec::new(),
+            left: Vec::new(),
+        };
+        for (file, outcome) in survey.files.into_iter().zip(seen) {
+            plan.add(file.paths, outcome);
+        }
+        for ((path, _), outcome) in survey.links.into_iter().zip(in_links) {
+            plan.add(vec![path], outcome);
+        }
+        plan.changes.sort_by(|a, b| a.paths.cmp(&b.paths));
+        Ok(plan)
+    }
+
+    fn look_at(&self, file: &File, rooted: &Rooted, libraries: &Libraries) -> Result<Outcome> {
+        if file.size == 0 {
+            return Ok(Outcome::Nothing);
+        }
+        let source = fs_err::File::open(&file.disk)?;
+        let mut start = [0; START];
+        let start = beginning(&source, file.size, &mut start)?;
+        let path = file.paths.first().map_or(Path::new("/"), PathBuf::as_path);
+        if elf::is_elf(start) {
+            let file = elf_file::Place { path, privileged: file.privileged, rooted, libraries };
+            return elf_file::look_at(self, &source, file);
+        }
+        let script = script::look_at(self, start, rooted);
+        if path.file_name().is_some_and(|name| name == libc::GCONV_CACHE) {
+            return Ok(character_sets(&elf::open(source.file())?, path));
+        }
+        if !text::is_understood(path) {
+            return Ok(script);
+        }
+        Ok(self.look_at_text(&elf::open(source.file())?, script))
+    }
+
+    /// What a script or configuration file at `path` with these `bytes` becomes; nothing if it
+    /// stays as it is.
+    pub fn rewritten_text(&self, path: &Path, bytes: &[u8]) -> Option<Vec<u8>> {
+        let rooted = Rooted::new(self.trees());
+        let script = script::look_at(self, bytes.get(..START).unwrap_or(bytes), &rooted);
+        let understood = text::is_understood(path);
+        match if understood { self.look_at_text(bytes, script) } else { script } {
+            Outcome::Change(Action::Contents(new), _) => Some(new),
+            Outcome::Change(Action::FirstLine { old, new }, _) => {
+                Some([new.as_slice(), bytes.get(old..)?].concat())
+            }
+            _ => None,
+        }
+    }
+
+    fn trees(&self) -> Vec<PathBuf> {
+        std::iter::once(&self.tree).chain(&self.under).cloned().collect()
+    }
+
+    /// A text file that is understood, of which the first line may change as well.
+    fn look_at_text(&self, bytes: &[u8], script: Outcome) -> Outcome {
+        let Outcome::Change(Action::FirstLine { old, new }, mut what) = script else {
+            return text::look_at(self, bytes);
+        };
+        let rest = bytes.get(old..).unwrap_or_default();
+        match text::look_at(self, &[new.as_slice(), rest].concat()) {
+            Outcome::Change(action, more) => {
+                what.extend(more);
+                Outcome::Change(action, what)
+            }
+            _ => Outcome::Change(Action::FirstLine { old, new }, what),
+        }
+    }
+}
+
+/// The cache of character set modules, which names the directory that it is in.
+fn character_sets(bytes: &[u8], path: &Path) -> Outcome {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    match libc::with_directory(bytes, dir) {
+        None => Outcome::Left("it can not be read as a cache of character set modules".into()),
+        Some(new) if new == bytes => Outcome::Nothing,
+        Some(new) => {
+            let what = vec![format!("character set modules in {}", dir.display())];
+            Outcome::Change(Action::Contents(new), what)
+        }
+    }
+}
+
+/// Makes `edit` in the single file at `path`, by a rename, keeping all that the file has besides.
+pub fn edit_file(path: &Path, edit: &elf::Edit, dry_run: bool) -> Result<elf::Plan> {
+    let act = || format!("could not edit {}", path.display());
+    // A link stays a link: what it leads to is edited.
+    let path = fs_err::canonicalize(path)?;
+    let plan = elf::plan(&files::map(&path)?, edit).with_context(act)?;
+    if !dry_run && !plan.is_unchanged() {
+        apply::replace(&path, &[], |source, new| Ok(plan.write_copy(source, new)?))
+            .with_context(act)?;
+    }
+    Ok(plan)
+}
+
+/// How much of a file tells its kind; a `#!` line that is longer does not run (`BINPRM_BUF_SIZE`
+/// in binfmts.h).
+const START: usize = 256;
+
+/// The first bytes of a file of this size.
+fn beginning<'b>(file: &fs_err::File, size: u64, buffer: &'b mut [u8; START]) -> Result<&'b [u8]> {
+    use std::os::unix::fs::FileExt;
+    let wanted = usize::try_from(size).unwrap_or(START).min(START);
+    let mut got = 0;
+    while got < wanted {
+        match file.file().read_at(&mut buffer[got..wanted], got as u64) {
+            Ok(0) => break,
+            Ok(more) => got += more,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("could not read {}", file.path().display()));
+            }
+        }
+    }
+    Ok(&buffer[..got])
+}
+
+/// What looking at a file came to.
+enum Outcome {
+    Nothing,
+    Left(String),
+    Change(Action, Vec<String>),
+}
+
+impl Plan {
+    fn add(&mut self, paths: Vec<PathBuf>, outcome: Outcome) {
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::Left(why) => {
+                let path = paths.into_iter().next().unwrap_or_default();
+                self.left.push(Left { path, why });
+            }
+            Outcome::Change(action, what) => self.changes.push(Change { paths, what, action }),
+        }
+    }
+
+    /// Makes all the changes. A file that was changed stays so if a later one fails; doing it
+    /// again goes on from there.
+    pub fn apply(&self) -> Result<()> {
+        self.changes.par_iter().try_for_each(|change| {
+            apply::apply(&self.tree, change).with_context(|| {
+                let path = change.paths.first().map_or(Path::new("?"), PathBuf::as_path);
+                format!("could not rewrite {} in {}", path.display(), self.tree.display())
+            })
+        })
+    }
+}

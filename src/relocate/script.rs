@@ -1,0 +1,68 @@
+//! Scripts: the interpreter in the first line.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::fstree::resolve::Rooted;
+use crate::relocate::shebang::Shebang;
+use crate::relocate::{Action, Outcome, Request};
+
+/// A script whose program the prefix has is made to be run by it.
+pub(super) fn look_at(request: &Request, start: &[u8], rooted: &Rooted) -> Outcome {
+    let Some(shebang) = Shebang::parse(start) else { return Outcome::Nothing };
+    let eprefix = request.eprefix.as_path();
+    if shebang.interpreter.starts_with(eprefix)
+        && shebang.interpreter.file_name() != Some("env".as_ref())
+    {
+        return Outcome::Nothing;
+    }
+    let Some(program) = shebang.program() else { return Outcome::Nothing };
+    let Some(path) = in_prefix(eprefix, program, rooted) else { return Outcome::Nothing };
+    let mut new = b"#!".to_vec();
+    new.extend_from_slice(path.as_os_str().as_bytes());
+    let argument = argument(&shebang);
+    if !argument.is_empty() {
+        new.push(b' ');
+        new.extend_from_slice(&argument);
+    }
+    let what = format!("run by {}", path.display());
+    Outcome::Change(Action::FirstLine { old: shebang.length, new }, vec![what])
+}
+
+/// What the program gets: behind env(1), the words after the program's name.
+fn argument(shebang: &Shebang<'_>) -> Vec<u8> {
+    if shebang.interpreter.file_name() != Some("env".as_ref()) {
+        return shebang.argument.to_vec();
+    }
+    let words: Vec<&[u8]> =
+        shebang.argument.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()).collect();
+    let program = words.iter().position(|word| !word.starts_with(b"-") && !word.contains(&b'='));
+    let rest = program.and_then(|program| words.get(program + 1..)).unwrap_or_default();
+    rest.join(b" ".as_slice())
+}
+
+fn in_prefix(eprefix: &Path, program: &OsStr, rooted: &Rooted) -> Option<PathBuf> {
+    let path = eprefix.join("usr/bin").join(program);
+    rooted.find(&path).is_some().then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses() {
+        let parse = |text: &'static str| {
+            let shebang = Shebang::parse(text.as_bytes())?;
+            Some((shebang.program()?.to_str()?, String::from_utf8(argument(&shebang)).ok()?))
+        };
+        assert_eq!(parse("#!/bin/sh\n"), Some(("sh", String::new())));
+        assert_eq!(parse("#! /usr/bin/perl  -w \nx"), Some(("perl", "-w".into())));
+        assert_eq!(parse("#!/usr/bin/env python3\n"), Some(("python3", String::new())));
+        assert_eq!(parse("#!/usr/bin/env -S A=1 awk -f\n"), Some(("awk", "-f".into())));
+        assert_eq!(parse("#!\n"), None);
+        assert_eq!(parse("#!/bin/sh"), None);
+        assert_eq!(parse("no\n"), None);
+    }
+}

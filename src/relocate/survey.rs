@@ -1,0 +1,77 @@
+//! One walk through a tree: its regular files, hard links together, and its symbolic links.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// A regular file of the tree, with all its names.
+pub(super) struct File {
+    /// As programs see it; more than one where it has hard links.
+    pub paths: Vec<PathBuf>,
+    pub disk: PathBuf,
+    pub size: u64,
+    /// Whether it runs with rights that its caller does not have (setuid, setgid).
+    pub privileged: bool,
+}
+
+/// What is in a tree, sorted by path.
+#[derive(Default)]
+pub(super) struct Survey {
+    pub files: Vec<File>,
+    /// Symbolic links, as programs see them, and what they say.
+    pub links: Vec<(PathBuf, PathBuf)>,
+    /// What else is there, where only some paths are looked at: libraries may be among it.
+    others: Vec<PathBuf>,
+}
+
+impl Survey {
+    /// Looks through `tree`; where `only` names paths, at those alone.
+    pub(super) fn of(tree: &Path, only: &[PathBuf]) -> Result<Self> {
+        let mut survey = Self::default();
+        let mut linked: HashMap<(u64, u64), usize> = HashMap::new();
+        for entry in walkdir::WalkDir::new(tree).sort_by_file_name() {
+            let entry =
+                entry.with_context(|| format!("could not look through {}", tree.display()))?;
+            let kind = entry.file_type();
+            if !kind.is_file() && !kind.is_symlink() {
+                continue;
+            }
+            let path = Path::new("/").join(entry.path().strip_prefix(tree)?);
+            if !only.is_empty() && !only.iter().any(|only| path.starts_with(only)) {
+                survey.others.push(path);
+                continue;
+            }
+            if kind.is_symlink() {
+                survey.links.push((path, fs_err::read_link(entry.path())?));
+                continue;
+            }
+            let meta = entry.metadata()?;
+            if meta.nlink() > 1 {
+                let position =
+                    *linked.entry((meta.dev(), meta.ino())).or_insert(survey.files.len());
+                if let Some(file) = survey.files.get_mut(position) {
+                    file.paths.push(path);
+                    continue;
+                }
+            }
+            survey.files.push(File {
+                paths: vec![path],
+                disk: entry.into_path(),
+                size: meta.len(),
+                privileged: meta.mode() & 0o6000 != 0,
+            });
+        }
+        Ok(survey)
+    }
+
+    /// All that could be a library by its name: files, and links to them.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Path> {
+        let files = self.files.iter().flat_map(|file| &file.paths);
+        files
+            .chain(self.links.iter().map(|(path, _)| path))
+            .chain(&self.others)
+            .map(PathBuf::as_path)
+    }
+}

@@ -1,0 +1,102 @@
+//! Text files that tell others how to build or configure: what names the build sandbox in them is
+//! turned into the prefix, where it is understood. The rest is for `check` to find.
+
+use std::path::Path;
+
+use crate::base::inside::{INSIDE, WRAPPER_DIR};
+use crate::relocate::{Action, Outcome, Request};
+
+/// Larger files are no configuration.
+const LARGEST: usize = 4 << 20;
+
+/// Whether files of this name are understood: pkg-config, libtool, CMake, shell scripts that print
+/// flags, and what Python records of its own build.
+pub(super) fn is_understood(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let suffix = path.extension().unwrap_or_default();
+    ["pc", "la", "cmake"].iter().any(|known| suffix == *known)
+        || name.ends_with("-config")
+        || (name.starts_with("_sysconfigdata") && suffix == "py")
+        || (name == "Makefile" && path.parent().is_some_and(is_python_config))
+}
+
+/// Python keeps its own makefile in `config-VERSION-PLATFORM`.
+fn is_python_config(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("config-3"))
+}
+
+/// What stands for what: the environments for the prefix, and tools that a build was given by path
+/// for their names, by which they are found everywhere.
+fn replacements(eprefix: &Path) -> Vec<(String, String)> {
+    let prefix = eprefix.display().to_string();
+    vec![
+        (format!("{INSIDE}/staging/root{prefix}"), prefix.clone()),
+        (format!("{INSIDE}/final/root{prefix}"), prefix),
+        (format!("{INSIDE}/staging/broot/{WRAPPER_DIR}/"), String::new()),
+        (format!("{INSIDE}/gcc/usr/bin/"), String::new()),
+    ]
+}
+
+/// `path` with the environments turned into the prefix, if it leads into one of them.
+pub(super) fn out_of_the_sandbox(eprefix: &Path, path: &str) -> Option<String> {
+    replacements(eprefix).into_iter().take(2).find_map(|(old, stands_for)| {
+        let rest = path.strip_prefix(&old)?;
+        (rest.is_empty() || rest.starts_with('/')).then(|| stands_for + rest)
+    })
+}
+
+pub(super) fn look_at(request: &Request, bytes: &[u8]) -> Outcome {
+    if bytes.len() > LARGEST {
+        return Outcome::Nothing;
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return Outcome::Nothing };
+    if !text.contains(INSIDE) {
+        return Outcome::Nothing;
+    }
+    let mut new = text.to_owned();
+    for (old, stands_for) in replacements(request.eprefix.as_path()) {
+        new = new.replace(&old, &stands_for);
+    }
+    if new == text {
+        return Outcome::Nothing;
+    }
+    let what = vec!["paths of the build sandbox turned into the prefix".to_owned()];
+    Outcome::Change(Action::Contents(new.into_bytes()), what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relocate::SearchTag;
+
+    #[test]
+    fn understood_files_alone_are_changed() {
+        let request = Request {
+            tree: "/".into(),
+            under: None,
+            eprefix: "/opt/x".parse().unwrap(),
+            tag: SearchTag::default(),
+            relative: false,
+            only: Vec::new(),
+        };
+        let text = b"prefix=/fprefix/staging/root/opt/x/usr\n\
+                     install=/fprefix/staging/broot/usr/local/bin/ginstall -c\n\
+                     build=/fprefix/staging/tmp/portage/y\n";
+        let Outcome::Change(Action::Contents(new), _) = look_at(&request, text) else {
+            panic!("it names the sandbox");
+        };
+        assert_eq!(
+            String::from_utf8(new).unwrap(),
+            "prefix=/opt/x/usr\ninstall=ginstall -c\nbuild=/fprefix/staging/tmp/portage/y\n"
+        );
+        for (path, understood) in [
+            ("/x/pkgconfig/x.pc", true),
+            ("/x/bin/onig-config", true),
+            ("/x/lib/python3.13/config-3.13-x86_64-linux-gnu/Makefile", true),
+            ("/x/share/doc/README", false),
+            ("/x/share/Makefile", false),
+        ] {
+            assert_eq!(is_understood(Path::new(path)), understood, "{path}");
+        }
+    }
+}

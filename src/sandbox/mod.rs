@@ -1,0 +1,6 @@
+//! Namespaces of bubblewrap: the options that make them, and whether this machine allows them.
+//!
+//! Nothing in here knows what a prefix is.
+
+pub(crate) mod namespace_root;
+pub(crate) mod namespaces;

@@ -1,0 +1,54 @@
+//! Whether this machine lets bubblewrap make the namespaces that prefixes are built in.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::base::command::{Command, look_up};
+use crate::host::machine;
+
+/// Where bubblewrap is.
+pub(crate) fn bubblewrap() -> Result<PathBuf> {
+    look_up("bwrap").context(
+        "bubblewrap is not there: the program bwrap shows a prefix at its real path while it is \
+         built; install the package bubblewrap (`fprefix doctor` says how)",
+    )
+}
+
+/// Tries whether bubblewrap may make a namespace, and explains what forbids it.
+pub(crate) fn prove_bubblewrap() -> Result<()> {
+    let bwrap = bubblewrap()?;
+    let mut try_it = Command::new("enter a namespace of its own", bwrap);
+    if !machine::is_root() {
+        try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
+    }
+    try_it
+        .args(["--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"])
+        .arg("true")
+        .run_quiet()
+        .context(
+            "namespaces are forbidden here. As an ordinary user, look at `sysctl \
+             kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns \
+             user.max_user_namespaces`; in a container, it has to be started so that it may mount \
+             (docker: --privileged, or --cap-add SYS_ADMIN with seccomp and apparmor unconfined)",
+        )
+}
+
+/// Tries whether there may be a namespace in a namespace, in which builds can write to their own
+/// directories alone (templates/broot/ebuild.sh), and tells what follows where there may not.
+pub(crate) fn prove_nesting() -> Result<()> {
+    let bwrap = bubblewrap()?;
+    let mut try_it = Command::new("enter a namespace in a namespace", &bwrap);
+    if !machine::is_root() {
+        try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
+        try_it = try_it.args(["--cap-add", "CAP_SETFCAP"]);
+    }
+    try_it = try_it.args(["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]).arg(&bwrap);
+    if !machine::is_root() {
+        try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
+    }
+    try_it.args(["--ro-bind", "/", "/", "true"]).run_quiet().context(
+        "this machine forbids namespaces in namespaces, so nothing but an ebuild itself keeps what \
+         it builds from writing to the prefix",
+    )
+}

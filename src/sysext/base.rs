@@ -1,0 +1,80 @@
+//! What the target has already: an earlier extension for the same prefix, or a root directory.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::base::names::Eprefix;
+use crate::fstree::entries::{Entry, Plan};
+use crate::imagefmt::squashfs;
+use crate::portage::vdb;
+use crate::prefix::final_root::FinalRoot;
+
+/// How the file name of a package information image ends.
+pub(crate) const SUFFIX: &str = "_pkginfo.raw";
+
+/// Something that the target has.
+#[derive(Clone, Debug)]
+pub(crate) struct Base {
+    /// Its directory; of an image, where it was unpacked.
+    pub root: PathBuf,
+    _unpacked: Option<std::sync::Arc<tempfile::TempDir>>,
+}
+
+impl Base {
+    /// Opens a root directory, or an image that `--pkginfo` wrote.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Ok(Self { root: fs_err::canonicalize(path)?, _unpacked: None });
+        }
+        if !path.is_file() {
+            bail!("there is no root directory or package information at {}", path.display());
+        }
+        let dir = tempfile::tempdir()?;
+        let root = dir.path().join("root");
+        squashfs::unpack(path, &root)?;
+        Ok(Self { root, _unpacked: Some(std::sync::Arc::new(dir)) })
+    }
+
+    /// The packages that it has in the prefix at `eprefix`. What it has elsewhere is of no use
+    /// to a prefix.
+    fn packages(&self, eprefix: &Eprefix) -> Result<Vec<String>> {
+        vdb::packages(&eprefix.below(&self.root).join("var/db/pkg"))
+    }
+}
+
+/// Takes out of `plan` what packages that `bases` have installed, and that no other package
+/// shares. Returns their names.
+pub(crate) fn leave_out(plan: &mut Plan, root: &FinalRoot, bases: &[Base]) -> Result<Vec<String>> {
+    let mut known = BTreeSet::new();
+    for base in bases {
+        known.extend(base.packages(root.eprefix())?);
+    }
+    let (mut theirs, mut ours, mut names) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    for package in vdb::packages(&root.vdb())? {
+        let files = vdb::files(&root.vdb().join(&package))?;
+        if known.contains(&package) {
+            names.push(package);
+            theirs.extend(files);
+        } else {
+            ours.extend(files);
+        }
+    }
+    let gone = theirs
+        .difference(&ours)
+        .filter(|path| plan.entries.get(*path).is_some_and(|entry| !Entry::is_directory(entry)));
+    let gone: BTreeSet<PathBuf> = gone.cloned().collect();
+    plan.remove(&gone);
+    Ok(names)
+}
+
+/// The package database alone, for an image that later extensions are packed against.
+pub(crate) fn package_information(plan: &Plan) -> Result<Plan> {
+    let mut information = Plan::new(&plan.eprefix, plan.epoch);
+    let database = plan.prefix_path().join("var/db/pkg");
+    for (path, entry) in plan.entries.iter().filter(|(path, _)| path.starts_with(&database)) {
+        information.add(path, entry.clone())?;
+    }
+    Ok(information)
+}

@@ -1,0 +1,108 @@
+//! Names that only the link editor reads: `libfoo.so` beside `libfoo.so.1`, and linker scripts.
+//!
+//! By its name alone such a file can not be told from a plugin or from a library that has no
+//! version. What tells them apart is how the loader finds a library: by the soname that programs
+//! record, or by a name that a program passes to dlopen(3).
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use aho_corasick::AhoCorasick;
+use anyhow::{Context, Result};
+
+use crate::fstree::entries::{Content, Kind, Plan, Source};
+use crate::sysext::library_names::{has_library_version, pointed_at};
+
+/// How linker scripts begin that libraries install (glibc, ncurses, and Gentoo's `gen_usr_ldscript`).
+const SCRIPT_STARTS: &[&[u8]] =
+    &[b"/* GNU ld script", b"INPUT", b"GROUP", b"OUTPUT_FORMAT", b"/* "];
+
+/// The paths in `plan` that only the link editor reads.
+pub(super) fn names(plan: &Plan) -> Result<BTreeSet<PathBuf>> {
+    let mut names = BTreeSet::new();
+    let mut candidates = Vec::new();
+    for (path, entry) in &plan.entries {
+        if path.extension().is_none_or(|extension| extension != "so") {
+            continue;
+        }
+        match &entry.kind {
+            Kind::File(content) if is_linker_script(content)? => {
+                names.insert(path.clone());
+            }
+            Kind::Link(target) if leads_to_a_version(plan, path, target) => {
+                candidates.push(path.clone());
+            }
+            _ => {}
+        }
+    }
+    let asked_for = asked_for(plan, &candidates)?;
+    names.extend(candidates.into_iter().filter(|path| !asked_for.contains(path)));
+    Ok(names)
+}
+
+/// Whether the link at `path` leads to a library of which the name has a version, like
+/// `libfoo.so` to `libfoo.so.1` or `libfoo-1.2.so`.
+fn leads_to_a_version(plan: &Plan, path: &Path, target: &Path) -> bool {
+    let place = pointed_at(path, target);
+    let is_there = plan.entries.get(&place).is_some_and(|entry| !entry.is_directory());
+    let (Some(name), Some(target)) = (path.file_name(), place.file_name()) else { return false };
+    let (name, target_name) = (name.to_string_lossy(), target.to_string_lossy());
+    let stem = name.trim_end_matches(".so");
+    is_there
+        && target_name.starts_with(stem)
+        && (has_library_version(target) || target_name.starts_with(&format!("{stem}-")))
+}
+
+fn is_linker_script(content: &Content) -> Result<bool> {
+    let mut head = Vec::new();
+    match &content.source {
+        Source::Bytes(bytes) => head.extend(bytes.iter().take(4096)),
+        Source::Disk(path) => {
+            fs_err::File::open(path)?.take(4096).read_to_end(&mut head)?;
+        }
+    }
+    let text = head.trim_ascii_start();
+    Ok(SCRIPT_STARTS.iter().any(|start| text.starts_with(start))
+        && [&b"GROUP"[..], b"INPUT"].iter().any(|word| contains(text, word)))
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
+}
+
+/// Those of `candidates` of which an ELF file of the prefix has the name as a string of its own: it
+/// is a soname, a needed library, or what dlopen(3) gets.
+fn asked_for(plan: &Plan, candidates: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
+    let mut patterns = Vec::new();
+    for path in candidates {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        patterns.push([b"\0", name, b"\0"].concat());
+    }
+    let mut found = BTreeSet::new();
+    if patterns.is_empty() {
+        return Ok(found);
+    }
+    let search = AhoCorasick::new(&patterns).context("could not search for library names")?;
+    for entry in plan.entries.values() {
+        let Kind::File(Content { source: Source::Disk(file), .. }) = &entry.kind else { continue };
+        for hit in strings_in(file, &search)? {
+            found.extend(candidates.get(hit).cloned());
+        }
+    }
+    Ok(found)
+}
+
+/// Which patterns of `search` occur in `file`, if it is an ELF file.
+fn strings_in(file: &Path, search: &AhoCorasick) -> Result<BTreeSet<usize>> {
+    let mut reader = fs_err::File::open(file)?;
+    let mut magic = [0; 4];
+    if reader.read(&mut magic)? < 4 || magic != *b"\x7fELF" {
+        return Ok(BTreeSet::new());
+    }
+    search
+        .stream_find_iter(reader)
+        .map(|found| found.with_context(|| format!("could not read {}", file.display())))
+        .map(|found| found.map(|found| found.pattern().as_usize()))
+        .collect()
+}

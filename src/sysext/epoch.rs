@@ -1,0 +1,64 @@
+//! The time that an image is of: no clock is asked, so the same root gives the same image.
+
+use anyhow::{Context, Result};
+
+use crate::prefix::final_root::FinalRoot;
+
+/// The variable that sets it (reproducible-builds.org, `SOURCE_DATE_EPOCH`).
+pub(crate) const VARIABLE: &str = "SOURCE_DATE_EPOCH";
+
+/// Filesystem images store 32 bits (squashfs superblock, `mkfs_time`).
+const LATEST: u64 = u32::MAX as u64;
+
+/// The time that the caller's environment gives, if it does.
+pub(crate) fn given() -> Result<Option<u64>> {
+    let value = std::env::var_os(VARIABLE).filter(|value| !value.is_empty());
+    let Some(value) = value else { return Ok(None) };
+    let text = value.to_string_lossy();
+    let time = parse(&text).with_context(|| {
+        format!("{VARIABLE} is {text:?} and not a number of seconds up to {LATEST}")
+    })?;
+    Ok(Some(time))
+}
+
+/// The time of the image: `SOURCE_DATE_EPOCH`, else that of the newest package in Portage's
+/// database, else that of the newest file.
+pub(crate) fn of(root: &FinalRoot) -> Result<u64> {
+    if let Some(time) = given()? {
+        return Ok(time);
+    }
+    if let Some(time) = newest_package(root)? {
+        return Ok(time);
+    }
+    newest_file(root)
+}
+
+fn parse(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|time| *time <= LATEST)
+}
+
+fn newest_package(root: &FinalRoot) -> Result<Option<u64>> {
+    let vdb = root.vdb();
+    let mut newest = None;
+    for package in crate::portage::vdb::packages(&vdb)? {
+        let file = vdb.join(package).join("BUILD_TIME");
+        if !file.is_file() {
+            continue;
+        }
+        newest = newest.max(parse(&fs_err::read_to_string(&file)?));
+    }
+    Ok(newest)
+}
+
+fn newest_file(root: &FinalRoot) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let mut newest = 0;
+    for entry in walkdir::WalkDir::new(root.eroot()) {
+        let entry = entry.context("could not read the prefix")?;
+        if entry.file_type().is_file() {
+            let time = entry.metadata().context("could not read the prefix")?.mtime();
+            newest = newest.max(u64::try_from(time).unwrap_or(0));
+        }
+    }
+    Ok(newest.min(LATEST))
+}

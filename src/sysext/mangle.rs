@@ -1,0 +1,84 @@
+//! Changes to the content that only its packer knows: a tree that is laid over it, or a script
+//! that gets it as a directory, like the manglefs scripts of Flatcar's `build_sysext`.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::fstree::entries::{Entry, Plan};
+use crate::fstree::scan;
+use crate::imagefmt::directory;
+use crate::sandbox::namespace_root;
+
+/// What changes the content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Mangle {
+    /// A directory of which everything is laid over it.
+    Tree(PathBuf),
+    /// A program, which gets the content's directory as its argument.
+    Script(PathBuf),
+}
+
+impl Mangle {
+    /// What `path` is.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let path = fs_err::canonicalize(path)?;
+        if path.is_dir() {
+            return Ok(Self::Tree(path));
+        }
+        if fs_err::metadata(&path)?.permissions().mode() & 0o111 != 0 {
+            return Ok(Self::Script(path));
+        }
+        bail!("{} is neither a directory nor a program to mangle with", path.display())
+    }
+
+    /// Changes `plan`. A script works on a tree at `dir`, which stays: files are read from there.
+    pub(crate) fn apply(&self, plan: &mut Plan, dir: &Path) -> Result<()> {
+        match self {
+            Self::Tree(tree) => lay_over(plan, tree)?,
+            Self::Script(script) => run(plan, script, dir)?,
+        }
+        share_directories(plan);
+        Ok(())
+    }
+}
+
+/// Directories outside of the prefix are the target's as well, and stay as every target has them.
+fn share_directories(plan: &mut Plan) {
+    let (prefix, epoch) = (plan.prefix_path().to_owned(), plan.epoch);
+    for (path, entry) in &mut plan.entries {
+        if entry.is_directory() && !path.starts_with(&prefix) {
+            *entry = Entry::shared_directory(epoch);
+        }
+    }
+}
+
+/// Everything in `tree` replaces what `plan` has at the same place.
+fn lay_over(plan: &mut Plan, tree: &Path) -> Result<()> {
+    let mut over = Plan::new(&plan.eprefix, plan.epoch);
+    scan::tree(tree, &mut over)?;
+    for (path, entry) in over.entries {
+        let there = plan.entries.get(&path);
+        if entry.is_directory() && there.is_some_and(Entry::is_directory) {
+            continue;
+        }
+        if there.is_some() {
+            if entry.is_directory() || there.is_some_and(Entry::is_directory) {
+                bail!("/{} is a directory in one tree and none in the other", path.display());
+            }
+            plan.remove(&[path.clone()].into());
+        }
+        plan.add(path, entry)?;
+    }
+    Ok(())
+}
+
+fn run(plan: &mut Plan, script: &Path, dir: &Path) -> Result<()> {
+    directory::write(plan, dir, &|_| {})?;
+    namespace_root::command_at("mangle the content", script)?.arg(dir).dir(dir).run_quiet()?;
+    let mut mangled = Plan::new(&plan.eprefix, plan.epoch);
+    scan::tree(dir, &mut mangled)?;
+    *plan = mangled;
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! Packing: from a root with a prefix to an extension that systemd attaches.
+//!
+//! First values, then bytes. [`plan`] says what the extension holds, entry by entry: content,
+//! mode, owner, time. The writers turn one plan into bytes with the field's own tools, and what
+//! they wrote is read back and compared with the plan.
+//!
+//! The same root gives the same bytes, whoever packs it and whenever: owners and the times of
+//! directories come from the plan, never from the disk.
+//!
+//! Nothing in here knows how an image format stores its bytes.
+
+pub(crate) mod base;
+mod dev_links;
+pub(crate) mod epoch;
+pub(crate) mod expose;
+mod library_names;
+pub(crate) mod mangle;
+pub(crate) mod name;
+pub(crate) mod openpgp;
+pub(crate) mod prune;
+pub(crate) mod release;
+pub(crate) mod services;
+pub(crate) mod strip;
+pub(crate) mod target;

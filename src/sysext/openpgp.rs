@@ -1,0 +1,66 @@
+//! The signature of SHA256SUMS by which systemd-sysupdate trusts what it fetches (sysupdate.d(5),
+//! "Verify="): detached, binary, by a key of which targets have the public part in
+//! /etc/systemd/import-pubring.gpg. Made by the machine's gpg.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::base::command::{Command, look_up};
+
+/// A key that gpg signs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SumsKey {
+    /// Its fingerprint, key ID or user ID.
+    name: String,
+    /// Where gpg's keys are, where that is not the caller's own place.
+    home: Option<PathBuf>,
+}
+
+impl SumsKey {
+    /// The key that gpg knows as `name`, which has to have its secret part.
+    pub(crate) fn open(name: &str, home: Option<&Path>) -> Result<Self> {
+        if let Some(home) = home.filter(|home| !home.is_dir()) {
+            bail!("there is no directory {} with keys of gpg", home.display());
+        }
+        let home = home.map(std::path::absolute).transpose()?;
+        let key = Self { name: name.to_owned(), home };
+        key.gpg("look for the key to sign SHA256SUMS with")?
+            .args(["--list-secret-keys", "--", name])
+            .run_quiet()
+            .with_context(|| {
+                format!(
+                    "gpg has no secret key {name:?} to sign SHA256SUMS with; `gpg \
+                     --list-secret-keys` shows those it has, GNUPGHOME or --gnupg-home says where"
+                )
+            })?;
+        Ok(key)
+    }
+
+    fn gpg(&self, purpose: &str) -> Result<Command> {
+        let program = look_up("gpg").context(
+            "gpg is not there, which signs SHA256SUMS; install gnupg (`fprefix doctor` says how)",
+        )?;
+        let command = Command::new(purpose, program).pass("GPG_TTY").pass("DISPLAY");
+        let command = match &self.home {
+            Some(home) => command.env("GNUPGHOME", home),
+            None => command.pass("GNUPGHOME"),
+        };
+        Ok(command.args(["--batch", "--no-options"]))
+    }
+
+    /// Signs the file at `file`: the signature goes to `signature`, and is verified.
+    pub(crate) fn sign(&self, file: &Path, signature: &Path) -> Result<()> {
+        self.gpg("sign SHA256SUMS")?
+            .args(["--yes", "--local-user", &self.name, "--output"])
+            .arg(signature)
+            .arg("--detach-sign")
+            .arg(file)
+            .run_quiet()?;
+        self.gpg("verify the signature of SHA256SUMS")?
+            .arg("--verify")
+            .arg(signature)
+            .arg(file)
+            .run_quiet()
+    }
+}

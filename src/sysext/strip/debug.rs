@@ -1,0 +1,68 @@
+//! Where debuggers look for symbols that are apart from their program.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::base::data::hex;
+use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+
+/// The directory where gdb, lldb and elfutils look (gdb's manual, "Separate Debug Files").
+const PLACE: &str = "usr/lib/debug";
+
+/// How the names of such files end.
+pub(super) const SUFFIX: &str = ".debug";
+
+/// Where the symbols of the program at `path`, which has no slash in front, are looked for: by
+/// its build-id, else by its own path.
+pub(super) fn place(path: &Path, build_id: Option<&[u8]>) -> PathBuf {
+    match build_id.and_then(<[u8]>::split_first) {
+        Some((first, rest)) if !rest.is_empty() => {
+            let name = format!("{}/{}{SUFFIX}", hex(&[*first]), hex(rest));
+            Path::new(PLACE).join(".build-id").join(name)
+        }
+        _ => Path::new(PLACE).join(path.with_file_name(name(path))),
+    }
+}
+
+/// The name of the file with the symbols of the program at `path`.
+pub(super) fn name(path: &Path) -> OsString {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(SUFFIX);
+    name
+}
+
+/// What Portage put apart in the prefix (FEATURES=splitdebug), by where debuggers look for it on
+/// the target: there is one such directory, and it is not in the prefix.
+pub(crate) fn of_prefix(plan: &Plan) -> BTreeMap<PathBuf, Entry> {
+    let inside = plan.prefix_path().join(PLACE);
+    let mut found = BTreeMap::new();
+    for (path, entry) in &plan.entries {
+        let Ok(below) = path.strip_prefix(&inside) else { continue };
+        if entry.is_directory() || path.extension().is_none_or(|end| end != "debug") {
+            continue;
+        }
+        let mut entry = entry.clone();
+        if let Kind::HardLink(first) = &mut entry.kind {
+            match first.strip_prefix(&inside) {
+                Ok(first_below) => *first = Path::new(PLACE).join(first_below),
+                Err(_) => continue,
+            }
+        }
+        found.insert(Path::new(PLACE).join(below), entry);
+    }
+    found
+}
+
+/// An entry for the symbols in the file at `file`.
+pub(super) fn entry(file: PathBuf, epoch: u64) -> Result<Entry> {
+    let size = fs_err::metadata(&file)?.len();
+    if size == 0 {
+        bail!("{} has no symbols", file.display());
+    }
+    let mut entry = Entry::made(Vec::new(), epoch);
+    entry.kind = Kind::File(Content::unread(Source::Disk(file), size));
+    Ok(entry)
+}

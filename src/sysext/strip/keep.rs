@@ -1,0 +1,134 @@
+//! What is not stripped: what packages forbid, and what was named.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Error, Result, bail};
+use globset::{GlobBuilder, GlobMatcher};
+use serde::{Deserialize, Serialize};
+
+use crate::portage::atom::Atom;
+use crate::portage::vdb;
+use crate::prefix::final_root::FinalRoot;
+
+/// Files that were named to keep their symbols: those of a package, or by path.
+#[derive(Clone, Debug)]
+pub(crate) enum Keep {
+    /// Those of this package.
+    Package(Atom),
+    /// Those at these paths, as programs see them.
+    Paths(GlobMatcher),
+}
+
+impl FromStr for Keep {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text.starts_with('/') {
+            let glob = GlobBuilder::new(text)
+                .literal_separator(true)
+                .empty_alternates(true)
+                .build()
+                .with_context(|| format!("{text:?} is no pattern of paths"))?;
+            return Ok(Self::Paths(glob.compile_matcher()));
+        }
+        let atom: Atom = text.parse().with_context(|| {
+            format!("{text:?} has to be a package or a path as programs see it, from / on")
+        })?;
+        if atom.package() != atom.as_str() {
+            bail!("{text:?} has to be CATEGORY/NAME alone, like {}", atom.package());
+        }
+        Ok(Self::Package(atom))
+    }
+}
+
+impl std::fmt::Display for Keep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Package(atom) => atom.fmt(f),
+            Self::Paths(glob) => glob.glob().fmt(f),
+        }
+    }
+}
+
+/// A file that keeps its symbols.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// Its path, as programs see it.
+    pub path: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Which files of a root are not stripped.
+#[derive(Debug, Default)]
+pub(super) struct Exceptions<'a> {
+    paths: Vec<&'a GlobMatcher>,
+    /// By path without a slash in front.
+    files: BTreeMap<PathBuf, String>,
+}
+
+impl<'a> Exceptions<'a> {
+    /// Those that the packages in `root` want, and those in `keep`.
+    pub(super) fn of(root: &FinalRoot, keep: &'a [Keep]) -> Result<Self> {
+        let mut exceptions = Self::default();
+        let mut atoms = BTreeMap::new();
+        for named in keep {
+            match named {
+                Keep::Paths(paths) => exceptions.paths.push(paths),
+                Keep::Package(atom) => drop(atoms.insert(atom.package(), false)),
+            }
+        }
+        for package in vdb::packages(&root.vdb())? {
+            let dir = root.vdb().join(&package);
+            // An entry that is no package has no name.
+            let of: Option<Atom> = format!("={package}").parse().ok();
+            let named = of.as_ref().and_then(|of| atoms.get_mut(of.package()));
+            let why = if let Some(found) = named {
+                *found = true;
+                format!("{package} was named")
+            } else if has_word(&dir.join("RESTRICT"), "strip")? {
+                format!("{package} has RESTRICT=strip")
+            } else if has_word(&dir.join("FEATURES"), "nostrip")? {
+                format!("{package} was built with FEATURES=nostrip")
+            } else {
+                continue;
+            };
+            exceptions.files.extend(vdb::files(&dir)?.into_iter().map(|file| (file, why.clone())));
+        }
+        if let Some((atom, _)) = atoms.iter().find(|(_, found)| !**found) {
+            bail!("{atom} is to keep its symbols, and is not installed in the prefix");
+        }
+        Ok(exceptions)
+    }
+
+    /// Why the file at `path`, which has no slash in front, is not stripped, if it is not.
+    pub(super) fn why(&self, path: &Path) -> Option<String> {
+        let absolute = Path::new("/").join(path);
+        if let Some(paths) = self.paths.iter().find(|paths| paths.is_match(&absolute)) {
+            return Some(format!("{} was named", paths.glob()));
+        }
+        self.files.get(path).cloned()
+    }
+}
+
+fn has_word(file: &Path, word: &str) -> Result<bool> {
+    Ok(file.is_file() && fs_err::read_to_string(file)?.split_whitespace().any(|is| is == word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_and_paths() {
+        assert!(matches!("dev-lang/go".parse(), Ok(Keep::Package(_))));
+        let Ok(Keep::Paths(paths)) = "/usr/local/x/usr/bin/*".parse() else { panic!("no paths") };
+        assert!(paths.is_match("/usr/local/x/usr/bin/a"));
+        assert!(!paths.is_match("/usr/local/x/usr/bin/a/b"));
+        for bad in ["", "go", ">=dev-lang/go-1", "dev-lang/go:0", "usr/lib64/a.so", "/usr/{a"] {
+            assert!(bad.parse::<Keep>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Symbols and debugging information stay out of images: programs run without them.
+//!
+//! What has any is known from its headers. Copies are stripped, by the strip(1) of their machine
+//! and many at once; the root itself is not touched. A copy is taken only when everything in it
+//! that is loaded is as it was, so a file that strip does not understand goes as it is.
+
+mod debug;
+mod keep;
+mod tools;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::base::board::Board;
+use crate::elf::{self, Symbols};
+use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+use crate::prefix::final_root::FinalRoot;
+
+pub(crate) use crate::sysext::strip::debug::of_prefix;
+pub(crate) use crate::sysext::strip::keep::{Keep, Kept};
+use crate::sysext::strip::tools::Tools;
+pub(crate) use crate::sysext::strip::tools::programs;
+
+/// How many files one process gets at most.
+const BATCH: usize = 256;
+
+/// Attributes that are a signature of the content (ima of the kernel, `security.ima`, `evm`).
+const SIGNATURES: &[&str] = &["security.ima", "security.evm"];
+
+/// What is wanted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stripping {
+    /// What keeps its symbols.
+    pub keep: Vec<Keep>,
+    /// Whether what is taken out becomes an extension of its own.
+    pub splitdebug: bool,
+}
+
+/// What was stripped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stripped {
+    /// How many files.
+    pub files: u64,
+    /// How many bytes they lost.
+    pub bytes: u64,
+    /// Files that have symbols still, by path.
+    pub kept: Vec<Kept>,
+}
+
+/// Files that have symbols.
+#[derive(Debug, Default)]
+pub(crate) struct Choice {
+    /// Those that will be stripped.
+    pub files: BTreeMap<PathBuf, Symbols>,
+    /// Those that will not.
+    pub kept: Vec<Kept>,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// What to report.
+    pub stripped: Stripped,
+    /// What was put apart, by its path in an extension of its own.
+    pub debug: BTreeMap<PathBuf, Entry>,
+    /// What somebody should know.
+    pub warnings: Vec<String>,
+}
+
+/// Looks for files of `plan` that have symbols, and for reasons to leave them in.
+pub(crate) fn choose(plan: &Plan, root: &FinalRoot, stripping: &Stripping) -> Result<Choice> {
+    let entries: Vec<(&PathBuf, &Entry)> = plan.entries.iter().collect();
+    let found: Vec<(&PathBuf, &Entry, Symbols)> = entries
+        .into_par_iter()
+        .filter_map(|(path, entry)| match symbols(entry) {
+            Ok(symbols) => symbols.map(|symbols| Ok((path, entry, symbols))),
+            Err(error) => Some(Err(error)),
+        })
+        .collect::<Result<_>>()?;
+    let exceptions = keep::Exceptions::of(root, &stripping.keep)?;
+    let mut names: BTreeMap<&Path, Vec<&Path>> = BTreeMap::new();
+    for (path, entry) in &plan.entries {
+        if let Kind::HardLink(first) = &entry.kind {
+            names.entry(first).or_default().push(path);
+        }
+    }
+    let boards = Board::all()?;
+    let mut choice = Choice::default();
+    for (path, entry, symbols) in found {
+        let others = names.get(path.as_path()).into_iter().flatten().copied();
+        let why = std::iter::once(path.as_path())
+            .chain(others)
+            .find_map(|name| exceptions.why(name))
+            .or_else(|| symbols.obstacle.map(str::to_owned))
+            .or_else(|| signature(entry))
+            .or_else(|| foreign(&boards, &symbols));
+        match why {
+            Some(why) => choice.kept.push(kept(path, why)),
+            None => drop(choice.files.insert(path.clone(), symbols)),
+        }
+    }
+    Ok(choice)
+}
+
+fn kept(path: &Path, why: String) -> Kept {
+    Kept { path: Path::new("/").join(path).display().to_string(), why }
+}
+
+/// The symbols of a program or a library in the root. Whatever is broken has none.
+fn symbols(entry: &Entry) -> Result<Option<Symbols>> {
+    let Kind::File(Content { source: Source::Disk(path), .. }) = &entry.kind else {
+        return Ok(None);
+    };
+    let file = fs_err::File::open(path)?;
+    let mut magic = [0; 4];
+    let read = std::os::unix::fs::FileExt::read_at(file.file(), &mut magic, 0);
+    if read.with_context(|| format!("could not read {}", path.display()))? < magic.len()
+        || !elf::is_elf(&magic)
+    {
+        return Ok(None);
+    }
+    let bytes =
+        elf::open(file.file()).with_context(|| format!("could not read {}", path.display()))?;
+    Ok(elf::symbols(&bytes).ok().flatten())
+}
+
+fn signature(entry: &Entry) -> Option<String> {
+    let name = entry.xattrs.keys().find(|name| SIGNATURES.iter().any(|known| *name == known))?;
+    Some(format!("it is signed ({})", name.to_string_lossy()))
+}
+
+/// Why a file of another kind of machine is left alone: firmware, mostly.
+fn foreign(boards: &[Board], symbols: &Symbols) -> Option<String> {
+    let machine = symbols.machine;
+    let is_known = boards.iter().any(|board| board.elf_machine == machine);
+    (!is_known).then(|| format!("it is for a machine that no board has (ELF {machine})"))
+}
+
+/// A file that is worked on: copies of it are `NAME` and `NAME.debug` in the directory for work.
+struct Work<'a> {
+    path: &'a Path,
+    source: PathBuf,
+    size: u64,
+    symbols: &'a Symbols,
+    name: String,
+}
+
+/// Strips the files of `choice` in `plan`: from then on their content is in `dir`, which is made.
+pub(crate) fn apply(
+    plan: &mut Plan,
+    choice: Choice,
+    stripping: &Stripping,
+    dir: &Path,
+) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    outcome.stripped.kept = choice.kept;
+    if !choice.files.is_empty() {
+        fs_err::create_dir(dir)?;
+    }
+    let mut machines: BTreeMap<u16, Vec<Work<'_>>> = BTreeMap::new();
+    for (index, (path, symbols)) in choice.files.iter().enumerate() {
+        let Some(Kind::File(Content { source: Source::Disk(source), size, .. })) =
+            plan.entries.get(path).map(|entry| &entry.kind)
+        else {
+            continue;
+        };
+        let name = index.to_string();
+        let work = Work { path, source: source.clone(), size: *size, symbols, name };
+        machines.entry(symbols.machine).or_default().push(work);
+    }
+    for (machine, works) in machines {
+        let board = Board::of_elf_machine(machine)?.context("a board that was there is gone")?;
+        let tools = Tools::of(&board)?;
+        let mut failures = all(&works, dir, "", &|names| tools.strip(dir, names))?;
+        if stripping.splitdebug {
+            let apart = all(&works, dir, debug::SUFFIX, &|names| tools.keep_debug(dir, names))?;
+            failures.extend(apart);
+        }
+        for work in works {
+            let failure = failures.remove(&work.name);
+            one(plan, &work, failure, &tools, stripping, dir, &mut outcome)
+                .with_context(|| format!("could not strip {}", work.source.display()))?;
+        }
+    }
+    outcome.stripped.kept.sort();
+    Ok(outcome)
+}
+
+/// Takes the stripped copy of a file, if it is the same program.
+fn one(
+    plan: &mut Plan,
+    work: &Work<'_>,
+    failure: Option<String>,
+    tools: &Tools,
+    stripping: &Stripping,
+    dir: &Path,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let made = dir.join(&work.name);
+    let apart = dir.join(format!("{}{}", work.name, debug::SUFFIX));
+    let mut place = None;
+    let failure = match failure {
+        Some(failure) => Some(failure),
+        None => judge(work, &made)?,
+    };
+    let failure = match failure {
+        None if stripping.splitdebug => {
+            let build_id = work.symbols.build_id.as_deref();
+            place = Some(debug::place(work.path, build_id));
+            if build_id.is_none() {
+                let named = dir.join(format!("{}.d", work.name)).join(debug::name(work.path));
+                fs_err::create_dir(named.parent().unwrap_or(dir))?;
+                fs_err::hard_link(&apart, &named)?;
+                tools.link_debug(&made, &named)?;
+            }
+            judge(work, &made)?
+        }
+        failure => failure,
+    };
+    if let Some(failure) = failure {
+        let left = kept(work.path, failure);
+        outcome.warnings.push(format!("{} is not stripped: {}", left.path, left.why));
+        outcome.stripped.kept.push(left);
+        return Ok(());
+    }
+    let size = fs_err::metadata(&made)?.len();
+    outcome.stripped.files += 1;
+    outcome.stripped.bytes += work.size.saturating_sub(size);
+    if let Some(place) = place {
+        // Copies of a program have one build-id, and symbols in common.
+        outcome.debug.entry(place).or_insert(debug::entry(apart, plan.epoch)?);
+    }
+    if let Some(entry) = plan.entries.get_mut(work.path) {
+        entry.kind = Kind::File(Content::unread(Source::Disk(made), size));
+    }
+    Ok(())
+}
+
+/// What speaks against the stripped copy at `made`.
+fn judge(work: &Work<'_>, made: &Path) -> Result<Option<String>> {
+    let (before, after) = (fs_err::File::open(&work.source)?, fs_err::File::open(made)?);
+    let (before, after) = (elf::open(before.file())?, elf::open(after.file())?);
+    Ok(match elf::loads_alike(&before, &after) {
+        Ok(true) => None,
+        Ok(false) => Some("strip changes what is loaded of it".to_owned()),
+        Err(error) => Some(format!("strip breaks it: {error}")),
+    })
+}
+
+/// Copies each file to `NAME` with `suffix` in `dir` and runs `act` on the copies, on all
+/// processors. Returns what went wrong with single files, by their names.
+fn all(
+    works: &[Work<'_>],
+    dir: &Path,
+    suffix: &str,
+    act: &(dyn Fn(&[String]) -> Result<()> + Sync),
+) -> Result<BTreeMap<String, String>> {
+    let mut order: Vec<&Work<'_>> = works.iter().collect();
+    order.sort_by_key(|work| std::cmp::Reverse(work.size));
+    let workers = rayon::current_num_threads().max(1);
+    let count = order.len().div_ceil(BATCH).max(workers).min(order.len());
+    let mut batches: Vec<Vec<&Work<'_>>> = vec![Vec::new(); count];
+    for (index, work) in order.into_iter().enumerate() {
+        if let Some(batch) = batches.get_mut(index % count) {
+            batch.push(work);
+        }
+    }
+    let copy = |work: &Work<'_>| -> Result<String> {
+        let name = format!("{}{suffix}", work.name);
+        let to = dir.join(&name);
+        fs_err::copy(&work.source, &to)?;
+        fs_err::set_permissions(&to, std::fs::Permissions::from_mode(0o600))?;
+        Ok(name)
+    };
+    let failures = batches.par_iter().map(|batch| {
+        let names: Vec<String> = batch.iter().map(|work| copy(work)).collect::<Result<_>>()?;
+        if act(&names).is_ok() {
+            return Ok(Vec::new());
+        }
+        // One of them, or a full disk: strip goes on, or stops, and says it in its own words.
+        let mut failures = Vec::new();
+        for work in batch {
+            if let Err(error) = act(&[copy(work)?]) {
+                let text = format!("{error:#}");
+                if text.contains(crate::base::command::NO_SPACE) {
+                    return Err(error);
+                }
+                let said = text.lines().last().unwrap_or_default().trim().to_owned();
+                failures.push((work.name.clone(), said));
+            }
+        }
+        Ok(failures)
+    });
+    Ok(failures.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}

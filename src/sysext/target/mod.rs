@@ -1,0 +1,261 @@
+//! What attaching the extension would do to a target: its tree is looked at, and other extensions
+//! that are attached beside it. Nothing is mounted, and nothing is changed.
+//!
+//! systemd-sysext lays /usr and /opt of extensions over the target's by overlayfs: what is in an
+//! extension hides what has the same path below, directories are joined, and those that are joined
+//! have the mode and owner of the uppermost one.
+
+mod matching;
+mod needs;
+mod overlay;
+mod root;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::base::names::PrefixName;
+use crate::fstree::entries::{Kind, Plan, Source};
+use crate::host::os_release;
+use crate::imagefmt::format::Format;
+use crate::imagefmt::inspect;
+use crate::sysext::release;
+use crate::sysext::target::overlay::Layer;
+use crate::sysext::target::root::Target;
+
+/// What no extension may have (systemd-sysext(8)).
+const OS_RELEASE: &str = "usr/lib/os-release";
+
+/// What a finding means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    /// The extension would not be attached, or would break what is there.
+    Error,
+    /// Worth knowing.
+    Warning,
+}
+
+/// What can be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Rule {
+    /// A file of the target or another extension is hidden by one with other content.
+    ShadowedFile,
+    /// A directory is hidden by something that is none.
+    HiddenDirectory,
+    /// A link is hidden by a directory.
+    HiddenLink,
+    /// A directory would have another mode or owner.
+    DirectoryMode,
+    /// /usr or /opt itself is a link.
+    LinkedHierarchy,
+    /// The extension-release file does not fit the target.
+    ReleaseMatch,
+    /// The target's systemd is too old.
+    OldSystemd,
+    /// A kernel of the target is too old.
+    OldKernel,
+    /// The target does not say what it has.
+    UnknownTarget,
+}
+
+/// Rule, name, what is at stake, and what to do.
+const RULES: &[(Rule, &str, &str, &str)] = &[
+    (
+        Rule::ShadowedFile,
+        "shadowed-file",
+        "whoever uses the file gets the extension's as long as it is attached",
+        "leave it out (--mangle), or give the prefix an EPREFIX of its own",
+    ),
+    (
+        Rule::HiddenDirectory,
+        "hidden-directory",
+        "all that the directory holds is gone as long as the extension is attached",
+        "take the entry out of the extension, or make it a directory (--mangle)",
+    ),
+    (
+        Rule::HiddenLink,
+        "hidden-link",
+        "what is reached through the link is gone as long as the extension is attached",
+        "put the content where the link leads (--mangle), or take an EPREFIX that leads through \
+         no link of the target, like one below /usr/lib",
+    ),
+    (
+        Rule::DirectoryMode,
+        "directory-mode",
+        "the extension's mode and owner hold for everybody as long as it is attached",
+        "give the directory the target's mode and owner (--mangle), or the other way round",
+    ),
+    (
+        Rule::LinkedHierarchy,
+        "linked-hierarchy",
+        "systemd attaches where the link leads, and that becomes read-only meanwhile",
+        "take an EPREFIX below /usr, or see that nothing on the target writes there",
+    ),
+    (
+        Rule::ReleaseMatch,
+        "release-match",
+        "systemd attaches no extension that does not fit its os-release",
+        "pack with the target's ID and VERSION_ID or SYSEXT_LEVEL (--release), for its \
+         architecture, or for every distribution (no ID)",
+    ),
+    (
+        Rule::OldSystemd,
+        "old-systemd",
+        "what a systemd does not know it passes over, or it refuses the extension",
+        "bring the target a newer systemd, or do without the format or the field",
+    ),
+    (
+        Rule::OldKernel,
+        "old-kernel",
+        "a kernel that can not mount the image attaches nothing",
+        "pack another format or compressor (--format)",
+    ),
+    (
+        Rule::UnknownTarget,
+        "unknown-target",
+        "whether the extension can be attached there was not looked at in this respect",
+        "name the root directory that the target boots",
+    ),
+];
+
+impl Rule {
+    fn row(self) -> (&'static str, &'static str, &'static str) {
+        let row = RULES.iter().find(|(rule, ..)| *rule == self);
+        row.map_or(("", "", ""), |(_, name, stake, remedy)| (name, stake, remedy))
+    }
+
+    /// The name to waive it by.
+    pub(crate) fn name(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The rule named `name`.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        RULES.iter().find(|(_, known, ..)| *known == name).map(|(rule, ..)| *rule)
+    }
+}
+
+/// Something that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Finding {
+    /// The rule.
+    pub rule: Rule,
+    /// What it means.
+    pub level: Level,
+    /// The path on the target that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// What is so.
+    pub detail: String,
+    /// What is at stake.
+    pub stake: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// Whether the user waived the rule.
+    pub waived: bool,
+}
+
+impl Finding {
+    fn new(rule: Rule, level: Level, path: Option<&Path>, detail: impl Into<String>) -> Self {
+        let (_, stake, remedy) = rule.row();
+        Self {
+            rule,
+            level,
+            path: path.map(|path| Path::new("/").join(path)),
+            detail: detail.into(),
+            stake: stake.to_owned(),
+            remedy: remedy.to_owned(),
+            waived: false,
+        }
+    }
+
+    /// Whether it speaks against packing.
+    pub(crate) fn refuses(&self) -> bool {
+        self.level == Level::Error && !self.waived
+    }
+
+    /// It, for people.
+    pub(crate) fn text(&self) -> String {
+        let path = self.path.as_ref().map(|path| format!("{}: ", path.display()));
+        let path = path.unwrap_or_default();
+        format!("{path}{}; {}: {}", self.detail, self.stake, self.remedy)
+    }
+}
+
+/// A target, and what else is attached there.
+#[derive(Clone, Debug)]
+pub(crate) struct Against {
+    root: PathBuf,
+    beside: Vec<PathBuf>,
+    waived: Vec<Rule>,
+}
+
+/// The extension.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    /// What it holds.
+    pub plan: &'a Plan,
+    /// The name under which it is attached.
+    pub name: &'a PrefixName,
+    /// What is to be written.
+    pub formats: &'a [Format],
+    /// Whether the images are signed.
+    pub signed: bool,
+}
+
+impl Against {
+    /// The target whose root directory is `root`, with the extensions `beside`, images or
+    /// directories. Refuses what is no root directory of an OS. Findings of `waived` do not count.
+    pub(crate) fn open(root: &Path, beside: &[PathBuf], waived: Vec<Rule>) -> Result<Self> {
+        if !root.join("usr").is_dir() {
+            bail!(
+                "{} is not the root directory of a target: it has no directory usr",
+                root.display()
+            );
+        }
+        if let Some(missing) = beside.iter().find(|path| !path.exists()) {
+            bail!("there is no extension {}", missing.display());
+        }
+        Ok(Self { root: fs_err::canonicalize(root)?, beside: beside.to_vec(), waived })
+    }
+
+    /// What attaching `subject` would do.
+    pub(crate) fn simulate(&self, subject: Subject<'_>) -> Result<Vec<Finding>> {
+        let target = Target::open(&self.root)?;
+        let fields = os_release::parse(&extension_release(subject)?);
+        let mut findings = overlay::compare(subject.plan, &Layer::root(&target)?)?;
+        for path in &self.beside {
+            let other = inspect::read(path)
+                .with_context(|| format!("could not read the extension {}", path.display()))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            findings.extend(overlay::compare(subject.plan, &Layer::extension(name, other))?);
+        }
+        findings.extend(matching::look(&target, &fields)?);
+        findings.extend(needs::look(&target, &fields, subject.formats, subject.signed)?);
+        // By this file systemd-sysext tells the tree of an OS, which it does not attach.
+        if subject.plan.entries.contains_key(Path::new(OS_RELEASE)) {
+            let detail = "the extension has this file, by which systemd takes it for a whole OS";
+            let path = Some(Path::new(OS_RELEASE));
+            findings.push(Finding::new(Rule::ReleaseMatch, Level::Error, path, detail));
+        }
+        for finding in &mut findings {
+            finding.waived = self.waived.contains(&finding.rule);
+        }
+        findings.sort_by(|a, b| (a.level, a.rule, &a.path).cmp(&(b.level, b.rule, &b.path)));
+        Ok(findings)
+    }
+}
+
+fn extension_release(subject: Subject<'_>) -> Result<String> {
+    let path = release::path(subject.name);
+    let Some(Kind::File(content)) = subject.plan.entries.get(&path).map(|entry| &entry.kind) else {
+        bail!("the extension has no file /{}, without which nothing is attached", path.display());
+    };
+    Ok(match &content.source {
+        Source::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Source::Disk(file) => fs_err::read_to_string(file)?,
+    })
+}

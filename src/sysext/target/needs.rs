@@ -1,0 +1,117 @@
+//! What formats and fields of the extension-release file need of systemd and the kernel.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use crate::imagefmt::format::{Compressor, Format, FormatKind};
+use crate::sysext::target::root::Target;
+use crate::sysext::target::{Finding, Level, Rule};
+
+/// The first systemd with systemd-sysext (NEWS of 248).
+const SYSEXT: u32 = 248;
+
+/// Fields that not every systemd with systemd-sysext knows; with ID, its value `_any`. Whether an
+/// older one does not attach the extension, or passes the field over.
+const FIELDS: &[(&str, Option<&str>, u32, Level)] = &[
+    // NEWS of 252; before, no machine has such an ID.
+    ("ID", Some("_any"), 252, Level::Error),
+    // os-release(5): "Added in version 252", "250" and "255".
+    ("ARCHITECTURE", None, 252, Level::Warning),
+    ("SYSEXT_SCOPE", None, 250, Level::Warning),
+    ("EXTENSION_RELOAD_MANAGER", None, 255, Level::Warning),
+    // NEWS of 262.
+    ("EXTENSION_RESTART_UNITS", None, 262, Level::Warning),
+    ("EXTENSION_RELOAD_OR_RESTART_UNITS", None, 262, Level::Warning),
+];
+
+/// The first systemd that takes the signature of a disk image from its third partition (NEWS of
+/// 250).
+const SIGNED: u32 = 250;
+
+/// The first Linux that mounts an image, and the reason why.
+fn kernel(format: Format, signed: bool) -> ((u32, u32), &'static str) {
+    match (format.kind(), format.compressor()) {
+        // CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG came with 5.4.
+        (FormatKind::Ddi, _) if signed => ((5, 4), "disk images with signed verity"),
+        // CONFIG_SQUASHFS_ZSTD came with 4.14, CONFIG_SQUASHFS_LZ4 with 3.19, which is older than
+        // what all extensions need.
+        (FormatKind::Squashfs | FormatKind::Ddi, Compressor::Zstd) => {
+            ((4, 14), "squashfs with zstd")
+        }
+        // CONFIG_EROFS_FS_ZIP_ZSTD came with 6.10.
+        (FormatKind::Erofs | FormatKind::ErofsTight, Compressor::Zstd) => {
+            ((6, 10), "erofs with zstd")
+        }
+        // Fragments and deduplication came with 6.1.
+        (FormatKind::ErofsTight, _) => ((6, 1), "erofs with fragments"),
+        // erofs left staging with 5.4; the form that is written is tested with 5.10.
+        (FormatKind::Erofs, _) => ((5, 4), "erofs"),
+        // The kernel's btrfs reads zstd since 4.14.
+        (FormatKind::Btrfs, Compressor::Zstd) => ((4, 14), "btrfs with zstd"),
+        // overlayfs with several lower layers came with 4.0: no extension is attached before.
+        _ => ((4, 0), "overlayfs with several layers"),
+    }
+}
+
+/// What of it `target` does not have.
+pub(super) fn look(
+    target: &Target,
+    fields: &BTreeMap<String, String>,
+    formats: &[Format],
+    signed: bool,
+) -> Result<Vec<Finding>> {
+    let mut findings = systemd(target.systemd()?, fields, formats, signed);
+    let kernels = target.kernels()?;
+    for format in formats.iter().filter(|format| format.kind() != FormatKind::Tar) {
+        let (first, what) = kernel(*format, signed);
+        let old: Vec<String> = kernels
+            .iter()
+            .filter(|kernel| **kernel < first)
+            .map(|(major, minor)| format!("{major}.{minor}"))
+            .collect();
+        if old.is_empty() {
+            continue;
+        }
+        let level = if old.len() == kernels.len() { Level::Error } else { Level::Warning };
+        let detail = format!(
+            "{format} needs Linux {}.{} or newer ({what}), and the target has {}",
+            first.0,
+            first.1,
+            old.join(", ")
+        );
+        findings.push(Finding::new(Rule::OldKernel, level, None, detail));
+    }
+    Ok(findings)
+}
+
+fn systemd(
+    version: Option<u32>,
+    fields: &BTreeMap<String, String>,
+    formats: &[Format],
+    signed: bool,
+) -> Vec<Finding> {
+    let Some(version) = version else {
+        let detail = "no systemd is found, neither its library nor its package";
+        return vec![Finding::new(Rule::UnknownTarget, Level::Warning, None, detail)];
+    };
+    let mut findings = Vec::new();
+    let mut need = |what: &str, first: u32, level: Level| {
+        if version < first {
+            let detail =
+                format!("{what} needs systemd {first} or newer, and the target has {version}");
+            findings.push(Finding::new(Rule::OldSystemd, level, None, detail));
+        }
+    };
+    need("every extension", SYSEXT, Level::Error);
+    for (key, value, first, level) in FIELDS {
+        let given = fields.get(*key).filter(|given| value.is_none_or(|value| value == *given));
+        if let Some(given) = given {
+            need(&format!("{key}={given} in its extension-release"), *first, *level);
+        }
+    }
+    if signed && formats.iter().any(|format| format.kind() == FormatKind::Ddi) {
+        need("a signed ddi", SIGNED, Level::Error);
+    }
+    findings
+}

@@ -1,0 +1,232 @@
+//! A plan laid over a tree or over another extension, as overlayfs does it: names are compared,
+//! and links are not followed, but for /usr and /opt themselves, where systemd mounts.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::fstree::digest;
+use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+use crate::fstree::resolve::Place;
+use crate::sysext::target::root::Target;
+use crate::sysext::target::{Finding, Level, Rule};
+
+/// What extensions are laid over (systemd-sysext(8)).
+const HIERARCHIES: &[&str] = &["usr", "opt"];
+
+/// What the extension is laid over, or beside.
+#[derive(Debug)]
+pub(super) enum Layer {
+    /// A tree on disk.
+    Root {
+        /// Where its hierarchies are, where they lead, and whether a link leads there.
+        hierarchies: BTreeMap<PathBuf, Place>,
+        /// Who owns it, which stands for root.
+        owner: (u32, u32),
+    },
+    /// Another extension.
+    Extension {
+        /// Its file name.
+        name: String,
+        /// What it holds.
+        plan: Plan,
+    },
+}
+
+impl Layer {
+    /// The tree of `target`.
+    pub(super) fn root(target: &Target) -> Result<Self> {
+        let meta = fs_err::metadata(&target.root)?;
+        let hierarchies = HIERARCHIES
+            .iter()
+            .map(|name| (PathBuf::from(name), target.place(&Path::new("/").join(name))))
+            .collect();
+        Ok(Self::Root { hierarchies, owner: (meta.uid(), meta.gid()) })
+    }
+
+    /// The extension `name`, which holds `plan`.
+    pub(super) fn extension(name: String, plan: Plan) -> Self {
+        Self::Extension { name, plan }
+    }
+
+    /// Whose it is, for texts.
+    fn whose(&self) -> String {
+        match self {
+            Self::Root { .. } => "the target".to_owned(),
+            Self::Extension { name, .. } => format!("the extension {name}"),
+        }
+    }
+
+    /// What it has at `path`.
+    fn entry(&self, path: &Path) -> Result<Option<Entry>> {
+        let (hierarchies, owner) = match self {
+            Self::Extension { plan, .. } => {
+                return Ok(plan.entries.get(path).map(|e| whole(plan, e)));
+            }
+            Self::Root { hierarchies, owner } => (hierarchies, owner),
+        };
+        let Some((top, Place::There { disk, .. })) =
+            hierarchies.iter().find(|(top, _)| path.starts_with(top))
+        else {
+            return Ok(None);
+        };
+        let below = path.strip_prefix(top).unwrap_or(path);
+        let disk = if below.as_os_str().is_empty() { disk.clone() } else { disk.join(below) };
+        match fs_err::symlink_metadata(&disk) {
+            Ok(meta) => Ok(Some(on_disk(disk, &meta, *owner)?)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// `entry` of `plan`; for another name of a file, that file.
+fn whole(plan: &Plan, entry: &Entry) -> Entry {
+    match &entry.kind {
+        Kind::HardLink(first) => plan.entries.get(first).unwrap_or(entry).clone(),
+        _ => entry.clone(),
+    }
+}
+
+fn on_disk(disk: PathBuf, meta: &std::fs::Metadata, owner: (u32, u32)) -> Result<Entry> {
+    let kind = if meta.is_dir() {
+        Kind::Directory
+    } else if meta.is_symlink() {
+        Kind::Link(fs_err::read_link(disk)?)
+    } else {
+        // Pipes and devices have no content to read: they are like no file.
+        let size = if meta.is_file() { meta.size() } else { u64::MAX };
+        Kind::File(Content::unread(Source::Disk(disk), size))
+    };
+    Ok(Entry {
+        kind,
+        mode: meta.permissions().mode() & 0o7777,
+        uid: if meta.uid() == owner.0 { 0 } else { meta.uid() },
+        gid: if meta.gid() == owner.1 { 0 } else { meta.gid() },
+        mtime: 0,
+        xattrs: BTreeMap::new(),
+    })
+}
+
+/// What laying `plan` over `layer` changes. What is below the prefix is the prefix's own: an
+/// earlier version of it there is told in one finding.
+pub(super) fn compare(plan: &Plan, layer: &Layer) -> Result<Vec<Finding>> {
+    let mut findings = linked(plan, layer);
+    let mut passed: Option<&Path> = None;
+    let mut earlier = 0_usize;
+    for (path, entry) in &plan.entries {
+        let is_attached = HIERARCHIES.iter().any(|top| path.starts_with(top));
+        if !is_attached || passed.is_some_and(|above| path.starts_with(above)) {
+            continue;
+        }
+        let theirs = layer.entry(path)?;
+        let joined = entry.is_directory() && theirs.as_ref().is_some_and(Entry::is_directory);
+        if !joined {
+            passed = Some(path);
+        }
+        let Some(theirs) = theirs else { continue };
+        let Some(finding) = judge(path, &whole(plan, entry), &theirs, layer)? else { continue };
+        if path != plan.prefix_path() && path.starts_with(plan.prefix_path()) {
+            earlier += usize::from(finding.rule != Rule::DirectoryMode);
+            continue;
+        }
+        findings.push(finding);
+    }
+    if earlier > 0 {
+        let detail = format!(
+            "{} has a prefix there already, and {earlier} of its entries are other ones",
+            layer.whose()
+        );
+        let path = Some(plan.prefix_path());
+        findings.push(Finding::new(Rule::ShadowedFile, Level::Warning, path, detail));
+    }
+    Ok(findings)
+}
+
+/// What is found at one path that both have.
+fn judge(path: &Path, ours: &Entry, theirs: &Entry, layer: &Layer) -> Result<Option<Finding>> {
+    let whose = layer.whose();
+    let found = |rule, level, detail| Some(Finding::new(rule, level, Some(path), detail));
+    Ok(match (&ours.kind, &theirs.kind) {
+        (Kind::Directory, Kind::Directory) => {
+            let is_same = (ours.mode, ours.uid, ours.gid) == (theirs.mode, theirs.uid, theirs.gid);
+            // What was closed to others would be open to them. Directories of an extension that
+            // are not the prefix's never take away what 0755 gives.
+            let opens = ours.mode & !theirs.mode & 0o777 != 0;
+            let level = if opens { Level::Error } else { Level::Warning };
+            let detail = format!(
+                "it is {} in the extension, and {} in {whose}",
+                access(ours),
+                access(theirs)
+            );
+            if is_same { None } else { found(Rule::DirectoryMode, level, detail) }
+        }
+        (Kind::Directory, Kind::Link(to)) => found(
+            Rule::HiddenLink,
+            Level::Error,
+            format!("a directory in the extension, and a link to {} in {whose}", to.display()),
+        ),
+        (_, Kind::Directory) => found(
+            Rule::HiddenDirectory,
+            Level::Error,
+            format!("a directory in {whose}, and none in the extension"),
+        ),
+        _ if is_same_file(ours, theirs)? => None,
+        _ => {
+            let (level, order) = match layer {
+                Layer::Root { .. } => (Level::Error, ""),
+                Layer::Extension { .. } => {
+                    (Level::Warning, "; the one whose name comes last is seen")
+                }
+            };
+            let detail = format!("{whose} has another file there{order}");
+            found(Rule::ShadowedFile, level, detail)
+        }
+    })
+}
+
+fn access(entry: &Entry) -> String {
+    format!("{:04o} of {}:{}", entry.mode, entry.uid, entry.gid)
+}
+
+fn is_same_file(ours: &Entry, theirs: &Entry) -> Result<bool> {
+    match (&ours.kind, &theirs.kind) {
+        (Kind::Link(ours), Kind::Link(theirs)) => Ok(ours == theirs),
+        (Kind::File(a), Kind::File(b)) => {
+            Ok(ours.mode == theirs.mode && a.size == b.size && digest_of(a)? == digest_of(b)?)
+        }
+        _ => Ok(false),
+    }
+}
+
+fn digest_of(content: &Content) -> Result<[u8; 32]> {
+    if let Some(sha256) = content.sha256 {
+        return Ok(sha256);
+    }
+    let (sha256, _) = match &content.source {
+        Source::Disk(path) => digest::of_file(path)?,
+        Source::Bytes(bytes) => digest::of_reader(bytes.as_slice())?,
+    };
+    Ok(sha256)
+}
+
+/// Hierarchies that are links, where the extension has something for them.
+fn linked(plan: &Plan, layer: &Layer) -> Vec<Finding> {
+    let Layer::Root { hierarchies, .. } = layer else { return Vec::new() };
+    let mut findings = Vec::new();
+    for (top, place) in hierarchies.iter().filter(|(top, _)| plan.entries.contains_key(*top)) {
+        let (level, detail) = match place {
+            Place::There { inside, .. } | Place::Missing(inside)
+                if *inside != Path::new("/").join(top) =>
+            {
+                (Level::Warning, format!("it is a link to {} on the target", inside.display()))
+            }
+            Place::Loop => (Level::Error, "it is a link that leads in a circle".to_owned()),
+            Place::There { .. } | Place::Missing(_) => continue,
+        };
+        findings.push(Finding::new(Rule::LinkedHierarchy, level, Some(top), detail));
+    }
+    findings
+}

@@ -1,0 +1,133 @@
+//! What a target's tree says of it: os-release, systemd, kernels, machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::fstree::resolve::{Place, Rooted};
+use crate::host::os_release;
+use crate::imagefmt::architecture::Architecture;
+
+/// Where systemd keeps its private library, which has its version in its name:
+/// `libsystemd-shared-252.so`, and with Debian's revision `libsystemd-shared-257.9-1.so`.
+const LIBRARIES: &[&str] = &[
+    "/usr/lib/systemd",
+    "/usr/lib64/systemd",
+    "/usr/lib/x86_64-linux-gnu/systemd",
+    "/usr/lib/aarch64-linux-gnu/systemd",
+    "/lib/systemd",
+];
+const LIBRARY: &str = "libsystemd-shared-";
+
+/// Package databases whose entries are directories named after package and version.
+const DATABASES: &[&str] = &["/var/db/pkg/sys-apps", "/var/lib/pacman/local"];
+
+/// Programs that tell the machine a target is for.
+const PROGRAMS: &[&str] = &["/usr/lib/systemd/systemd", "/usr/bin/env", "/usr/bin/sh", "/bin/sh"];
+
+/// The tree of a target.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// Its root directory.
+    pub root: PathBuf,
+    rooted: Rooted,
+}
+
+impl Target {
+    /// Opens the tree at `root`.
+    pub(super) fn open(root: &Path) -> Result<Self> {
+        let rooted = Rooted::unchanging(vec![root.to_owned()]);
+        Ok(Self { root: root.to_owned(), rooted })
+    }
+
+    /// Where `path` of the target is on disk, with links followed inside of its tree.
+    pub(super) fn place(&self, path: &Path) -> Place {
+        self.rooted.resolve(path)
+    }
+
+    fn disk(&self, path: &Path) -> Option<PathBuf> {
+        match self.place(path) {
+            Place::There { disk, .. } => Some(disk),
+            Place::Missing(_) | Place::Loop => None,
+        }
+    }
+
+    fn names(&self, dir: &str) -> Result<Vec<String>> {
+        let Some(dir) = self.disk(Path::new(dir)).filter(|dir| dir.is_dir()) else {
+            return Ok(Vec::new());
+        };
+        let entries = fs_err::read_dir(dir)?.collect::<std::io::Result<Vec<_>>>()?;
+        Ok(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+    }
+
+    /// The fields of its os-release, in the order in which systemd looks for it; none without.
+    pub(super) fn os_release(&self) -> Result<Option<BTreeMap<String, String>>> {
+        let paths = ["/etc/os-release", "/usr/lib/os-release"];
+        let Some(file) = paths.iter().find_map(|path| self.disk(Path::new(path))) else {
+            return Ok(None);
+        };
+        Ok(Some(os_release::parse(&String::from_utf8_lossy(&fs_err::read(file)?))))
+    }
+
+    /// The version of its systemd, the number before the first dot.
+    pub(super) fn systemd(&self) -> Result<Option<u32>> {
+        for dir in LIBRARIES {
+            let names = self.names(dir)?;
+            let versions = names.iter().filter_map(|name| number(name.strip_prefix(LIBRARY)?));
+            if let Some(version) = versions.max() {
+                return Ok(Some(version));
+            }
+        }
+        for dir in DATABASES {
+            let names = self.names(dir)?;
+            let versions = names.iter().filter_map(|name| number(name.strip_prefix("systemd-")?));
+            if let Some(version) = versions.max() {
+                return Ok(Some(version));
+            }
+        }
+        self.systemd_of_dpkg()
+    }
+
+    fn systemd_of_dpkg(&self) -> Result<Option<u32>> {
+        let Some(file) = self.disk(Path::new("/var/lib/dpkg/status")) else { return Ok(None) };
+        let text = String::from_utf8_lossy(&fs_err::read(file)?).into_owned();
+        let package = text.split("\n\n").find(|package| {
+            let has = |wanted: &str| package.lines().any(|line| line == wanted);
+            has("Package: systemd") && has("Status: install ok installed")
+        });
+        let version = package
+            .and_then(|package| package.lines().find_map(|line| line.strip_prefix("Version: ")));
+        Ok(version.and_then(|version| number(version.rsplit(':').next()?)))
+    }
+
+    /// The versions of its kernels, as far as they have modules.
+    pub(super) fn kernels(&self) -> Result<BTreeSet<(u32, u32)>> {
+        let mut kernels = BTreeSet::new();
+        for dir in ["/usr/lib/modules", "/lib/modules"] {
+            kernels.extend(self.names(dir)?.iter().filter_map(|name| {
+                let (major, rest) = name.split_once('.')?;
+                Some((major.parse().ok()?, number(rest)?))
+            }));
+        }
+        Ok(kernels)
+    }
+
+    /// The machine that it is for.
+    pub(super) fn architecture(&self) -> Result<Option<Architecture>> {
+        for path in PROGRAMS {
+            if let Some(file) = self.disk(Path::new(path)).filter(|file| file.is_file())
+                && let Some(architecture) = Architecture::of_file(&file)?
+            {
+                return Ok(Some(architecture));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The number that `text` begins with.
+fn number(text: &str) -> Option<u32> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text.get(..end)?.parse().ok()
+}
