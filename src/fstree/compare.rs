@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::fstree::entries::{Entry, Kind, Plan};
+use crate::fstree::entries::{Entry, EntryKind, FileTree};
 use crate::fstree::{digest, scan};
 
 /// How many differences are named.
@@ -30,15 +30,15 @@ impl Keeps {
 }
 
 /// Compares the tree at `dir`, that an image was unpacked to, with `plan`.
-pub(crate) fn with_tree(plan: &Plan, dir: &Path, keeps: Keeps) -> Result<Vec<String>> {
-    let mut found = Plan::new(&plan.eprefix, plan.epoch);
+pub(crate) fn with_tree(plan: &FileTree, dir: &Path, keeps: Keeps) -> Result<Vec<String>> {
+    let mut found = FileTree::new(&plan.eprefix, plan.epoch);
     scan::unpacked(dir, &mut found)?;
     digest::fill(&mut found)?;
     Ok(with_plan(plan, &found, keeps))
 }
 
 /// Compares what was `found`, with all digests, with `plan`.
-pub(crate) fn with_plan(plan: &Plan, found: &Plan, keeps: Keeps) -> Vec<String> {
+pub(crate) fn with_plan(plan: &FileTree, found: &FileTree, keeps: Keeps) -> Vec<String> {
     let mut differences = Vec::new();
     for (path, entry) in &plan.entries {
         let Some(there) = found.entries.get(path) else {
@@ -75,22 +75,22 @@ pub(crate) fn judge(differences: &[String]) -> Result<()> {
 
 /// What is compared of an entry.
 struct Compared<'a> {
-    kind: &'a Kind,
+    kind: &'a EntryKind,
     mode: u32,
     entry: &'a Entry,
     xattrs: Option<&'a BTreeMap<OsString, Vec<u8>>>,
 }
 
 impl<'a> Compared<'a> {
-    fn new(plan: &'a Plan, entry: &'a Entry, keeps: Keeps) -> Self {
+    fn new(plan: &'a FileTree, entry: &'a Entry, keeps: Keeps) -> Self {
         let kind = match &entry.kind {
-            Kind::HardLink(first) if !keeps.hard_links => {
+            EntryKind::HardLink(first) if !keeps.hard_links => {
                 plan.entries.get(first).map_or(&entry.kind, |entry| &entry.kind)
             }
             kind => kind,
         };
         // The attributes of another name are those of the first.
-        let has_own = keeps.xattrs && !matches!(kind, Kind::HardLink(_));
+        let has_own = keeps.xattrs && !matches!(kind, EntryKind::HardLink(_));
         Self {
             kind,
             mode: if keeps.special_bits { entry.mode } else { entry.mode & 0o777 },
@@ -101,7 +101,9 @@ impl<'a> Compared<'a> {
 
     fn is_like(&self, other: &Self) -> bool {
         let is_same_kind = match (self.kind, other.kind) {
-            (Kind::File(one), Kind::File(two)) => (one.size, one.sha256) == (two.size, two.sha256),
+            (EntryKind::File(one), EntryKind::File(two)) => {
+                (one.size, one.sha256) == (two.size, two.sha256)
+            }
             (one, two) => one == two,
         };
         let facts = |one: &Self| (one.mode, one.entry.uid, one.entry.gid, one.entry.mtime);
@@ -110,13 +112,13 @@ impl<'a> Compared<'a> {
 
     fn describe(&self) -> String {
         let what = match self.kind {
-            Kind::Directory => "a directory".to_owned(),
-            Kind::File(content) => {
+            EntryKind::Directory => "a directory".to_owned(),
+            EntryKind::File(content) => {
                 let digest = content.sha256.as_ref().map(|digest| crate::base::data::hex(digest));
                 format!("a file of {} bytes ({})", content.size, digest.unwrap_or_default())
             }
-            Kind::Link(target) => format!("a link to {}", target.display()),
-            Kind::HardLink(first) => format!("the same as /{}", first.display()),
+            EntryKind::Link(target) => format!("a link to {}", target.display()),
+            EntryKind::HardLink(first) => format!("the same as /{}", first.display()),
         };
         let Entry { uid, gid, mtime, .. } = self.entry;
         let names = self.xattrs.into_iter().flat_map(BTreeMap::keys);
@@ -131,7 +133,7 @@ mod tests {
 
     #[test]
     fn names_what_differs() {
-        let mut plan = Plan::new(&"/opt/x".parse().unwrap(), 7);
+        let mut plan = FileTree::new(&"/opt/x".parse().unwrap(), 7);
         plan.add("opt/x/a", Entry::made(b"a".to_vec(), 7)).unwrap();
         plan.add("opt/x/b", Entry::made(b"b".to_vec(), 7)).unwrap();
         let mut other = plan.clone();

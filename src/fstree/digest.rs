@@ -12,10 +12,10 @@ use sha2::{Digest, Sha256};
 
 use crate::base::data::hex;
 
-use crate::fstree::entries::{Content, Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, EntryKind, FileContent, FileTree};
 
 /// Reads every file of `plan` once and keeps its digest.
-pub(crate) fn fill(plan: &mut Plan) -> Result<()> {
+pub(crate) fn fill(plan: &mut FileTree) -> Result<()> {
     each(plan, |content| {
         let (sha256, size) = of_source(&content.source, &mut |_| {})?;
         content.sha256 = Some(sha256);
@@ -24,7 +24,7 @@ pub(crate) fn fill(plan: &mut Plan) -> Result<()> {
 }
 
 /// The same, with the digest that a bill of materials has besides.
-pub(crate) fn fill_for_reports(plan: &mut Plan) -> Result<()> {
+pub(crate) fn fill_for_reports(plan: &mut FileTree) -> Result<()> {
     each(plan, |content| {
         let mut sha1 = Sha1::new();
         let (sha256, size) = of_source(&content.source, &mut |chunk| sha1.update(chunk))?;
@@ -35,19 +35,19 @@ pub(crate) fn fill_for_reports(plan: &mut Plan) -> Result<()> {
 }
 
 /// Does something with the content of every file; it says how many bytes there were.
-fn each(plan: &mut Plan, read: impl Fn(&mut Content) -> Result<u64> + Sync) -> Result<()> {
-    let mut contents: Vec<&mut Content> = plan
+fn each(plan: &mut FileTree, read: impl Fn(&mut FileContent) -> Result<u64> + Sync) -> Result<()> {
+    let mut contents: Vec<&mut FileContent> = plan
         .entries
         .values_mut()
         .filter_map(|entry| match &mut entry.kind {
-            Kind::File(content) => Some(content),
+            EntryKind::File(content) => Some(content),
             _ => None,
         })
         .collect();
     contents.par_iter_mut().try_for_each(|content| {
         let size = read(content)?;
         match &content.source {
-            Source::Disk(path) if size != content.size => {
+            ContentSource::Disk(path) if size != content.size => {
                 bail!("{} was changed while it was packed", path.display())
             }
             _ => Ok(()),
@@ -55,18 +55,18 @@ fn each(plan: &mut Plan, read: impl Fn(&mut Content) -> Result<u64> + Sync) -> R
     })
 }
 
-fn of_source(source: &Source, take: &mut dyn FnMut(&[u8])) -> Result<([u8; 32], u64)> {
+fn of_source(source: &ContentSource, take: &mut dyn FnMut(&[u8])) -> Result<([u8; 32], u64)> {
     match source {
-        Source::Bytes(bytes) => {
+        ContentSource::Bytes(bytes) => {
             take(bytes);
             Ok((Sha256::digest(bytes).into(), bytes.len() as u64))
         }
-        Source::Disk(path) => of_parts(fs_err::File::open(path)?, take),
+        ContentSource::Disk(path) => of_parts(fs_err::File::open(path)?, take),
     }
 }
 
 /// A UUID that is the same for the same content and time (RFC 9562, version 8).
-pub(crate) fn uuid(plan: &Plan) -> String {
+pub(crate) fn uuid(plan: &FileTree) -> String {
     let mut bytes = of_plan(plan);
     bytes[6] = (bytes[6] & 0x0f) | 0x80;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
@@ -76,7 +76,7 @@ pub(crate) fn uuid(plan: &Plan) -> String {
 }
 
 /// A digest of all that `plan` says, with the content of its files.
-pub(crate) fn of_plan(plan: &Plan) -> [u8; 32] {
+pub(crate) fn of_plan(plan: &FileTree) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
@@ -94,10 +94,10 @@ pub(crate) fn of_plan(plan: &Plan) -> [u8; 32] {
             part(value);
         }
         match &entry.kind {
-            Kind::Directory => part(b"directory"),
-            Kind::File(content) => part(&content.sha256.unwrap_or_default()),
-            Kind::Link(target) => part(target.as_os_str().as_encoded_bytes()),
-            Kind::HardLink(first) => {
+            EntryKind::Directory => part(b"directory"),
+            EntryKind::File(content) => part(&content.sha256.unwrap_or_default()),
+            EntryKind::Link(target) => part(target.as_os_str().as_encoded_bytes()),
+            EntryKind::HardLink(first) => {
                 part(b"another name of");
                 part(first.as_os_str().as_encoded_bytes());
             }

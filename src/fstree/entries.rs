@@ -15,7 +15,7 @@ pub(crate) const SHARED_DIRECTORY_MODE: u32 = 0o755;
 
 /// Where the bytes of a file come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum ContentSource {
     /// A file on disk.
     Disk(PathBuf),
     /// Bytes that we made.
@@ -24,9 +24,9 @@ pub(crate) enum Source {
 
 /// A regular file's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Content {
+pub(crate) struct FileContent {
     /// Where it comes from.
-    pub source: Source,
+    pub source: ContentSource,
     /// How many bytes it has.
     pub size: u64,
     /// Its SHA-256, once it has been read.
@@ -35,20 +35,20 @@ pub(crate) struct Content {
     pub sha1: Option<[u8; 20]>,
 }
 
-impl Content {
+impl FileContent {
     /// `size` bytes from `source`, which nobody has read yet.
-    pub(crate) fn unread(source: Source, size: u64) -> Self {
+    pub(crate) fn unread(source: ContentSource, size: u64) -> Self {
         Self { source, size, sha256: None, sha1: None }
     }
 }
 
 /// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum EntryKind {
     /// A directory.
     Directory,
     /// A regular file.
-    File(Content),
+    File(FileContent),
     /// A symbolic link, and what it says.
     Link(PathBuf),
     /// Another name of the file at this path of the image.
@@ -59,7 +59,7 @@ pub(crate) enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// What it is.
-    pub kind: Kind,
+    pub kind: EntryKind,
     /// The permission bits, with setuid, setgid and sticky.
     pub mode: u32,
     /// The owner.
@@ -75,17 +75,17 @@ pub(crate) struct Entry {
 impl Entry {
     /// A directory that the extension shares with the target.
     pub(crate) fn shared_directory(epoch: u64) -> Self {
-        Self::plain(Kind::Directory, SHARED_DIRECTORY_MODE, epoch)
+        Self::plain(EntryKind::Directory, SHARED_DIRECTORY_MODE, epoch)
     }
 
     /// A file that we made.
     pub(crate) fn made(bytes: Vec<u8>, epoch: u64) -> Self {
         let size = bytes.len() as u64;
-        let content = Content::unread(Source::Bytes(bytes), size);
-        Self::plain(Kind::File(content), 0o644, epoch)
+        let content = FileContent::unread(ContentSource::Bytes(bytes), size);
+        Self::plain(EntryKind::File(content), 0o644, epoch)
     }
 
-    fn plain(kind: Kind, mode: u32, mtime: u64) -> Self {
+    fn plain(kind: EntryKind, mode: u32, mtime: u64) -> Self {
         Self { kind, mode, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() }
     }
 
@@ -96,13 +96,13 @@ impl Entry {
 
     /// Whether it is a directory.
     pub(crate) fn is_directory(&self) -> bool {
-        self.kind == Kind::Directory
+        self.kind == EntryKind::Directory
     }
 
     /// The size of its content.
     pub(crate) fn size(&self) -> u64 {
         match &self.kind {
-            Kind::File(content) => content.size,
+            EntryKind::File(content) => content.size,
             _ => 0,
         }
     }
@@ -111,7 +111,7 @@ impl Entry {
 /// What an image holds: entries by their path in it, which has no slash in front. The root
 /// directory itself is not among them; it is like a shared directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub(crate) struct FileTree {
     /// EPREFIX.
     pub eprefix: Eprefix,
     /// The time of everything that has no time of its own, and the latest that anything has.
@@ -135,7 +135,7 @@ pub(crate) struct Totals {
     pub bytes: u64,
 }
 
-impl Plan {
+impl FileTree {
     /// A plan with the directories that lead to the prefix.
     pub(crate) fn new(eprefix: &Eprefix, epoch: u64) -> Self {
         Self { eprefix: eprefix.clone(), epoch, entries: BTreeMap::new() }
@@ -181,13 +181,13 @@ impl Plan {
         let mut totals = Totals::default();
         for entry in self.entries.values() {
             match &entry.kind {
-                Kind::Directory => totals.directories += 1,
-                Kind::File(content) => {
+                EntryKind::Directory => totals.directories += 1,
+                EntryKind::File(content) => {
                     totals.files += 1;
                     totals.bytes += content.size;
                 }
-                Kind::Link(_) => totals.links += 1,
-                Kind::HardLink(_) => totals.hard_links += 1,
+                EntryKind::Link(_) => totals.links += 1,
+                EntryKind::HardLink(_) => totals.hard_links += 1,
             }
         }
         totals
@@ -209,7 +209,7 @@ impl Plan {
     pub(crate) fn other_names(&self) -> BTreeMap<&Path, u32> {
         let mut names = BTreeMap::new();
         for entry in self.entries.values() {
-            if let Kind::HardLink(first) = &entry.kind {
+            if let EntryKind::HardLink(first) = &entry.kind {
                 *names.entry(first.as_path()).or_default() += 1;
             }
         }
@@ -227,7 +227,7 @@ impl Plan {
             }
         }
         for (path, entry) in &mut self.entries {
-            let Kind::HardLink(first) = &mut entry.kind else { continue };
+            let EntryKind::HardLink(first) = &mut entry.kind else { continue };
             if let Some(heir) = heirs.get(first) {
                 first.clone_from(heir);
             } else if let Some(gone) = removed.get(first) {
@@ -258,8 +258,8 @@ impl Plan {
 mod tests {
     use super::*;
 
-    fn plan() -> Plan {
-        Plan::new(&"/opt/x".parse().unwrap(), 7)
+    fn plan() -> FileTree {
+        FileTree::new(&"/opt/x".parse().unwrap(), 7)
     }
 
     #[test]
@@ -278,13 +278,13 @@ mod tests {
         let mut plan = plan();
         plan.add("opt/x/a/1", Entry::made(b"content".to_vec(), 7)).unwrap();
         for name in ["opt/x/b/2", "opt/x/b/3"] {
-            let kind = Kind::HardLink("opt/x/a/1".into());
+            let kind = EntryKind::HardLink("opt/x/a/1".into());
             plan.add(name, Entry { kind, ..Entry::made(Vec::new(), 7) }).unwrap();
         }
         plan.remove(&BTreeSet::from(["opt/x/a/1".into()]));
         assert!(!plan.entries.contains_key(Path::new("opt/x/a")), "an empty directory stays");
         assert_eq!(plan.entries.get(Path::new("opt/x/b/2")).unwrap().size(), 7);
         let third = &plan.entries.get(Path::new("opt/x/b/3")).unwrap().kind;
-        assert_eq!(*third, Kind::HardLink("opt/x/b/2".into()));
+        assert_eq!(*third, EntryKind::HardLink("opt/x/b/2".into()));
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::base::data::hex;
 use crate::fstree::capability;
-use crate::fstree::entries::{Entry, Kind, Plan};
+use crate::fstree::entries::{Entry, EntryKind, FileTree};
 
 /// An entry as JSON has it.
 #[derive(Clone, Debug, Serialize)]
@@ -52,17 +52,17 @@ impl Listed {
             xattrs: entry.xattrs.keys().map(|name| name.to_string_lossy().into_owned()).collect(),
         };
         match &entry.kind {
-            Kind::Directory => {}
-            Kind::File(content) => {
+            EntryKind::Directory => {}
+            EntryKind::File(content) => {
                 listed.kind = "file";
                 listed.size = Some(content.size);
                 listed.sha256 = content.sha256.as_ref().map(|digest| hex(digest));
             }
-            Kind::Link(target) => {
+            EntryKind::Link(target) => {
                 listed.kind = "link";
                 listed.target = Some(target.display().to_string());
             }
-            Kind::HardLink(first) => {
+            EntryKind::HardLink(first) => {
                 listed.kind = "hardlink";
                 listed.target = Some(absolute(first));
             }
@@ -72,19 +72,19 @@ impl Listed {
 }
 
 /// All entries of `plan`.
-pub(crate) fn entries(plan: &Plan) -> impl Iterator<Item = Listed> {
+pub(crate) fn entries(plan: &FileTree) -> impl Iterator<Item = Listed> {
     plan.entries.iter().map(|(path, entry)| Listed::new(path, entry))
 }
 
 /// All entries of `plan` as lines in the manner of `ls -ln`.
-pub(crate) fn text(plan: &Plan) -> String {
+pub(crate) fn text(plan: &FileTree) -> String {
     let mut text = String::new();
     for (path, entry) in &plan.entries {
         let (kind, target) = match &entry.kind {
-            Kind::Directory => ('d', String::new()),
-            Kind::File(_) => ('-', String::new()),
-            Kind::Link(target) => ('l', format!(" -> {}", target.display())),
-            Kind::HardLink(first) => ('h', format!(" => {}", absolute(first))),
+            EntryKind::Directory => ('d', String::new()),
+            EntryKind::File(_) => ('-', String::new()),
+            EntryKind::Link(target) => ('l', format!(" -> {}", target.display())),
+            EntryKind::HardLink(first) => ('h', format!(" => {}", absolute(first))),
         };
         text += &format!(
             "{kind}{:04o} {}:{} {:>10} {}{target}\n",
@@ -100,10 +100,10 @@ pub(crate) fn text(plan: &Plan) -> String {
 
 /// The programs that run with rights that their caller does not have, which somebody should look
 /// at before they ship: setuid, setgid, and file capabilities.
-pub(crate) fn privileged(plan: &Plan) -> Vec<String> {
+pub(crate) fn privileged(plan: &FileTree) -> Vec<String> {
     plan.entries
         .iter()
-        .filter(|(_, entry)| matches!(entry.kind, Kind::File(_) | Kind::HardLink(_)))
+        .filter(|(_, entry)| matches!(entry.kind, EntryKind::File(_) | EntryKind::HardLink(_)))
         .filter(|(_, entry)| {
             entry.mode & 0o6000 != 0 || entry.xattrs.keys().any(|name| name == capability::NAME)
         })

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 
 use crate::fstree::capability;
-use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 
 /// Attributes by which overlayfs hides what is below (overlayfs documentation of the kernel,
 /// "whiteouts and opaque directories"). An extension that carries one hides the target's files.
@@ -22,16 +22,16 @@ const OVERLAY_MARKERS: &[&str] = &["trusted.overlay.", "user.overlay."];
 /// Files keep their times, but none is later than the plan's epoch. Directories and links take
 /// the epoch: their times on disk say when they were put there, which is no property of the
 /// prefix. Whoever owns the prefix is root in the image; other owners are kept.
-pub(crate) fn prefix(eroot: &Path, root: &Path, plan: &mut Plan) -> Result<()> {
+pub(crate) fn prefix(eroot: &Path, root: &Path, plan: &mut FileTree) -> Result<()> {
     normal(eroot, root, plan)
 }
 
 /// Reads all of the tree at `dir`, which will be the root directory, into `plan`, by the same rules.
-pub(crate) fn tree(dir: &Path, plan: &mut Plan) -> Result<()> {
+pub(crate) fn tree(dir: &Path, plan: &mut FileTree) -> Result<()> {
     normal(dir, dir, plan)
 }
 
-fn normal(top: &Path, base: &Path, plan: &mut Plan) -> Result<()> {
+fn normal(top: &Path, base: &Path, plan: &mut FileTree) -> Result<()> {
     let owner = fs_err::symlink_metadata(top)?;
     let epoch = plan.epoch;
     for (path, mut entry) in read(top, base)? {
@@ -45,8 +45,8 @@ fn normal(top: &Path, base: &Path, plan: &mut Plan) -> Result<()> {
             entry.gid = 0;
         }
         entry.mtime = match entry.kind {
-            Kind::File(_) | Kind::HardLink(_) => entry.mtime.min(epoch),
-            Kind::Directory | Kind::Link(_) => epoch,
+            EntryKind::File(_) | EntryKind::HardLink(_) => entry.mtime.min(epoch),
+            EntryKind::Directory | EntryKind::Link(_) => epoch,
         };
         plan.add(path, entry)?;
     }
@@ -55,7 +55,7 @@ fn normal(top: &Path, base: &Path, plan: &mut Plan) -> Result<()> {
 
 /// Reads the tree at `dir`, to which an image was unpacked, into `plan`, as it is. What an
 /// ordinary user unpacks is theirs, and stands for what is root's.
-pub(crate) fn unpacked(dir: &Path, plan: &mut Plan) -> Result<()> {
+pub(crate) fn unpacked(dir: &Path, plan: &mut FileTree) -> Result<()> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     for (path, mut entry) in read(dir, dir)? {
         if entry.uid == uid {
@@ -120,13 +120,13 @@ fn kind(
     meta: &Metadata,
     inside: &Path,
     seen: &mut HashMap<(u64, u64), PathBuf>,
-) -> Result<Kind> {
+) -> Result<EntryKind> {
     let file_type = meta.file_type();
     if file_type.is_dir() {
-        return Ok(Kind::Directory);
+        return Ok(EntryKind::Directory);
     }
     if file_type.is_symlink() {
-        return Ok(Kind::Link(fs_err::read_link(path)?));
+        return Ok(EntryKind::Link(fs_err::read_link(path)?));
     }
     if file_type.is_char_device() && meta.rdev() == 0 {
         bail!("{} is an overlayfs whiteout: attached, it would hide a file", path.display());
@@ -137,12 +137,12 @@ fn kind(
     if meta.nlink() > 1 {
         let identity = (meta.dev(), meta.ino());
         if let Some(first) = seen.get(&identity) {
-            return Ok(Kind::HardLink(first.clone()));
+            return Ok(EntryKind::HardLink(first.clone()));
         }
         seen.insert(identity, inside.to_owned());
     }
-    let source = Source::Disk(path.to_owned());
-    Ok(Kind::File(Content::unread(source, meta.len())))
+    let source = ContentSource::Disk(path.to_owned());
+    Ok(EntryKind::File(FileContent::unread(source, meta.len())))
 }
 
 /// The attributes that belong to the file and not to the machine that it lies on: the user's

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use tar::{EntryType, Header};
 
-use crate::fstree::entries::{Entry, Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileTree};
 
 /// What the fields of a ustar header can hold (POSIX.1-2017, pax, "ustar Interchange Format").
 const NAME_MAX: usize = 100;
@@ -18,12 +18,16 @@ const SIZE_MAX: u64 = 0o777_7777_7777;
 const XATTR: &str = "SCHILY.xattr.";
 
 /// Writes `plan` as a tar stream in the pax format. `progress` is told of bytes of content.
-pub(crate) fn write(plan: &Plan, output: &mut dyn Write, progress: &dyn Fn(u64)) -> Result<()> {
+pub(crate) fn write(plan: &FileTree, output: &mut dyn Write, progress: &dyn Fn(u64)) -> Result<()> {
     write_entries(tar::Builder::new(output), plan, progress)
 }
 
 /// The same with the root directory, for programs that do not make it up.
-pub(crate) fn write_all(plan: &Plan, output: &mut dyn Write, progress: &dyn Fn(u64)) -> Result<()> {
+pub(crate) fn write_all(
+    plan: &FileTree,
+    output: &mut dyn Write,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
     let mut builder = tar::Builder::new(output);
     append(&mut builder, Path::new("."), &Entry::shared_directory(plan.epoch), progress)?;
     write_entries(builder, plan, progress)
@@ -31,7 +35,7 @@ pub(crate) fn write_all(plan: &Plan, output: &mut dyn Write, progress: &dyn Fn(u
 
 fn write_entries(
     mut builder: tar::Builder<&mut dyn Write>,
-    plan: &Plan,
+    plan: &FileTree,
     progress: &dyn Fn(u64),
 ) -> Result<()> {
     for (path, entry) in &plan.entries {
@@ -57,19 +61,19 @@ fn append(
     let mut target: &[u8] = b"";
     let mut size = 0;
     header.set_entry_type(match &entry.kind {
-        Kind::Directory => {
+        EntryKind::Directory => {
             name.push(b'/');
             EntryType::Directory
         }
-        Kind::File(content) => {
+        EntryKind::File(content) => {
             size = content.size;
             EntryType::Regular
         }
-        Kind::Link(text) => {
+        EntryKind::Link(text) => {
             target = text.as_os_str().as_bytes();
             EntryType::Symlink
         }
-        Kind::HardLink(first) => {
+        EntryKind::HardLink(first) => {
             target = first.as_os_str().as_bytes();
             EntryType::Link
         }
@@ -86,7 +90,7 @@ fn append(
             .map(|(key, value)| (key.as_str(), value.as_slice())),
     )?;
     match &entry.kind {
-        Kind::File(content) => {
+        EntryKind::File(content) => {
             let mut counted = Counted { left: size, progress, inner: open(&content.source)? };
             builder.append(&header, &mut counted)?;
             // One byte more than planned, or one less, and the file is not the one planned.
@@ -112,7 +116,7 @@ fn records(name: &[u8], target: &[u8], size: u64, entry: &Entry) -> Result<Vec<(
         records.push(("size".to_owned(), size.to_string().into_bytes()));
     }
     // Another name of a file has its attributes already.
-    if !matches!(entry.kind, Kind::HardLink(_)) {
+    if !matches!(entry.kind, EntryKind::HardLink(_)) {
         for (name, value) in &entry.xattrs {
             let name = name.to_str().context("an extended attribute has a name not in UTF-8")?;
             records.push((format!("{XATTR}{name}"), value.clone()));
@@ -127,10 +131,10 @@ fn fill(field: &mut [u8], value: &[u8]) {
     }
 }
 
-fn open(source: &Source) -> Result<Box<dyn Read + '_>> {
+fn open(source: &ContentSource) -> Result<Box<dyn Read + '_>> {
     Ok(match source {
-        Source::Disk(path) => Box::new(fs_err::File::open(path)?),
-        Source::Bytes(bytes) => Box::new(bytes.as_slice()),
+        ContentSource::Disk(path) => Box::new(fs_err::File::open(path)?),
+        ContentSource::Bytes(bytes) => Box::new(bytes.as_slice()),
     })
 }
 

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use anyhow::{Context, Error, Result, bail};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::fstree::entries::{Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, EntryKind, FileTree};
 
 /// A machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -44,11 +44,11 @@ impl Architecture {
     }
 
     /// The machine that the programs and libraries in `plan` are for; none where there are none.
-    pub(crate) fn of(plan: &Plan) -> Result<Option<Self>> {
+    pub(crate) fn of(plan: &FileTree) -> Result<Option<Self>> {
         let mut numbers = BTreeSet::new();
         for (path, entry) in &plan.entries {
-            let Kind::File(content) = &entry.kind else { continue };
-            let Source::Disk(file) = &content.source else { continue };
+            let EntryKind::File(content) = &entry.kind else { continue };
+            let ContentSource::Disk(file) = &content.source else { continue };
             if is_loaded(path.strip_prefix(plan.prefix_path()).unwrap_or(path)) {
                 numbers.extend(machine(file)?);
             }

@@ -12,14 +12,14 @@ use fs_err::os::unix::fs::OpenOptionsExt;
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
-use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::fstree::tar_stream;
 use crate::host::machine;
 use crate::sandbox::namespace_root;
 
 /// Writes `plan` as a tree into the directory `dir`, which it makes. An ordinary user owns what
 /// is in it, and a tool that is run through [`as_root`] sees it as root's.
-pub(crate) fn write(plan: &Plan, dir: &Path, progress: &dyn Fn(u64)) -> Result<()> {
+pub(crate) fn write(plan: &FileTree, dir: &Path, progress: &dyn Fn(u64)) -> Result<()> {
     if !machine::is_root() && !plan.is_all_root() {
         let (path, entry) = plan.first_not_of_root();
         bail!(
@@ -52,27 +52,27 @@ fn untar(dir: &Path) -> Result<crate::base::command::Command> {
 }
 
 /// Writes what belongs to whoever runs this, on all processors.
-fn lay_out(plan: &Plan, dir: &Path, progress: &dyn Fn(u64)) -> Result<()> {
+fn lay_out(plan: &FileTree, dir: &Path, progress: &dyn Fn(u64)) -> Result<()> {
     let mut directories = vec![(dir.to_owned(), Entry::shared_directory(plan.epoch))];
     let mut files = Vec::new();
     for (path, entry) in &plan.entries {
         let place = dir.join(path);
         match &entry.kind {
-            Kind::Directory => {
+            EntryKind::Directory => {
                 fs_err::create_dir(&place)?;
                 directories.push((place, entry.clone()));
             }
-            Kind::File(content) => files.push((place, entry, content)),
-            Kind::Link(target) => {
+            EntryKind::File(content) => files.push((place, entry, content)),
+            EntryKind::Link(target) => {
                 fs_err::os::unix::fs::symlink(target, &place)?;
                 set_time_of_link(&place, entry.mtime)?;
             }
-            Kind::HardLink(_) => {}
+            EntryKind::HardLink(_) => {}
         }
     }
     write_files(&files, progress)?;
     for (path, entry) in &plan.entries {
-        if let Kind::HardLink(first) = &entry.kind {
+        if let EntryKind::HardLink(first) = &entry.kind {
             fs_err::hard_link(dir.join(first), dir.join(path))?;
         }
     }
@@ -86,7 +86,7 @@ fn lay_out(plan: &Plan, dir: &Path, progress: &dyn Fn(u64)) -> Result<()> {
 }
 
 fn write_files(
-    files: &[(std::path::PathBuf, &Entry, &Content)],
+    files: &[(std::path::PathBuf, &Entry, &FileContent)],
     progress: &dyn Fn(u64),
 ) -> Result<()> {
     let (sender, receiver) = mpsc::channel();
@@ -104,15 +104,17 @@ fn write_files(
     })
 }
 
-fn write_file(place: &Path, entry: &Entry, content: &Content) -> Result<()> {
+fn write_file(place: &Path, entry: &Entry, content: &FileContent) -> Result<()> {
     let mut file =
         fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(place)?;
     let size = match &content.source {
-        Source::Bytes(bytes) => {
+        ContentSource::Bytes(bytes) => {
             file.write_all(bytes)?;
             bytes.len() as u64
         }
-        Source::Disk(path) => std::io::copy(&mut fs_err::File::open(path)?, file.file_mut())?,
+        ContentSource::Disk(path) => {
+            std::io::copy(&mut fs_err::File::open(path)?, file.file_mut())?
+        }
     };
     if size != content.size {
         bail!("it was changed while it was packed");

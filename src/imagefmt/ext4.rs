@@ -13,7 +13,7 @@ use ext4_view::Ext4;
 use crate::base::command::{Command, look_up};
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::digest;
-use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 
 const BLOCK: u64 = 4096;
 const INODE: u64 = 256;
@@ -23,7 +23,12 @@ const FEATURES: &str = "none,dir_index,dir_nlink,ext_attr,extent,extra_isize,fil
                         huge_file,large_file,sparse_super";
 
 /// Writes `plan` as the ext4 image `output`; `dir` is a place for files.
-pub(crate) fn write(plan: &Plan, output: &Path, dir: &Path, progress: &dyn Fn(u64)) -> Result<()> {
+pub(crate) fn write(
+    plan: &FileTree,
+    output: &Path,
+    dir: &Path,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
     fs_err::create_dir(dir)?;
     let commands = commands(plan, dir)?;
     let uuid = digest::uuid(plan);
@@ -54,7 +59,7 @@ pub(crate) fn write(plan: &Plan, output: &Path, dir: &Path, progress: &dyn Fn(u6
     crate::base::files::remove(dir)
 }
 
-fn tool(purpose: &str, name: &str, plan: &Plan) -> Result<Command> {
+fn tool(purpose: &str, name: &str, plan: &FileTree) -> Result<Command> {
     let program = look_up(name).with_context(|| {
         format!("{name} is not there, which writes ext4 images; install e2fsprogs (`fprefix doctor` says how)")
     })?;
@@ -62,14 +67,14 @@ fn tool(purpose: &str, name: &str, plan: &Plan) -> Result<Command> {
 }
 
 /// How many blocks it takes: data, directories, inodes, bitmaps, and a little for maps.
-fn blocks(plan: &Plan) -> u64 {
+fn blocks(plan: &FileTree) -> u64 {
     let mut names: BTreeMap<&Path, u64> = BTreeMap::new();
     let mut blocks = 0;
     for (path, entry) in &plan.entries {
         let length = path.file_name().unwrap_or_default().len() as u64;
         *names.entry(path.parent().unwrap_or(path)).or_default() += 12 + length;
         blocks += match &entry.kind {
-            Kind::File(content) => content.size.div_ceil(BLOCK) + content.size / (64 << 20),
+            EntryKind::File(content) => content.size.div_ceil(BLOCK) + content.size / (64 << 20),
             _ => 1,
         };
         blocks += u64::from(!entry.xattrs.is_empty());
@@ -81,7 +86,7 @@ fn blocks(plan: &Plan) -> u64 {
 }
 
 /// What debugfs is told.
-fn commands(plan: &Plan, dir: &Path) -> Result<Vec<u8>> {
+fn commands(plan: &FileTree, dir: &Path) -> Result<Vec<u8>> {
     let of_two_lines = |path: &PathBuf| path.as_os_str().as_bytes().contains(&b'\n');
     if let Some(path) = plan.entries.keys().find(|path| of_two_lines(path)) {
         bail!(
@@ -102,19 +107,19 @@ fn commands(plan: &Plan, dir: &Path) -> Result<Vec<u8>> {
         }
         let name = path.file_name().unwrap_or_default().as_bytes();
         let kind = match &entry.kind {
-            Kind::Directory => {
+            EntryKind::Directory => {
                 text.line(&[b"mkdir", name])?;
                 0o040_000
             }
-            Kind::File(content) => {
+            EntryKind::File(content) => {
                 text.line(&[b"write", file(content, dir, index)?.as_os_str().as_bytes(), name])?;
                 0o100_000
             }
-            Kind::Link(target) => {
+            EntryKind::Link(target) => {
                 text.line(&[b"symlink", name, target.as_os_str().as_bytes()])?;
                 0o120_000
             }
-            Kind::HardLink(first) => {
+            EntryKind::HardLink(first) => {
                 text.line(&[b"ln", &absolute(first), name])?;
                 continue;
             }
@@ -136,7 +141,7 @@ fn commands(plan: &Plan, dir: &Path) -> Result<Vec<u8>> {
     }
     // At the end, since a directory gets a new time with everything that is put into it.
     for (path, entry) in plan.entries.iter().filter(|(_, entry)| entry.mtime != plan.epoch) {
-        if !matches!(entry.kind, Kind::HardLink(_)) {
+        if !matches!(entry.kind, EntryKind::HardLink(_)) {
             let time = format!("@{}", entry.mtime);
             text.line(&[b"sif", &absolute(path), b"mtime", time.as_bytes()])?;
         }
@@ -153,10 +158,10 @@ fn absolute(path: &Path) -> Vec<u8> {
 }
 
 /// Where debugfs finds the content.
-fn file(content: &Content, dir: &Path, index: usize) -> Result<PathBuf> {
+fn file(content: &FileContent, dir: &Path, index: usize) -> Result<PathBuf> {
     Ok(match &content.source {
-        Source::Disk(path) => path.clone(),
-        Source::Bytes(bytes) => {
+        ContentSource::Disk(path) => path.clone(),
+        ContentSource::Bytes(bytes) => {
             let path = dir.join(index.to_string());
             fs_err::write(&path, bytes)?;
             path
@@ -190,8 +195,8 @@ impl Text {
 }
 
 /// How `image` differs from `plan`; `dir` is a place for files.
-pub(crate) fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<String>> {
-    let mut found = Plan::new(&plan.eprefix, plan.epoch);
+pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
+    let mut found = FileTree::new(&plan.eprefix, plan.epoch);
     read(image, &mut found)?;
     found.take_root()?;
     let mut differences = ask(plan, image, dir, &mut found)?;
@@ -201,7 +206,7 @@ pub(crate) fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<S
 
 /// Reads what `image` holds into `found`, with the root directory, but neither which files are
 /// one nor extended attributes.
-pub(crate) fn read(image: &Path, found: &mut Plan) -> Result<()> {
+pub(crate) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
     let opened = Ext4::load_from_path(image)
         .with_context(|| format!("{} is no whole ext4 image", image.display()))?;
     found.entries.insert(PathBuf::new(), entry(&opened, b"/")?);
@@ -227,15 +232,15 @@ pub(crate) fn read(image: &Path, found: &mut Plan) -> Result<()> {
 fn entry(image: &Ext4, path: &[u8]) -> Result<Entry> {
     let meta = image.symlink_metadata(path)?;
     let kind = if meta.is_dir() {
-        Kind::Directory
+        EntryKind::Directory
     } else if meta.is_symlink() {
         let target = image.read_link(path)?;
-        Kind::Link(PathBuf::from(std::ffi::OsStr::from_bytes(target.as_ref())))
+        EntryKind::Link(PathBuf::from(std::ffi::OsStr::from_bytes(target.as_ref())))
     } else {
         let (sha256, size) = digest::of_reader(image.open(path)?)?;
-        Kind::File(Content {
+        EntryKind::File(FileContent {
             sha256: Some(sha256),
-            ..Content::unread(Source::Bytes(Vec::new()), size)
+            ..FileContent::unread(ContentSource::Bytes(Vec::new()), size)
         })
     };
     Ok(Entry {
@@ -249,13 +254,13 @@ fn entry(image: &Ext4, path: &[u8]) -> Result<Entry> {
 }
 
 /// Asks debugfs for the inodes of names that should be one file, and for attributes.
-fn ask(plan: &Plan, image: &Path, dir: &Path, found: &mut Plan) -> Result<Vec<String>> {
+fn ask(plan: &FileTree, image: &Path, dir: &Path, found: &mut FileTree) -> Result<Vec<String>> {
     let others = plan.other_names();
     let names: Vec<&Path> = plan
         .entries
         .iter()
         .filter(|(path, entry)| {
-            matches!(entry.kind, Kind::HardLink(_)) || others.contains_key(path.as_path())
+            matches!(entry.kind, EntryKind::HardLink(_)) || others.contains_key(path.as_path())
         })
         .map(|(path, _)| path.as_path())
         .collect();
@@ -265,7 +270,9 @@ fn ask(plan: &Plan, image: &Path, dir: &Path, found: &mut Plan) -> Result<Vec<St
     }
     fs_err::create_dir(dir)?;
     let mut attributes = Vec::new();
-    for (path, entry) in plan.entries.iter().filter(|(_, e)| !matches!(e.kind, Kind::HardLink(_))) {
+    for (path, entry) in
+        plan.entries.iter().filter(|(_, e)| !matches!(e.kind, EntryKind::HardLink(_)))
+    {
         for name in entry.xattrs.keys() {
             let to = dir.join(attributes.len().to_string());
             let (to_bytes, name_bytes) = (to.as_os_str().as_bytes(), name.as_bytes());
@@ -307,7 +314,7 @@ fn ask(plan: &Plan, image: &Path, dir: &Path, found: &mut Plan) -> Result<Vec<St
             differences.push(format!("/{} has {links} names and not {count}", path.display()));
         }
         if let (true, Some(entry)) = (first != *path, found.entries.get_mut(*path)) {
-            entry.kind = Kind::HardLink(first.to_owned());
+            entry.kind = EntryKind::HardLink(first.to_owned());
         }
     }
     Ok(differences)

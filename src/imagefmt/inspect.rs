@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::fstree::entries::Plan;
+use crate::fstree::entries::FileTree;
 use crate::fstree::{digest, scan};
 use crate::imagefmt::erofs::{self, inodes};
 use crate::imagefmt::{btrfs, ddi, ext4, squashfs};
@@ -28,9 +28,9 @@ pub(crate) fn name(path: &Path) -> Result<String> {
 }
 
 /// All that is in the image or directory at `path`, but for extended attributes.
-pub(crate) fn read(path: &Path) -> Result<Plan> {
+pub(crate) fn read(path: &Path) -> Result<FileTree> {
     // Nothing is asked of the plan but what it holds.
-    let mut found = Plan::new(&"/opt/any".parse()?, 0);
+    let mut found = FileTree::new(&"/opt/any".parse()?, 0);
     if path.is_dir() {
         scan::tree(path, &mut found)?;
         digest::fill(&mut found)?;
@@ -111,7 +111,7 @@ fn releases(path: &Path) -> Result<Vec<String>> {
         Form::Squashfs => in_squashfs(path),
         Form::Erofs => Ok(inside(inodes::paths(path)?)),
         Form::Ext4 => {
-            let mut found = Plan::new(&"/opt/any".parse()?, 0);
+            let mut found = FileTree::new(&"/opt/any".parse()?, 0);
             ext4::read(path, &mut found)?;
             Ok(inside(found.entries.into_keys().collect()))
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::fstree::compare::{self, Keeps};
-use crate::fstree::entries::Plan;
+use crate::fstree::entries::FileTree;
 use crate::fstree::tar_stream;
 use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::ddi;
@@ -22,9 +22,9 @@ const PARTS: &str = ".parts";
 
 /// What an image is made from, beside its format.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Making<'a> {
+pub(crate) struct ImageInput<'a> {
     /// What it holds.
-    pub plan: &'a Plan,
+    pub tree: &'a FileTree,
     /// The machines that it is for.
     pub architecture: Option<Architecture>,
     /// What it is signed with, where its format can be.
@@ -41,17 +41,17 @@ pub(crate) fn ready(format: Format) -> Result<()> {
 
 /// Writes it in `format` under the name `name` of the workplace.
 pub(crate) fn write(
-    making: Making<'_>,
+    input: ImageInput<'_>,
     format: Format,
     workplace: &Workplace,
     name: &str,
     progress: &dyn Fn(u64),
 ) -> Result<()> {
-    let Making { plan, .. } = making;
+    let ImageInput { tree: plan, .. } = input;
     let output = workplace.path(name);
     match format.kind() {
         FormatKind::Squashfs => squashfs::write(plan, format, &output, progress),
-        FormatKind::Ddi => write_ddi(making, format, &workplace.path(PARTS), &output, progress),
+        FormatKind::Ddi => write_ddi(input, format, &workplace.path(PARTS), &output, progress),
         FormatKind::Erofs | FormatKind::ErofsTight => {
             erofs::write(plan, format, &output, &workplace.path(TREE), progress)
         }
@@ -68,28 +68,33 @@ pub(crate) fn write(
 }
 
 fn write_ddi(
-    making: Making<'_>,
+    input: ImageInput<'_>,
     format: Format,
     dir: &Path,
     output: &Path,
     progress: &dyn Fn(u64),
 ) -> Result<()> {
-    let architecture = making.architecture.context(
+    let architecture = input.architecture.context(
         "a DDI has partitions for an architecture, and no program says which one; name it with \
          --architecture",
     )?;
     fs_err::create_dir(dir)?;
     let (data, hashes) = (dir.join(ddi::DATA), dir.join(ddi::HASHES));
-    squashfs::write(making.plan, format, &data, progress)?;
-    let root = verity::write(making.plan, &data, &hashes)?;
-    let signature = making.signing.map(|signing| signing.sign(root, dir)).transpose()?;
+    squashfs::write(input.tree, format, &data, progress)?;
+    let root = verity::write(input.tree, &data, &hashes)?;
+    let signature = input.signing.map(|signing| signing.sign(root, dir)).transpose()?;
     let parts = ddi::Parts { data: &data, hashes: &hashes, signature, root };
-    ddi::write(making.plan, architecture, &parts, output)?;
+    ddi::write(input.tree, architecture, &parts, output)?;
     crate::base::files::remove(dir)
 }
 
 /// Unpacks what was written and compares it with `plan`.
-pub(crate) fn verify(plan: &Plan, format: Format, workplace: &Workplace, name: &str) -> Result<()> {
+pub(crate) fn verify(
+    plan: &FileTree,
+    format: Format,
+    workplace: &Workplace,
+    name: &str,
+) -> Result<()> {
     let image = workplace.path(name);
     let dir = workplace.path(TREE);
     let differences = match format.kind() {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::base::names::PrefixName;
 use crate::fstree::digest;
-use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::report::{Package, Repositories, Subject, contents, licenses, package, sbom};
 use crate::sysext::name::Naming;
 use crate::sysext::strip::Stripped;
@@ -81,25 +81,25 @@ impl Base<'_> {
 }
 
 /// What is in the tree at `root`, for lists alone: as it is on disk, without devices and sockets.
-fn listing(root: &Path, epoch: u64) -> Result<Plan> {
-    let mut plan = Plan::new(&"/usr/local/image".parse()?, epoch);
+fn listing(root: &Path, epoch: u64) -> Result<FileTree> {
+    let mut plan = FileTree::new(&"/usr/local/image".parse()?, epoch);
     let mut first_names = std::collections::HashMap::new();
     for found in walkdir::WalkDir::new(root).min_depth(1).follow_links(false).sort_by_file_name() {
         let found = found.context("could not list the image")?;
         let meta = found.metadata().context("could not list the image")?;
         let inside = found.path().strip_prefix(root)?.to_owned();
         let kind = if meta.is_dir() {
-            Kind::Directory
+            EntryKind::Directory
         } else if meta.is_symlink() {
-            Kind::Link(fs_err::read_link(found.path())?)
+            EntryKind::Link(fs_err::read_link(found.path())?)
         } else if !meta.is_file() {
             continue;
         } else if let Some(first) = first_names.get(&(meta.dev(), meta.ino())) {
-            Kind::HardLink(std::path::PathBuf::clone(first))
+            EntryKind::HardLink(std::path::PathBuf::clone(first))
         } else {
             first_names.insert((meta.dev(), meta.ino()), inside.clone());
-            let source = Source::Disk(found.path().to_owned());
-            Kind::File(Content::unread(source, meta.len()))
+            let source = ContentSource::Disk(found.path().to_owned());
+            EntryKind::File(FileContent::unread(source, meta.len()))
         };
         let entry = Entry {
             kind,

@@ -9,18 +9,18 @@ use anyhow::Result;
 use indicatif::HumanBytes;
 use time::OffsetDateTime;
 
-use crate::fstree::entries::{Entry, Kind, Plan};
+use crate::fstree::entries::{Entry, EntryKind, FileTree};
 use crate::host::disk::Fill;
 use crate::report::ImageFile;
 
 /// Writes a list in the manner of `ls -l`, sorted by path.
-pub(super) fn contents(plan: &Plan, out: &mut dyn Write) -> Result<()> {
+pub(super) fn contents(plan: &FileTree, out: &mut dyn Write) -> Result<()> {
     let names = Names::of(plan);
     let root = Entry::shared_directory(plan.epoch);
     for (path, entry) in with_root(plan, &root) {
         let time = OffsetDateTime::from_unix_timestamp(i64::try_from(entry.mtime)?)?;
         let target = match &entry.kind {
-            Kind::Link(target) => format!(" -> {}", target.display()),
+            EntryKind::Link(target) => format!(" -> {}", target.display()),
             _ => String::new(),
         };
         writeln!(
@@ -44,14 +44,16 @@ pub(super) fn contents(plan: &Plan, out: &mut dyn Write) -> Result<()> {
 
 /// Writes a list for programs that compare images. The number of the device is always 0, and that
 /// of the inode counts the files of this image.
-pub(super) fn with_details(plan: &Plan, out: &mut dyn Write) -> Result<()> {
+pub(super) fn with_details(plan: &FileTree, out: &mut dyn Write) -> Result<()> {
     let names = Names::of(plan);
     let root = Entry::shared_directory(plan.epoch);
     // Only files with more names are asked for again.
     let mut numbers: BTreeMap<&Path, usize> = BTreeMap::new();
     for (index, (path, entry)) in with_root(plan, &root).enumerate() {
         let number = match &entry.kind {
-            Kind::HardLink(first) => numbers.get(first.as_path()).copied().unwrap_or(index + 1),
+            EntryKind::HardLink(first) => {
+                numbers.get(first.as_path()).copied().unwrap_or(index + 1)
+            }
             _ => index + 1,
         };
         if names.others.contains_key(path) {
@@ -104,7 +106,10 @@ pub(crate) fn disk_usage(mounted: &[(String, Fill, String)], images: &[ImageFile
 }
 
 /// The entries with the root directory before them.
-fn with_root<'a>(plan: &'a Plan, root: &'a Entry) -> impl Iterator<Item = (&'a Path, &'a Entry)> {
+fn with_root<'a>(
+    plan: &'a FileTree,
+    root: &'a Entry,
+) -> impl Iterator<Item = (&'a Path, &'a Entry)> {
     let entries = plan.entries.iter().map(|(path, entry)| (path.as_path(), entry));
     std::iter::once((Path::new(""), root)).chain(entries)
 }
@@ -116,7 +121,7 @@ struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn of(plan: &'a Plan) -> Self {
+    fn of(plan: &'a FileTree) -> Self {
         let mut directories = BTreeMap::new();
         for (path, entry) in &plan.entries {
             if let (true, Some(parent)) = (entry.is_directory(), path.parent()) {
@@ -129,17 +134,19 @@ impl<'a> Names<'a> {
     fn count(&self, path: &Path, entry: &Entry) -> u32 {
         match &entry.kind {
             // Its own name, the one in itself, and the one in each directory in it.
-            Kind::Directory => 2 + self.directories.get(path).copied().unwrap_or(0),
-            Kind::HardLink(first) => 1 + self.others.get(first.as_path()).copied().unwrap_or(0),
+            EntryKind::Directory => 2 + self.directories.get(path).copied().unwrap_or(0),
+            EntryKind::HardLink(first) => {
+                1 + self.others.get(first.as_path()).copied().unwrap_or(0)
+            }
             _ => 1 + self.others.get(path).copied().unwrap_or(0),
         }
     }
 }
 
-fn size(plan: &Plan, entry: &Entry) -> u64 {
+fn size(plan: &FileTree, entry: &Entry) -> u64 {
     match &entry.kind {
-        Kind::HardLink(first) => plan.entries.get(first).map_or(0, Entry::size),
-        Kind::Link(target) => target.as_os_str().len() as u64,
+        EntryKind::HardLink(first) => plan.entries.get(first).map_or(0, Entry::size),
+        EntryKind::Link(target) => target.as_os_str().len() as u64,
         _ => entry.size(),
     }
 }
@@ -151,9 +158,9 @@ fn owner(id: u32) -> String {
 /// `drwxr-xr-x` and the like.
 fn permissions(entry: &Entry) -> String {
     let kind = match entry.kind {
-        Kind::Directory => 'd',
-        Kind::Link(_) => 'l',
-        Kind::File(_) | Kind::HardLink(_) => '-',
+        EntryKind::Directory => 'd',
+        EntryKind::Link(_) => 'l',
+        EntryKind::File(_) | EntryKind::HardLink(_) => '-',
     };
     let mut text = String::from(kind);
     for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::base::data;
-use crate::fstree::entries::Plan;
+use crate::fstree::entries::FileTree;
 use crate::report::package::Package;
 use crate::report::repositories::Repositories;
 
@@ -140,7 +140,7 @@ impl SpdxNames {
 
 /// The list of Flatcar's `write_licenses` (flatcar/scripts, `build_library/build_image_util.sh`).
 /// The files are those that the image holds.
-pub(super) fn list(packages: &[Package], plan: &Plan) -> Value {
+pub(super) fn list(packages: &[Package], plan: &FileTree) -> Value {
     let rows = packages.iter().filter(|package| is_licensed(package)).map(|package| {
         let mut licenses = BTreeSet::new();
         if let Ok(license) = License::parse(&package.license) {
@@ -161,7 +161,7 @@ pub(super) fn list(packages: &[Package], plan: &Plan) -> Value {
     Value::Array(rows.collect())
 }
 
-fn held<'a>(package: &'a Package, plan: &'a Plan) -> impl Iterator<Item = &'a PathBuf> {
+fn held<'a>(package: &'a Package, plan: &'a FileTree) -> impl Iterator<Item = &'a PathBuf> {
     package.files.iter().filter(|file| plan.entries.contains_key(*file))
 }
 

@@ -24,7 +24,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::fstree::entries::Plan;
+use crate::fstree::entries::FileTree;
 use crate::sysext::name::Naming;
 use crate::sysext::prune::LeftOut;
 use crate::sysext::strip::Stripped;
@@ -57,7 +57,7 @@ pub(crate) struct Subject<'a> {
     /// What the extension is called.
     pub naming: &'a Naming,
     /// What it holds.
-    pub plan: &'a Plan,
+    pub plan: &'a FileTree,
     /// The packages that this came from.
     pub packages: &'a [Package],
     /// Where ebuilds, their digests and their licences are.

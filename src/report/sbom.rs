@@ -13,7 +13,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::base::data::hex;
 use crate::fstree::digest;
-use crate::fstree::entries::{Content, Kind, Plan};
+use crate::fstree::entries::{EntryKind, FileContent, FileTree};
 use crate::report::licenses::{License, SpdxNames};
 use crate::report::package::Package;
 use crate::report::sequence::Sequence;
@@ -170,14 +170,14 @@ pub(super) fn write(subject: &Subject<'_>, out: &mut dyn Write) -> Result<()> {
 }
 
 /// The files of `plan`, with their numbers.
-fn files(plan: &Plan) -> impl Iterator<Item = (usize, &Path, &Content)> {
+fn files(plan: &FileTree) -> impl Iterator<Item = (usize, &Path, &FileContent)> {
     plan.entries.iter().enumerate().filter_map(|(index, (path, entry))| match &entry.kind {
-        Kind::File(content) => Some((index, path.as_path(), content)),
+        EntryKind::File(content) => Some((index, path.as_path(), content)),
         _ => None,
     })
 }
 
-fn file((index, path, content): (usize, &Path, &Content)) -> Listed {
+fn file((index, path, content): (usize, &Path, &FileContent)) -> Listed {
     let sum = |algorithm, digest: &[u8]| Checksum { algorithm, checksum_value: hex(digest) };
     // SPDX 2.3 wants SHA-1 of every file (8.4).
     let sha1 = sum("SHA1", &content.sha1.unwrap_or_default());

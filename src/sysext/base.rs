@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::base::names::Eprefix;
-use crate::fstree::entries::{Entry, Plan};
+use crate::fstree::entries::{Entry, FileTree};
 use crate::imagefmt::squashfs;
 use crate::portage::vdb;
 use crate::prefix::final_root::FinalRoot;
@@ -46,7 +46,11 @@ impl Base {
 
 /// Takes out of `plan` what packages that `bases` have installed, and that no other package
 /// shares. Returns their names.
-pub(crate) fn leave_out(plan: &mut Plan, root: &FinalRoot, bases: &[Base]) -> Result<Vec<String>> {
+pub(crate) fn leave_out(
+    plan: &mut FileTree,
+    root: &FinalRoot,
+    bases: &[Base],
+) -> Result<Vec<String>> {
     let mut known = BTreeSet::new();
     for base in bases {
         known.extend(base.packages(root.eprefix())?);
@@ -70,8 +74,8 @@ pub(crate) fn leave_out(plan: &mut Plan, root: &FinalRoot, bases: &[Base]) -> Re
 }
 
 /// The package database alone, for an image that later extensions are packed against.
-pub(crate) fn package_information(plan: &Plan) -> Result<Plan> {
-    let mut information = Plan::new(&plan.eprefix, plan.epoch);
+pub(crate) fn package_information(plan: &FileTree) -> Result<FileTree> {
+    let mut information = FileTree::new(&plan.eprefix, plan.epoch);
     let database = plan.prefix_path().join("var/db/pkg");
     for (path, entry) in plan.entries.iter().filter(|(path, _)| path.starts_with(&database)) {
         information.add(path, entry.clone())?;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use aho_corasick::AhoCorasick;
 use anyhow::{Context, Result};
 
-use crate::fstree::entries::{Content, Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, EntryKind, FileContent, FileTree};
 use crate::sysext::library_names::{has_library_version, pointed_at};
 
 /// How linker scripts begin that libraries install (glibc, ncurses, and Gentoo's `gen_usr_ldscript`).
@@ -19,7 +19,7 @@ const SCRIPT_STARTS: &[&[u8]] =
     &[b"/* GNU ld script", b"INPUT", b"GROUP", b"OUTPUT_FORMAT", b"/* "];
 
 /// The paths in `plan` that only the link editor reads.
-pub(super) fn names(plan: &Plan) -> Result<BTreeSet<PathBuf>> {
+pub(super) fn names(plan: &FileTree) -> Result<BTreeSet<PathBuf>> {
     let mut names = BTreeSet::new();
     let mut candidates = Vec::new();
     for (path, entry) in &plan.entries {
@@ -27,10 +27,10 @@ pub(super) fn names(plan: &Plan) -> Result<BTreeSet<PathBuf>> {
             continue;
         }
         match &entry.kind {
-            Kind::File(content) if is_linker_script(content)? => {
+            EntryKind::File(content) if is_linker_script(content)? => {
                 names.insert(path.clone());
             }
-            Kind::Link(target) if leads_to_a_version(plan, path, target) => {
+            EntryKind::Link(target) if leads_to_a_version(plan, path, target) => {
                 candidates.push(path.clone());
             }
             _ => {}
@@ -43,7 +43,7 @@ pub(super) fn names(plan: &Plan) -> Result<BTreeSet<PathBuf>> {
 
 /// Whether the link at `path` leads to a library of which the name has a version, like
 /// `libfoo.so` to `libfoo.so.1` or `libfoo-1.2.so`.
-fn leads_to_a_version(plan: &Plan, path: &Path, target: &Path) -> bool {
+fn leads_to_a_version(plan: &FileTree, path: &Path, target: &Path) -> bool {
     let place = pointed_at(path, target);
     let is_there = plan.entries.get(&place).is_some_and(|entry| !entry.is_directory());
     let (Some(name), Some(target)) = (path.file_name(), place.file_name()) else { return false };
@@ -54,11 +54,11 @@ fn leads_to_a_version(plan: &Plan, path: &Path, target: &Path) -> bool {
         && (has_library_version(target) || target_name.starts_with(&format!("{stem}-")))
 }
 
-fn is_linker_script(content: &Content) -> Result<bool> {
+fn is_linker_script(content: &FileContent) -> Result<bool> {
     let mut head = Vec::new();
     match &content.source {
-        Source::Bytes(bytes) => head.extend(bytes.iter().take(4096)),
-        Source::Disk(path) => {
+        ContentSource::Bytes(bytes) => head.extend(bytes.iter().take(4096)),
+        ContentSource::Disk(path) => {
             fs_err::File::open(path)?.take(4096).read_to_end(&mut head)?;
         }
     }
@@ -73,7 +73,7 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
 
 /// Those of `candidates` of which an ELF file of the prefix has the name as a string of its own: it
 /// is a soname, a needed library, or what dlopen(3) gets.
-fn asked_for(plan: &Plan, candidates: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
+fn asked_for(plan: &FileTree, candidates: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
     let mut patterns = Vec::new();
     for path in candidates {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
@@ -85,7 +85,10 @@ fn asked_for(plan: &Plan, candidates: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
     }
     let search = AhoCorasick::new(&patterns).context("could not search for library names")?;
     for entry in plan.entries.values() {
-        let Kind::File(Content { source: Source::Disk(file), .. }) = &entry.kind else { continue };
+        let EntryKind::File(FileContent { source: ContentSource::Disk(file), .. }) = &entry.kind
+        else {
+            continue;
+        };
         for hit in strings_in(file, &search)? {
             found.extend(candidates.get(hit).cloned());
         }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use anyhow::{Error, Result, bail};
 
-use crate::fstree::entries::{Entry, Kind, Plan};
+use crate::fstree::entries::{Entry, EntryKind, FileTree};
 
 /// Where targets look for programs.
 const BIN: &str = "usr/bin";
@@ -40,7 +40,11 @@ impl FromStr for Expose {
 
 /// Adds the links to `plan`. Returns the names that the roots in `bases` have already, which are
 /// left alone where all programs are wanted, and an error where they were named.
-pub(crate) fn apply(plan: &mut Plan, wanted: &[Expose], bases: &[PathBuf]) -> Result<Vec<String>> {
+pub(crate) fn apply(
+    plan: &mut FileTree,
+    wanted: &[Expose],
+    bases: &[PathBuf],
+) -> Result<Vec<String>> {
     let named = |name: &OsString| {
         wanted.iter().any(|one| matches!(one, Expose::Program(wanted) if wanted.as_str() == name))
     };
@@ -76,7 +80,7 @@ pub(crate) fn apply(plan: &mut Plan, wanted: &[Expose], bases: &[PathBuf]) -> Re
             Ok(rest) => Path::new("..").join(rest),
             Err(_) => target,
         };
-        let entry = Entry { kind: Kind::Link(target), ..Entry::made(Vec::new(), plan.epoch) };
+        let entry = Entry { kind: EntryKind::Link(target), ..Entry::made(Vec::new(), plan.epoch) };
         plan.add(link, Entry { mode: 0o777, ..entry })?;
     }
     Ok(taken)
@@ -87,7 +91,7 @@ fn is_there(path: &Path) -> bool {
 }
 
 /// The programs of the prefix by name: what somebody may execute.
-fn programs(plan: &Plan) -> Vec<(OsString, PathBuf)> {
+fn programs(plan: &FileTree) -> Vec<(OsString, PathBuf)> {
     let mut programs = Vec::new();
     for dir in PROGRAMS.iter().map(|dir| plan.prefix_path().join(dir)) {
         if !plan.entries.get(&dir).is_some_and(Entry::is_directory) {

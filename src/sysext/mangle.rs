@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::fstree::entries::{Entry, Plan};
+use crate::fstree::entries::{Entry, FileTree};
 use crate::fstree::scan;
 use crate::imagefmt::directory;
 use crate::sandbox::namespace_root;
@@ -34,7 +34,7 @@ impl Mangle {
     }
 
     /// Changes `plan`. A script works on a tree at `dir`, which stays: files are read from there.
-    pub(crate) fn apply(&self, plan: &mut Plan, dir: &Path) -> Result<()> {
+    pub(crate) fn apply(&self, plan: &mut FileTree, dir: &Path) -> Result<()> {
         match self {
             Self::Tree(tree) => lay_over(plan, tree)?,
             Self::Script(script) => run(plan, script, dir)?,
@@ -45,7 +45,7 @@ impl Mangle {
 }
 
 /// Directories outside of the prefix are the target's as well, and stay as every target has them.
-fn share_directories(plan: &mut Plan) {
+fn share_directories(plan: &mut FileTree) {
     let (prefix, epoch) = (plan.prefix_path().to_owned(), plan.epoch);
     for (path, entry) in &mut plan.entries {
         if entry.is_directory() && !path.starts_with(&prefix) {
@@ -55,8 +55,8 @@ fn share_directories(plan: &mut Plan) {
 }
 
 /// Everything in `tree` replaces what `plan` has at the same place.
-fn lay_over(plan: &mut Plan, tree: &Path) -> Result<()> {
-    let mut over = Plan::new(&plan.eprefix, plan.epoch);
+fn lay_over(plan: &mut FileTree, tree: &Path) -> Result<()> {
+    let mut over = FileTree::new(&plan.eprefix, plan.epoch);
     scan::tree(tree, &mut over)?;
     for (path, entry) in over.entries {
         let there = plan.entries.get(&path);
@@ -74,10 +74,10 @@ fn lay_over(plan: &mut Plan, tree: &Path) -> Result<()> {
     Ok(())
 }
 
-fn run(plan: &mut Plan, script: &Path, dir: &Path) -> Result<()> {
+fn run(plan: &mut FileTree, script: &Path, dir: &Path) -> Result<()> {
     directory::write(plan, dir, &|_| {})?;
     namespace_root::command_at("mangle the content", script)?.arg(dir).dir(dir).run_quiet()?;
-    let mut mangled = Plan::new(&plan.eprefix, plan.epoch);
+    let mut mangled = FileTree::new(&plan.eprefix, plan.epoch);
     scan::tree(dir, &mut mangled)?;
     *plan = mangled;
     Ok(())

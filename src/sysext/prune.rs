@@ -10,7 +10,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::base::data;
-use crate::fstree::entries::{Entry, Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileTree};
 use crate::sysext::dev_links;
 use crate::sysext::library_names::pointed_at;
 
@@ -120,7 +120,7 @@ impl Rules {
 
     /// Takes out of `plan` what the rules name, the links to it, and the directories that held
     /// nothing else.
-    pub(crate) fn apply(&self, plan: &mut Plan) -> Result<Vec<LeftOut>> {
+    pub(crate) fn apply(&self, plan: &mut FileTree) -> Result<Vec<LeftOut>> {
         let link_editor = self.rules.iter().any(|rule| rule.only == Some(Condition::LinkEditor));
         let names = if link_editor { dev_links::names(plan)? } else { BTreeSet::new() };
         let mut out: BTreeMap<PathBuf, usize> = BTreeMap::new();
@@ -138,7 +138,7 @@ impl Rules {
     /// The rule that `path` falls under, by itself or with the directory that it is in.
     fn matching(
         &self,
-        plan: &Plan,
+        plan: &FileTree,
         path: &Path,
         link_editor_names: &BTreeSet<PathBuf>,
         out: &BTreeMap<PathBuf, usize>,
@@ -158,7 +158,7 @@ impl Rules {
         })
     }
 
-    fn is_unwanted_locale(&self, plan: &Plan, path: &Path) -> bool {
+    fn is_unwanted_locale(&self, plan: &FileTree, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // C and POSIX are no translations, and every program may ask for them.
         !self.locales.is_empty()
@@ -167,7 +167,7 @@ impl Rules {
             && !self.locales.iter().any(|locale| locale.wants(&name))
     }
 
-    fn count(&self, plan: &Plan, out: &BTreeMap<PathBuf, usize>) -> Vec<LeftOut> {
+    fn count(&self, plan: &FileTree, out: &BTreeMap<PathBuf, usize>) -> Vec<LeftOut> {
         let mut counts = vec![(0, 0); self.rules.len()];
         for (path, rule) in out {
             if let (Some(count), Some(entry)) = (counts.get_mut(*rule), plan.entries.get(path)) {
@@ -191,14 +191,16 @@ impl Rules {
 
 /// Whether a script says by what options to build against a library. One that can not be read is
 /// an error when it is packed.
-fn answers_builds(plan: &Plan, path: &Path) -> bool {
-    let Some(Entry { kind: Kind::File(content), .. }) = plan.entries.get(path) else {
+fn answers_builds(plan: &FileTree, path: &Path) -> bool {
+    let Some(Entry { kind: EntryKind::File(content), .. }) = plan.entries.get(path) else {
         return false;
     };
     let mut start = Vec::new();
     let is_read = match &content.source {
-        Source::Bytes(bytes) => bytes.as_slice().take(SCRIPT).read_to_end(&mut start).is_ok(),
-        Source::Disk(disk) => fs_err::File::open(disk)
+        ContentSource::Bytes(bytes) => {
+            bytes.as_slice().take(SCRIPT).read_to_end(&mut start).is_ok()
+        }
+        ContentSource::Disk(disk) => fs_err::File::open(disk)
             .is_ok_and(|file| file.take(SCRIPT).read_to_end(&mut start).is_ok()),
     };
     let has = |word: &str| memchr::memmem::find(&start, word.as_bytes()).is_some();
@@ -211,14 +213,14 @@ fn parts_of(name: &str) -> &str {
 }
 
 /// Links that would point at nothing go with what they pointed at.
-fn add_links_to(plan: &Plan, out: &mut BTreeMap<PathBuf, usize>) {
+fn add_links_to(plan: &FileTree, out: &mut BTreeMap<PathBuf, usize>) {
     loop {
         let dangling: Vec<(PathBuf, usize)> = plan
             .entries
             .iter()
             .filter(|(path, _)| !out.contains_key(*path))
             .filter_map(|(path, entry)| {
-                let Kind::Link(target) = &entry.kind else { return None };
+                let EntryKind::Link(target) = &entry.kind else { return None };
                 Some((path.clone(), *out.get(&pointed_at(path, target))?))
             })
             .collect();
@@ -245,20 +247,21 @@ fn glob_set(patterns: &[impl AsRef<str>]) -> Result<GlobSet> {
 mod tests {
     use super::*;
 
-    fn plan(files: &[&str], links: &[(&str, &str)]) -> Plan {
-        let mut plan = Plan::new(&"/opt/x".parse().unwrap(), 1);
+    fn plan(files: &[&str], links: &[(&str, &str)]) -> FileTree {
+        let mut plan = FileTree::new(&"/opt/x".parse().unwrap(), 1);
         let inside = |path: &str| PathBuf::from(format!("opt/x/{path}"));
         for file in files {
             plan.add(inside(file), Entry::made(b"12".to_vec(), 1)).unwrap();
         }
         for (link, target) in links {
-            let entry = Entry { kind: Kind::Link(target.into()), ..Entry::made(Vec::new(), 1) };
+            let entry =
+                Entry { kind: EntryKind::Link(target.into()), ..Entry::made(Vec::new(), 1) };
             plan.add(inside(link), entry).unwrap();
         }
         plan
     }
 
-    fn has(plan: &Plan, path: &str) -> bool {
+    fn has(plan: &FileTree, path: &str) -> bool {
         plan.entries.contains_key(&PathBuf::from(format!("opt/x/{path}")))
     }
 

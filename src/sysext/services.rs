@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::base::data::Folder;
 use crate::base::names::PrefixName;
 use crate::base::template;
-use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 
 /// What systemd reads below /usr/lib, and packages install below the prefix.
 const READ: &[&str] = &["systemd/system", "systemd/user", "tmpfiles.d", "sysusers.d"];
@@ -79,7 +79,7 @@ pub(crate) struct Placed {
 }
 
 /// Puts into `plan` what its packages bring for systemd, but for what a root in `bases` has.
-pub(crate) fn place(plan: &mut Plan, bases: &[PathBuf]) -> Result<Placed> {
+pub(crate) fn place(plan: &mut FileTree, bases: &[PathBuf]) -> Result<Placed> {
     let mut placed = Placed::default();
     let mut copies = Vec::new();
     for (from, dir) in FROM.iter().flat_map(|from| READ.iter().map(move |dir| (from, dir))) {
@@ -88,8 +88,10 @@ pub(crate) fn place(plan: &mut Plan, bases: &[PathBuf]) -> Result<Placed> {
         for (path, entry) in plan.entries.range(source.clone()..) {
             let Ok(below) = path.strip_prefix(&source) else { break };
             let kind = match &entry.kind {
-                Kind::Directory => continue,
-                Kind::HardLink(first) => plan.entries.get(first).map(|entry| entry.kind.clone()),
+                EntryKind::Directory => continue,
+                EntryKind::HardLink(first) => {
+                    plan.entries.get(first).map(|entry| entry.kind.clone())
+                }
                 kind => Some(kind.clone()),
             };
             let place = target.join(below);
@@ -112,11 +114,11 @@ pub(crate) fn place(plan: &mut Plan, bases: &[PathBuf]) -> Result<Placed> {
 }
 
 /// The same, with the programs that the prefix has instead of those of the target.
-fn of_prefix(plan: &Plan, kind: Kind) -> Result<Kind> {
-    let Kind::File(Content { source, .. }) = &kind else { return Ok(kind) };
+fn of_prefix(plan: &FileTree, kind: EntryKind) -> Result<EntryKind> {
+    let EntryKind::File(FileContent { source, .. }) = &kind else { return Ok(kind) };
     let bytes = match source {
-        Source::Bytes(bytes) => bytes.clone(),
-        Source::Disk(path) => fs_err::read(path)?,
+        ContentSource::Bytes(bytes) => bytes.clone(),
+        ContentSource::Disk(path) => fs_err::read(path)?,
     };
     let Ok(text) = String::from_utf8(bytes) else { return Ok(kind) };
     let mut changed = String::new();
@@ -127,11 +129,11 @@ fn of_prefix(plan: &Plan, kind: Kind) -> Result<Kind> {
         return Ok(kind);
     }
     let size = changed.len() as u64;
-    Ok(Kind::File(Content::unread(Source::Bytes(changed.into_bytes()), size)))
+    Ok(EntryKind::File(FileContent::unread(ContentSource::Bytes(changed.into_bytes()), size)))
 }
 
 /// `Exec...=/usr/bin/x` where the prefix has that program; none where nothing changes.
-fn line_of_prefix(plan: &Plan, line: &str) -> Option<String> {
+fn line_of_prefix(plan: &FileTree, line: &str) -> Option<String> {
     let (key, value) = line.split_once('=')?;
     if !key.trim().starts_with("Exec") {
         return None;
@@ -157,7 +159,7 @@ fn line_of_prefix(plan: &Plan, line: &str) -> Option<String> {
 
 /// Lets `units` be started when the extension `name` is attached, and started again when they
 /// end: a wish of multi-user.target (`Upholds=`, systemd 249 and newer).
-pub(crate) fn start(plan: &mut Plan, name: &PrefixName, units: &[UnitName]) -> Result<()> {
+pub(crate) fn start(plan: &mut FileTree, name: &PrefixName, units: &[UnitName]) -> Result<()> {
     if units.is_empty() {
         return Ok(());
     }
@@ -188,7 +190,11 @@ pub(crate) fn start(plan: &mut Plan, name: &PrefixName, units: &[UnitName]) -> R
 
 /// Moves what programs write to out of the read-only extension: each of `paths` becomes a link to
 /// /var/lib/NAME, and what it holds is what that begins with.
-pub(crate) fn keep_state(plan: &mut Plan, name: &PrefixName, paths: &[StatePath]) -> Result<()> {
+pub(crate) fn keep_state(
+    plan: &mut FileTree,
+    name: &PrefixName,
+    paths: &[StatePath],
+) -> Result<()> {
     let mut lines = Vec::new();
     for StatePath(path) in paths.iter().collect::<BTreeSet<_>>() {
         let place = plan.prefix_path().join(path);
@@ -210,13 +216,13 @@ pub(crate) fn keep_state(plan: &mut Plan, name: &PrefixName, paths: &[StatePath]
             plan.add(moved(&path), entry)?;
         }
         for entry in plan.entries.values_mut() {
-            if let Kind::HardLink(first) = &mut entry.kind {
+            if let EntryKind::HardLink(first) = &mut entry.kind {
                 *first = moved(first);
             }
         }
         let state = format!("/var/lib/{name}/{}", path.display());
         let link = Entry::made(Vec::new(), plan.epoch);
-        let link = Entry { kind: Kind::Link(PathBuf::from(&state)), mode: 0o777, ..link };
+        let link = Entry { kind: EntryKind::Link(PathBuf::from(&state)), mode: 0o777, ..link };
         plan.add(place, link)?;
         lines.push(json!({ "state": state, "factory": format!("/{}", factory.display()) }));
     }
@@ -235,7 +241,7 @@ mod tests {
 
     #[test]
     fn programs_become_the_prefixs() {
-        let mut plan = Plan::new(&"/opt/x".parse().unwrap(), 1);
+        let mut plan = FileTree::new(&"/opt/x".parse().unwrap(), 1);
         plan.add("opt/x/usr/bin/d", Entry::made(Vec::new(), 1)).unwrap();
         let line = |line: &str| line_of_prefix(&plan, line);
         assert_eq!(line("ExecStart=/usr/bin/d -f\n").unwrap(), "ExecStart=/opt/x/usr/bin/d -f\n");

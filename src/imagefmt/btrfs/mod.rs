@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::base::command::{Command, look_up};
 use crate::fstree::compare::{self, Keeps};
-use crate::fstree::entries::Plan;
+use crate::fstree::entries::FileTree;
 use crate::fstree::{digest, scan};
 use crate::imagefmt::directory;
 use crate::imagefmt::format::{Compressor, Format};
@@ -53,7 +53,7 @@ fn version(said: &str) -> Option<(u32, u32)> {
 
 /// Writes `plan` as the btrfs image `output`; `dir` is a place for a tree.
 pub(crate) fn write(
-    plan: &Plan,
+    plan: &FileTree,
     format: Format,
     output: &Path,
     dir: &Path,
@@ -90,18 +90,18 @@ fn compression(format: Format) -> Vec<String> {
 }
 
 /// How `image` differs from `plan`; `dir` is a place to unpack it to.
-pub(crate) fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<String>> {
+pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
     namespace_root::command("check the btrfs image", "btrfs", "btrfs-progs")?
         .args(["check", "--readonly"])
         .arg(image)
         .run_quiet()?;
-    let mut found = Plan::new(&plan.eprefix, plan.epoch);
+    let mut found = FileTree::new(&plan.eprefix, plan.epoch);
     read(image, &mut found, dir)?;
     Ok(compare::with_plan(plan, &found, Keeps::ALL))
 }
 
 /// Reads what `image` holds into `found`; it is unpacked into the new directory `dir`.
-pub(crate) fn read(image: &Path, found: &mut Plan, dir: &Path) -> Result<()> {
+pub(crate) fn read(image: &Path, found: &mut FileTree, dir: &Path) -> Result<()> {
     unpack(image, dir)?;
     // The directory of the image is as the image says, of which nothing else is known here.
     found.epoch = u64::try_from(fs_err::metadata(dir)?.mtime()).unwrap_or(0);

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use fs_err::File;
 
-use crate::fstree::entries::{Kind, Plan};
+use crate::fstree::entries::{EntryKind, FileTree};
 use crate::sandbox::namespace_root;
 
 /// Where the superblock is, and how large it is.
@@ -113,7 +113,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 
 /// Makes names in `found` one file that are one in `image`: btrfs restore gives every name a file of
 /// its own.
-pub(crate) fn join_names(found: &mut Plan, image: &Path) -> Result<()> {
+pub(crate) fn join_names(found: &mut FileTree, image: &Path) -> Result<()> {
     let listing = namespace_root::command("list the btrfs image", "btrfs", "btrfs-progs")?
         .args(["inspect-internal", "dump-tree", "-t", "5"])
         .arg(image)
@@ -121,14 +121,14 @@ pub(crate) fn join_names(found: &mut Plan, image: &Path) -> Result<()> {
     let inodes = inodes(&listing);
     let mut firsts: HashMap<u64, &PathBuf> = HashMap::new();
     for (path, entry) in &mut found.entries {
-        if !matches!(entry.kind, Kind::File(_)) {
+        if !matches!(entry.kind, EntryKind::File(_)) {
             continue;
         }
         let inode = inodes.get(path).with_context(|| {
             format!("{} was unpacked and is not listed by btrfs", path.display())
         })?;
         match firsts.entry(*inode) {
-            Entry::Occupied(first) => entry.kind = Kind::HardLink((*first.get()).clone()),
+            Entry::Occupied(first) => entry.kind = EntryKind::HardLink((*first.get()).clone()),
             Entry::Vacant(place) => drop(place.insert(path)),
         }
     }

@@ -19,7 +19,7 @@ use gpt::{GptConfig, GptDisk};
 use uuid::Uuid;
 
 use crate::fstree::digest;
-use crate::fstree::entries::Plan;
+use crate::fstree::entries::FileTree;
 use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::ddi::verity::RootHash;
 
@@ -72,7 +72,7 @@ pub(crate) struct Parts<'a> {
 
 /// Writes the disk image `output`.
 pub(crate) fn write(
-    plan: &Plan,
+    plan: &FileTree,
     architecture: Architecture,
     parts: &Parts<'_>,
     output: &Path,
@@ -161,7 +161,7 @@ pub(crate) const DATA: &str = NAMES[0];
 pub(crate) const HASHES: &str = NAMES[1];
 
 /// A UUID for something beside the content.
-fn derived(plan: &Plan, what: &str) -> Uuid {
+fn derived(plan: &FileTree, what: &str) -> Uuid {
     let space = digest::uuid(plan).parse().unwrap_or_default();
     Uuid::new_v5(&space, what.as_bytes())
 }

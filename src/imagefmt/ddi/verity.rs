@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 use crate::base::command::{Command, look_up};
 use crate::base::data::hex;
 use crate::fstree::digest;
-use crate::fstree::entries::Plan;
+use crate::fstree::entries::FileTree;
 use crate::imagefmt::ddi::pkcs11::{self, KeySource, TokenKey, openssl};
 
 /// What an image is signed with.
@@ -54,7 +54,7 @@ impl RootHash {
 
 /// Writes the hashes of the filesystem image `data` to the file `hashes`. The salt comes from
 /// the content, so that the same content has the same hashes.
-pub(crate) fn write(plan: &Plan, data: &Path, hashes: &Path) -> Result<RootHash> {
+pub(crate) fn write(plan: &FileTree, data: &Path, hashes: &Path) -> Result<RootHash> {
     let salt = hex(&Sha256::digest([b"verity salt".as_slice(), &digest::of_plan(plan)].concat()));
     let said = veritysetup()?
         .arg("format")

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::digest;
-use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::imagefmt::directory;
 use crate::imagefmt::erofs::content::Contents;
 use crate::imagefmt::erofs::inodes::{Image, Inode, Place};
@@ -23,7 +23,7 @@ use crate::sandbox::namespace_root;
 /// Writes `plan` as the erofs image `output`; `dir` is a place for a tree, since mkfs.erofs takes
 /// streams only since 1.7.
 pub(crate) fn write(
-    plan: &Plan,
+    plan: &FileTree,
     format: Format,
     output: &Path,
     dir: &Path,
@@ -61,14 +61,14 @@ fn compression(format: Format) -> Vec<String> {
 }
 
 /// How `image` differs from `plan`; `dir` is a place to unpack it to, where that has to be.
-pub(crate) fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<String>> {
+pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
     let map = crate::base::files::map(image)?;
     let opened = Image::open(&map).with_context(|| inodes::about(image))?;
     let tree = opened.tree().with_context(|| inodes::about(image))?;
     let mut differences = inode_differences(plan, &tree);
     // The form that a newer mkfs.erofs writes may be one that we do not know, but its own
     // fsck.erofs does. So that one has the last word.
-    let mut found = Plan::new(&plan.eprefix, plan.epoch);
+    let mut found = FileTree::new(&plan.eprefix, plan.epoch);
     let ours = contents(&opened, &tree, &mut found);
     let keeps = Keeps { xattrs: false, ..Keeps::ALL };
     let is_same = || ours.is_ok() && compare::with_plan(plan, &found, keeps).is_empty();
@@ -92,7 +92,7 @@ fn unpack(image: &Path, dir: &Path) -> Result<()> {
 }
 
 /// Reads what `image` holds into `found`, but no extended attributes.
-pub(crate) fn read(image: &Path, found: &mut Plan) -> Result<()> {
+pub(crate) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
     let map = crate::base::files::map(image)?;
     let opened = Image::open(&map).with_context(|| inodes::about(image))?;
     let tree = opened.tree().with_context(|| inodes::about(image))?;
@@ -100,21 +100,27 @@ pub(crate) fn read(image: &Path, found: &mut Plan) -> Result<()> {
 }
 
 /// The same, of an image in memory; nothing is written to disk.
-fn contents(image: &Image<'_>, tree: &BTreeMap<PathBuf, Place>, found: &mut Plan) -> Result<()> {
+fn contents(
+    image: &Image<'_>,
+    tree: &BTreeMap<PathBuf, Place>,
+    found: &mut FileTree,
+) -> Result<()> {
     let contents = Contents::open(image)?;
     let mut firsts: HashMap<u64, &Path> = HashMap::new();
     for (path, place) in tree.iter().filter(|(path, _)| !path.as_os_str().is_empty()) {
         let inode = place.inode;
         let kind = match inode.kind() {
-            inodes::DIRECTORY => Kind::Directory,
-            inodes::LINK => Kind::Link(PathBuf::from(OsString::from_vec(contents.target(place)?))),
+            inodes::DIRECTORY => EntryKind::Directory,
+            inodes::LINK => {
+                EntryKind::Link(PathBuf::from(OsString::from_vec(contents.target(place)?)))
+            }
             inodes::FILE if firsts.contains_key(&inode.number) => {
-                Kind::HardLink(firsts[&inode.number].to_owned())
+                EntryKind::HardLink(firsts[&inode.number].to_owned())
             }
             inodes::FILE => {
                 firsts.insert(inode.number, path);
                 let size = place.size as u64;
-                Kind::File(Content::unread(Source::Bytes(Vec::new()), size))
+                EntryKind::File(FileContent::unread(ContentSource::Bytes(Vec::new()), size))
             }
             other => bail!("/{} is of the type {other:o}", path.display()),
         };
@@ -125,7 +131,7 @@ fn contents(image: &Image<'_>, tree: &BTreeMap<PathBuf, Place>, found: &mut Plan
         found.entries.insert(path.clone(), entry);
     }
     found.entries.par_iter_mut().try_for_each(|(path, entry)| {
-        if let (Kind::File(content), Some(place)) = (&mut entry.kind, tree.get(path)) {
+        if let (EntryKind::File(content), Some(place)) = (&mut entry.kind, tree.get(path)) {
             let digest = contents.digest(place);
             content.sha256 = Some(digest.with_context(|| format!("/{}", path.display()))?);
         }
@@ -134,7 +140,7 @@ fn contents(image: &Image<'_>, tree: &BTreeMap<PathBuf, Place>, found: &mut Plan
 }
 
 /// How the inodes of the image differ from `plan`.
-fn inode_differences(plan: &Plan, found: &BTreeMap<PathBuf, Place>) -> Vec<String> {
+fn inode_differences(plan: &FileTree, found: &BTreeMap<PathBuf, Place>) -> Vec<String> {
     let other_names = plan.other_names();
     let number = |path: &Path| found.get(path).map_or(0, |place| place.inode.number);
     let mut differences = Vec::new();
@@ -144,17 +150,17 @@ fn inode_differences(plan: &Plan, found: &BTreeMap<PathBuf, Place>) -> Vec<Strin
             continue;
         };
         let (first, kind) = match &entry.kind {
-            Kind::HardLink(first) => (first, inodes::FILE),
-            Kind::File(_) => (path, inodes::FILE),
-            Kind::Link(_) => (path, inodes::LINK),
-            Kind::Directory => (path, inodes::DIRECTORY),
+            EntryKind::HardLink(first) => (first, inodes::FILE),
+            EntryKind::File(_) => (path, inodes::FILE),
+            EntryKind::Link(_) => (path, inodes::LINK),
+            EntryKind::Directory => (path, inodes::DIRECTORY),
         };
         let planned = Inode {
             number: number(first),
             mode: entry.mode | kind,
             names: match entry.kind {
                 // A directory's names are the filesystem's.
-                Kind::Directory => inode.names,
+                EntryKind::Directory => inode.names,
                 _ => 1 + other_names.get(first.as_path()).copied().unwrap_or(0),
             },
             owner: (entry.uid, entry.gid),

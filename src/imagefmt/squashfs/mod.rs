@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::base::command::{Command, look_up};
 use crate::fstree::compare::{self, Keeps};
-use crate::fstree::entries::Plan;
+use crate::fstree::entries::FileTree;
 use crate::fstree::tar_stream;
 use crate::imagefmt::format::{Compressor, Format};
 use crate::sandbox::namespace_root;
@@ -17,7 +17,7 @@ use crate::sandbox::namespace_root;
 /// Writes `plan` as the squashfs image `output`. Its time comes from the environment variable
 /// alone, since mksquashfs refuses options beside it.
 pub(crate) fn write(
-    plan: &Plan,
+    plan: &FileTree,
     format: Format,
     output: &Path,
     progress: &dyn Fn(u64),
@@ -41,12 +41,12 @@ pub(crate) fn write(
 }
 
 /// How `image` differs from `plan`; `dir` is a place to unpack it to, where that has to be.
-pub(crate) fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<String>> {
+pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
     if !pseudo::can_say(plan) {
         unpack(image, dir)?;
         return compare::with_tree(plan, dir, Keeps::ALL);
     }
-    let mut found = Plan::new(&plan.eprefix, plan.epoch);
+    let mut found = FileTree::new(&plan.eprefix, plan.epoch);
     read(image, &mut found)?;
     found.take_root()?;
     let mut differences = compare::with_plan(plan, &found, Keeps::ALL);
@@ -57,7 +57,7 @@ pub(crate) fn differences(plan: &Plan, image: &Path, dir: &Path) -> Result<Vec<S
 }
 
 /// Reads what `image` holds into `found`, with the root directory, but no extended attributes.
-pub(crate) fn read(image: &Path, found: &mut Plan) -> Result<()> {
+pub(crate) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
     let program = look_up("unsquashfs").context(
         "unsquashfs is not there, which reads squashfs images back; install squashfs-tools \
          (`fprefix doctor` says how)",

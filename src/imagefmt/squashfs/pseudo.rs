@@ -11,23 +11,23 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::fstree::digest;
-use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 
 /// How the lines end and the content begins.
 const DATA: &[u8] = b"#\n# START OF DATA - DO NOT MODIFY\n#\n";
 
 /// Whether the lines can say all that `plan` holds: they have no extended attributes (before
 /// squashfs-tools 4.6), and a name that spans two of them can not be told from two names.
-pub(crate) fn can_say(plan: &Plan) -> bool {
+pub(crate) fn can_say(plan: &FileTree) -> bool {
     plan.entries.iter().all(|(path, entry)| {
         let of_two_lines = |path: &Path| path.as_os_str().as_bytes().contains(&b'\n');
-        let target = matches!(&entry.kind, Kind::Link(target) if of_two_lines(target));
+        let target = matches!(&entry.kind, EntryKind::Link(target) if of_two_lines(target));
         entry.xattrs.is_empty() && !of_two_lines(path) && !target
     })
 }
 
 /// Reads such a stream into `found`, with the root directory, of which the path is empty.
-pub(crate) fn read(stream: &mut dyn Read, found: &mut Plan) -> Result<()> {
+pub(crate) fn read(stream: &mut dyn Read, found: &mut FileTree) -> Result<()> {
     let mut stream = BufReader::with_capacity(1 << 20, stream);
     let mut files = Vec::new();
     let mut line = Vec::new();
@@ -41,7 +41,7 @@ pub(crate) fn read(stream: &mut dyn Read, found: &mut Plan) -> Result<()> {
         }
         let (path, entry) = parse(line.strip_suffix(b"\n").unwrap_or(&line))
             .with_context(|| format!("{:?} is no entry", String::from_utf8_lossy(&line)))?;
-        if let Kind::File(content) = &entry.kind {
+        if let EntryKind::File(content) = &entry.kind {
             files.push((path.clone(), content.size));
         }
         if found.entries.insert(path, entry).is_some() {
@@ -58,7 +58,7 @@ pub(crate) fn read(stream: &mut dyn Read, found: &mut Plan) -> Result<()> {
         if given != size {
             bail!("the content of /{} ends early", path.display());
         }
-        if let Some(Entry { kind: Kind::File(content), .. }) = found.entries.get_mut(&path) {
+        if let Some(Entry { kind: EntryKind::File(content), .. }) = found.entries.get_mut(&path) {
             content.sha256 = Some(sha256);
         }
     }
@@ -67,10 +67,10 @@ pub(crate) fn read(stream: &mut dyn Read, found: &mut Plan) -> Result<()> {
 }
 
 /// Lets the first name of a file be the one that comes first, as in every plan.
-fn name_first(found: &mut Plan) {
+fn name_first(found: &mut FileTree) {
     let mut firsts: HashMap<PathBuf, PathBuf> = HashMap::new();
     for (path, entry) in &found.entries {
-        if let Kind::HardLink(of) = &entry.kind
+        if let EntryKind::HardLink(of) = &entry.kind
             && path < of
         {
             // The entries come in order, so the first of them is the least.
@@ -87,8 +87,8 @@ fn name_first(found: &mut Plan) {
     }
     for (path, entry) in &mut found.entries {
         if let Some(first) = firsts.get(path) {
-            entry.kind = Kind::HardLink(first.clone());
-        } else if let Kind::HardLink(of) = &mut entry.kind
+            entry.kind = EntryKind::HardLink(first.clone());
+        } else if let EntryKind::HardLink(of) = &mut entry.kind
             && let Some(first) = firsts.get(of)
         {
             of.clone_from(first);
@@ -99,7 +99,7 @@ fn name_first(found: &mut Plan) {
         .entries
         .iter()
         .filter_map(|(path, entry)| match &entry.kind {
-            Kind::HardLink(first) => Some((path.clone(), first.clone())),
+            EntryKind::HardLink(first) => Some((path.clone(), first.clone())),
             _ => None,
         })
         .collect();
@@ -119,7 +119,7 @@ fn parse(line: &[u8]) -> Result<(PathBuf, Entry)> {
     let (kind, rest) = word(rest)?;
     let mut entry = Entry::shared_directory(0);
     if kind == b"L" {
-        entry.kind = Kind::HardLink(self::path(rest));
+        entry.kind = EntryKind::HardLink(self::path(rest));
         return Ok((path, entry));
     }
     let (time, rest) = word(rest)?;
@@ -131,11 +131,11 @@ fn parse(line: &[u8]) -> Result<(PathBuf, Entry)> {
     entry.uid = number(uid)?;
     entry.gid = number(gid)?;
     entry.kind = match kind {
-        b"D" => Kind::Directory,
-        b"S" => Kind::Link(self::path(rest)),
+        b"D" => EntryKind::Directory,
+        b"S" => EntryKind::Link(self::path(rest)),
         b"R" => {
             let size = number(word(rest)?.0)?;
-            Kind::File(Content::unread(Source::Bytes(Vec::new()), size))
+            EntryKind::File(FileContent::unread(ContentSource::Bytes(Vec::new()), size))
         }
         other => bail!("it is of the type {:?}", String::from_utf8_lossy(other)),
     };
@@ -177,8 +177,8 @@ fn number<T: std::str::FromStr>(text: &[u8]) -> Result<T> {
 mod tests {
     use super::*;
 
-    fn plan() -> Plan {
-        Plan::new(&"/opt/x".parse().unwrap(), 7)
+    fn plan() -> FileTree {
+        FileTree::new(&"/opt/x".parse().unwrap(), 7)
     }
 
     fn stream(lines: &str, data: &str) -> Vec<u8> {
@@ -193,12 +193,16 @@ mod tests {
         let mut found = plan();
         read(&mut stream(&lines, "abc").as_slice(), &mut found).unwrap();
         let entry = |path: &str| found.entries.get(Path::new(path)).unwrap();
-        assert_eq!(entry("b \\").kind, Kind::HardLink("a".into()), "the first name is the file");
+        assert_eq!(
+            entry("b \\").kind,
+            EntryKind::HardLink("a".into()),
+            "the first name is the file"
+        );
         assert_eq!((entry("a").mode, entry("a").uid, entry("a").gid), (0o4755, 1, 2));
         assert_eq!((entry("a").mtime, entry("a").size()), (6, 3));
-        let Kind::File(content) = &entry("a").kind else { panic!("{:?}", entry("a")) };
+        let EntryKind::File(content) = &entry("a").kind else { panic!("{:?}", entry("a")) };
         assert_eq!(content.sha256, Some(digest::of_reader(&b"abc"[..]).unwrap().0));
-        assert_eq!(entry("l").kind, Kind::Link("to this".into()));
+        assert_eq!(entry("l").kind, EntryKind::Link("to this".into()));
     }
 
     #[test]

@@ -10,11 +10,11 @@ use sha2::{Digest, Sha256};
 
 use crate::base::command::{Command, look_up};
 use crate::base::data::hex;
-use crate::fstree::entries::Plan;
+use crate::fstree::entries::FileTree;
 use crate::fstree::{digest, scan};
 use crate::imagefmt::format::Format;
 use crate::imagefmt::workplace::Workplace;
-use crate::imagefmt::writer::{self, Making};
+use crate::imagefmt::writer::{self, ImageInput};
 use crate::imagefmt::{ddi, squashfs};
 
 /// The partition of a disk image with the signature of its hashes.
@@ -140,12 +140,12 @@ pub(super) fn uncompressed(path: &Path, dir: &Path) -> Result<PathBuf> {
     squashfs::unpack(path, &tree)?;
     let epoch = u64::try_from(fs_err::symlink_metadata(&tree)?.mtime()).unwrap_or(0);
     // Where a prefix is says nothing here: the plan is of the tree as it is.
-    let mut plan = Plan::new(&"/usr/local/image".parse()?, epoch);
+    let mut plan = FileTree::new(&"/usr/local/image".parse()?, epoch);
     scan::unpacked(&tree, &mut plan)?;
     digest::fill(&mut plan)?;
     let format: Format = "squashfs:none".parse()?;
-    let making = Making { plan: &plan, architecture: None, signing: None };
-    writer::write(making, format, &workplace, "image.raw", &|_| {})?;
+    let input = ImageInput { tree: &plan, architecture: None, signing: None };
+    writer::write(input, format, &workplace, "image.raw", &|_| {})?;
     writer::verify(&plan, format, &workplace, "image.raw")?;
     workplace.publish("image.raw", |_| false)
 }

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use crate::base::output::Reporter;
 use crate::fstree::digest;
 use crate::imagefmt::workplace::Workplace;
-use crate::imagefmt::writer::Making;
+use crate::imagefmt::writer::ImageInput;
 use crate::pipeline::pack::{Image, Prepared, Request, write_image};
 use crate::report::{self, ImageFile, Repositories, Subject, sysupdate};
 use crate::sysext::base;
@@ -38,8 +38,8 @@ pub(super) fn write(
     if let Some(mut information) = prepared.package_information.take() {
         digest::fill(&mut information)?;
         let name = format!("{}{}", prepared.naming.stem(), base::SUFFIX);
-        let making = Making { plan: &information, architecture: None, signing: None };
-        write_image(making, "squashfs".parse()?, workplace, &name, reporter)?;
+        let input = ImageInput { tree: &information, architecture: None, signing: None };
+        write_image(input, "squashfs".parse()?, workplace, &name, reporter)?;
         written.push(name);
     }
     Ok(written)

@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 
 use crate::base::output::Reporter;
 use crate::check::{self, Changes, Put};
-use crate::fstree::entries::{Entry, Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileTree};
 use crate::imagefmt::workplace::Workplace;
 use crate::pipeline::pack::{Prepared, Request};
 use crate::sysext::release;
@@ -46,21 +46,21 @@ pub(super) fn mangle(
 }
 
 /// `entry` as the check sees it. Whoever owns the prefix on disk is root in a plan.
-fn put(plan: &Plan, entry: &Entry, owner: (u32, u32)) -> Option<Put> {
+fn put(plan: &FileTree, entry: &Entry, owner: (u32, u32)) -> Option<Put> {
     let (kind, format) = match &entry.kind {
-        Kind::HardLink(first) => (&plan.entries.get(first)?.kind, FileType::RegularFile),
-        Kind::File(_) => (&entry.kind, FileType::RegularFile),
-        Kind::Directory => (&entry.kind, FileType::Directory),
-        Kind::Link(_) => (&entry.kind, FileType::Symlink),
+        EntryKind::HardLink(first) => (&plan.entries.get(first)?.kind, FileType::RegularFile),
+        EntryKind::File(_) => (&entry.kind, FileType::RegularFile),
+        EntryKind::Directory => (&entry.kind, FileType::Directory),
+        EntryKind::Link(_) => (&entry.kind, FileType::Symlink),
     };
     let content = match kind {
-        Kind::File(content) => match &content.source {
-            Source::Disk(path) => check::Content::Disk(path.clone()),
-            Source::Bytes(bytes) => check::Content::Bytes(bytes.clone()),
+        EntryKind::File(content) => match &content.source {
+            ContentSource::Disk(path) => check::Content::Disk(path.clone()),
+            ContentSource::Bytes(bytes) => check::Content::Bytes(bytes.clone()),
         },
-        Kind::Directory => check::Content::Directory,
-        Kind::Link(target) => check::Content::Link(target.clone()),
-        Kind::HardLink(_) => return None,
+        EntryKind::Directory => check::Content::Directory,
+        EntryKind::Link(target) => check::Content::Link(target.clone()),
+        EntryKind::HardLink(_) => return None,
     };
     Some(Put {
         content,

@@ -17,12 +17,12 @@ use indicatif::HumanBytes;
 use crate::base::names::PrefixName;
 use crate::base::output::Reporter;
 use crate::check;
-use crate::fstree::entries::{Entry, Plan};
+use crate::fstree::entries::{Entry, FileTree};
 use crate::fstree::{digest, listing, scan};
 use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::format::Format;
 use crate::imagefmt::workplace::Workplace;
-use crate::imagefmt::writer::{self, Making};
+use crate::imagefmt::writer::{self, ImageInput};
 use crate::prefix::final_root::FinalRoot;
 use crate::sysext::name::{FileNames, Naming};
 use crate::sysext::prune::{LeftOut, Rules};
@@ -38,7 +38,7 @@ pub(crate) use crate::pipeline::pack::request::Request;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     /// What the extension holds.
-    pub plan: Plan,
+    pub plan: FileTree,
     /// What it is called.
     pub naming: Naming,
     /// What was left out.
@@ -46,7 +46,7 @@ pub(crate) struct Prepared {
     /// The packages that a base has, and which are left out for that.
     pub in_base: Vec<String>,
     /// The package database, where that is wanted.
-    pub package_information: Option<Plan>,
+    pub package_information: Option<FileTree>,
     /// Symbols that are apart already, by where they will be in an extension of their own.
     pub debug: BTreeMap<PathBuf, Entry>,
     /// What was stripped, once it was.
@@ -69,7 +69,7 @@ pub(crate) fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared
         Some(epoch) => epoch,
         None => epoch::of(&request.root)?,
     };
-    let mut plan = Plan::new(request.root.eprefix(), epoch);
+    let mut plan = FileTree::new(request.root.eprefix(), epoch);
     scan::prefix(&request.root.eroot(), request.root.path(), &mut plan)?;
     let mut warnings = left_outside(&request.root)?;
     let package_information =
@@ -121,7 +121,7 @@ pub(crate) fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared
     })
 }
 
-fn expose(request: &Request, plan: &mut Plan) -> Result<Vec<String>> {
+fn expose(request: &Request, plan: &mut FileTree) -> Result<Vec<String>> {
     if request.expose.is_empty() {
         return Ok(Vec::new());
     }
@@ -142,7 +142,7 @@ fn expose(request: &Request, plan: &mut Plan) -> Result<Vec<String>> {
 }
 
 /// Puts what is for systemd into place. Returns whether there are units.
-fn services(request: &Request, plan: &mut Plan, warnings: &mut Vec<String>) -> Result<bool> {
+fn services(request: &Request, plan: &mut FileTree, warnings: &mut Vec<String>) -> Result<bool> {
     let roots: Vec<PathBuf> = request.bases.iter().map(|base| base.root.clone()).collect();
     let placed = services::place(plan, &roots)?;
     if !placed.taken.is_empty() {
@@ -251,14 +251,14 @@ fn write(
         digest::fill(&mut prepared.plan)?;
     }
     let names = prepared.naming.files(&request.formats);
-    let making = Making {
-        plan: &prepared.plan,
+    let input = ImageInput {
+        tree: &prepared.plan,
         architecture: prepared.naming.architecture,
         signing: request.signing.as_ref(),
     };
     for (format, names) in request.formats.iter().zip(&names) {
         reporter.step(&format!("writing {} ({format})", names.file));
-        write_image(making, *format, workplace, &names.file, reporter)
+        write_image(input, *format, workplace, &names.file, reporter)
             .with_context(|| format!("{} was not written", names.file))?;
     }
     let mut images = Vec::new();
@@ -306,22 +306,22 @@ fn publish(workplace: &Workplace, names: &[FileNames], extension: &PrefixName) -
 }
 
 fn write_image(
-    making: Making<'_>,
+    input: ImageInput<'_>,
     format: Format,
     workplace: &Workplace,
     name: &str,
     reporter: &Reporter,
 ) -> Result<()> {
-    let total = making.plan.totals().bytes;
+    let total = input.tree.totals().bytes;
     let bar = reporter.spinner();
     let done = std::cell::Cell::new(0);
     let progress = |count: u64| {
         done.set(done.get() + count);
         bar.set_message(format!("{} of {}", HumanBytes(done.get()), HumanBytes(total)));
     };
-    let result = writer::write(making, format, workplace, name, &progress).and_then(|()| {
+    let result = writer::write(input, format, workplace, name, &progress).and_then(|()| {
         bar.set_message("reading it back");
-        writer::verify(making.plan, format, workplace, name)
+        writer::verify(input.tree, format, workplace, name)
     });
     bar.finish_and_clear();
     result

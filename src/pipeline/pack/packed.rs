@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::data::hex;
 use crate::base::names::PrefixName;
 use crate::fstree::digest;
-use crate::fstree::entries::{Plan, Totals};
+use crate::fstree::entries::{FileTree, Totals};
 use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::format::{Format, FormatKind};
 use crate::imagefmt::workplace::Workplace;
@@ -41,7 +41,7 @@ impl Image {
         format: Format,
         names: &FileNames,
         workplace: &Workplace,
-        plan: &Plan,
+        plan: &FileTree,
     ) -> Result<Self> {
         let made = workplace.path(&names.file);
         let (size, sha256) = if made.is_dir() {

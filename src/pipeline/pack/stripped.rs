@@ -5,9 +5,9 @@ use anyhow::{Context, Result};
 use crate::base::names::PrefixName;
 use crate::base::output::Reporter;
 use crate::fstree::digest;
-use crate::fstree::entries::{Entry, Plan};
+use crate::fstree::entries::{Entry, FileTree};
 use crate::imagefmt::workplace::Workplace;
-use crate::imagefmt::writer::Making;
+use crate::imagefmt::writer::ImageInput;
 use crate::pipeline::pack::{Image, Prepared, Request, write_image};
 use crate::sysext::name::{FileNames, Naming};
 use crate::sysext::release::{self, Field, Release};
@@ -71,7 +71,7 @@ pub(super) fn write(
         return Ok(Debug { name, names: Vec::new(), images: Vec::new() });
     }
     let name: PrefixName = name.parse().context("could not name the extension with the symbols")?;
-    let mut plan = Plan::new(request.root.eprefix(), prepared.plan.epoch);
+    let mut plan = FileTree::new(request.root.eprefix(), prepared.plan.epoch);
     for (path, entry) in debug {
         plan.add(path, entry)?;
     }
@@ -88,11 +88,11 @@ pub(super) fn write(
     let naming = Naming { name: name.clone(), version, architecture };
     let names = naming.files(&request.formats);
     let signing = request.signing.as_ref();
-    let making = Making { plan: &plan, architecture, signing };
+    let input = ImageInput { tree: &plan, architecture, signing };
     let mut images = Vec::new();
     for (format, names) in request.formats.iter().zip(&names) {
         reporter.step(&format!("writing {} ({format})", names.file));
-        write_image(making, *format, workplace, &names.file, reporter)
+        write_image(input, *format, workplace, &names.file, reporter)
             .with_context(|| format!("{} was not written", names.file))?;
         images.push(Image::of(*format, names, workplace, &plan)?);
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::base::data::hex;
-use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 
 /// The directory where gdb, lldb and elfutils look (gdb's manual, "Separate Debug Files").
 const PLACE: &str = "usr/lib/debug";
@@ -36,7 +36,7 @@ pub(super) fn name(path: &Path) -> OsString {
 
 /// What Portage put apart in the prefix (FEATURES=splitdebug), by where debuggers look for it on
 /// the target: there is one such directory, and it is not in the prefix.
-pub(crate) fn of_prefix(plan: &Plan) -> BTreeMap<PathBuf, Entry> {
+pub(crate) fn of_prefix(plan: &FileTree) -> BTreeMap<PathBuf, Entry> {
     let inside = plan.prefix_path().join(PLACE);
     let mut found = BTreeMap::new();
     for (path, entry) in &plan.entries {
@@ -45,7 +45,7 @@ pub(crate) fn of_prefix(plan: &Plan) -> BTreeMap<PathBuf, Entry> {
             continue;
         }
         let mut entry = entry.clone();
-        if let Kind::HardLink(first) = &mut entry.kind {
+        if let EntryKind::HardLink(first) = &mut entry.kind {
             match first.strip_prefix(&inside) {
                 Ok(first_below) => *first = Path::new(PLACE).join(first_below),
                 Err(_) => continue,
@@ -63,6 +63,6 @@ pub(super) fn entry(file: PathBuf, epoch: u64) -> Result<Entry> {
         bail!("{} has no symbols", file.display());
     }
     let mut entry = Entry::made(Vec::new(), epoch);
-    entry.kind = Kind::File(Content::unread(Source::Disk(file), size));
+    entry.kind = EntryKind::File(FileContent::unread(ContentSource::Disk(file), size));
     Ok(entry)
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::board::Board;
 use crate::elf::{self, Symbols};
-use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::prefix::final_root::FinalRoot;
 
 pub(crate) use crate::sysext::strip::debug::of_prefix;
@@ -73,7 +73,7 @@ pub(crate) struct Outcome {
 }
 
 /// Looks for files of `plan` that have symbols, and for reasons to leave them in.
-pub(crate) fn choose(plan: &Plan, root: &FinalRoot, stripping: &Stripping) -> Result<Choice> {
+pub(crate) fn choose(plan: &FileTree, root: &FinalRoot, stripping: &Stripping) -> Result<Choice> {
     let entries: Vec<(&PathBuf, &Entry)> = plan.entries.iter().collect();
     let found: Vec<(&PathBuf, &Entry, Symbols)> = entries
         .into_par_iter()
@@ -85,7 +85,7 @@ pub(crate) fn choose(plan: &Plan, root: &FinalRoot, stripping: &Stripping) -> Re
     let exceptions = keep::Exceptions::of(root, &stripping.keep)?;
     let mut names: BTreeMap<&Path, Vec<&Path>> = BTreeMap::new();
     for (path, entry) in &plan.entries {
-        if let Kind::HardLink(first) = &entry.kind {
+        if let EntryKind::HardLink(first) = &entry.kind {
             names.entry(first).or_default().push(path);
         }
     }
@@ -113,7 +113,7 @@ fn kept(path: &Path, why: String) -> Kept {
 
 /// The symbols of a program or a library in the root. Whatever is broken has none.
 fn symbols(entry: &Entry) -> Result<Option<Symbols>> {
-    let Kind::File(Content { source: Source::Disk(path), .. }) = &entry.kind else {
+    let EntryKind::File(FileContent { source: ContentSource::Disk(path), .. }) = &entry.kind else {
         return Ok(None);
     };
     let file = fs_err::File::open(path)?;
@@ -152,7 +152,7 @@ struct Work<'a> {
 
 /// Strips the files of `choice` in `plan`: from then on their content is in `dir`, which is made.
 pub(crate) fn apply(
-    plan: &mut Plan,
+    plan: &mut FileTree,
     choice: Choice,
     stripping: &Stripping,
     dir: &Path,
@@ -164,8 +164,9 @@ pub(crate) fn apply(
     }
     let mut machines: BTreeMap<u16, Vec<Work<'_>>> = BTreeMap::new();
     for (index, (path, symbols)) in choice.files.iter().enumerate() {
-        let Some(Kind::File(Content { source: Source::Disk(source), size, .. })) =
-            plan.entries.get(path).map(|entry| &entry.kind)
+        let Some(EntryKind::File(FileContent {
+            source: ContentSource::Disk(source), size, ..
+        })) = plan.entries.get(path).map(|entry| &entry.kind)
         else {
             continue;
         };
@@ -193,7 +194,7 @@ pub(crate) fn apply(
 
 /// Takes the stripped copy of a file, if it is the same program.
 fn one(
-    plan: &mut Plan,
+    plan: &mut FileTree,
     work: &Work<'_>,
     failure: Option<String>,
     tools: &Tools,
@@ -236,7 +237,7 @@ fn one(
         outcome.debug.entry(place).or_insert(debug::entry(apart, plan.epoch)?);
     }
     if let Some(entry) = plan.entries.get_mut(work.path) {
-        entry.kind = Kind::File(Content::unread(Source::Disk(made), size));
+        entry.kind = EntryKind::File(FileContent::unread(ContentSource::Disk(made), size));
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::base::names::PrefixName;
-use crate::fstree::entries::{Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, EntryKind, FileTree};
 use crate::host::os_release;
 use crate::imagefmt::format::Format;
 use crate::imagefmt::inspect;
@@ -197,7 +197,7 @@ pub(crate) struct Against {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subject<'a> {
     /// What it holds.
-    pub plan: &'a Plan,
+    pub plan: &'a FileTree,
     /// The name under which it is attached.
     pub name: &'a PrefixName,
     /// What is to be written.
@@ -251,11 +251,12 @@ impl Against {
 
 fn extension_release(subject: Subject<'_>) -> Result<String> {
     let path = release::path(subject.name);
-    let Some(Kind::File(content)) = subject.plan.entries.get(&path).map(|entry| &entry.kind) else {
+    let Some(EntryKind::File(content)) = subject.plan.entries.get(&path).map(|entry| &entry.kind)
+    else {
         bail!("the extension has no file /{}, without which nothing is attached", path.display());
     };
     Ok(match &content.source {
-        Source::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        Source::Disk(file) => fs_err::read_to_string(file)?,
+        ContentSource::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        ContentSource::Disk(file) => fs_err::read_to_string(file)?,
     })
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::fstree::digest;
-use crate::fstree::entries::{Content, Entry, Kind, Plan, Source};
+use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::fstree::resolve::Place;
 use crate::sysext::target::root::Target;
 use crate::sysext::target::{Finding, Level, Rule};
@@ -31,7 +31,7 @@ pub(super) enum Layer {
         /// Its file name.
         name: String,
         /// What it holds.
-        plan: Plan,
+        plan: FileTree,
     },
 }
 
@@ -47,7 +47,7 @@ impl Layer {
     }
 
     /// The extension `name`, which holds `plan`.
-    pub(super) fn extension(name: String, plan: Plan) -> Self {
+    pub(super) fn extension(name: String, plan: FileTree) -> Self {
         Self::Extension { name, plan }
     }
 
@@ -83,22 +83,22 @@ impl Layer {
 }
 
 /// `entry` of `plan`; for another name of a file, that file.
-fn whole(plan: &Plan, entry: &Entry) -> Entry {
+fn whole(plan: &FileTree, entry: &Entry) -> Entry {
     match &entry.kind {
-        Kind::HardLink(first) => plan.entries.get(first).unwrap_or(entry).clone(),
+        EntryKind::HardLink(first) => plan.entries.get(first).unwrap_or(entry).clone(),
         _ => entry.clone(),
     }
 }
 
 fn on_disk(disk: PathBuf, meta: &std::fs::Metadata, owner: (u32, u32)) -> Result<Entry> {
     let kind = if meta.is_dir() {
-        Kind::Directory
+        EntryKind::Directory
     } else if meta.is_symlink() {
-        Kind::Link(fs_err::read_link(disk)?)
+        EntryKind::Link(fs_err::read_link(disk)?)
     } else {
         // Pipes and devices have no content to read: they are like no file.
         let size = if meta.is_file() { meta.size() } else { u64::MAX };
-        Kind::File(Content::unread(Source::Disk(disk), size))
+        EntryKind::File(FileContent::unread(ContentSource::Disk(disk), size))
     };
     Ok(Entry {
         kind,
@@ -112,7 +112,7 @@ fn on_disk(disk: PathBuf, meta: &std::fs::Metadata, owner: (u32, u32)) -> Result
 
 /// What laying `plan` over `layer` changes. What is below the prefix is the prefix's own: an
 /// earlier version of it there is told in one finding.
-pub(super) fn compare(plan: &Plan, layer: &Layer) -> Result<Vec<Finding>> {
+pub(super) fn compare(plan: &FileTree, layer: &Layer) -> Result<Vec<Finding>> {
     let mut findings = linked(plan, layer);
     let mut passed: Option<&Path> = None;
     let mut earlier = 0_usize;
@@ -150,7 +150,7 @@ fn judge(path: &Path, ours: &Entry, theirs: &Entry, layer: &Layer) -> Result<Opt
     let whose = layer.whose();
     let found = |rule, level, detail| Some(Finding::new(rule, level, Some(path), detail));
     Ok(match (&ours.kind, &theirs.kind) {
-        (Kind::Directory, Kind::Directory) => {
+        (EntryKind::Directory, EntryKind::Directory) => {
             let is_same = (ours.mode, ours.uid, ours.gid) == (theirs.mode, theirs.uid, theirs.gid);
             // What was closed to others would be open to them. Directories of an extension that
             // are not the prefix's never take away what 0755 gives.
@@ -163,12 +163,12 @@ fn judge(path: &Path, ours: &Entry, theirs: &Entry, layer: &Layer) -> Result<Opt
             );
             if is_same { None } else { found(Rule::DirectoryMode, level, detail) }
         }
-        (Kind::Directory, Kind::Link(to)) => found(
+        (EntryKind::Directory, EntryKind::Link(to)) => found(
             Rule::HiddenLink,
             Level::Error,
             format!("a directory in the extension, and a link to {} in {whose}", to.display()),
         ),
-        (_, Kind::Directory) => found(
+        (_, EntryKind::Directory) => found(
             Rule::HiddenDirectory,
             Level::Error,
             format!("a directory in {whose}, and none in the extension"),
@@ -193,27 +193,27 @@ fn access(entry: &Entry) -> String {
 
 fn is_same_file(ours: &Entry, theirs: &Entry) -> Result<bool> {
     match (&ours.kind, &theirs.kind) {
-        (Kind::Link(ours), Kind::Link(theirs)) => Ok(ours == theirs),
-        (Kind::File(a), Kind::File(b)) => {
+        (EntryKind::Link(ours), EntryKind::Link(theirs)) => Ok(ours == theirs),
+        (EntryKind::File(a), EntryKind::File(b)) => {
             Ok(ours.mode == theirs.mode && a.size == b.size && digest_of(a)? == digest_of(b)?)
         }
         _ => Ok(false),
     }
 }
 
-fn digest_of(content: &Content) -> Result<[u8; 32]> {
+fn digest_of(content: &FileContent) -> Result<[u8; 32]> {
     if let Some(sha256) = content.sha256 {
         return Ok(sha256);
     }
     let (sha256, _) = match &content.source {
-        Source::Disk(path) => digest::of_file(path)?,
-        Source::Bytes(bytes) => digest::of_reader(bytes.as_slice())?,
+        ContentSource::Disk(path) => digest::of_file(path)?,
+        ContentSource::Bytes(bytes) => digest::of_reader(bytes.as_slice())?,
     };
     Ok(sha256)
 }
 
 /// Hierarchies that are links, where the extension has something for them.
-fn linked(plan: &Plan, layer: &Layer) -> Vec<Finding> {
+fn linked(plan: &FileTree, layer: &Layer) -> Vec<Finding> {
     let Layer::Root { hierarchies, .. } = layer else { return Vec::new() };
     let mut findings = Vec::new();
     for (top, place) in hierarchies.iter().filter(|(top, _)| plan.entries.contains_key(*top)) {
