@@ -15,7 +15,7 @@ use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::ddi::pkcs11::KeySource;
 use crate::imagefmt::ddi::verity::Signing;
 use crate::imagefmt::format::{Format, FormatKind};
-use crate::pipeline::pack::{self, Outcome, Packed, Prepared, Request, fingerprint};
+use crate::pipeline::pack::{self, Outcome, PackRequest, Packed, Prepared, fingerprint};
 use crate::prefix::final_root::FinalRoot;
 use crate::report::Repositories;
 use crate::report::sysupdate::SourceUrl;
@@ -248,7 +248,7 @@ impl Pack {
     }
 
     /// What is asked for, and the lock of the prefix while that is looked at.
-    fn request(&self, context: &Context) -> Result<(Request, Option<Lock>)> {
+    fn request(&self, context: &Context) -> Result<(PackRequest, Option<Lock>)> {
         let mut repositories = Repositories::default();
         let (root, name, lock) = if let (Some(root), Some(eprefix)) = (&self.root, &self.eprefix) {
             let name = eprefix.as_path().file_name().unwrap_or_default().to_string_lossy();
@@ -270,7 +270,7 @@ impl Pack {
         {
             bail!("of the formats, only ddi can be signed: add --format ddi");
         }
-        let request = Request {
+        let request = PackRequest {
             root,
             name,
             version: self.version.clone(),
@@ -311,7 +311,7 @@ impl Pack {
         Ok((request, lock))
     }
 
-    fn describe_plan(&self, request: &Request, prepared: &Prepared) -> Result<String> {
+    fn describe_plan(&self, request: &PackRequest, prepared: &Prepared) -> Result<String> {
         let symbols = pack::with_symbols(request, prepared)?;
         if self.json {
             let plan = json!({

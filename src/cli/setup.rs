@@ -9,7 +9,7 @@ use crate::base::output;
 use crate::cli::{Context, DONE};
 use crate::portage::binhost::Binhost;
 use crate::prefix::definition::{self, Choice};
-use crate::prefix::setup::{self, Plan, Request};
+use crate::prefix::setup::{self, Plan, SetupRequest};
 
 /// Create a prefix: staging, final, and the wrappers
 ///
@@ -129,8 +129,8 @@ impl Setup {
         Ok(DONE)
     }
 
-    fn into_request(self, eprefix: Eprefix) -> Request {
-        Request {
+    fn into_request(self, eprefix: Eprefix) -> SetupRequest {
+        SetupRequest {
             name: self.name,
             eprefix,
             board: self.board,

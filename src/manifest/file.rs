@@ -40,7 +40,7 @@ pub(crate) struct BuildFile {
     /// Where it is.
     pub path: PathBuf,
     /// The prefix and its trees.
-    pub setup: setup::Request,
+    pub setup: setup::SetupRequest,
     /// What is built.
     pub packages: Vec<Atom>,
     /// Lines of package.use.
@@ -147,10 +147,10 @@ impl Reader<'_> {
         list.iter().map(|text| self.look(text, |text| text.parse())).collect()
     }
 
-    fn setup(&self, prefix: PrefixTable, trees: Trees) -> Result<setup::Request> {
+    fn setup(&self, prefix: PrefixTable, trees: Trees) -> Result<setup::SetupRequest> {
         let here = |path: Option<PathBuf>| path.map(|path| self.dir.join(path));
         let board = prefix.board.as_ref();
-        Ok(setup::Request {
+        Ok(setup::SetupRequest {
             board: board
                 .map(|board| self.look(board, |name| Board::named(name)))
                 .transpose()?

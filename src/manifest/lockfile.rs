@@ -24,7 +24,7 @@ const SHOWN: usize = 12;
 pub(crate) struct LockFile {
     form: u32,
     /// What the build file asked for.
-    request: Request,
+    request: LockedRequest,
     #[serde(rename = "repository")]
     repositories: Vec<Repository>,
     #[serde(rename = "package")]
@@ -34,7 +34,7 @@ pub(crate) struct LockFile {
 /// The part of a build file that decides what is in final.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Request {
+pub(crate) struct LockedRequest {
     eprefix: String,
     board: String,
     profile: String,
@@ -43,7 +43,7 @@ pub(crate) struct Request {
     package_accept_keywords: Vec<String>,
 }
 
-impl Request {
+impl LockedRequest {
     /// What `file` asks for of `prefix`, which is set up or planned.
     pub(crate) fn new(file: &BuildFile, prefix: &Prefix) -> Self {
         let definition = &prefix.definition;
@@ -63,7 +63,7 @@ impl LockFile {
     pub(crate) fn record(file: &BuildFile, prefix: &Prefix) -> Result<Self> {
         Ok(Self {
             form: FORM,
-            request: Request::new(file, prefix),
+            request: LockedRequest::new(file, prefix),
             repositories: state::of_prefix(prefix)?,
             packages: installed::packages(prefix)?,
         })
@@ -99,7 +99,7 @@ impl LockFile {
     /// those of the lock.
     pub(crate) fn hold_request(
         &self,
-        request: &Request,
+        request: &LockedRequest,
         repositories: &[Repository],
         toolchain: &[String],
     ) -> Result<()> {
@@ -169,7 +169,7 @@ impl LockFile {
     }
 }
 
-fn values(request: &Request) -> Result<BTreeMap<String, String>> {
+fn values(request: &LockedRequest) -> Result<BTreeMap<String, String>> {
     let toml::Value::Table(table) = toml::Value::try_from(request)? else {
         bail!("a request is a table");
     };

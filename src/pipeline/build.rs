@@ -14,7 +14,7 @@ use crate::check::prove::{self, Proof};
 use crate::host::home::Home;
 use crate::imagefmt::ddi::verity::Signing;
 use crate::manifest::file::BuildFile;
-use crate::manifest::lockfile::{LockFile, Request};
+use crate::manifest::lockfile::{LockFile, LockedRequest};
 use crate::manifest::tables::Pack;
 use crate::manifest::{configuration, installed, state, tidy};
 use crate::pipeline::pack::{self, Packed};
@@ -152,7 +152,7 @@ impl Planned {
         let there = home.prefixes().join(id.to_string()).join("prefix.toml").is_file();
         let there = there.then(|| Prefix::load(home, &id)).transpose()?;
         let complete = there.as_ref().is_some_and(|prefix| prefix.definition.complete);
-        let mut request = setup::Request { force: options.force, ..file.setup.clone() };
+        let mut request = setup::SetupRequest { force: options.force, ..file.setup.clone() };
         let next = match there.filter(|_| complete && !options.force) {
             Some(prefix) => {
                 compare(&prefix, file, home)?;
@@ -182,11 +182,15 @@ impl Next {
             Self::SetUp(plan) => {
                 let prefix = plan.prefix();
                 let repositories = state::of_repos(&prefix.definition.repos, None)?;
-                lock.hold_request(&Request::new(file, prefix), &repositories, &plan.toolchain())
+                lock.hold_request(
+                    &LockedRequest::new(file, prefix),
+                    &repositories,
+                    &plan.toolchain(),
+                )
             }
             Self::Ready(prefix) => {
                 let repositories = state::of_prefix(prefix)?;
-                lock.hold_request(&Request::new(file, prefix), &repositories, &[])
+                lock.hold_request(&LockedRequest::new(file, prefix), &repositories, &[])
             }
         }
     }
@@ -194,7 +198,7 @@ impl Next {
 
 /// Refuses a prefix that is there and is another than the file asks for.
 fn compare(prefix: &Prefix, file: &BuildFile, home: &Home) -> Result<()> {
-    let wanted = setup::Request { force: true, ..file.setup.clone() };
+    let wanted = setup::SetupRequest { force: true, ..file.setup.clone() };
     let wanted = setup::Plan::new(home, &wanted)?;
     let (there, wanted) = (&prefix.definition, &wanted.prefix().definition);
     let mut differ = Vec::new();
@@ -310,14 +314,14 @@ fn against(table: &Pack) -> Result<Option<Against>> {
 }
 
 /// What is to be packed, as the file says it.
-fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::Request> {
+fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::PackRequest> {
     let table = &file.pack;
     let paths = prefix.definition.repos.iter().filter_map(|repo| repo.path.clone());
     let mut formats = file.formats.clone();
     if formats.is_empty() {
         formats.push("squashfs".parse()?);
     }
-    Ok(pack::Request {
+    Ok(pack::PackRequest {
         root: FinalRoot::of(prefix)?,
         name: table.name.clone().unwrap_or_else(|| prefix.definition.id.name.clone()),
         version: table.version.as_ref().map(|version| version.0.clone()),

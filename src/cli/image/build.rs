@@ -15,7 +15,7 @@ use crate::imagefmt::ddi::verity::Signing;
 use crate::imagefmt::format::{Format, FormatKind};
 use crate::os_image::OsRoot;
 use crate::os_image::recipe::Recipes;
-use crate::pipeline::image::{self, Outcome, Request};
+use crate::pipeline::image::{self, ImageRequest, Outcome};
 use crate::sysext::release::Field;
 use crate::sysext::strip::Stripping;
 
@@ -123,7 +123,7 @@ impl Build {
         }
     }
 
-    fn request(&self) -> Result<Request> {
+    fn request(&self) -> Result<ImageRequest> {
         let kind = self.format.kind();
         if self.private_key.is_some() && kind != FormatKind::Ddi {
             bail!("of the formats, only ddi can be signed: add --format ddi:none");
@@ -141,7 +141,7 @@ impl Build {
             }
             _ => None,
         };
-        Ok(Request {
+        Ok(ImageRequest {
             root: OsRoot::open(&self.rootfs)?,
             recipes: self.sysexts.0.clone(),
             output: self.output.clone(),

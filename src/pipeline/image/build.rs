@@ -19,7 +19,7 @@ use crate::imagefmt::workplace::Workplace;
 use crate::os_image::recipe::Recipe;
 use crate::os_image::{Change, Method};
 use crate::pipeline::image::cleanup::CleanUp;
-use crate::pipeline::image::request::{Part, Request};
+use crate::pipeline::image::request::{ImageRequest, Part};
 use crate::pipeline::image::{combined, plan_add};
 use crate::pipeline::pack::{self, Packed};
 use crate::prefix::definition::Prefix;
@@ -65,7 +65,7 @@ fn mangle(dir: Option<&Path>, name: &PrefixName) -> Result<Vec<Mangle>> {
     Ok(vec![Mangle::open(&path)?])
 }
 
-impl Request {
+impl ImageRequest {
     /// What will be done, a line a step.
     pub(crate) fn describe(&self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
@@ -82,7 +82,11 @@ impl Request {
 }
 
 /// Builds what `request` asks for from `prefix`, of which the caller holds the lock.
-pub(crate) fn build(request: &Request, prefix: &Prefix, reporter: &Reporter) -> Result<Outcome> {
+pub(crate) fn build(
+    request: &ImageRequest,
+    prefix: &Prefix,
+    reporter: &Reporter,
+) -> Result<Outcome> {
     // A script that can not be run is found before anything is built.
     request.describe()?;
     let workplace = Workplace::open(&request.output)?;
@@ -107,7 +111,7 @@ fn keep_logs(prefix: &Prefix, workplace: &Workplace, error: Error) -> Error {
 
 /// The steps of a build, in `workplace`.
 fn all(
-    request: &Request,
+    request: &ImageRequest,
     prefix: &Prefix,
     workplace: &Workplace,
     reporter: &Reporter,
@@ -147,7 +151,7 @@ fn repositories(prefix: &Prefix) -> Repositories {
 }
 
 /// Moves everything that was made to its place, and plans what that means for the image's root.
-fn publish(request: &Request, workplace: &Workplace, parts: &[Part]) -> Result<Vec<Change>> {
+fn publish(request: &ImageRequest, workplace: &Workplace, parts: &[Part]) -> Result<Vec<Change>> {
     let mut names = Vec::new();
     for entry in fs_err::read_dir(workplace.path(""))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -176,7 +180,7 @@ fn publish(request: &Request, workplace: &Workplace, parts: &[Part]) -> Result<V
 /// Builds and packs one extension into `made`, on top of the `earlier` ones. Fails with an outcome if it
 /// should not be shipped.
 fn extension(
-    request: &Request,
+    request: &ImageRequest,
     recipe: &Recipe,
     earlier: &[Part],
     fresh: &Prefix,
@@ -199,7 +203,7 @@ fn extension(
     let beside: Vec<PathBuf> = images.map(|image| made.join(image.file().name)).collect();
     let root = FinalRoot::of(fresh)?;
     let repositories = repositories(fresh);
-    let packing = pack::Request {
+    let packing = pack::PackRequest {
         name: name.clone(),
         version: None,
         architecture: None,

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::host::disk::{self, Fill};
-use crate::pipeline::image::request::{Part, Request};
+use crate::pipeline::image::request::{ImageRequest, Part};
 use crate::pipeline::pack::Image;
 use crate::portage::atom::Atom;
 use crate::report::{self, Package, Repositories, Section};
@@ -16,7 +16,7 @@ const PLACES: &[&str] = &["boot", "usr", ""];
 
 /// Writes them into `made`, where those of the extensions are; returns their names.
 pub(super) fn write(
-    request: &Request,
+    request: &ImageRequest,
     parts: &[Part],
     repositories: &Repositories,
     made: &Path,
@@ -66,7 +66,7 @@ fn section(part: &Part, made: &Path) -> Result<Section> {
 }
 
 /// A table in the manner of df(1): the image's filesystems, then its extensions.
-fn disk_usage(request: &Request, parts: &[Part]) -> Result<String> {
+fn disk_usage(request: &ImageRequest, parts: &[Part]) -> Result<String> {
     let mut rows = Vec::new();
     for place in PLACES {
         let dir = request.root.path().join(place);
@@ -79,7 +79,7 @@ fn disk_usage(request: &Request, parts: &[Part]) -> Result<String> {
     Ok(report::disk_usage(&rows, &images))
 }
 
-fn manifest(request: &Request, parts: &[Part]) -> Result<Vec<u8>> {
+fn manifest(request: &ImageRequest, parts: &[Part]) -> Result<Vec<u8>> {
     let extensions: Vec<Value> = request
         .recipes
         .iter()

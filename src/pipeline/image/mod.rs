@@ -14,7 +14,7 @@ use crate::imagefmt::{architecture, inspect};
 use crate::os_image::{Change, Extension, Method, OsRoot};
 pub(crate) use crate::pipeline::image::build::{Outcome, build};
 use crate::pipeline::image::repack::Facts;
-pub(crate) use crate::pipeline::image::request::Request;
+pub(crate) use crate::pipeline::image::request::ImageRequest;
 
 /// Plans to add the extensions in `files` to `root`; `certificate` is what signed ones are
 /// trusted by.

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 /// What is to be built.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub(crate) struct ImageRequest {
     /// The root directory of the image.
     pub root: OsRoot,
     /// The extensions, those that others build on first.

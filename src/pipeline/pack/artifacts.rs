@@ -6,13 +6,13 @@ use crate::base::output::Reporter;
 use crate::fstree::digest;
 use crate::imagefmt::workplace::Workplace;
 use crate::imagefmt::writer::ImageInput;
-use crate::pipeline::pack::{Image, Prepared, Request, write_image};
+use crate::pipeline::pack::{Image, PackRequest, Prepared, write_image};
 use crate::report::{self, ImageFile, Repositories, Subject, sysupdate};
 use crate::sysext::base;
 
 /// Writes it into `workplace`; returns the names.
 pub(super) fn write(
-    request: &Request,
+    request: &PackRequest,
     prepared: &mut Prepared,
     images: &[Image],
     debug: &[Image],
@@ -46,7 +46,7 @@ pub(super) fn write(
 }
 
 fn reports(
-    request: &Request,
+    request: &PackRequest,
     prepared: &mut Prepared,
     repositories: &Repositories,
     [images, debug]: [&[ImageFile]; 2],

@@ -19,7 +19,7 @@ use crate::base::data::{self, hex};
 use crate::base::files;
 use crate::imagefmt::format::FormatKind;
 use crate::imagefmt::workplace;
-use crate::pipeline::pack::{Packed, Request};
+use crate::pipeline::pack::{PackRequest, Packed};
 use crate::report;
 use crate::sysext::strip;
 
@@ -50,7 +50,7 @@ struct Record {
 
 impl Stamp {
     /// Looks at everything that `request` names; none where that would not tell enough.
-    pub(crate) fn take(request: &Request, waived: &[String]) -> Result<Option<Self>> {
+    pub(crate) fn take(request: &PackRequest, waived: &[String]) -> Result<Option<Self>> {
         let begun = SystemTime::now();
         let is_told = request.bases.is_empty()
             && request.against.is_none()
@@ -79,7 +79,7 @@ impl Stamp {
     }
 
     /// What was packed into the directory `output` from just this, if it is all still there.
-    pub(crate) fn find(&self, request: &Request, output: &Path) -> Option<Packed> {
+    pub(crate) fn find(&self, request: &PackRequest, output: &Path) -> Option<Packed> {
         let output = fs_err::canonicalize(output).ok()?;
         let text = fs_err::read_to_string(output.join(workplace::record(&request.name))).ok()?;
         let record: Record = serde_json::from_str(&text).ok()?;
@@ -91,7 +91,7 @@ impl Stamp {
 
     /// Keeps what was packed, for the next time. Files that changed just now may do so again
     /// without a sign; then nothing is kept.
-    pub(crate) fn keep(&self, request: &Request, output: &Path, packed: &Packed) -> Result<()> {
+    pub(crate) fn keep(&self, request: &PackRequest, output: &Path, packed: &Packed) -> Result<()> {
         let output = fs_err::canonicalize(output)?;
         let place = output.join(workplace::record(&request.name));
         let mut files = Vec::new();

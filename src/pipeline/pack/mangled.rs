@@ -11,12 +11,12 @@ use crate::base::output::Reporter;
 use crate::check::{self, Changes, Put};
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileTree};
 use crate::imagefmt::workplace::Workplace;
-use crate::pipeline::pack::{Prepared, Request};
+use crate::pipeline::pack::{PackRequest, Prepared};
 use crate::sysext::release;
 
 /// Changes what was prepared as `request` says. Returns what is different from then on.
 pub(super) fn mangle(
-    request: &Request,
+    request: &PackRequest,
     prepared: &mut Prepared,
     workplace: &Workplace,
     reporter: &Reporter,

@@ -32,7 +32,7 @@ use crate::sysext::target::{Finding, Subject};
 use crate::sysext::{base, epoch, expose, services};
 
 pub(crate) use crate::pipeline::pack::packed::{Image, Packed};
-pub(crate) use crate::pipeline::pack::request::Request;
+pub(crate) use crate::pipeline::pack::request::PackRequest;
 
 /// What will be written.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub(crate) struct Prepared {
 }
 
 /// Plans the extension that `request` asks for. Nothing is written.
-pub(crate) fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared> {
+pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prepared> {
     if let Some(obstacle) = request.root.eprefix().sysext_obstacle() {
         bail!("{obstacle}");
     }
@@ -121,7 +121,7 @@ pub(crate) fn prepare(request: &Request, reporter: &Reporter) -> Result<Prepared
     })
 }
 
-fn expose(request: &Request, plan: &mut FileTree) -> Result<Vec<String>> {
+fn expose(request: &PackRequest, plan: &mut FileTree) -> Result<Vec<String>> {
     if request.expose.is_empty() {
         return Ok(Vec::new());
     }
@@ -142,7 +142,11 @@ fn expose(request: &Request, plan: &mut FileTree) -> Result<Vec<String>> {
 }
 
 /// Puts what is for systemd into place. Returns whether there are units.
-fn services(request: &Request, plan: &mut FileTree, warnings: &mut Vec<String>) -> Result<bool> {
+fn services(
+    request: &PackRequest,
+    plan: &mut FileTree,
+    warnings: &mut Vec<String>,
+) -> Result<bool> {
     let roots: Vec<PathBuf> = request.bases.iter().map(|base| base.root.clone()).collect();
     let placed = services::place(plan, &roots)?;
     if !placed.taken.is_empty() {
@@ -167,7 +171,7 @@ pub(crate) enum Outcome {
 /// Changes what was prepared as `request` says, checks it, tries out the attach, and writes it
 /// into the directory `output`.
 pub(crate) fn carry_out(
-    request: &Request,
+    request: &PackRequest,
     mut prepared: Prepared,
     choice: &check::Choice,
     output: &Path,
@@ -188,7 +192,7 @@ pub(crate) fn carry_out(
 
 /// What carrying out would find, without what mangling would change.
 pub(crate) fn look(
-    request: &Request,
+    request: &PackRequest,
     prepared: &mut Prepared,
     choice: &check::Choice,
     reporter: &Reporter,
@@ -198,7 +202,7 @@ pub(crate) fn look(
 }
 
 /// What of it would be stripped.
-pub(crate) fn with_symbols(request: &Request, prepared: &Prepared) -> Result<strip::Choice> {
+pub(crate) fn with_symbols(request: &PackRequest, prepared: &Prepared) -> Result<strip::Choice> {
     match &request.strip {
         Some(stripping) => strip::choose(&prepared.plan, &request.root, stripping),
         None => Ok(strip::Choice::default()),
@@ -208,7 +212,7 @@ pub(crate) fn with_symbols(request: &Request, prepared: &Prepared) -> Result<str
 /// Checks what is about to be packed: the findings about files that the plan has. The rest of
 /// the root is looked at as well, since a base that is attached beside may have it.
 fn gate(
-    request: &Request,
+    request: &PackRequest,
     prepared: &Prepared,
     changes: &check::Changes,
     choice: &check::Choice,
@@ -225,7 +229,7 @@ fn gate(
 /// Tries out attaching what is planned on the target that `request` names, and keeps what is
 /// found. Returns whether nothing speaks against it. After mangling, this is about the content as
 /// it will be.
-fn try_out(request: &Request, prepared: &mut Prepared, reporter: &Reporter) -> Result<bool> {
+fn try_out(request: &PackRequest, prepared: &mut Prepared, reporter: &Reporter) -> Result<bool> {
     let Some(against) = &request.against else { return Ok(true) };
     reporter.step("trying out the attach");
     prepared.against = against.simulate(Subject {
@@ -239,7 +243,7 @@ fn try_out(request: &Request, prepared: &mut Prepared, reporter: &Reporter) -> R
 
 /// Writes what was prepared and mangled to where `workplace` is.
 fn write(
-    request: &Request,
+    request: &PackRequest,
     mut prepared: Prepared,
     workplace: &Workplace,
     reporter: &Reporter,

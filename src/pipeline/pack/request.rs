@@ -20,7 +20,7 @@ use crate::sysext::target::Against;
 
 /// What is to be packed, and how.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub(crate) struct PackRequest {
     /// The root that holds the prefix.
     pub root: FinalRoot,
     /// The name under which the extension is attached.

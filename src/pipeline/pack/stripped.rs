@@ -8,7 +8,7 @@ use crate::fstree::digest;
 use crate::fstree::entries::{Entry, FileTree};
 use crate::imagefmt::workplace::Workplace;
 use crate::imagefmt::writer::ImageInput;
-use crate::pipeline::pack::{Image, Prepared, Request, write_image};
+use crate::pipeline::pack::{Image, PackRequest, Prepared, write_image};
 use crate::sysext::name::{FileNames, Naming};
 use crate::sysext::release::{self, Field, Release};
 use crate::sysext::strip;
@@ -21,7 +21,7 @@ const STRIPPED: &str = ".stripped";
 
 /// Strips what `prepared` holds, if that is wanted.
 pub(super) fn strip(
-    request: &Request,
+    request: &PackRequest,
     prepared: &mut Prepared,
     workplace: &Workplace,
     reporter: &Reporter,
@@ -54,7 +54,7 @@ pub(super) struct Debug {
 
 /// Writes an extension with what was put apart into `workplace`, in every format.
 pub(super) fn write(
-    request: &Request,
+    request: &PackRequest,
     prepared: &mut Prepared,
     workplace: &Workplace,
     reporter: &Reporter,

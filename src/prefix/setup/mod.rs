@@ -45,7 +45,7 @@ pub(crate) use crate::prefix::setup::scratch_final::another_final;
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub(crate) struct SetupRequest {
     /// The prefix's name.
     pub name: PrefixName,
     /// EPREFIX.
@@ -100,7 +100,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Checks a request against this machine and what is on disk, and plans the set-up.
-    pub(crate) fn new(home: &Home, request: &Request) -> Result<Self> {
+    pub(crate) fn new(home: &Home, request: &SetupRequest) -> Result<Self> {
         let board = match &request.board {
             Some(name) => Board::named(name)?,
             None => Board::of_this_machine()?,

@@ -15,7 +15,7 @@ use crate::portage::{installation, repos};
 use crate::prefix::definition::{Prefix, Repo};
 use crate::prefix::environment::prove_bubblewrap;
 use crate::prefix::layout::{Owner, owner};
-use crate::prefix::setup::Request;
+use crate::prefix::setup::SetupRequest;
 
 pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().is_empty() {
@@ -122,7 +122,7 @@ pub(super) fn check_existing(prefix: &Prefix, eprefix: &Eprefix, dirs: [&Path; 2
 
 /// The repositories of what `--tree` names, or the machine's own where nothing else was asked for;
 /// there may be none.
-pub(super) fn tree(request: &Request, machine: Machine) -> Result<Vec<(String, PathBuf)>> {
+pub(super) fn tree(request: &SetupRequest, machine: Machine) -> Result<Vec<(String, PathBuf)>> {
     if let Some(tree) = &request.tree {
         return repos::repositories_of_tree(&absolute(tree)?);
     }
@@ -139,7 +139,10 @@ pub(super) fn tree(request: &Request, machine: Machine) -> Result<Vec<(String, P
 /// All repositories, the main one first among those of the user. Priorities as Flatcar orders its
 /// repositories: those of the tree, then what the user adds wins over what is built in, and the
 /// toolchain over all.
-pub(super) fn repositories(request: &Request, tree: Vec<(String, PathBuf)>) -> Result<Vec<Repo>> {
+pub(super) fn repositories(
+    request: &SetupRequest,
+    tree: Vec<(String, PathBuf)>,
+) -> Result<Vec<Repo>> {
     let mut named = tree;
     for repo in &request.repos {
         named.push(located(&repo.path, Some(&repo.name))?);
@@ -217,7 +220,7 @@ fn place_of(wanted: &str, all: &[Repo]) -> Option<PathBuf> {
 
 /// The profile as make.profile names it in the sandbox.
 pub(super) fn profile(
-    request: &Request,
+    request: &SetupRequest,
     has_tree: bool,
     all: &[Repo],
     board: &Board,
