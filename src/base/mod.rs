@@ -8,6 +8,7 @@ pub(crate) mod command;
 pub mod data;
 pub mod files;
 pub mod inside;
+pub(crate) mod level;
 pub mod lock;
 pub mod names;
 pub(crate) mod output;

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 /// What differs from the tree on disk, by path as programs see it: what will be there, or that
 /// nothing will.
 #[derive(Debug, Default)]
-pub(crate) struct Changes(pub BTreeMap<PathBuf, Option<Put>>);
+pub(crate) struct TreeChanges(pub BTreeMap<PathBuf, Option<NewEntry>>);
 
 /// What will be there.
 #[derive(Debug)]
-pub(crate) struct Put {
+pub(crate) struct NewEntry {
     /// What it is.
-    pub content: Content,
+    pub content: NewContent,
     /// Its permission bits and file type, as in stat(2).
     pub mode: u32,
     /// Its user and group.
@@ -23,7 +23,7 @@ pub(crate) struct Put {
 
 /// What something that is not in the tree is, and where its bytes are.
 #[derive(Debug)]
-pub(crate) enum Content {
+pub(crate) enum NewContent {
     /// A directory.
     Directory,
     /// A symbolic link to this target.

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::check::{Detail, Fact, Kind, Scene};
+use crate::check::{Detail, Fact, FactKind, Scene};
 use crate::elf::{Class, Image, Kind as ElfKind};
 use crate::fstree::resolve::normal;
 use crate::relocate::libc::{GCONV_CACHE, Libc, Subject, is_libc, with_directory};
@@ -50,7 +50,7 @@ pub(super) fn search_dirs(fact: &Fact, image: &Image, scene: &Scene<'_>) -> Vec<
 
 pub(super) fn readable(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     match &fact.kind {
-        Kind::BrokenElf(why) => vec![Detail::note(why.clone())],
+        FactKind::BrokenElf(why) => vec![Detail::note(why.clone())],
         _ => Vec::new(),
     }
 }

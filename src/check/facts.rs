@@ -16,8 +16,8 @@ use rayon::prelude::*;
 
 use crate::base::files;
 use crate::base::inside::INSIDE;
-use crate::check::changes::{Changes, Content, Put};
-use crate::check::symbols::Symbols;
+use crate::check::changes::{NewContent, NewEntry, TreeChanges};
+use crate::check::symbols::DynamicSymbols;
 use crate::elf::{self, Image};
 use crate::prefix::final_root::FinalRoot;
 
@@ -26,7 +26,7 @@ pub(crate) struct Fact {
     /// Its path as programs see it.
     pub path: PathBuf,
     /// What it is.
-    pub kind: Kind,
+    pub kind: FactKind,
     /// Its permission bits and file type, as in stat(2).
     pub mode: u32,
     /// Its user and group.
@@ -36,7 +36,7 @@ pub(crate) struct Fact {
     /// Where the contents name a path that only the build sandbox has.
     pub staging: Option<String>,
     /// The dynamic symbols of an ELF file.
-    pub symbols: Option<Symbols>,
+    pub symbols: Option<DynamicSymbols>,
     /// Where the contents are, if not in the tree.
     elsewhere: Option<Elsewhere>,
 }
@@ -48,14 +48,14 @@ enum Elsewhere {
 }
 
 /// What a file holds.
-pub(crate) enum Contents<'a> {
+pub(crate) enum FileContents<'a> {
     /// It is on disk.
     Mapped(Mmap),
     /// It is in memory.
     Bytes(&'a [u8]),
 }
 
-impl Deref for Contents<'_> {
+impl Deref for FileContents<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -67,7 +67,7 @@ impl Deref for Contents<'_> {
 }
 
 /// What an entry is.
-pub(crate) enum Kind {
+pub(crate) enum FactKind {
     /// A directory.
     Directory,
     /// A symbolic link to this target.
@@ -91,17 +91,17 @@ impl Fact {
     /// The ELF file that it is, if it is one.
     pub(crate) fn elf(&self) -> Option<&Image> {
         match &self.kind {
-            Kind::Elf(image) => Some(image),
+            FactKind::Elf(image) => Some(image),
             _ => None,
         }
     }
 
     /// What the file holds.
-    pub(crate) fn contents(&self, root: &FinalRoot) -> Result<Contents<'_>> {
+    pub(crate) fn contents(&self, root: &FinalRoot) -> Result<FileContents<'_>> {
         Ok(match &self.elsewhere {
-            None => Contents::Mapped(files::map(&root.on_disk(&self.path))?),
-            Some(Elsewhere::Disk(disk)) => Contents::Mapped(files::map(disk)?),
-            Some(Elsewhere::Bytes(bytes)) => Contents::Bytes(bytes),
+            None => FileContents::Mapped(files::map(&root.on_disk(&self.path))?),
+            Some(Elsewhere::Disk(disk)) => FileContents::Mapped(files::map(disk)?),
+            Some(Elsewhere::Bytes(bytes)) => FileContents::Bytes(bytes),
         })
     }
 }
@@ -110,7 +110,7 @@ impl Fact {
 const START: usize = 4096;
 
 /// Looks at everything in the tree, as it will be after `changes`.
-pub(super) fn gather(root: &FinalRoot, changes: &Changes) -> Result<Vec<Fact>> {
+pub(super) fn gather(root: &FinalRoot, changes: &TreeChanges) -> Result<Vec<Fact>> {
     let mut entries = Vec::new();
     for entry in walkdir::WalkDir::new(root.path()).min_depth(1).sort_by_file_name() {
         let entry =
@@ -126,10 +126,10 @@ pub(super) fn gather(root: &FinalRoot, changes: &Changes) -> Result<Vec<Fact>> {
     there.chain(put).collect()
 }
 
-fn look_at_put(root: &FinalRoot, path: &Path, put: &Put) -> Result<Fact> {
+fn look_at_put(root: &FinalRoot, path: &Path, put: &NewEntry) -> Result<Fact> {
     let mut fact = Fact {
         path: path.to_owned(),
-        kind: Kind::File,
+        kind: FactKind::File,
         mode: put.mode,
         owner: put.owner,
         attributes: put.attributes.clone(),
@@ -138,19 +138,19 @@ fn look_at_put(root: &FinalRoot, path: &Path, put: &Put) -> Result<Fact> {
         elsewhere: None,
     };
     match &put.content {
-        Content::Directory => fact.kind = Kind::Directory,
-        Content::Link(target) => {
+        NewContent::Directory => fact.kind = FactKind::Directory,
+        NewContent::Link(target) => {
             fact.staging = names_staging(target.as_os_str().as_bytes());
-            fact.kind = Kind::Link(target.clone());
+            fact.kind = FactKind::Link(target.clone());
         }
-        Content::Disk(disk) => {
+        NewContent::Disk(disk) => {
             let size = fs_err::metadata(disk)?.len();
             if size > 0 {
                 look_into(root, disk, size, &mut fact)?;
             }
             fact.elsewhere = Some(Elsewhere::Disk(disk.clone()));
         }
-        Content::Bytes(bytes) => {
+        NewContent::Bytes(bytes) => {
             look_at_bytes(bytes, false, &mut fact);
             fact.elsewhere = Some(Elsewhere::Bytes(bytes.clone()));
         }
@@ -164,7 +164,7 @@ fn look_at(root: &FinalRoot, path: PathBuf, entry: &walkdir::DirEntry) -> Result
     let kind = entry.file_type();
     let mut fact = Fact {
         path,
-        kind: Kind::File,
+        kind: FactKind::File,
         mode: meta.mode(),
         owner: (meta.uid(), meta.gid()),
         attributes: Vec::new(),
@@ -175,9 +175,9 @@ fn look_at(root: &FinalRoot, path: PathBuf, entry: &walkdir::DirEntry) -> Result
     if kind.is_symlink() {
         let target = fs_err::read_link(disk)?;
         fact.staging = names_staging(target.as_os_str().as_bytes());
-        fact.kind = Kind::Link(target);
+        fact.kind = FactKind::Link(target);
     } else if kind.is_dir() {
-        fact.kind = Kind::Directory;
+        fact.kind = FactKind::Directory;
         fact.attributes = attributes(disk)?;
     } else if kind.is_file() {
         fact.attributes = attributes(disk)?;
@@ -185,7 +185,7 @@ fn look_at(root: &FinalRoot, path: PathBuf, entry: &walkdir::DirEntry) -> Result
             look_into(root, disk, meta.len(), &mut fact)?;
         }
     } else {
-        fact.kind = Kind::Special { whiteout: kind.is_char_device() && meta.rdev() == 0 };
+        fact.kind = FactKind::Special { whiteout: kind.is_char_device() && meta.rdev() == 0 };
     }
     Ok(fact)
 }
@@ -246,7 +246,7 @@ fn look_through(mut file: impl Read, is_record: bool, fact: &mut Fact) -> Result
         let room = (PIECE - kept) as u64;
         let is_last = (&mut file).take(room).read_to_end(&mut piece)? < PIECE - kept;
         if is_first && piece.starts_with(b"#!") {
-            fact.kind = Kind::Script(piece.get(..START).unwrap_or(&piece).to_vec());
+            fact.kind = FactKind::Script(piece.get(..START).unwrap_or(&piece).to_vec());
         }
         // The one at the end is looked at again when all of it is there, and that byte before it
         // that says whether it is a path at all.
@@ -267,13 +267,13 @@ fn look_at_bytes(bytes: &[u8], is_record: bool, fact: &mut Fact) {
     if elf::is_elf(bytes) {
         fact.kind = match elf::read(bytes) {
             Ok(image) => {
-                fact.symbols = Symbols::read(bytes);
-                Kind::Elf(Box::new(image))
+                fact.symbols = DynamicSymbols::read(bytes);
+                FactKind::Elf(Box::new(image))
             }
-            Err(error) => Kind::BrokenElf(error.to_string()),
+            Err(error) => FactKind::BrokenElf(error.to_string()),
         };
     } else if bytes.starts_with(b"#!") {
-        fact.kind = Kind::Script(bytes.get(..START).unwrap_or(bytes).to_vec());
+        fact.kind = FactKind::Script(bytes.get(..START).unwrap_or(bytes).to_vec());
     }
     if !is_record {
         fact.staging = names_staging(bytes);
@@ -329,7 +329,7 @@ mod tests {
     fn look(bytes: &[u8]) -> Fact {
         let mut fact = Fact {
             path: PathBuf::from("/opt/x/a"),
-            kind: Kind::File,
+            kind: FactKind::File,
             mode: 0o100_644,
             owner: (0, 0),
             attributes: Vec::new(),
@@ -353,7 +353,7 @@ mod tests {
                 assert_eq!(look(&bytes).staging, None, "{at}");
             }
         }
-        assert!(matches!(look(b"#!/bin/sh\n").kind, Kind::Script(_)));
+        assert!(matches!(look(b"#!/bin/sh\n").kind, FactKind::Script(_)));
         assert_eq!(look(b"").staging, None);
     }
 }

@@ -22,21 +22,12 @@ use anyhow::{Result, bail};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::base::level::Level;
 use crate::prefix::final_root::FinalRoot;
 
-pub(crate) use crate::check::changes::{Changes, Content, Put};
-pub(crate) use crate::check::facts::{Fact, Kind};
+pub(crate) use crate::check::changes::{NewContent, NewEntry, TreeChanges};
+pub(crate) use crate::check::facts::{Fact, FactKind};
 pub(crate) use crate::check::scene::Scene;
-
-/// What a finding means for the result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Level {
-    /// The root is not self-contained.
-    Error,
-    /// Worth knowing; the check passes.
-    Note,
-}
 
 /// A rule: what must hold, why, and what to do where it does not.
 pub(crate) struct Rule {
@@ -89,7 +80,7 @@ pub(crate) struct Finding {
 
 /// What a check came to.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct CheckReport {
     /// How many files, directories and links were looked at.
     pub files: usize,
     /// How many of them are ELF files.
@@ -103,7 +94,7 @@ pub(crate) struct Report {
     pub suspicions: BTreeMap<&'static str, String>,
 }
 
-impl Report {
+impl CheckReport {
     /// Whether nothing was found that speaks against the root.
     pub(crate) fn passes(&self) -> bool {
         !self.findings.iter().any(|finding| finding.level == Level::Error && !finding.waived)
@@ -112,14 +103,14 @@ impl Report {
 
 /// Which rules are applied.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Choice {
+pub(crate) struct RuleChoice {
     /// These alone; all when none is named.
     pub only: Vec<String>,
     /// Findings of these do not count.
     pub waive: Vec<String>,
 }
 
-impl Choice {
+impl RuleChoice {
     /// Refuses names that are no rule's.
     pub(crate) fn validate(&self) -> Result<()> {
         for id in self.only.iter().chain(&self.waive) {
@@ -144,12 +135,16 @@ pub(crate) fn rule(id: &str) -> Result<&'static Rule> {
 }
 
 /// Checks the tree `root` against the rules of `choice`.
-pub(crate) fn run(root: &FinalRoot, choice: &Choice) -> Result<Report> {
-    run_changed(root, &Changes::default(), choice)
+pub(crate) fn run(root: &FinalRoot, choice: &RuleChoice) -> Result<CheckReport> {
+    run_changed(root, &TreeChanges::default(), choice)
 }
 
 /// Checks the tree `root`, as it will be after `changes`, against the rules of `choice`.
-pub(crate) fn run_changed(root: &FinalRoot, changes: &Changes, choice: &Choice) -> Result<Report> {
+pub(crate) fn run_changed(
+    root: &FinalRoot,
+    changes: &TreeChanges,
+    choice: &RuleChoice,
+) -> Result<CheckReport> {
     choice.validate()?;
     let facts = facts::gather(root, changes)?;
     let scene = Scene::new(root, &facts);
@@ -176,5 +171,5 @@ pub(crate) fn run_changed(root: &FinalRoot, changes: &Changes, choice: &Choice) 
     remedy::name_packages(root, &mut findings)?;
     let commands = remedy::commands(root, &findings);
     let suspicions = remedy::suspicions(root, &findings)?;
-    Ok(Report { files: facts.len(), elf_files, findings, commands, suspicions })
+    Ok(CheckReport { files: facts.len(), elf_files, findings, commands, suspicions })
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::base::command::Command;
-use crate::check::{Finding, Level, rule};
+use crate::base::level::Level;
+use crate::check::{Finding, rule};
 use crate::portage::vdb;
 use crate::prefix::final_root::{FinalRoot, Origin};
 

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::check::scene::Lead;
-use crate::check::{Detail, Fact, Kind, Rule, Scene, elf_rules, symbols, units};
+use crate::check::{Detail, Fact, FactKind, Rule, Scene, elf_rules, symbols, units};
 use crate::fstree::resolve::normal;
 use crate::relocate::shebang::Shebang;
 
@@ -203,7 +203,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 fn shebang(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    let Kind::Script(start) = &fact.kind else { return Vec::new() };
+    let FactKind::Script(start) = &fact.kind else { return Vec::new() };
     // Only what may be executed is ever run by its first line.
     if fact.mode & 0o111 == 0 {
         return Vec::new();
@@ -239,7 +239,7 @@ fn shebang(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
 const TARGETS_OWN: &[&str] = &["/etc", "/dev", "/proc", "/run", "/sys", "/tmp", "/var"];
 
 fn link(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    let Kind::Link(target) = &fact.kind else { return Vec::new() };
+    let FactKind::Link(target) = &fact.kind else { return Vec::new() };
     let shown = target.display();
     let absolute = normal(&fact.path.parent().unwrap_or(Path::new("/")).join(target));
     match scene.resolve(&fact.path) {
@@ -276,7 +276,7 @@ const LINKS_ON_TARGETS: &[(&str, &str)] = &[
 
 fn place(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     let clash = LINKS_ON_TARGETS.iter().find(|(path, _)| fact.path == Path::new(path));
-    if let (Kind::Directory, Some((path, target))) = (&fact.kind, clash) {
+    if let (FactKind::Directory, Some((path, target))) = (&fact.kind, clash) {
         return vec![Detail::note(format!("is a directory here; {path} is a link to {target}"))];
     }
     if fact.path.starts_with("/usr") || fact.path.starts_with("/opt") {
@@ -288,8 +288,8 @@ fn place(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
 fn special(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     let mut details = Vec::new();
     match fact.kind {
-        Kind::Special { whiteout: true } => details.push(Detail::error("is a whiteout")),
-        Kind::Special { whiteout: false } => {
+        FactKind::Special { whiteout: true } => details.push(Detail::error("is a whiteout")),
+        FactKind::Special { whiteout: false } => {
             details.push(Detail::error("is a device, a socket or a pipe"));
         }
         _ => {}
@@ -339,16 +339,16 @@ fn judge_owner((user, group): (u32, u32), own: (u32, u32)) -> Vec<Detail> {
 fn mode(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     let mut details = Vec::new();
     let sticky = fact.mode & 0o1000 != 0;
-    if !matches!(fact.kind, Kind::Link(_) | Kind::Special { .. })
+    if !matches!(fact.kind, FactKind::Link(_) | FactKind::Special { .. })
         && fact.mode & 0o002 != 0
         && !sticky
     {
         details.push(Detail::error("everybody may write to it"));
     }
-    if !matches!(fact.kind, Kind::Directory) && fact.mode & 0o4000 != 0 {
+    if !matches!(fact.kind, FactKind::Directory) && fact.mode & 0o4000 != 0 {
         details.push(Detail::note("is setuid"));
     }
-    if !matches!(fact.kind, Kind::Directory) && fact.mode & 0o2000 != 0 {
+    if !matches!(fact.kind, FactKind::Directory) && fact.mode & 0o2000 != 0 {
         details.push(Detail::note("is setgid"));
     }
     if fact.attributes.iter().any(|name| name == "security.capability") {
@@ -360,7 +360,7 @@ fn mode(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::Level;
+    use crate::base::level::Level;
 
     /// Only root could make such files for a test of the whole.
     #[test]

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::check::elf_rules::search_dirs;
-use crate::check::{Fact, Kind};
+use crate::check::{Fact, FactKind};
 use crate::elf;
 use crate::fstree::resolve::{MOST_LINKS, Rooted};
 use crate::prefix::final_root::FinalRoot;
@@ -111,7 +111,7 @@ impl<'a> Scene<'a> {
                 missing.extend(rest.into_iter().rev());
                 return Lead::Missing(missing);
             };
-            let Kind::Link(target) = &fact.kind else { continue };
+            let FactKind::Link(target) = &fact.kind else { continue };
             links += 1;
             if links > MOST_LINKS {
                 return Lead::Loop;

@@ -14,7 +14,7 @@ use crate::elf::{Image, Kind};
 /// since a root may have millions of them. That two names of one program share a digest of 64 bits
 /// does not happen.
 #[derive(Debug, Default)]
-pub(crate) struct Symbols {
+pub(crate) struct DynamicSymbols {
     /// Names that it needs somebody to define. Weak ones may stay undefined.
     undefined: Vec<u64>,
     /// Names that it defines for all.
@@ -37,7 +37,7 @@ impl Hasher for AsItIs {
     }
 }
 
-impl Symbols {
+impl DynamicSymbols {
     /// Reads the dynamic symbols of an ELF file; nothing where they can not be read.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let mut symbols = Self::default();
@@ -112,7 +112,8 @@ pub(super) fn undefined(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
         return Vec::new();
     };
     let Some(loaded) = closure(fact, scene) else { return Vec::new() };
-    let providers: Vec<&Symbols> = loaded.iter().filter_map(|f| f.symbols.as_ref()).collect();
+    let providers: Vec<&DynamicSymbols> =
+        loaded.iter().filter_map(|f| f.symbols.as_ref()).collect();
     let missing: HashSet<u64> = (own.undefined.iter().copied())
         .filter(|name| !providers.iter().any(|provider| provider.defines(*name)))
         .collect();

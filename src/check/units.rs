@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::check::{Detail, Fact, Kind, Scene};
+use crate::check::{Detail, Fact, FactKind, Scene};
 
 /// Settings of which the value is a command line.
 const COMMANDS: &[&str] = &[
@@ -23,7 +23,7 @@ fn is_unit(fact: &Fact) -> bool {
         ["service", "socket", "mount", "swap"].iter().any(|unit| suffix == *unit)
     });
     let dir = fact.path.parent().unwrap_or(Path::new("/"));
-    matches!(fact.kind, Kind::File)
+    matches!(fact.kind, FactKind::File)
         && suffix
         && (dir.ends_with("systemd/system") || dir.ends_with("systemd/user"))
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use crate::base::output;
 use crate::cli::{Context, DONE, FAILED, FOUND};
 use crate::manifest::file::{BuildFile, FILE};
-use crate::pipeline::build::{self, Options, Outcome};
+use crate::pipeline::build::{self, BuildOptions, BuildOutcome};
 
 /// Build what a file asks for: setup, emerge, check, pack
 ///
@@ -37,24 +37,24 @@ impl Build {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let file = BuildFile::load(&self.file)?;
-        let options = Options { locked: self.locked, force: self.force };
+        let options = BuildOptions { locked: self.locked, force: self.force };
         if self.dry_run {
             let lines = build::describe(&context.home, &file, options)?;
             output::answer(&(lines.join("\n") + "\n"))?;
             return Ok(DONE);
         }
         match build::run(&context.home, &file, options, &context.reporter)? {
-            Outcome::Packed(packed) if self.json => {
+            BuildOutcome::Packed(packed) if self.json => {
                 crate::cli::pack::tell(context, &packed.against);
                 output::answer(&(serde_json::to_string_pretty(&packed)? + "\n"))?;
                 Ok(DONE)
             }
-            Outcome::Packed(packed) => {
+            BuildOutcome::Packed(packed) => {
                 crate::cli::pack::tell(context, &packed.against);
                 output::answer(&crate::cli::pack::describe(&packed))?;
                 Ok(DONE)
             }
-            Outcome::Refused(findings) => {
+            BuildOutcome::Refused(findings) => {
                 crate::cli::pack::tell(context, &findings);
                 context.reporter.error(
                     "nothing was packed: the target would not take it or be broken by it; mend \
@@ -62,8 +62,8 @@ impl Build {
                 );
                 Ok(FOUND)
             }
-            Outcome::Emerge => Ok(FAILED),
-            Outcome::Found(report) => {
+            BuildOutcome::Emerge => Ok(FAILED),
+            BuildOutcome::Found(report) => {
                 output::answer(&crate::cli::check::text(&report, false))?;
                 context.reporter.error(
                     "nothing was packed: the root is not self-contained; mend what was found, or \
@@ -71,7 +71,7 @@ impl Build {
                 );
                 Ok(FOUND)
             }
-            Outcome::NotProven(proof) => {
+            BuildOutcome::NotProven(proof) => {
                 output::answer(&proof.text())?;
                 context.reporter.error(&format!(
                     "nothing was packed: {} has to end with status 0 and to take nothing from \

@@ -3,9 +3,10 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
+use crate::base::level::Level;
 use crate::base::names::Eprefix;
 use crate::base::output;
-use crate::check::{self, Choice, Finding, Level, Report, prove};
+use crate::check::{self, CheckReport, Finding, RuleChoice, prove};
 use crate::cli::{Context, DONE, FOUND};
 use crate::prefix::final_root::FinalRoot;
 
@@ -72,7 +73,7 @@ impl Check {
             return self.prove(context, line);
         }
         let root = self.root.open(context)?;
-        let choice = Choice { only: self.rules, waive: self.waive };
+        let choice = RuleChoice { only: self.rules, waive: self.waive };
         let report = check::run(&root, &choice)?;
         if self.json {
             output::answer(&(serde_json::to_string_pretty(&report)? + "\n"))?;
@@ -122,7 +123,7 @@ fn explain(id: &str) -> Result<u8> {
 }
 
 /// The report as people read it: findings by rule, each rule with its remedy.
-pub(super) fn text(report: &Report, verbose: bool) -> String {
+pub(super) fn text(report: &CheckReport, verbose: bool) -> String {
     let mut text = String::new();
     for rule in check::rules() {
         let of_rule = |level| {

@@ -73,7 +73,7 @@ enum Subcommands {
     Enter(enter::Enter),
     Pack(Box<pack::Pack>),
     Diff(diff::Diff),
-    Image(image::Image),
+    Image(image::ImageArgs),
     List(list::List),
     Status(status::Status),
     Repo(repo::Repo),

@@ -15,20 +15,20 @@ use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::ddi::pkcs11::KeySource;
 use crate::imagefmt::ddi::verity::Signing;
 use crate::imagefmt::format::{Format, FormatKind};
-use crate::pipeline::pack::{self, Outcome, PackRequest, Packed, Prepared, fingerprint};
+use crate::pipeline::pack::{self, PackOutcome, PackRequest, Packed, Prepared, fingerprint};
 use crate::prefix::final_root::FinalRoot;
 use crate::report::Repositories;
-use crate::report::sysupdate::SourceUrl;
 use crate::sysext::base::Base;
 use crate::sysext::expose::Expose;
 use crate::sysext::mangle::Mangle;
 use crate::sysext::name::Version;
 use crate::sysext::openpgp::SumsKey;
 use crate::sysext::prune::Locale;
-use crate::sysext::release::Field;
+use crate::sysext::release::ReleaseField;
 use crate::sysext::services::{StatePath, UnitName};
-use crate::sysext::strip::{Keep, Stripping};
-use crate::sysext::target::{self, Against, Finding};
+use crate::sysext::strip::{KeepSymbols, StripOptions};
+use crate::sysext::sysupdate::SourceUrl;
+use crate::sysext::target::{TargetCheck, TargetFinding, TargetRule};
 
 /// Make a systemd sysext image of what is in final
 ///
@@ -58,7 +58,7 @@ pub(super) struct Pack {
     ///
     /// Without, the extension fits every distribution (ID=_any). Can be given several times.
     #[arg(long = "release", value_name = "KEY=VALUE")]
-    fields: Vec<Field>,
+    fields: Vec<ReleaseField>,
     /// What to write: FORMAT[:COMPRESSOR[:LEVEL]]
     ///
     /// squashfs[:zstd|lz4|xz|gzip|none], erofs[:lz4hc|lz4|zstd|none] in the form that old kernels
@@ -110,7 +110,7 @@ pub(super) struct Pack {
     no_strip: bool,
     /// Do not strip files of this package (CATEGORY/NAME), or at this path, from / on, with globs
     #[arg(long, value_name = "ATOM|/GLOB", value_delimiter = ',')]
-    keep_symbols: Vec<Keep>,
+    keep_symbols: Vec<KeepSymbols>,
     /// Put what is stripped into an extension NAME-debug, where debuggers find it when it is attached
     #[arg(long, conflicts_with = "no_strip")]
     splitdebug: bool,
@@ -176,8 +176,11 @@ impl Pack {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let (request, _lock) = self.request(context)?;
-        let stamp =
-            if self.dry_run { None } else { fingerprint::Stamp::take(&request, &self.waive)? };
+        let stamp = if self.dry_run {
+            None
+        } else {
+            fingerprint::Fingerprint::take(&request, &self.waive)?
+        };
         if let Some(stamp) = stamp.as_ref().filter(|_| !self.again)
             && let Some(packed) = stamp.find(&request, &self.output)
         {
@@ -188,7 +191,7 @@ impl Pack {
         for warning in &prepared.warnings {
             context.reporter.warn(warning);
         }
-        let choice = check::Choice { only: Vec::new(), waive: waivers(&self.waive).1 };
+        let choice = check::RuleChoice { only: Vec::new(), waive: waivers(&self.waive).1 };
         let reporter = &context.reporter;
         if self.dry_run {
             let fits = pack::look(&request, &mut prepared, &choice, reporter)?;
@@ -197,8 +200,8 @@ impl Pack {
             return Ok(if fits { DONE } else { FOUND });
         }
         let packed = match pack::carry_out(&request, prepared, &choice, &self.output, reporter)? {
-            Outcome::Packed(packed) => packed,
-            Outcome::Found(report) => {
+            PackOutcome::Packed(packed) => packed,
+            PackOutcome::Found(report) => {
                 output::answer(&crate::cli::check::text(&report, false))?;
                 reporter.error(
                     "nothing was packed: the root is not self-contained; mend what was found, or \
@@ -206,7 +209,7 @@ impl Pack {
                 );
                 return Ok(FOUND);
             }
-            Outcome::Refused(findings) => return self.refuse(context, &findings),
+            PackOutcome::Refused(findings) => return self.refuse(context, &findings),
         };
         tell(context, &packed.against);
         if let Some(stamp) = stamp {
@@ -216,7 +219,7 @@ impl Pack {
     }
 
     /// Says what was found on the target, which speaks against packing.
-    fn refuse(&self, context: &Context, findings: &[Finding]) -> Result<u8> {
+    fn refuse(&self, context: &Context, findings: &[TargetFinding]) -> Result<u8> {
         tell(context, findings);
         if self.json {
             let findings = json!({ "against": findings });
@@ -279,7 +282,7 @@ impl Pack {
             formats: self.formats.clone(),
             keep: self.keep.clone(),
             locales: self.locales.clone(),
-            strip: (self.strip || !self.no_strip).then(|| Stripping {
+            strip: (self.strip || !self.no_strip).then(|| StripOptions {
                 keep: self.keep_symbols.clone(),
                 splitdebug: self.splitdebug,
             }),
@@ -296,7 +299,7 @@ impl Pack {
                 .transpose()?,
             bases: self.bases.iter().map(|path| Base::open(path)).collect::<Result<_>>()?,
             against: match &self.against {
-                Some(root) => Some(Against::open(root, &self.beside, waivers(&self.waive).0)?),
+                Some(root) => Some(TargetCheck::open(root, &self.beside, waivers(&self.waive).0)?),
                 None => None,
             },
             expose: self.expose.clone(),
@@ -362,14 +365,14 @@ impl Pack {
 }
 
 /// Rules to waive: those about attaching, and those of `fprefix check`.
-pub(super) fn waivers(names: &[String]) -> (Vec<target::Rule>, Vec<String>) {
-    let is_check = |name: &&String| target::Rule::named(name).is_none();
-    let attach = names.iter().filter_map(|name| target::Rule::named(name)).collect();
+pub(super) fn waivers(names: &[String]) -> (Vec<TargetRule>, Vec<String>) {
+    let is_check = |name: &&String| TargetRule::named(name).is_none();
+    let attach = names.iter().filter_map(|name| TargetRule::named(name)).collect();
     (attach, names.iter().filter(is_check).cloned().collect())
 }
 
 /// Says what attaching would do to the target.
-pub(super) fn tell(context: &Context, findings: &[Finding]) {
+pub(super) fn tell(context: &Context, findings: &[TargetFinding]) {
     for finding in findings {
         let text = format!("{} [{}]", finding.text(), finding.rule.name());
         if finding.refuses() {

@@ -22,11 +22,11 @@ use crate::prefix::setup;
 use crate::sysext::base::Base;
 use crate::sysext::expose::Expose;
 use crate::sysext::mangle::Mangle;
-use crate::sysext::prune::{Locale, Rules};
-use crate::sysext::release::Field;
+use crate::sysext::prune::{Locale, PruneRules};
+use crate::sysext::release::ReleaseField;
 use crate::sysext::services::{StatePath, UnitName};
-use crate::sysext::strip::Stripping;
-use crate::sysext::target::{Against, Rule};
+use crate::sysext::strip::StripOptions;
+use crate::sysext::target::{TargetCheck, TargetRule};
 
 /// The name of a build file, where none is given.
 pub(crate) const FILE: &str = "fprefix.toml";
@@ -58,13 +58,13 @@ pub(crate) struct BuildFile {
     /// The formats to write.
     pub formats: Vec<Format>,
     /// Fields of the extension-release file.
-    pub fields: Vec<Field>,
+    pub fields: Vec<ReleaseField>,
     /// Programs that get a link in /usr/bin.
     pub expose: Vec<Expose>,
     /// The languages whose translations stay.
     pub locales: Vec<Locale>,
     /// How symbols are kept out; none where they stay in.
-    pub strip: Option<Stripping>,
+    pub strip: Option<StripOptions>,
     /// Units that are started on attach.
     pub start: Vec<UnitName>,
     /// Paths of the prefix that are kept writable.
@@ -239,7 +239,7 @@ impl Reader<'_> {
     /// be made.
     fn pack(&self, mut pack: Pack, formats: &[Format]) -> Result<Pack> {
         for id in &pack.keep {
-            self.look(id, |id| Rules::load(std::slice::from_ref(id), &[]).map(|_| ()))?;
+            self.look(id, |id| PruneRules::load(std::slice::from_ref(id), &[]).map(|_| ()))?;
         }
         let paths = pack.base.iter_mut().chain(&mut pack.mangle);
         let paths = paths.chain(&mut pack.against).chain(&mut pack.beside);
@@ -275,7 +275,7 @@ impl Reader<'_> {
 
     fn against(&self, pack: &Pack) -> Result<()> {
         let rule = |name: &String| {
-            let known = Rule::named(name).is_some();
+            let known = TargetRule::named(name).is_some();
             anyhow::ensure!(known, "there is no rule {name:?} about attaching");
             Ok(())
         };
@@ -290,14 +290,16 @@ impl Reader<'_> {
             self.look(beside, path)?;
         }
         match (&pack.against, pack.beside.first(), pack.waive.first()) {
-            (Some(root), ..) => self.look(root, |root| Against::open(root, &[], vec![]).map(drop)),
+            (Some(root), ..) => {
+                self.look(root, |root| TargetCheck::open(root, &[], vec![]).map(drop))
+            }
             (None, Some(beside), _) => self.look(beside, |_| anyhow::bail!(NO_TARGET)),
             (None, None, Some(waive)) => self.look(waive, |_| anyhow::bail!(NO_TARGET)),
             (None, None, None) => Ok(()),
         }
     }
 
-    fn strip(&self, pack: &Pack) -> Result<Option<Stripping>> {
+    fn strip(&self, pack: &Pack) -> Result<Option<StripOptions>> {
         let keep = self.parse(&pack.keep_symbols)?;
         let splitdebug = pack.splitdebug.as_ref().is_some_and(|split| *split.get_ref());
         if pack.strip == Some(false) {
@@ -308,7 +310,7 @@ impl Reader<'_> {
             }
             return Ok(None);
         }
-        Ok(Some(Stripping { keep, splitdebug }))
+        Ok(Some(StripOptions { keep, splitdebug }))
     }
 
     fn signing(&self, pack: &Pack, formats: &[Format]) -> Result<()> {

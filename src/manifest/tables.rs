@@ -14,9 +14,9 @@ use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::ddi::pkcs11::KeySource;
 use crate::portage::atom::Atom;
 use crate::portage::binhost::Binhost;
-use crate::report::sysupdate::SourceUrl;
 use crate::sysext::name::Version;
 use crate::sysext::openpgp::SumsKey;
+use crate::sysext::sysupdate::SourceUrl;
 
 /// A value that is written as a text, in the form that the command line takes it. In lists there are
 /// plain texts, which are parsed later: the parser knows the place of a list, not of what is in it.

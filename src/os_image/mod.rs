@@ -17,12 +17,12 @@ use serde::Serialize;
 use crate::base::files;
 use crate::fstree::resolve::{Place, Rooted};
 use crate::os_image::places::{BUILT_IN, CERTIFICATES, EXTENSIONS, EXTRA, OEM, OPT};
-pub(crate) use crate::os_image::places::{Extension, Method};
+pub(crate) use crate::os_image::places::{Extension, InstallMethod};
 
 /// Something to do to the image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "act")]
-pub(crate) enum Change {
+pub(crate) enum ImageChange {
     /// Copy a file into it.
     Copy {
         /// The file.
@@ -63,7 +63,7 @@ pub(crate) enum Change {
 
 /// An extension that an image has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Present {
+pub(crate) struct PresentExtension {
     /// The name under which it is attached.
     pub name: String,
     /// Its path in the image, after the link.
@@ -98,14 +98,14 @@ impl OsRoot {
     pub(crate) fn add(
         &self,
         extensions: &[Extension],
-        method: Method,
+        method: InstallMethod,
         certificate: Option<&Path>,
-    ) -> Result<Vec<Change>> {
+    ) -> Result<Vec<ImageChange>> {
         let mut changes = Vec::new();
         for extension in extensions {
             changes.extend(self.add_one(extension, method, certificate)?);
         }
-        if method == Method::Extra {
+        if method == InstallMethod::Extra {
             changes.extend(self.enable(extensions)?);
         }
         if changes.iter().filter(|change| change.chooses_oem()).count() > 1 {
@@ -115,28 +115,28 @@ impl OsRoot {
     }
 
     /// Plans to remove the extension `name`.
-    pub(crate) fn remove(&self, name: &str) -> Result<Vec<Change>> {
+    pub(crate) fn remove(&self, name: &str) -> Result<Vec<ImageChange>> {
         let known = self.list()?;
         let Some(present) = known.iter().find(|present| present.name == name) else {
             let names: Vec<&str> = known.iter().map(|present| present.name.as_str()).collect();
             bail!("the image has no extension {name:?}; it has {}", names.join(", "));
         };
         let link = Path::new(EXTENSIONS).join(format!("{name}.raw"));
-        let mut changes = vec![Change::Remove { path: link.clone() }];
+        let mut changes = vec![ImageChange::Remove { path: link.clone() }];
         let ours = [OPT, BUILT_IN, OEM, EXTRA].iter().any(|dir| present.path.starts_with(dir));
         if ours && present.size.is_some() && present.path != link {
-            changes.push(Change::Remove { path: present.path.clone() });
+            changes.push(ImageChange::Remove { path: present.path.clone() });
         }
         let certificate = Path::new(CERTIFICATES).join(format!("{name}.crt"));
         if self.on_disk(&certificate)?.is_file() {
-            changes.push(Change::Remove { path: certificate });
+            changes.push(ImageChange::Remove { path: certificate });
         }
         changes.extend(self.withdraw(name)?);
         Ok(changes)
     }
 
     /// The extensions that it has.
-    pub(crate) fn list(&self) -> Result<Vec<Present>> {
+    pub(crate) fn list(&self) -> Result<Vec<PresentExtension>> {
         let dir = self.on_disk(Path::new(EXTENSIONS))?;
         let mut present = Vec::new();
         if !dir.is_dir() {
@@ -150,23 +150,23 @@ impl OsRoot {
                 Place::Missing(path) => (path, None),
                 Place::Loop => bail!("{EXTENSIONS}/{file} is a link that leads to itself"),
             };
-            present.push(Present { name: name.to_owned(), path, size });
+            present.push(PresentExtension { name: name.to_owned(), path, size });
         }
         present.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(present)
     }
 
     /// Carries `changes` out, in their order: a link is made when its file is whole.
-    pub(crate) fn apply(&self, changes: &[Change]) -> Result<()> {
+    pub(crate) fn apply(&self, changes: &[ImageChange]) -> Result<()> {
         for change in changes {
             self.change(change).with_context(|| format!("could not {change}"))?;
         }
         Ok(())
     }
 
-    fn change(&self, change: &Change) -> Result<()> {
+    fn change(&self, change: &ImageChange) -> Result<()> {
         match change {
-            Change::Copy { from, to, .. } => {
+            ImageChange::Copy { from, to, .. } => {
                 let place = self.on_disk(to)?;
                 let dir = place.parent().context("it has no directory")?;
                 fs_err::create_dir_all(dir)?;
@@ -177,14 +177,14 @@ impl OsRoot {
                 file.as_file().sync_all()?;
                 file.persist(place)?;
             }
-            Change::Write { to, text } => {
+            ImageChange::Write { to, text } => {
                 files::write_atomically(&self.on_disk(to)?, text.as_bytes())?;
             }
-            Change::Script { to, text } => {
+            ImageChange::Script { to, text } => {
                 files::write_executable(&self.on_disk(to)?, text.as_bytes())?;
             }
-            Change::Link { at, target } => files::link(target, &self.on_disk(at)?)?,
-            Change::Remove { path } => {
+            ImageChange::Link { at, target } => files::link(target, &self.on_disk(at)?)?,
+            ImageChange::Remove { path } => {
                 let place = self.on_disk(path)?;
                 fs_err::remove_file(&place)?;
                 // The directory of an extension's own goes with its last file.
@@ -212,7 +212,7 @@ impl OsRoot {
     }
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for ImageChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Copy { from, to, uncompressed } => {

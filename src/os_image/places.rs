@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use crate::fstree::resolve::Place;
 use crate::host::os_release;
-use crate::os_image::{Change, OsRoot};
+use crate::os_image::{ImageChange, OsRoot};
 
 /// Where systemd looks for the extensions that an image brings or its user chose.
 pub(super) const EXTENSIONS: &str = "/etc/extensions";
@@ -28,7 +28,7 @@ const OEM_RELEASE: &str = "/oem/oem-release";
 
 /// How an extension comes into an image: Flatcar's classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Method {
+pub(crate) enum InstallMethod {
     /// /opt/extensions/NAME, as sysext-bakery and systemd-sysupdate have it
     #[default]
     Opt,
@@ -54,7 +54,7 @@ pub(crate) struct Extension {
     pub compressed: bool,
 }
 
-impl Method {
+impl InstallMethod {
     /// Whether the place that it puts images in is on a filesystem that compresses.
     fn is_compressed(self) -> bool {
         matches!(self, Self::BuiltIn | Self::Oem)
@@ -104,7 +104,7 @@ impl Extension {
     }
 }
 
-impl Change {
+impl ImageChange {
     /// Whether it says which OEM an image is for.
     pub(super) fn chooses_oem(&self) -> bool {
         matches!(self, Self::Write { to, .. } if to == Path::new(OEM_RELEASE))
@@ -116,35 +116,39 @@ impl OsRoot {
     pub(super) fn add_one(
         &self,
         extension: &Extension,
-        method: Method,
+        method: InstallMethod,
         certificate: Option<&Path>,
-    ) -> Result<Vec<Change>> {
+    ) -> Result<Vec<ImageChange>> {
         let name = &extension.name;
         let mut more = Vec::new();
         let to = match method {
-            Method::Opt => Path::new(OPT).join(name).join(extension.file_name()?),
-            Method::BuiltIn => Path::new(BUILT_IN).join(format!("{name}.raw")),
-            Method::Oem => {
+            InstallMethod::Opt => Path::new(OPT).join(name).join(extension.file_name()?),
+            InstallMethod::BuiltIn => Path::new(BUILT_IN).join(format!("{name}.raw")),
+            InstallMethod::Oem => {
                 let id = extension.id("oem-", "an OEM")?;
                 more.extend(self.choose_oem(id)?);
                 Path::new(OEM).join(format!("{name}-{}.raw", self.version_for(extension)?))
             }
-            Method::Extra => {
+            InstallMethod::Extra => {
                 extension.id("flatcar-", "an extra")?;
                 Path::new(EXTRA).join(format!("{name}-{}.raw", self.version_for(extension)?))
             }
         };
-        let mut changes = vec![Change::Copy {
+        let mut changes = vec![ImageChange::Copy {
             from: extension.file.clone(),
             to: to.clone(),
             uncompressed: method.is_compressed() && extension.compressed,
         }];
         let at = Path::new(EXTENSIONS).join(format!("{name}.raw"));
-        changes.push(Change::Link { at, target: to });
+        changes.push(ImageChange::Link { at, target: to });
         changes.extend(more);
         if let Some(certificate) = certificate {
             let to = Path::new(CERTIFICATES).join(format!("{name}.crt"));
-            changes.push(Change::Copy { from: certificate.to_owned(), to, uncompressed: false });
+            changes.push(ImageChange::Copy {
+                from: certificate.to_owned(),
+                to,
+                uncompressed: false,
+            });
         }
         Ok(changes)
     }
@@ -179,18 +183,18 @@ impl OsRoot {
 
     /// Makes the OEM extension `id` the one that is attached: the initrd takes the one that
     /// oem-release names and that is marked as active.
-    fn choose_oem(&self, id: &str) -> Result<Vec<Change>> {
+    fn choose_oem(&self, id: &str) -> Result<Vec<ImageChange>> {
         let release = self.text(Path::new(OEM_RELEASE))?;
         let there = release.lines().find_map(|line| line.strip_prefix("ID="));
         let marker = Path::new(OEM).join(format!("active-oem-{id}"));
-        let mut changes = vec![Change::Write { to: marker, text: String::new() }];
+        let mut changes = vec![ImageChange::Write { to: marker, text: String::new() }];
         match there.map(|there| there.trim_matches(['"', '\''])) {
             Some(there) if there == id => {}
             Some(there) => bail!(
                 "{OEM_RELEASE} of the image says that it is for {there:?}, so that {id:?} would \
                  never be attached"
             ),
-            None => changes.push(Change::Write {
+            None => changes.push(ImageChange::Write {
                 to: OEM_RELEASE.into(),
                 text: format!("ID={id}\n{release}"),
             }),
@@ -199,7 +203,7 @@ impl OsRoot {
     }
 
     /// Adds the extras `extensions` to those that are wanted, where they are not among them.
-    pub(super) fn enable(&self, extensions: &[Extension]) -> Result<Option<Change>> {
+    pub(super) fn enable(&self, extensions: &[Extension]) -> Result<Option<ImageChange>> {
         let old = self.text(Path::new(ENABLED))?;
         let mut lines: Vec<&str> = old.lines().collect();
         for extension in extensions {
@@ -211,14 +215,14 @@ impl OsRoot {
             }
         }
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        Ok((text != old).then_some(Change::Write { to: ENABLED.into(), text }))
+        Ok((text != old).then_some(ImageChange::Write { to: ENABLED.into(), text }))
     }
 
     /// Plans to undo what adding the extension `name` did besides its file, link and certificate.
-    pub(super) fn withdraw(&self, name: &str) -> Result<Option<Change>> {
+    pub(super) fn withdraw(&self, name: &str) -> Result<Option<ImageChange>> {
         if let Some(id) = name.strip_prefix("oem-") {
             let path = Path::new(OEM).join(format!("active-oem-{id}"));
-            return Ok(self.on_disk(&path)?.is_file().then_some(Change::Remove { path }));
+            return Ok(self.on_disk(&path)?.is_file().then_some(ImageChange::Remove { path }));
         }
         let Some(id) = name.strip_prefix("flatcar-") else { return Ok(None) };
         let text = self.text(Path::new(ENABLED))?;
@@ -228,9 +232,9 @@ impl OsRoot {
         let kept = text.lines().filter(|line| named(line) != id);
         let text = kept.fold(String::new(), |text, line| text + line + "\n");
         Ok(Some(if text.is_empty() {
-            Change::Remove { path: ENABLED.into() }
+            ImageChange::Remove { path: ENABLED.into() }
         } else {
-            Change::Write { to: ENABLED.into(), text }
+            ImageChange::Write { to: ENABLED.into(), text }
         }))
     }
 

@@ -11,7 +11,7 @@ use crate::portage::atom::Atom;
 
 /// An extension and its packages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Recipe {
+pub(crate) struct ExtensionRecipe {
     /// The name under which it is attached.
     pub name: PrefixName,
     /// What it is for; what these need comes with them.
@@ -20,9 +20,9 @@ pub(crate) struct Recipe {
 
 /// Extensions in the order in which they build on each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Recipes(pub Vec<Recipe>);
+pub(crate) struct ExtensionRecipes(pub Vec<ExtensionRecipe>);
 
-impl FromStr for Recipe {
+impl FromStr for ExtensionRecipe {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -34,11 +34,12 @@ impl FromStr for Recipe {
     }
 }
 
-impl FromStr for Recipes {
+impl FromStr for ExtensionRecipes {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let recipes: Vec<Recipe> = text.split(',').map(str::parse).collect::<Result<_>>()?;
+        let recipes: Vec<ExtensionRecipe> =
+            text.split(',').map(str::parse).collect::<Result<_>>()?;
         let mut seen = BTreeSet::new();
         if let Some(twice) = recipes.iter().find(|recipe| !seen.insert(recipe.name.clone())) {
             bail!("there are two extensions called {}", twice.name);
@@ -53,8 +54,9 @@ mod tests {
 
     #[test]
     fn recipes() {
-        let parse = |text: &str| text.parse::<Recipes>();
-        let Recipes(recipes) = parse("one|a-b/c&d/e:0/535,two|=f/g-1.2*::tree[x]").unwrap();
+        let parse = |text: &str| text.parse::<ExtensionRecipes>();
+        let ExtensionRecipes(recipes) =
+            parse("one|a-b/c&d/e:0/535,two|=f/g-1.2*::tree[x]").unwrap();
         assert_eq!(recipes.len(), 2);
         assert_eq!(recipes[0].name.as_str(), "one");
         assert_eq!(recipes[0].packages[1].to_string(), "d/e:0/535");

@@ -14,7 +14,7 @@ use anyhow::Result;
 
 use crate::base::data::{self, Folder};
 use crate::fstree::resolve::{Place, normal};
-use crate::os_image::{Change, OsRoot};
+use crate::os_image::{ImageChange, OsRoot};
 
 /// Where rules are, the directory that wins first (tmpfiles.d(5)).
 const RULES: &[&str] = &["/etc/tmpfiles.d", "/usr/local/lib/tmpfiles.d", "/usr/lib/tmpfiles.d"];
@@ -68,15 +68,15 @@ impl OsRoot {
     }
 
     /// Plans to write the list into the image, with a unit for the initrd that reads it.
-    pub(crate) fn clean_whiteouts(found: &Whiteouts) -> Result<Vec<Change>> {
+    pub(crate) fn clean_whiteouts(found: &Whiteouts) -> Result<Vec<ImageChange>> {
         let template = |name: &str| -> Result<String> {
             Ok(data::text(Folder::Templates, name)?.into_owned())
         };
         Ok(vec![
-            Change::Write { to: LIST.into(), text: found.list() },
-            Change::Script { to: SCRIPT.into(), text: template("etc-whiteouts.sh")? },
-            Change::Write { to: UNIT.into(), text: template("etc-whiteouts.service")? },
-            Change::Link { at: WANTED.into(), target: "../etc-whiteouts.service".into() },
+            ImageChange::Write { to: LIST.into(), text: found.list() },
+            ImageChange::Script { to: SCRIPT.into(), text: template("etc-whiteouts.sh")? },
+            ImageChange::Write { to: UNIT.into(), text: template("etc-whiteouts.service")? },
+            ImageChange::Link { at: WANTED.into(), target: "../etc-whiteouts.service".into() },
         ])
     }
 

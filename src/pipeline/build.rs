@@ -27,11 +27,11 @@ use crate::report::Repositories;
 use crate::sysext::base::Base;
 use crate::sysext::epoch;
 use crate::sysext::mangle::Mangle;
-use crate::sysext::target::{Against, Finding, Rule};
+use crate::sysext::target::{TargetCheck, TargetFinding, TargetRule};
 
 /// How a build is to go.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Options {
+pub(crate) struct BuildOptions {
     /// Hold it to the lock file.
     pub locked: bool,
     /// Set the prefix up anew.
@@ -40,25 +40,29 @@ pub(crate) struct Options {
 
 /// What a build came to.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum BuildOutcome {
     /// The images are there.
     Packed(Box<Packed>),
     /// emerge failed, and said why.
     Emerge,
     /// The root is not self-contained.
-    Found(check::Report),
+    Found(check::CheckReport),
     /// The target would not take the extension, or be broken by it.
-    Refused(Vec<Finding>),
+    Refused(Vec<TargetFinding>),
     /// A program did not end with status 0, or took something from outside.
     NotProven(Box<Proof>),
 }
 
 /// What would be done, a line a step. Nothing is written.
-pub(crate) fn describe(home: &Home, file: &BuildFile, options: Options) -> Result<Vec<String>> {
-    let planned = Planned::new(home, file, options)?;
+pub(crate) fn describe(
+    home: &Home,
+    file: &BuildFile,
+    options: BuildOptions,
+) -> Result<Vec<String>> {
+    let planned = PlannedBuild::new(home, file, options)?;
     let mut lines = match &planned.next {
-        Next::SetUp(plan) => plan.describe(),
-        Next::Ready(prefix) => vec![format!("build into the prefix {}", prefix.definition.id)],
+        NextStep::SetUp(plan) => plan.describe(),
+        NextStep::Ready(prefix) => vec![format!("build into the prefix {}", prefix.definition.id)],
     };
     let atoms: Vec<String> = file.packages.iter().map(ToString::to_string).collect();
     lines.push(format!("emerge {}", atoms.join(" ")));
@@ -72,14 +76,14 @@ pub(crate) fn describe(home: &Home, file: &BuildFile, options: Options) -> Resul
 pub(crate) fn run(
     home: &Home,
     file: &BuildFile,
-    options: Options,
+    options: BuildOptions,
     reporter: &Reporter,
-) -> Result<Outcome> {
-    let planned = Planned::new(home, file, options)?;
+) -> Result<BuildOutcome> {
+    let planned = PlannedBuild::new(home, file, options)?;
     let lock = planned.lock;
     let prefix = match planned.next {
-        Next::SetUp(plan) => plan.apply(reporter)?,
-        Next::Ready(prefix) => *prefix,
+        NextStep::SetUp(plan) => plan.apply(reporter)?,
+        NextStep::Ready(prefix) => *prefix,
     };
     let _held = hold(&prefix, "fprefix build", reporter)?;
     // Whoever held it may have set the prefix up as another.
@@ -92,7 +96,7 @@ pub(crate) fn run(
     configuration::write(&prefix, file)?;
     let code = build(&prefix, file, lock.as_ref(), reporter)?;
     if code != 0 {
-        return Ok(Outcome::Emerge);
+        return Ok(BuildOutcome::Emerge);
     }
     finish(&prefix, file, lock.as_ref(), reporter)
 }
@@ -104,8 +108,8 @@ pub(crate) fn record(
     file: &BuildFile,
     reporter: &Reporter,
 ) -> Result<(std::path::PathBuf, usize)> {
-    let planned = Planned::new(home, file, Options::default())?;
-    let Next::Ready(prefix) = planned.next else {
+    let planned = PlannedBuild::new(home, file, BuildOptions::default())?;
+    let NextStep::Ready(prefix) = planned.next else {
         bail!("the prefix {} is not there; build it first: `fprefix build`", file.setup.name);
     };
     let _held = hold(&prefix, "fprefix lock", reporter)?;
@@ -128,21 +132,21 @@ fn hold(prefix: &Prefix, what: &str, reporter: &Reporter) -> Result<Lock> {
 }
 
 /// A build of which all was looked at that can be, before anything is written.
-struct Planned {
-    next: Next,
+struct PlannedBuild {
+    next: NextStep,
     lock: Option<LockFile>,
 }
 
 /// What is next.
-enum Next {
+enum NextStep {
     /// There is no such prefix, or not all of it, or another one is wanted.
     SetUp(Box<setup::Plan>),
     /// It is there, as the file asks for it.
     Ready(Box<Prefix>),
 }
 
-impl Planned {
-    fn new(home: &Home, file: &BuildFile, options: Options) -> Result<Self> {
+impl PlannedBuild {
+    fn new(home: &Home, file: &BuildFile, options: BuildOptions) -> Result<Self> {
         let lock = options.locked.then(|| LockFile::load(&file.lock_file())).transpose()?;
         let board = match &file.setup.board {
             Some(name) => Board::named(name)?,
@@ -158,15 +162,15 @@ impl Planned {
                 compare(&prefix, file, home)?;
                 configuration::check(&prefix)?;
                 if prefix.update_command()?.is_none() {
-                    Next::Ready(Box::new(prefix))
+                    NextStep::Ready(Box::new(prefix))
                 } else {
                     // Another version of fprefix made it: it is brought up to date.
                     let flags = prefix.definition.use_flags.iter().map(|flags| flags.parse());
                     request.use_flags = flags.collect::<Result<_>>()?;
-                    Next::SetUp(Box::new(setup::Plan::new(home, &request)?))
+                    NextStep::SetUp(Box::new(setup::Plan::new(home, &request)?))
                 }
             }
-            None => Next::SetUp(Box::new(setup::Plan::new(home, &request)?)),
+            None => NextStep::SetUp(Box::new(setup::Plan::new(home, &request)?)),
         };
         if let Some(lock) = &lock {
             next.hold(file, lock)
@@ -176,7 +180,7 @@ impl Planned {
     }
 }
 
-impl Next {
+impl NextStep {
     fn hold(&self, file: &BuildFile, lock: &LockFile) -> Result<()> {
         match self {
             Self::SetUp(plan) => {
@@ -276,22 +280,22 @@ fn finish(
     file: &BuildFile,
     lock: Option<&LockFile>,
     reporter: &Reporter,
-) -> Result<Outcome> {
+) -> Result<BuildOutcome> {
     if let Some(lock) = lock {
         lock.hold_packages(&installed::packages(prefix)?)?;
     }
     let request = pack_request(prefix, file)?;
     reporter.step("checking the final root");
-    let choice = check::Choice { only: Vec::new(), waive: file.waive.clone() };
+    let choice = check::RuleChoice { only: Vec::new(), waive: file.waive.clone() };
     let report = check::run(&request.root, &choice)?;
     if !report.passes() {
-        return Ok(Outcome::Found(report));
+        return Ok(BuildOutcome::Found(report));
     }
     for words in &file.runs {
         reporter.step(&format!("proving {}", words.join(" ")));
         let proof = prove::in_empty_root(&request.root, words)?;
         if !proof.passes() || proof.status != 0 {
-            return Ok(Outcome::NotProven(Box::new(proof)));
+            return Ok(BuildOutcome::NotProven(Box::new(proof)));
         }
     }
     let prepared = pack::prepare(&request, reporter)?;
@@ -299,18 +303,18 @@ fn finish(
         reporter.warn(warning);
     }
     Ok(match pack::carry_out(&request, prepared, &choice, &file.output, reporter)? {
-        pack::Outcome::Packed(packed) => Outcome::Packed(packed),
-        pack::Outcome::Found(report) => Outcome::Found(report),
-        pack::Outcome::Refused(findings) => Outcome::Refused(findings),
+        pack::PackOutcome::Packed(packed) => BuildOutcome::Packed(packed),
+        pack::PackOutcome::Found(report) => BuildOutcome::Found(report),
+        pack::PackOutcome::Refused(findings) => BuildOutcome::Refused(findings),
     })
 }
 
 /// The target on which attaching is tried out.
-fn against(table: &Pack) -> Result<Option<Against>> {
+fn against(table: &Pack) -> Result<Option<TargetCheck>> {
     let Some(root) = &table.against else { return Ok(None) };
     let beside: Vec<_> = table.beside.iter().map(|path| path.get_ref().clone()).collect();
-    let waived = table.waive.iter().filter_map(|name| Rule::named(name.get_ref())).collect();
-    Ok(Some(Against::open(root.get_ref(), &beside, waived)?))
+    let waived = table.waive.iter().filter_map(|name| TargetRule::named(name.get_ref())).collect();
+    Ok(Some(TargetCheck::open(root.get_ref(), &beside, waived)?))
 }
 
 /// What is to be packed, as the file says it.

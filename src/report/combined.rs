@@ -11,16 +11,18 @@ use serde_json::{Value, json};
 use crate::base::names::PrefixName;
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
-use crate::report::{Package, Repositories, Subject, contents, licenses, package, sbom};
+use crate::report::{
+    InstalledPackage, ReportSubject, Repositories, contents, licenses, package, sbom,
+};
 use crate::sysext::name::Naming;
 use crate::sysext::strip::Stripped;
 
 /// The root directory of an image, apart from its extensions.
-pub(crate) struct Base<'a> {
+pub(crate) struct ImageBase<'a> {
     /// Where it is.
     pub root: &'a Path,
     /// Its packages, where Portage installed them.
-    pub packages: &'a [Package],
+    pub packages: &'a [InstalledPackage],
     /// Where ebuilds and licences are.
     pub repositories: &'a Repositories,
     /// The time of the reports.
@@ -30,7 +32,7 @@ pub(crate) struct Base<'a> {
 }
 
 /// What is reported of the base, or of one extension.
-pub(crate) struct Section {
+pub(crate) struct ReportSection {
     /// What it is.
     pub title: String,
     /// What tells its parts from those of others.
@@ -47,13 +49,13 @@ pub(crate) struct Section {
     pub sbom: Value,
 }
 
-impl Base<'_> {
+impl ImageBase<'_> {
     /// The reports of the base alone.
-    pub(crate) fn section(&self) -> Result<Section> {
+    pub(crate) fn section(&self) -> Result<ReportSection> {
         let mut plan = listing(self.root, self.epoch)?;
         digest::fill_for_reports(&mut plan).context("could not read the image")?;
         let naming = Naming { name: self.name.clone(), version: None, architecture: None };
-        let subject = Subject {
+        let subject = ReportSubject {
             naming: &naming,
             plan: &plan,
             packages: self.packages,
@@ -68,7 +70,7 @@ impl Base<'_> {
         contents::with_details(&plan, &mut details)?;
         let mut sbom = Vec::new();
         sbom::write(&subject, &mut sbom)?;
-        Ok(Section {
+        Ok(ReportSection {
             title: "base".to_owned(),
             id: "base".to_owned(),
             packages: package::list(self.packages),
@@ -117,9 +119,9 @@ fn listing(root: &Path, epoch: u64) -> Result<FileTree> {
 /// The reports of all `sections`, each with the end of its file name.
 pub(crate) fn combine(
     name: &PrefixName,
-    sections: &[Section],
+    sections: &[ReportSection],
 ) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    let text = |part: fn(&Section) -> &str| {
+    let text = |part: fn(&ReportSection) -> &str| {
         let parts = sections.iter().map(|one| format!("# {}\n{}", one.title, part(one)));
         parts.collect::<Vec<_>>().join("\n").into_bytes()
     };
@@ -138,7 +140,7 @@ pub(crate) fn combine(
 }
 
 /// One SPDX document about the image, which contains what those of `sections` describe.
-fn merged(name: &PrefixName, sections: &[Section]) -> Value {
+fn merged(name: &PrefixName, sections: &[ReportSection]) -> Value {
     const IMAGE: &str = "SPDXRef-Image";
     const DOCUMENT: &str = "SPDXRef-DOCUMENT";
     let mut packages = vec![json!({

@@ -15,7 +15,7 @@ use crate::report::ImageFile;
 
 /// Writes a list in the manner of `ls -l`, sorted by path.
 pub(super) fn contents(plan: &FileTree, out: &mut dyn Write) -> Result<()> {
-    let names = Names::of(plan);
+    let names = LinkCounts::of(plan);
     let root = Entry::shared_directory(plan.epoch);
     for (path, entry) in with_root(plan, &root) {
         let time = OffsetDateTime::from_unix_timestamp(i64::try_from(entry.mtime)?)?;
@@ -45,7 +45,7 @@ pub(super) fn contents(plan: &FileTree, out: &mut dyn Write) -> Result<()> {
 /// Writes a list for programs that compare images. The number of the device is always 0, and that
 /// of the inode counts the files of this image.
 pub(super) fn with_details(plan: &FileTree, out: &mut dyn Write) -> Result<()> {
-    let names = Names::of(plan);
+    let names = LinkCounts::of(plan);
     let root = Entry::shared_directory(plan.epoch);
     // Only files with more names are asked for again.
     let mut numbers: BTreeMap<&Path, usize> = BTreeMap::new();
@@ -115,12 +115,12 @@ fn with_root<'a>(
 }
 
 /// How many names everything has.
-struct Names<'a> {
+struct LinkCounts<'a> {
     others: BTreeMap<&'a Path, u32>,
     directories: BTreeMap<&'a Path, u32>,
 }
 
-impl<'a> Names<'a> {
+impl<'a> LinkCounts<'a> {
     fn of(plan: &'a FileTree) -> Self {
         let mut directories = BTreeMap::new();
         for (path, entry) in &plan.entries {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::base::data;
 use crate::fstree::entries::FileTree;
-use crate::report::package::Package;
+use crate::report::package::InstalledPackage;
 use crate::report::repositories::Repositories;
 
 /// Categories of packages that hold nothing of their own, as in Flatcar's list.
@@ -140,7 +140,7 @@ impl SpdxNames {
 
 /// The list of Flatcar's `write_licenses` (flatcar/scripts, `build_library/build_image_util.sh`).
 /// The files are those that the image holds.
-pub(super) fn list(packages: &[Package], plan: &FileTree) -> Value {
+pub(super) fn list(packages: &[InstalledPackage], plan: &FileTree) -> Value {
     let rows = packages.iter().filter(|package| is_licensed(package)).map(|package| {
         let mut licenses = BTreeSet::new();
         if let Ok(license) = License::parse(&package.license) {
@@ -161,12 +161,18 @@ pub(super) fn list(packages: &[Package], plan: &FileTree) -> Value {
     Value::Array(rows.collect())
 }
 
-fn held<'a>(package: &'a Package, plan: &'a FileTree) -> impl Iterator<Item = &'a PathBuf> {
+fn held<'a>(
+    package: &'a InstalledPackage,
+    plan: &'a FileTree,
+) -> impl Iterator<Item = &'a PathBuf> {
     package.files.iter().filter(|file| plan.entries.contains_key(*file))
 }
 
 /// The texts of all licences of `packages`.
-pub(crate) fn texts(packages: &[Package], repositories: &Repositories) -> Result<Vec<u8>> {
+pub(crate) fn license_texts(
+    packages: &[InstalledPackage],
+    repositories: &Repositories,
+) -> Result<Vec<u8>> {
     let mut names = BTreeSet::new();
     for package in packages.iter().filter(|package| is_licensed(package)) {
         License::parse(&package.license)?.names(&mut names);
@@ -181,7 +187,7 @@ pub(crate) fn texts(packages: &[Package], repositories: &Repositories) -> Result
     Ok(text.into_bytes())
 }
 
-fn is_licensed(package: &Package) -> bool {
+fn is_licensed(package: &InstalledPackage) -> bool {
     !package.license.is_empty() && !WITHOUT_LICENSE.contains(&package.category.as_str())
 }
 

@@ -9,16 +9,16 @@ use crate::fstree::entries::Totals;
 use crate::fstree::{digest, listing};
 use crate::imagefmt::architecture::Architecture;
 use crate::report::sequence::Sequence;
-use crate::report::{ImageFile, Subject};
+use crate::report::{ImageFile, ReportSubject};
 use crate::sysext::name::Version;
-use crate::sysext::prune::LeftOut;
+use crate::sysext::prune::Pruned;
 use crate::sysext::strip::Stripped;
 
 /// The form of the file; a number that grows when a reader has to know.
 const FORM: u32 = 1;
 
 #[derive(Serialize)]
-struct Manifest<'a, E: Serialize> {
+struct ExtensionManifest<'a, E: Serialize> {
     #[serde(rename = "manifest")]
     form: u32,
     name: &'a PrefixName,
@@ -30,7 +30,7 @@ struct Manifest<'a, E: Serialize> {
     images: &'a [ImageFile],
     totals: Totals,
     packages: Vec<Value>,
-    left_out: &'a [LeftOut],
+    left_out: &'a [Pruned],
     stripped: &'a Stripped,
     debug_images: &'a [ImageFile],
     privileged: Vec<String>,
@@ -38,7 +38,7 @@ struct Manifest<'a, E: Serialize> {
 }
 
 /// The manifest.
-pub(super) fn render<'a>(subject: &'a Subject<'a>) -> impl Serialize + use<'a> {
+pub(super) fn render<'a>(subject: &'a ReportSubject<'a>) -> impl Serialize + use<'a> {
     let packages = subject.packages.iter().map(|package| {
         json!({
             "cpv": package.cpv(),
@@ -46,7 +46,7 @@ pub(super) fn render<'a>(subject: &'a Subject<'a>) -> impl Serialize + use<'a> {
             "license": package.license,
         })
     });
-    Manifest {
+    ExtensionManifest {
         form: FORM,
         name: &subject.naming.name,
         version: subject.naming.version.as_ref(),

@@ -8,15 +8,12 @@
 
 mod combined;
 mod contents;
-pub(crate) mod difference;
 mod licenses;
 mod manifest;
 mod package;
 mod repositories;
 mod sbom;
 mod sequence;
-mod sums;
-pub(crate) mod sysupdate;
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -26,17 +23,14 @@ use serde::Serialize;
 
 use crate::fstree::entries::FileTree;
 use crate::sysext::name::Naming;
-use crate::sysext::prune::LeftOut;
+use crate::sysext::prune::Pruned;
 use crate::sysext::strip::Stripped;
 
-pub(crate) use crate::report::combined::{Base, Section, combine};
+pub(crate) use crate::report::combined::{ImageBase, ReportSection, combine};
 pub(crate) use crate::report::contents::disk_usage;
-pub(crate) use crate::report::licenses::texts as license_texts;
-pub(crate) use crate::report::package::{Package, installed};
+pub(crate) use crate::report::licenses::license_texts;
+pub(crate) use crate::report::package::{InstalledPackage, installed};
 pub(crate) use crate::report::repositories::Repositories;
-pub(crate) use crate::report::sums::{
-    FILE as SUMS, SIGNATURE as SUMS_SIGNATURE, merge as merge_sums,
-};
 
 /// An image, for those reports that name it.
 #[derive(Clone, Debug, Serialize)]
@@ -53,17 +47,17 @@ pub(crate) struct ImageFile {
 }
 
 /// What the reports are about.
-pub(crate) struct Subject<'a> {
+pub(crate) struct ReportSubject<'a> {
     /// What the extension is called.
     pub naming: &'a Naming,
     /// What it holds.
     pub plan: &'a FileTree,
     /// The packages that this came from.
-    pub packages: &'a [Package],
+    pub packages: &'a [InstalledPackage],
     /// Where ebuilds, their digests and their licences are.
     pub repositories: &'a Repositories,
     /// What was left out.
-    pub left_out: &'a [LeftOut],
+    pub left_out: &'a [Pruned],
     /// What was stripped.
     pub stripped: &'a Stripped,
     /// The images.
@@ -84,7 +78,7 @@ const MANIFEST: &str = "_manifest.json";
 
 /// Writes the reports into the directory `dir`; returns their names. They are written as they are
 /// made: those of a great many files would be larger in memory than all else.
-pub(crate) fn write(subject: &Subject<'_>, dir: &Path) -> Result<Vec<String>> {
+pub(crate) fn write(subject: &ReportSubject<'_>, dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     let mut report = |end: &str, write: &dyn Fn(&mut dyn Write) -> Result<()>| -> Result<()> {
         let name = format!("{}{end}", subject.naming.stem());
@@ -103,7 +97,7 @@ pub(crate) fn write(subject: &Subject<'_>, dir: &Path) -> Result<Vec<String>> {
     report(DISK_USAGE, &|out| text(out, contents::disk_usage(&[], subject.images).as_bytes()))?;
     report(LICENSES, &|out| json_lines(out, &licenses::list(subject.packages, subject.plan)))?;
     report(LICENSE_TEXTS, &|out| {
-        text(out, &licenses::texts(subject.packages, subject.repositories)?)
+        text(out, &licenses::license_texts(subject.packages, subject.repositories)?)
     })?;
     report(SBOM, &|out| sbom::write(subject, out))?;
     report(MANIFEST, &|out| json_lines(out, &manifest::render(subject)))?;

@@ -10,7 +10,7 @@ use crate::portage::vdb;
 
 /// An installed package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Package {
+pub(crate) struct InstalledPackage {
     /// CATEGORY.
     pub category: String,
     /// PN.
@@ -31,7 +31,7 @@ pub(crate) struct Package {
     pub files: Vec<PathBuf>,
 }
 
-impl Package {
+impl InstalledPackage {
     /// `category/PF`.
     pub(crate) fn cpv(&self) -> String {
         format!("{}/{}-{}", self.category, self.name, self.version)
@@ -64,18 +64,18 @@ impl Package {
 }
 
 /// All packages in the database at `vdb`, sorted.
-pub(crate) fn installed(vdb: &Path) -> Result<Vec<Package>> {
+pub(crate) fn installed(vdb: &Path) -> Result<Vec<InstalledPackage>> {
     vdb::packages(vdb)?
         .iter()
         .map(|cpv| {
-            Package::load(vdb, cpv)
+            InstalledPackage::load(vdb, cpv)
                 .with_context(|| format!("could not read what Portage knows of {cpv}"))
         })
         .collect()
 }
 
 /// A line per package: `category/PF::repository`.
-pub(super) fn list(packages: &[Package]) -> String {
+pub(super) fn list(packages: &[InstalledPackage]) -> String {
     packages.iter().map(|package| package.project() + "\n").collect()
 }
 

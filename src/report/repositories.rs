@@ -19,7 +19,7 @@ pub(crate) struct Repositories {
 
 /// The digest of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Checksum {
+pub(crate) struct SourceChecksum {
     /// The algorithm, as Manifest files and SPDX name it.
     pub algorithm: &'static str,
     /// In hexadecimal digits.
@@ -48,7 +48,7 @@ impl Repositories {
         category: &str,
         name: &str,
         file: &str,
-    ) -> Result<Option<Checksum>> {
+    ) -> Result<Option<SourceChecksum>> {
         let manifest = self.file(&format!("{category}/{name}/Manifest"))?.unwrap_or_default();
         for line in manifest.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -56,7 +56,7 @@ impl Repositories {
                 && let Some(at) = words.iter().position(|word| *word == "SHA512")
             {
                 let value = words.get(at + 1).copied().unwrap_or_default().to_owned();
-                return Ok(Some(Checksum { algorithm: "SHA512", value }));
+                return Ok(Some(SourceChecksum { algorithm: "SHA512", value }));
             }
         }
         Ok(None)

@@ -15,9 +15,9 @@ use crate::base::data::hex;
 use crate::fstree::digest;
 use crate::fstree::entries::{EntryKind, FileContent, FileTree};
 use crate::report::licenses::{License, SpdxNames};
-use crate::report::package::Package;
+use crate::report::package::InstalledPackage;
 use crate::report::sequence::Sequence;
-use crate::report::{Subject, json_lines};
+use crate::report::{ReportSubject, json_lines};
 
 const EXTENSION: &str = "SPDXRef-Extension";
 const NO_ASSERTION: &str = "NOASSERTION";
@@ -26,7 +26,7 @@ const NO_ASSERTION: &str = "NOASSERTION";
 /// is written.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Bill<'a, F: Serialize, R: Serialize> {
+struct SpdxDocument<'a, F: Serialize, R: Serialize> {
     spdx_version: &'a str,
     data_license: &'a str,
     #[serde(rename = "SPDXID")]
@@ -43,7 +43,7 @@ struct Bill<'a, F: Serialize, R: Serialize> {
 /// That one element has to do with another (11).
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Relation<'a> {
+struct SpdxRelationship<'a> {
     spdx_element_id: &'a str,
     relationship_type: &'a str,
     related_spdx_element: String,
@@ -52,31 +52,31 @@ struct Relation<'a> {
 /// A file (8).
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed {
+struct SpdxFile {
     #[serde(rename = "SPDXID")]
     id: String,
     file_name: String,
-    checksums: [Checksum; 2],
+    checksums: [SpdxChecksum; 2],
     license_concluded: &'static str,
     copyright_text: &'static str,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Checksum {
+struct SpdxChecksum {
     algorithm: &'static str,
     checksum_value: String,
 }
 
 /// Collects what is not about files.
 #[derive(Default)]
-struct Parts {
+struct SpdxParts {
     packages: Vec<Value>,
     relations: Vec<(String, &'static str, String)>,
     licenses: BTreeSet<String>,
 }
 
-impl Parts {
+impl SpdxParts {
     fn relate(&mut self, from: &str, kind: &'static str, to: &str) {
         self.relations.push((from.to_owned(), kind, to.to_owned()));
     }
@@ -103,11 +103,11 @@ impl Parts {
 }
 
 /// Writes the document.
-pub(super) fn write(subject: &Subject<'_>, out: &mut dyn Write) -> Result<()> {
+pub(super) fn write(subject: &ReportSubject<'_>, out: &mut dyn Write) -> Result<()> {
     let names = SpdxNames::load()?;
     let created = OffsetDateTime::from_unix_timestamp(i64::try_from(subject.plan.epoch)?)?;
     let stem = subject.naming.stem();
-    let mut parts = Parts::default();
+    let mut parts = SpdxParts::default();
     let mut extension = json!({
         "SPDXID": EXTENSION,
         "name": subject.naming.name,
@@ -137,12 +137,12 @@ pub(super) fn write(subject: &Subject<'_>, out: &mut dyn Write) -> Result<()> {
     }
     parts.verify(held);
     let licenses = extracted(&parts.licenses, subject, &names)?;
-    let others = parts.relations.iter().map(|(from, kind, to)| Relation {
+    let others = parts.relations.iter().map(|(from, kind, to)| SpdxRelationship {
         spdx_element_id: from,
         relationship_type: kind,
         related_spdx_element: to.clone(),
     });
-    let bill = Bill {
+    let bill = SpdxDocument {
         spdx_version: "SPDX-2.3",
         data_license: "CC0-1.0",
         id: "SPDXRef-DOCUMENT",
@@ -158,7 +158,7 @@ pub(super) fn write(subject: &Subject<'_>, out: &mut dyn Write) -> Result<()> {
         packages: &parts.packages,
         files: Sequence(|| files(subject.plan).map(file)),
         relationships: Sequence(|| {
-            others.clone().chain(files(subject.plan).map(|(index, path, _)| Relation {
+            others.clone().chain(files(subject.plan).map(|(index, path, _)| SpdxRelationship {
                 spdx_element_id: owner(path),
                 relationship_type: "CONTAINS",
                 related_spdx_element: file_id(index),
@@ -177,12 +177,12 @@ fn files(plan: &FileTree) -> impl Iterator<Item = (usize, &Path, &FileContent)> 
     })
 }
 
-fn file((index, path, content): (usize, &Path, &FileContent)) -> Listed {
-    let sum = |algorithm, digest: &[u8]| Checksum { algorithm, checksum_value: hex(digest) };
+fn file((index, path, content): (usize, &Path, &FileContent)) -> SpdxFile {
+    let sum = |algorithm, digest: &[u8]| SpdxChecksum { algorithm, checksum_value: hex(digest) };
     // SPDX 2.3 wants SHA-1 of every file (8.4).
     let sha1 = sum("SHA1", &content.sha1.unwrap_or_default());
     let sha256 = sum("SHA256", &content.sha256.unwrap_or_default());
-    Listed {
+    SpdxFile {
         id: file_id(index),
         file_name: format!("./{}", path.display()),
         checksums: [sha1, sha256],
@@ -196,9 +196,9 @@ fn file_id(index: usize) -> String {
 }
 
 fn add_package(
-    parts: &mut Parts,
-    subject: &Subject<'_>,
-    package: &Package,
+    parts: &mut SpdxParts,
+    subject: &ReportSubject<'_>,
+    package: &InstalledPackage,
     id: &str,
     names: &SpdxNames,
 ) -> Result<()> {
@@ -234,9 +234,9 @@ fn add_package(
 
 /// What the package was built from: a package of its own for each file that was fetched.
 fn add_sources(
-    parts: &mut Parts,
-    subject: &Subject<'_>,
-    package: &Package,
+    parts: &mut SpdxParts,
+    subject: &ReportSubject<'_>,
+    package: &InstalledPackage,
     id: &str,
 ) -> Result<()> {
     let mut uris: BTreeMap<&str, &str> = BTreeMap::new();
@@ -275,7 +275,7 @@ fn add_sources(
 /// The licences that SPDX does not know, with their texts.
 fn extracted(
     licenses: &BTreeSet<String>,
-    subject: &Subject<'_>,
+    subject: &ReportSubject<'_>,
     names: &SpdxNames,
 ) -> Result<Vec<Value>> {
     let mut extracted = Vec::new();

@@ -11,6 +11,7 @@
 
 pub(crate) mod base;
 mod dev_links;
+pub(crate) mod difference;
 pub(crate) mod epoch;
 pub(crate) mod expose;
 mod library_names;
@@ -21,4 +22,6 @@ pub(crate) mod prune;
 pub(crate) mod release;
 pub(crate) mod services;
 pub(crate) mod strip;
+pub(crate) mod sums;
+pub(crate) mod sysupdate;
 pub(crate) mod target;

@@ -16,16 +16,16 @@ use crate::sysext::library_names::pointed_at;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RuleData {
+struct PruneRuleData {
     id: String,
     why: String,
     paths: Vec<String>,
-    only: Option<Condition>,
+    only: Option<PruneCondition>,
 }
 
 #[derive(Debug, Deserialize)]
-struct RulesData {
-    rule: Vec<RuleData>,
+struct PruneRulesData {
+    rule: Vec<PruneRuleData>,
 }
 
 /// How much of a script is looked at.
@@ -34,7 +34,7 @@ const SCRIPT: u64 = 256 << 10;
 /// A condition beyond a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Condition {
+enum PruneCondition {
     /// A name that only the link editor reads.
     LinkEditor,
     /// A script that answers `--cflags` and `--libs`.
@@ -45,11 +45,11 @@ enum Condition {
 
 /// A rule of what is left out.
 #[derive(Debug)]
-struct Rule {
+struct PruneRule {
     id: String,
     why: String,
     paths: GlobSet,
-    only: Option<Condition>,
+    only: Option<PruneCondition>,
 }
 
 /// A language, or one as a country has it: `de`, `pt_BR` (locale(7)).
@@ -82,15 +82,15 @@ impl Locale {
 
 /// The rules that are in force.
 #[derive(Debug)]
-pub(crate) struct Rules {
-    rules: Vec<Rule>,
+pub(crate) struct PruneRules {
+    rules: Vec<PruneRule>,
     /// The languages that are wanted; none are left out where there is no list.
     locales: Vec<Locale>,
 }
 
 /// What one rule left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LeftOut {
+pub(crate) struct Pruned {
     /// The rule.
     pub rule: String,
     /// Its reason.
@@ -101,10 +101,10 @@ pub(crate) struct LeftOut {
     pub bytes: u64,
 }
 
-impl Rules {
+impl PruneRules {
     /// All rules but those in `keep`; with a list of `locales`, translations into others go.
     pub(crate) fn load(keep: &[String], locales: &[Locale]) -> Result<Self> {
-        let data: RulesData = data::toml("slim.toml")?;
+        let data: PruneRulesData = data::toml("slim.toml")?;
         let known: Vec<&str> = data.rule.iter().map(|rule| rule.id.as_str()).collect();
         if let Some(unknown) = keep.iter().find(|id| !known.contains(&id.as_str())) {
             bail!("there is no rule {unknown:?} to keep; there are {}", known.join(", "));
@@ -113,15 +113,16 @@ impl Rules {
         for rule in data.rule.into_iter().filter(|rule| !keep.contains(&rule.id)) {
             let paths = glob_set(&rule.paths)
                 .with_context(|| format!("the rule {} in profiles/slim.toml is wrong", rule.id))?;
-            rules.push(Rule { id: rule.id, why: rule.why, paths, only: rule.only });
+            rules.push(PruneRule { id: rule.id, why: rule.why, paths, only: rule.only });
         }
         Ok(Self { rules, locales: locales.to_vec() })
     }
 
     /// Takes out of `plan` what the rules name, the links to it, and the directories that held
     /// nothing else.
-    pub(crate) fn apply(&self, plan: &mut FileTree) -> Result<Vec<LeftOut>> {
-        let link_editor = self.rules.iter().any(|rule| rule.only == Some(Condition::LinkEditor));
+    pub(crate) fn apply(&self, plan: &mut FileTree) -> Result<Vec<Pruned>> {
+        let link_editor =
+            self.rules.iter().any(|rule| rule.only == Some(PruneCondition::LinkEditor));
         let names = if link_editor { dev_links::names(plan)? } else { BTreeSet::new() };
         let mut out: BTreeMap<PathBuf, usize> = BTreeMap::new();
         for path in plan.entries.keys() {
@@ -151,9 +152,9 @@ impl Rules {
             rule.paths.is_match(below)
                 && match rule.only {
                     None => true,
-                    Some(Condition::LinkEditor) => link_editor_names.contains(path),
-                    Some(Condition::BuildAnswers) => answers_builds(plan, path),
-                    Some(Condition::Locale) => self.is_unwanted_locale(plan, path),
+                    Some(PruneCondition::LinkEditor) => link_editor_names.contains(path),
+                    Some(PruneCondition::BuildAnswers) => answers_builds(plan, path),
+                    Some(PruneCondition::Locale) => self.is_unwanted_locale(plan, path),
                 }
         })
     }
@@ -167,7 +168,7 @@ impl Rules {
             && !self.locales.iter().any(|locale| locale.wants(&name))
     }
 
-    fn count(&self, plan: &FileTree, out: &BTreeMap<PathBuf, usize>) -> Vec<LeftOut> {
+    fn count(&self, plan: &FileTree, out: &BTreeMap<PathBuf, usize>) -> Vec<Pruned> {
         let mut counts = vec![(0, 0); self.rules.len()];
         for (path, rule) in out {
             if let (Some(count), Some(entry)) = (counts.get_mut(*rule), plan.entries.get(path)) {
@@ -179,7 +180,7 @@ impl Rules {
             .iter()
             .zip(counts)
             .filter(|(_, (entries, _))| *entries > 0)
-            .map(|(rule, (entries, bytes))| LeftOut {
+            .map(|(rule, (entries, bytes))| Pruned {
                 rule: rule.id.clone(),
                 why: rule.why.clone(),
                 entries,
@@ -271,7 +272,7 @@ mod tests {
             &["usr/bin/a", "usr/include/sys/a.h", "usr/share/man/man1/a.1", "usr/lib64/p/x.la"],
             &[("usr/man", "share/man"), ("usr/bin/b", "a")],
         );
-        let left_out = Rules::load(&[], &[]).unwrap().apply(&mut plan).unwrap();
+        let left_out = PruneRules::load(&[], &[]).unwrap().apply(&mut plan).unwrap();
         assert!(has(&plan, "usr/bin/a") && has(&plan, "usr/bin/b"));
         assert!(has(&plan, "usr/lib64/p/x.la"), "a plugin's .la file is read when it is loaded");
         assert!(!has(&plan, "usr/include") && !has(&plan, "usr/man") && !has(&plan, "usr/share"));
@@ -282,9 +283,9 @@ mod tests {
     #[test]
     fn rules_can_be_kept() {
         let mut plan = plan(&["usr/include/a.h", "usr/lib/a.a"], &[]);
-        Rules::load(&["headers".into()], &[]).unwrap().apply(&mut plan).unwrap();
+        PruneRules::load(&["headers".into()], &[]).unwrap().apply(&mut plan).unwrap();
         assert!(has(&plan, "usr/include/a.h") && !has(&plan, "usr/lib/a.a"));
-        let error = Rules::load(&["haeders".into()], &[]).unwrap_err().to_string();
+        let error = PruneRules::load(&["haeders".into()], &[]).unwrap_err().to_string();
         assert!(error.contains("headers, static"), "{error}");
     }
 
@@ -298,7 +299,7 @@ mod tests {
             let entry = Entry::made(text.as_bytes().to_vec(), 1);
             plan.add(PathBuf::from("opt/x/usr/bin").join(name), entry).unwrap();
         }
-        Rules::load(&[], &[]).unwrap().apply(&mut plan).unwrap();
+        PruneRules::load(&[], &[]).unwrap().apply(&mut plan).unwrap();
         assert!(!has(&plan, "usr/bin/x-a-config") && !has(&plan, "usr/bin/a-config"));
         assert!(has(&plan, "usr/bin/other-config") && has(&plan, "usr/bin/keyboard-config"));
     }
@@ -311,10 +312,10 @@ mod tests {
         files.push("usr/share/locale/locale.alias".into());
         let mut all = plan(&files.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
         let mut few = all.clone();
-        Rules::load(&[], &[]).unwrap().apply(&mut all).unwrap();
+        PruneRules::load(&[], &[]).unwrap().apply(&mut all).unwrap();
         assert_eq!(all.totals().files, 8, "without a list nothing goes");
         let wanted = ["de", "pt_BR"].map(|text| text.parse().unwrap());
-        let left_out = Rules::load(&[], &wanted).unwrap().apply(&mut few).unwrap();
+        let left_out = PruneRules::load(&[], &wanted).unwrap().apply(&mut few).unwrap();
         for name in names {
             let is_wanted = !matches!(name, "sr@latin" | "fr");
             assert_eq!(has(&few, &format!("usr/share/locale/{name}")), is_wanted, "{name}");

@@ -57,12 +57,12 @@ const ANY: &str = "_any";
 
 /// A field that was given: `KEY=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Field {
+pub(crate) struct ReleaseField {
     key: String,
     value: String,
 }
 
-impl FromStr for Field {
+impl FromStr for ReleaseField {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -113,7 +113,7 @@ fn check(key: &str, value: &str) -> Result<()> {
     }
 }
 
-impl Field {
+impl ReleaseField {
     /// The field by which systemd looks for new units when the extension is attached (255 and
     /// newer).
     pub(crate) fn reload() -> Self {
@@ -130,21 +130,21 @@ impl Field {
         matches!(self.key.as_str(), "ID" | "VERSION_ID" | "SYSEXT_LEVEL" | "SYSEXT_SCOPE")
     }
 
-    /// Whether it is the one of [`Field::reload`], whatever it says.
+    /// Whether it is the one of [`ReleaseField::reload`], whatever it says.
     pub(crate) fn is_reload(&self) -> bool {
         self.key == RELOAD
     }
 }
 
 #[derive(Debug, Serialize)]
-struct Line {
+struct ReleaseLine {
     key: String,
     value: String,
 }
 
 /// What the file says.
 #[derive(Clone, Debug)]
-pub(crate) struct Release {
+pub(crate) struct ExtensionRelease {
     /// The name of the extension.
     pub name: PrefixName,
     /// Its version.
@@ -152,10 +152,10 @@ pub(crate) struct Release {
     /// `ARCHITECTURE=`, where the extension holds anything that depends on it.
     pub architecture: Option<Architecture>,
     /// Further fields.
-    pub fields: Vec<Field>,
+    pub fields: Vec<ReleaseField>,
 }
 
-impl Release {
+impl ExtensionRelease {
     /// The text of the file.
     pub(crate) fn render(&self) -> Result<Vec<u8>> {
         let given = |key: &str| {
@@ -168,9 +168,9 @@ impl Release {
                 "{key} says which release of a distribution an extension is for: give its ID too"
             );
         }
-        let mut lines = vec![Line { key: "ID".to_owned(), value: quoted(id) }];
+        let mut lines = vec![ReleaseLine { key: "ID".to_owned(), value: quoted(id) }];
         let mut line = |key: &str, value: &str| {
-            lines.push(Line { key: key.to_owned(), value: quoted(value) });
+            lines.push(ReleaseLine { key: key.to_owned(), value: quoted(value) });
         };
         if let Some(architecture) = self.architecture {
             line("ARCHITECTURE", &architecture.to_string());
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     fn render(version: Option<&str>, fields: &[&str]) -> Result<String> {
-        let release = Release {
+        let release = ExtensionRelease {
             name: "demo".parse()?,
             version: version.map(str::parse).transpose()?,
             architecture: Some(Architecture::Arm64),

@@ -7,17 +7,17 @@ use indicatif::HumanBytes;
 use crate::base::lock::Busy;
 use crate::base::names::PrefixName;
 use crate::base::output;
-use crate::check::Choice;
+use crate::check::RuleChoice;
 use crate::cli::pack::{tell, waivers};
 use crate::cli::{Context, DONE, FOUND};
 use crate::imagefmt::ddi::pkcs11::KeySource;
 use crate::imagefmt::ddi::verity::Signing;
 use crate::imagefmt::format::{Format, FormatKind};
 use crate::os_image::OsRoot;
-use crate::os_image::recipe::Recipes;
-use crate::pipeline::image::{self, ImageRequest, Outcome};
-use crate::sysext::release::Field;
-use crate::sysext::strip::Stripping;
+use crate::os_image::recipe::ExtensionRecipes;
+use crate::pipeline::image::{self, ImageBuildOutcome, ImageRequest};
+use crate::sysext::release::ReleaseField;
+use crate::sysext::strip::StripOptions;
 
 /// Build extensions from a prefix, one on top of the other, and add them to an image
 ///
@@ -33,7 +33,7 @@ pub(super) struct Build {
     rootfs: PathBuf,
     /// The extensions, those that others build on first: NAME|CAT/PKG[&CAT/PKG...][,NAME|...]
     #[arg(long, value_name = "LIST")]
-    sysexts: Recipes,
+    sysexts: ExtensionRecipes,
     /// Where images, package information and reports go
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
@@ -56,7 +56,7 @@ pub(super) struct Build {
     certificate: Option<PathBuf>,
     /// A field of each extension-release file, like ID=flatcar
     #[arg(long = "release", value_name = "KEY=VALUE")]
-    fields: Vec<Field>,
+    fields: Vec<ReleaseField>,
     /// Link the programs of each extension into /usr/bin, but those that the image has
     #[arg(long)]
     expose: bool,
@@ -91,7 +91,7 @@ impl Build {
         // Whoever held the lock may have set it up anew, or removed it.
         let prefix = context.prefix()?;
         match image::build(&request, &prefix, &context.reporter)? {
-            Outcome::Found(name, report) => {
+            ImageBuildOutcome::Found(name, report) => {
                 output::answer(&crate::cli::check::text(&report, false))?;
                 context.reporter.error(&format!(
                     "{name} is not self-contained, and nothing was changed; mend what was found, \
@@ -99,7 +99,7 @@ impl Build {
                 ));
                 Ok(FOUND)
             }
-            Outcome::Refused(name, findings) => {
+            ImageBuildOutcome::Refused(name, findings) => {
                 tell(context, &findings);
                 context.reporter.error(&format!(
                     "the image would not take {name} or be broken by it, and nothing was changed; \
@@ -107,7 +107,7 @@ impl Build {
                 ));
                 Ok(FOUND)
             }
-            Outcome::Built { extensions, reports } => {
+            ImageBuildOutcome::Built { extensions, reports } => {
                 for packed in extensions {
                     tell(context, &packed.against);
                     for image in packed.images.into_iter().chain(packed.debug_images) {
@@ -150,10 +150,10 @@ impl Build {
             signing,
             fields: self.fields.clone(),
             strip: (!self.no_strip)
-                .then(|| Stripping { keep: Vec::new(), splitdebug: self.splitdebug }),
+                .then(|| StripOptions { keep: Vec::new(), splitdebug: self.splitdebug }),
             expose: self.expose,
             mangle: self.mangle.clone(),
-            choice: Choice { only: Vec::new(), waive },
+            choice: RuleChoice { only: Vec::new(), waive },
             waive: attach,
         })
     }

@@ -9,34 +9,34 @@ use indicatif::HumanBytes;
 use crate::base::output;
 use crate::cli::{Context, DONE};
 use crate::host::disk;
-use crate::os_image::{Change, Method, OsRoot};
+use crate::os_image::{ImageChange, InstallMethod, OsRoot};
 use crate::pipeline::image;
 
 /// Put extensions into the root directory of an OS image
 #[derive(Debug, Args)]
-pub(super) struct Image {
+pub(super) struct ImageArgs {
     #[command(subcommand)]
-    command: Commands,
+    command: ImageCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Commands {
-    Add(Add),
-    List(List),
-    Remove(Remove),
+enum ImageCommand {
+    Add(AddToImage),
+    List(ListImage),
+    Remove(RemoveFromImage),
     Build(Box<build::Build>),
     EtcWhiteouts(EtcWhiteouts),
 }
 
 /// Add extensions where Flatcar looks for them
 #[derive(Debug, Args)]
-struct Add {
+struct AddToImage {
     /// The root directory of the image
     #[arg(long, value_name = "DIR")]
     rootfs: PathBuf,
     /// How they come into the image
     #[arg(long, value_enum, default_value_t)]
-    method: Method,
+    method: InstallMethod,
     /// The certificate that signed extensions are trusted by, a PEM file
     #[arg(long, value_name = "FILE")]
     certificate: Option<PathBuf>,
@@ -50,7 +50,7 @@ struct Add {
 
 /// List the extensions of an image
 #[derive(Debug, Args)]
-struct List {
+struct ListImage {
     /// The root directory of the image
     #[arg(long, value_name = "DIR")]
     rootfs: PathBuf,
@@ -61,7 +61,7 @@ struct List {
 
 /// Remove an extension from an image
 #[derive(Debug, Args)]
-struct Remove {
+struct RemoveFromImage {
     /// The root directory of the image
     #[arg(long, value_name = "DIR")]
     rootfs: PathBuf,
@@ -107,19 +107,19 @@ impl EtcWhiteouts {
     }
 }
 
-impl Image {
+impl ImageArgs {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         match self.command {
-            Commands::Add(add) => {
+            ImageCommand::Add(add) => {
                 let root = OsRoot::open(&add.rootfs)?;
                 let certificate = add.certificate.as_deref();
                 let changes = image::plan_add(&root, &add.files, add.method, certificate)?;
                 apply(context, &root, &changes, add.dry_run)
             }
-            Commands::Build(build) => build.run(context),
-            Commands::EtcWhiteouts(whiteouts) => whiteouts.run(context),
-            Commands::List(list) => {
+            ImageCommand::Build(build) => build.run(context),
+            ImageCommand::EtcWhiteouts(whiteouts) => whiteouts.run(context),
+            ImageCommand::List(list) => {
                 let present = OsRoot::open(&list.rootfs)?.list()?;
                 if list.json {
                     output::answer(&(serde_json::to_string_pretty(&present)? + "\n"))?;
@@ -131,7 +131,7 @@ impl Image {
                 }
                 Ok(DONE)
             }
-            Commands::Remove(remove) => {
+            ImageCommand::Remove(remove) => {
                 let root = OsRoot::open(&remove.rootfs)?;
                 let changes = root.remove(&remove.name)?;
                 apply(context, &root, &changes, remove.dry_run)
@@ -140,7 +140,7 @@ impl Image {
     }
 }
 
-fn apply(context: &Context, root: &OsRoot, changes: &[Change], dry_run: bool) -> Result<u8> {
+fn apply(context: &Context, root: &OsRoot, changes: &[ImageChange], dry_run: bool) -> Result<u8> {
     if dry_run {
         let lines: String = changes.iter().map(|change| format!("{change}\n")).collect();
         output::answer(&lines)?;

@@ -16,9 +16,9 @@ use crate::base::output::Reporter;
 use crate::check;
 use crate::host::disk;
 use crate::imagefmt::workplace::Workplace;
-use crate::os_image::recipe::Recipe;
-use crate::os_image::{Change, Method};
-use crate::pipeline::image::cleanup::CleanUp;
+use crate::os_image::recipe::ExtensionRecipe;
+use crate::os_image::{ImageChange, InstallMethod};
+use crate::pipeline::image::cleanup::CleanupGuard;
 use crate::pipeline::image::request::{ImageRequest, Part};
 use crate::pipeline::image::{combined, plan_add};
 use crate::pipeline::pack::{self, Packed};
@@ -30,7 +30,8 @@ use crate::report::{self, Repositories};
 use crate::sysext::base::{self, Base};
 use crate::sysext::expose::Expose;
 use crate::sysext::mangle::Mangle;
-use crate::sysext::target::{Against, Finding};
+use crate::sysext::sums;
+use crate::sysext::target::{TargetCheck, TargetFinding};
 
 /// How the names of mangle scripts begin, before the extension's name (flatcar/scripts,
 /// `build_library/sysext_mangle_NAME`).
@@ -41,7 +42,7 @@ const SCRATCH: &str = ".final";
 
 /// How it ended.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum ImageBuildOutcome {
     /// All is there.
     Built {
         /// The extensions.
@@ -50,9 +51,9 @@ pub(crate) enum Outcome {
         reports: Vec<PathBuf>,
     },
     /// This extension is not self-contained; nothing was changed.
-    Found(PrefixName, check::Report),
+    Found(PrefixName, check::CheckReport),
     /// The image would not take this extension, or be broken by it; nothing was changed.
-    Refused(PrefixName, Vec<Finding>),
+    Refused(PrefixName, Vec<TargetFinding>),
 }
 
 /// What mangles the extension `name`: the script or directory that is named after it.
@@ -86,12 +87,12 @@ pub(crate) fn build(
     request: &ImageRequest,
     prefix: &Prefix,
     reporter: &Reporter,
-) -> Result<Outcome> {
+) -> Result<ImageBuildOutcome> {
     // A script that can not be run is found before anything is built.
     request.describe()?;
     let workplace = Workplace::open(&request.output)?;
     let made = workplace.path("");
-    let _clean_up = CleanUp::of(made.parent().context("a workplace has no directory")?)?;
+    let _clean_up = CleanupGuard::of(made.parent().context("a workplace has no directory")?)?;
     // What there is to know of a full disk is to be looked at before the work is removed.
     let places = [made.as_path(), request.root.path(), &prefix.definition.staging];
     all(request, prefix, &workplace, reporter).map_err(|error| {
@@ -115,7 +116,7 @@ fn all(
     prefix: &Prefix,
     workplace: &Workplace,
     reporter: &Reporter,
-) -> Result<Outcome> {
+) -> Result<ImageBuildOutcome> {
     let (made, scratch) = (workplace.path(""), workplace.path(SCRATCH));
     reporter.step("installing the runtime into an environment of its own");
     let fresh = setup::another_final(prefix, &scratch, reporter)?;
@@ -142,7 +143,7 @@ fn all(
     for image in images {
         image.path = workplace.place(&image.file().name);
     }
-    Ok(Outcome::Built { extensions, reports })
+    Ok(ImageBuildOutcome::Built { extensions, reports })
 }
 
 fn repositories(prefix: &Prefix) -> Repositories {
@@ -151,7 +152,11 @@ fn repositories(prefix: &Prefix) -> Repositories {
 }
 
 /// Moves everything that was made to its place, and plans what that means for the image's root.
-fn publish(request: &ImageRequest, workplace: &Workplace, parts: &[Part]) -> Result<Vec<Change>> {
+fn publish(
+    request: &ImageRequest,
+    workplace: &Workplace,
+    parts: &[Part],
+) -> Result<Vec<ImageChange>> {
     let mut names = Vec::new();
     for entry in fs_err::read_dir(workplace.path(""))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -165,28 +170,28 @@ fn publish(request: &ImageRequest, workplace: &Workplace, parts: &[Part]) -> Res
         .flat_map(|part| part.packed.images.iter().chain(&part.packed.debug_images))
         .filter_map(|image| Some((image.file().name, image.sha256.clone()?)))
         .collect();
-    let old = workplace.published(report::SUMS)?;
-    let text = report::merge_sums(&old, &sums, |name| workplace.has_published(name));
-    fs_err::write(workplace.path(report::SUMS), text)?;
+    let old = workplace.published(sums::FILE_NAME)?;
+    let text = sums::merge_lines(&old, &sums, |name| workplace.has_published(name));
+    fs_err::write(workplace.path(sums::FILE_NAME), text)?;
     for name in &names {
         workplace.publish(name, |_| false)?;
     }
     let images: Vec<PathBuf> =
         parts.iter().map(|part| workplace.place(&format!("{}.raw", part.packed.name))).collect();
     let certificate = request.signing.as_ref().map(|signing| signing.certificate.as_path());
-    plan_add(&request.root, &images, Method::BuiltIn, certificate)
+    plan_add(&request.root, &images, InstallMethod::BuiltIn, certificate)
 }
 
 /// Builds and packs one extension into `made`, on top of the `earlier` ones. Fails with an outcome if it
 /// should not be shipped.
 fn extension(
     request: &ImageRequest,
-    recipe: &Recipe,
+    recipe: &ExtensionRecipe,
     earlier: &[Part],
     fresh: &Prefix,
     made: &Path,
     reporter: &Reporter,
-) -> Result<std::result::Result<Part, Outcome>> {
+) -> Result<std::result::Result<Part, ImageBuildOutcome>> {
     let name = &recipe.name;
     let mut words: Vec<String> =
         ["--oneshot", "--update", "--changed-use"].map(String::from).to_vec();
@@ -214,7 +219,7 @@ fn extension(
         strip: request.strip.clone(),
         signing: request.signing.clone(),
         sign_sums: None,
-        against: Some(Against::open(request.root.path(), &beside, request.waive.clone())?),
+        against: Some(TargetCheck::open(request.root.path(), &beside, request.waive.clone())?),
         bases,
         expose: if request.expose { vec![Expose::All] } else { Vec::new() },
         start: Vec::new(),
@@ -238,8 +243,10 @@ fn extension(
     }
     let packed = pack::carry_out(&packing, prepared, &request.choice, made, reporter);
     Ok(match packed.with_context(act)? {
-        pack::Outcome::Packed(packed) => Ok(Part { packed: *packed, packages }),
-        pack::Outcome::Found(report) => Err(Outcome::Found(name.clone(), report)),
-        pack::Outcome::Refused(findings) => Err(Outcome::Refused(name.clone(), findings)),
+        pack::PackOutcome::Packed(packed) => Ok(Part { packed: *packed, packages }),
+        pack::PackOutcome::Found(report) => Err(ImageBuildOutcome::Found(name.clone(), report)),
+        pack::PackOutcome::Refused(findings) => {
+            Err(ImageBuildOutcome::Refused(name.clone(), findings))
+        }
     })
 }

@@ -18,12 +18,12 @@ for again in $(seq 120); do
 done 2> /dev/null";
 
 /// Removes a directory when it is dropped, and also when this process is killed.
-pub(super) struct CleanUp {
+pub(super) struct CleanupGuard {
     dir: PathBuf,
     attendant: Option<Attendant>,
 }
 
-impl CleanUp {
+impl CleanupGuard {
     /// For the directory `dir`.
     pub(super) fn of(dir: &Path) -> Result<Self> {
         let attendant = Command::new("watch over a directory", "sh")
@@ -34,7 +34,7 @@ impl CleanUp {
     }
 }
 
-impl Drop for CleanUp {
+impl Drop for CleanupGuard {
     fn drop(&mut self) {
         // What can not be removed now is left to whoever watches.
         if files::remove(&self.dir).is_ok()

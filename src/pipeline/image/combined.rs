@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::host::disk::{self, Fill};
 use crate::pipeline::image::request::{ImageRequest, Part};
-use crate::pipeline::pack::Image;
+use crate::pipeline::pack::PackedImage;
 use crate::portage::atom::Atom;
-use crate::report::{self, Package, Repositories, Section};
+use crate::report::{self, InstalledPackage, ReportSection, Repositories};
 
 /// The parts of a root that Flatcar has on filesystems of their own.
 const PLACES: &[&str] = &["boot", "usr", ""];
@@ -23,7 +23,7 @@ pub(super) fn write(
 ) -> Result<Vec<String>> {
     let base_packages = report::installed(&request.root.path().join("var/db/pkg"))
         .context("could not read the package database of the image")?;
-    let base = report::Base {
+    let base = report::ImageBase {
         root: request.root.path(),
         packages: &base_packages,
         repositories,
@@ -50,11 +50,11 @@ pub(super) fn write(
 }
 
 /// The reports of an extension, as they were written beside it.
-fn section(part: &Part, made: &Path) -> Result<Section> {
+fn section(part: &Part, made: &Path) -> Result<ReportSection> {
     let name = part.packed.name.to_string();
     let text = |end: &str| fs_err::read_to_string(made.join(format!("{name}{end}")));
     let json = |end: &str| -> Result<Value> { Ok(serde_json::from_str(&text(end)?)?) };
-    Ok(Section {
+    Ok(ReportSection {
         title: format!("extension {name}"),
         packages: text("_packages.txt")?,
         contents: text("_contents.txt")?,
@@ -75,7 +75,7 @@ fn disk_usage(request: &ImageRequest, parts: &[Part]) -> Result<String> {
         }
     }
     let images: Vec<_> =
-        parts.iter().flat_map(|part| &part.packed.images).map(Image::file).collect();
+        parts.iter().flat_map(|part| &part.packed.images).map(PackedImage::file).collect();
     Ok(report::disk_usage(&rows, &images))
 }
 
@@ -85,11 +85,11 @@ fn manifest(request: &ImageRequest, parts: &[Part]) -> Result<Vec<u8>> {
         .iter()
         .zip(parts)
         .map(|(recipe, part)| {
-            let images: Vec<_> = part.packed.images.iter().map(Image::file).collect();
+            let images: Vec<_> = part.packed.images.iter().map(PackedImage::file).collect();
             json!({
                 "name": recipe.name,
                 "asked_for": recipe.packages.iter().map(Atom::as_str).collect::<Vec<_>>(),
-                "packages": part.packages.iter().map(Package::cpv).collect::<Vec<_>>(),
+                "packages": part.packages.iter().map(InstalledPackage::cpv).collect::<Vec<_>>(),
                 "in_base": part.packed.in_base,
                 "eprefix": part.packed.eprefix,
                 "images": images,

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::imagefmt::{architecture, inspect};
-use crate::os_image::{Change, Extension, Method, OsRoot};
-pub(crate) use crate::pipeline::image::build::{Outcome, build};
+use crate::os_image::{Extension, ImageChange, InstallMethod, OsRoot};
+pub(crate) use crate::pipeline::image::build::{ImageBuildOutcome, build};
 use crate::pipeline::image::repack::Facts;
 pub(crate) use crate::pipeline::image::request::ImageRequest;
 
@@ -21,9 +21,9 @@ pub(crate) use crate::pipeline::image::request::ImageRequest;
 pub(crate) fn plan_add(
     root: &OsRoot,
     files: &[PathBuf],
-    method: Method,
+    method: InstallMethod,
     certificate: Option<&Path>,
-) -> Result<Vec<Change>> {
+) -> Result<Vec<ImageChange>> {
     let mut extensions = Vec::new();
     for file in files {
         let facts = Facts::of(file)?;
@@ -38,7 +38,7 @@ pub(crate) fn plan_add(
     }
     let changes = root.add(&extensions, method, certificate)?;
     for change in &changes {
-        if let Change::Copy { from, uncompressed: true, .. } = change
+        if let ImageChange::Copy { from, uncompressed: true, .. } = change
             && let Err(reason) = Facts::of(from)?.repackable()
         {
             bail!("{} is compressed, and so is where it goes: {reason}", from.display());
@@ -48,12 +48,12 @@ pub(crate) fn plan_add(
 }
 
 /// Carries `changes` out on `root`.
-pub(crate) fn apply(root: &OsRoot, changes: &[Change]) -> Result<()> {
+pub(crate) fn apply(root: &OsRoot, changes: &[ImageChange]) -> Result<()> {
     let work = tempfile::tempdir().context("could not make a temporary directory")?;
     let mut ready = Vec::new();
     for (index, change) in changes.iter().enumerate() {
         let mut change = change.clone();
-        if let Change::Copy { from, uncompressed: uncompressed @ true, .. } = &mut change {
+        if let ImageChange::Copy { from, uncompressed: uncompressed @ true, .. } = &mut change {
             let dir = work.path().join(index.to_string());
             *from = repack::uncompressed(from, &dir)
                 .with_context(|| format!("could not pack {} uncompressed", from.display()))?;

@@ -5,12 +5,12 @@ use crate::check;
 use crate::imagefmt::ddi::verity::Signing;
 use crate::imagefmt::format::Format;
 use crate::os_image::OsRoot;
-use crate::os_image::recipe::Recipe;
+use crate::os_image::recipe::ExtensionRecipe;
 use crate::pipeline::pack::Packed;
-use crate::report::Package;
-use crate::sysext::release::Field;
-use crate::sysext::strip::Stripping;
-use crate::sysext::target::Rule;
+use crate::report::InstalledPackage;
+use crate::sysext::release::ReleaseField;
+use crate::sysext::strip::StripOptions;
+use crate::sysext::target::TargetRule;
 use std::path::PathBuf;
 
 /// What is to be built.
@@ -19,7 +19,7 @@ pub(crate) struct ImageRequest {
     /// The root directory of the image.
     pub root: OsRoot,
     /// The extensions, those that others build on first.
-    pub recipes: Vec<Recipe>,
+    pub recipes: Vec<ExtensionRecipe>,
     /// Where images and reports go.
     pub output: PathBuf,
     /// How the names of the combined reports begin.
@@ -29,17 +29,17 @@ pub(crate) struct ImageRequest {
     /// What they are signed with.
     pub signing: Option<Signing>,
     /// How symbols are kept out; none where they stay in.
-    pub strip: Option<Stripping>,
+    pub strip: Option<StripOptions>,
     /// Fields of each extension-release file.
-    pub fields: Vec<Field>,
+    pub fields: Vec<ReleaseField>,
     /// Whether programs get links in /usr/bin.
     pub expose: bool,
     /// Where scripts are that change the content of extensions, by name.
     pub mangle: Option<PathBuf>,
     /// Which rules of the check do not keep an extension from being packed.
-    pub choice: check::Choice,
+    pub choice: check::RuleChoice,
     /// The same of the rules about attaching to the image.
-    pub waive: Vec<Rule>,
+    pub waive: Vec<TargetRule>,
 }
 
 /// An extension that was packed, and what it was packed from.
@@ -47,5 +47,5 @@ pub(super) struct Part {
     /// What was written.
     pub packed: Packed,
     /// Its packages.
-    pub packages: Vec<Package>,
+    pub packages: Vec<InstalledPackage>,
 }

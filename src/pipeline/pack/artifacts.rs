@@ -6,22 +6,22 @@ use crate::base::output::Reporter;
 use crate::fstree::digest;
 use crate::imagefmt::workplace::Workplace;
 use crate::imagefmt::writer::ImageInput;
-use crate::pipeline::pack::{Image, PackRequest, Prepared, write_image};
-use crate::report::{self, ImageFile, Repositories, Subject, sysupdate};
-use crate::sysext::base;
+use crate::pipeline::pack::{PackRequest, PackedImage, Prepared, write_image};
+use crate::report::{self, ImageFile, ReportSubject, Repositories};
+use crate::sysext::{base, sums, sysupdate};
 
 /// Writes it into `workplace`; returns the names.
 pub(super) fn write(
     request: &PackRequest,
     prepared: &mut Prepared,
-    images: &[Image],
-    debug: &[Image],
+    images: &[PackedImage],
+    debug: &[PackedImage],
     workplace: &Workplace,
     reporter: &Reporter,
 ) -> Result<Vec<String>> {
     let mut written = Vec::new();
-    let images: Vec<ImageFile> = images.iter().map(Image::file).collect();
-    let debug: Vec<ImageFile> = debug.iter().map(Image::file).collect();
+    let images: Vec<ImageFile> = images.iter().map(PackedImage::file).collect();
+    let debug: Vec<ImageFile> = debug.iter().map(PackedImage::file).collect();
     if let Some(repositories) = &request.reports {
         reporter.step("writing the reports");
         let images = [&images[..], &debug];
@@ -55,7 +55,7 @@ fn reports(
 ) -> Result<Vec<String>> {
     let mut packages = report::installed(&request.root.vdb())?;
     packages.retain(|package| !prepared.in_base.contains(&package.cpv()));
-    let subject = Subject {
+    let subject = ReportSubject {
         naming: &prepared.naming,
         plan: &prepared.plan,
         packages: &packages,
@@ -72,19 +72,19 @@ fn reports(
         .chain(debug)
         .filter_map(|image| Some((image.name.clone(), image.sha256.clone()?)))
         .collect();
-    let old = workplace.published(report::SUMS)?;
-    let text = report::merge_sums(&old, &sums, |name| workplace.has_published(name));
-    let list = workplace.path(report::SUMS);
+    let old = workplace.published(sums::FILE_NAME)?;
+    let text = sums::merge_lines(&old, &sums, |name| workplace.has_published(name));
+    let list = workplace.path(sums::FILE_NAME);
     fs_err::write(&list, &text)?;
-    written.push(report::SUMS.to_owned());
+    written.push(sums::FILE_NAME.to_owned());
     if let Some(key) = &request.sign_sums {
-        key.sign(&list, &workplace.path(report::SUMS_SIGNATURE))?;
-        written.push(report::SUMS_SIGNATURE.to_owned());
-    } else if text != old && workplace.has_published(report::SUMS_SIGNATURE) {
+        key.sign(&list, &workplace.path(sums::SIGNATURE_NAME))?;
+        written.push(sums::SIGNATURE_NAME.to_owned());
+    } else if text != old && workplace.has_published(sums::SIGNATURE_NAME) {
         let warning = format!(
             "{} is the signature of an older list, and targets will not accept it: sign the new \
              one with --sign-sums",
-            workplace.place(report::SUMS_SIGNATURE).display()
+            workplace.place(sums::SIGNATURE_NAME).display()
         );
         reporter.warn(&warning);
         prepared.warnings.push(warning);

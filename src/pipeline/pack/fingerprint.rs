@@ -21,7 +21,7 @@ use crate::imagefmt::format::FormatKind;
 use crate::imagefmt::workplace;
 use crate::pipeline::pack::{PackRequest, Packed};
 use crate::report;
-use crate::sysext::strip;
+use crate::sysext::{strip, sums};
 
 /// The programs that images come from; another version may write other bytes.
 const TOOLS: &[&str] =
@@ -34,21 +34,21 @@ const COARSE: Duration = Duration::from_secs(3);
 
 /// What images would be made from.
 #[derive(Debug)]
-pub(crate) struct Stamp {
+pub(crate) struct Fingerprint {
     begun: SystemTime,
     key: String,
 }
 
 /// The file beside images.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
+struct FingerprintRecord {
     key: String,
     /// What the reports were made from besides, and what was written.
     files: Vec<(PathBuf, String)>,
     packed: Packed,
 }
 
-impl Stamp {
+impl Fingerprint {
     /// Looks at everything that `request` names; none where that would not tell enough.
     pub(crate) fn take(request: &PackRequest, waived: &[String]) -> Result<Option<Self>> {
         let begun = SystemTime::now();
@@ -82,7 +82,7 @@ impl Stamp {
     pub(crate) fn find(&self, request: &PackRequest, output: &Path) -> Option<Packed> {
         let output = fs_err::canonicalize(output).ok()?;
         let text = fs_err::read_to_string(output.join(workplace::record(&request.name))).ok()?;
-        let record: Record = serde_json::from_str(&text).ok()?;
+        let record: FingerprintRecord = serde_json::from_str(&text).ok()?;
         let is_same = record.key == self.key
             && record.files.iter().all(|(path, then)| of_maybe(path).as_ref() == Some(then))
             && has_sums(&record.packed, &output);
@@ -103,22 +103,22 @@ impl Stamp {
         }
         let images = packed.images.iter().chain(&packed.debug_images);
         let images = images.flat_map(|image| image.link.iter().chain([&image.path]));
-        let shared = [report::SUMS, report::SUMS_SIGNATURE].map(|name| output.join(name));
+        let shared = [sums::FILE_NAME, sums::SIGNATURE_NAME].map(|name| output.join(name));
         for path in images.chain(&packed.reports).filter(|path| !shared.contains(path)) {
             files.extend(of_maybe(path).map(|facts| (path.clone(), facts)));
         }
-        let record = Record { key: self.key.clone(), files, packed: packed.clone() };
+        let record = FingerprintRecord { key: self.key.clone(), files, packed: packed.clone() };
         files::write_atomically(&place, &serde_json::to_vec(&record)?)
     }
 }
 
 /// Whether the list of digests, which other extensions share, has those of the images.
 fn has_sums(packed: &Packed, output: &Path) -> bool {
-    let sums = output.join(report::SUMS);
+    let sums = output.join(sums::FILE_NAME);
     if !packed.reports.contains(&sums) {
         return true;
     }
-    let signature = output.join(report::SUMS_SIGNATURE);
+    let signature = output.join(sums::SIGNATURE_NAME);
     let written = |path: &Path| fs_err::metadata(path).and_then(|meta| meta.modified()).ok();
     // The list is signed when it is written: a signature that is older is of another list.
     if packed.reports.contains(&signature) && written(&signature) < written(&sums) {

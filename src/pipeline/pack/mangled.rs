@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use rustix::fs::FileType;
 
 use crate::base::output::Reporter;
-use crate::check::{self, Changes, Put};
+use crate::check::{self, NewEntry, TreeChanges};
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileTree};
 use crate::imagefmt::workplace::Workplace;
 use crate::pipeline::pack::{PackRequest, Prepared};
@@ -20,8 +20,8 @@ pub(super) fn mangle(
     prepared: &mut Prepared,
     workplace: &Workplace,
     reporter: &Reporter,
-) -> Result<Changes> {
-    let mut changes = Changes::default();
+) -> Result<TreeChanges> {
+    let mut changes = TreeChanges::default();
     if request.mangle.is_empty() {
         return Ok(changes);
     }
@@ -46,7 +46,7 @@ pub(super) fn mangle(
 }
 
 /// `entry` as the check sees it. Whoever owns the prefix on disk is root in a plan.
-fn put(plan: &FileTree, entry: &Entry, owner: (u32, u32)) -> Option<Put> {
+fn put(plan: &FileTree, entry: &Entry, owner: (u32, u32)) -> Option<NewEntry> {
     let (kind, format) = match &entry.kind {
         EntryKind::HardLink(first) => (&plan.entries.get(first)?.kind, FileType::RegularFile),
         EntryKind::File(_) => (&entry.kind, FileType::RegularFile),
@@ -55,14 +55,14 @@ fn put(plan: &FileTree, entry: &Entry, owner: (u32, u32)) -> Option<Put> {
     };
     let content = match kind {
         EntryKind::File(content) => match &content.source {
-            ContentSource::Disk(path) => check::Content::Disk(path.clone()),
-            ContentSource::Bytes(bytes) => check::Content::Bytes(bytes.clone()),
+            ContentSource::Disk(path) => check::NewContent::Disk(path.clone()),
+            ContentSource::Bytes(bytes) => check::NewContent::Bytes(bytes.clone()),
         },
-        EntryKind::Directory => check::Content::Directory,
-        EntryKind::Link(target) => check::Content::Link(target.clone()),
+        EntryKind::Directory => check::NewContent::Directory,
+        EntryKind::Link(target) => check::NewContent::Link(target.clone()),
         EntryKind::HardLink(_) => return None,
     };
-    Some(Put {
+    Some(NewEntry {
         content,
         mode: entry.mode | format.as_raw_mode(),
         owner: (

@@ -25,13 +25,13 @@ use crate::imagefmt::workplace::Workplace;
 use crate::imagefmt::writer::{self, ImageInput};
 use crate::prefix::final_root::FinalRoot;
 use crate::sysext::name::{FileNames, Naming};
-use crate::sysext::prune::{LeftOut, Rules};
-use crate::sysext::release::{self, Field, Release};
+use crate::sysext::prune::{PruneRules, Pruned};
+use crate::sysext::release::{self, ExtensionRelease, ReleaseField};
 use crate::sysext::strip::{self, Stripped};
-use crate::sysext::target::{Finding, Subject};
+use crate::sysext::target::{AttachSubject, TargetFinding};
 use crate::sysext::{base, epoch, expose, services};
 
-pub(crate) use crate::pipeline::pack::packed::{Image, Packed};
+pub(crate) use crate::pipeline::pack::packed::{Packed, PackedImage};
 pub(crate) use crate::pipeline::pack::request::PackRequest;
 
 /// What will be written.
@@ -42,7 +42,7 @@ pub(crate) struct Prepared {
     /// What it is called.
     pub naming: Naming,
     /// What was left out.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<Pruned>,
     /// The packages that a base has, and which are left out for that.
     pub in_base: Vec<String>,
     /// The package database, where that is wanted.
@@ -54,7 +54,7 @@ pub(crate) struct Prepared {
     /// What somebody should know.
     pub warnings: Vec<String>,
     /// What attaching it would do to the target.
-    pub against: Vec<Finding>,
+    pub against: Vec<TargetFinding>,
 }
 
 /// Plans the extension that `request` asks for. Nothing is written.
@@ -64,7 +64,7 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
     }
     request.formats.iter().try_for_each(|format| writer::ready(*format))?;
     reporter.step(&format!("planning {} from {}", request.name, request.root.path().display()));
-    let rules = Rules::load(&request.keep, &request.locales)?;
+    let rules = PruneRules::load(&request.keep, &request.locales)?;
     let epoch = match request.epoch {
         Some(epoch) => epoch,
         None => epoch::of(&request.root)?,
@@ -90,10 +90,10 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
             fields.push(field);
         }
     }
-    if has_units && !fields.iter().any(Field::is_reload) {
-        fields.push(Field::reload());
+    if has_units && !fields.iter().any(ReleaseField::is_reload) {
+        fields.push(ReleaseField::reload());
     }
-    let release = Release {
+    let release = ExtensionRelease {
         name: request.name.clone(),
         version: request.version.clone(),
         architecture,
@@ -159,13 +159,13 @@ fn services(
 
 /// How packing ended.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum PackOutcome {
     /// The images are there.
     Packed(Box<Packed>),
     /// What would be packed is not self-contained; nothing was packed.
-    Found(check::Report),
+    Found(check::CheckReport),
     /// The target would not take it, or be broken by it; nothing was packed.
-    Refused(Vec<Finding>),
+    Refused(Vec<TargetFinding>),
 }
 
 /// Changes what was prepared as `request` says, checks it, tries out the attach, and writes it
@@ -173,39 +173,39 @@ pub(crate) enum Outcome {
 pub(crate) fn carry_out(
     request: &PackRequest,
     mut prepared: Prepared,
-    choice: &check::Choice,
+    choice: &check::RuleChoice,
     output: &Path,
     reporter: &Reporter,
-) -> Result<Outcome> {
+) -> Result<PackOutcome> {
     let workplace = Workplace::open(output)?;
     let changes = mangled::mangle(request, &mut prepared, &workplace, reporter)?;
     let report = gate(request, &prepared, &changes, choice)?;
     if !report.passes() {
-        return Ok(Outcome::Found(report));
+        return Ok(PackOutcome::Found(report));
     }
     if !try_out(request, &mut prepared, reporter)? {
-        return Ok(Outcome::Refused(prepared.against));
+        return Ok(PackOutcome::Refused(prepared.against));
     }
     let packed = write(request, prepared, &workplace, reporter)?;
-    Ok(Outcome::Packed(Box::new(packed)))
+    Ok(PackOutcome::Packed(Box::new(packed)))
 }
 
 /// What carrying out would find, without what mangling would change.
 pub(crate) fn look(
     request: &PackRequest,
     prepared: &mut Prepared,
-    choice: &check::Choice,
+    choice: &check::RuleChoice,
     reporter: &Reporter,
 ) -> Result<bool> {
-    let report = gate(request, prepared, &check::Changes::default(), choice)?;
+    let report = gate(request, prepared, &check::TreeChanges::default(), choice)?;
     Ok(try_out(request, prepared, reporter)? && report.passes())
 }
 
 /// What of it would be stripped.
-pub(crate) fn with_symbols(request: &PackRequest, prepared: &Prepared) -> Result<strip::Choice> {
+pub(crate) fn with_symbols(request: &PackRequest, prepared: &Prepared) -> Result<strip::StripPlan> {
     match &request.strip {
         Some(stripping) => strip::choose(&prepared.plan, &request.root, stripping),
-        None => Ok(strip::Choice::default()),
+        None => Ok(strip::StripPlan::default()),
     }
 }
 
@@ -214,9 +214,9 @@ pub(crate) fn with_symbols(request: &PackRequest, prepared: &Prepared) -> Result
 fn gate(
     request: &PackRequest,
     prepared: &Prepared,
-    changes: &check::Changes,
-    choice: &check::Choice,
-) -> Result<check::Report> {
+    changes: &check::TreeChanges,
+    choice: &check::RuleChoice,
+) -> Result<check::CheckReport> {
     let mut report = check::run_changed(&request.root, changes, choice)?;
     report.findings.retain(|finding| {
         let below = finding.path.strip_prefix("/").unwrap_or(&finding.path);
@@ -232,13 +232,13 @@ fn gate(
 fn try_out(request: &PackRequest, prepared: &mut Prepared, reporter: &Reporter) -> Result<bool> {
     let Some(against) = &request.against else { return Ok(true) };
     reporter.step("trying out the attach");
-    prepared.against = against.simulate(Subject {
+    prepared.against = against.simulate(AttachSubject {
         plan: &prepared.plan,
         name: &request.name,
         formats: &request.formats,
         signed: request.signing.is_some(),
     })?;
-    Ok(!prepared.against.iter().any(Finding::refuses))
+    Ok(!prepared.against.iter().any(TargetFinding::refuses))
 }
 
 /// Writes what was prepared and mangled to where `workplace` is.
@@ -267,7 +267,7 @@ fn write(
     }
     let mut images = Vec::new();
     for (format, names) in request.formats.iter().zip(&names) {
-        images.push(Image::of(*format, names, workplace, &prepared.plan)?);
+        images.push(PackedImage::of(*format, names, workplace, &prepared.plan)?);
     }
     let debug = stripped::write(request, &mut prepared, workplace, reporter)?;
     let reports =

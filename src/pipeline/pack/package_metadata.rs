@@ -5,11 +5,11 @@ use anyhow::Result;
 use crate::pipeline::pack::PackRequest;
 use crate::portage::atom::Atom;
 use crate::portage::vdb;
-use crate::sysext::release::Field;
+use crate::sysext::release::ReleaseField;
 
 /// Fields that describe the package, where somebody asked for one alone: where there are more, the
 /// extension is about none of them.
-pub(super) fn fields(request: &PackRequest) -> Result<Vec<Field>> {
+pub(super) fn fields(request: &PackRequest) -> Result<Vec<ReleaseField>> {
     let world = request.root.world();
     if !world.is_file() {
         return Ok(Vec::new());

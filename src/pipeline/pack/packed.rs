@@ -14,13 +14,13 @@ use crate::imagefmt::format::{Format, FormatKind};
 use crate::imagefmt::workplace::Workplace;
 use crate::report::ImageFile;
 use crate::sysext::name::{FileNames, Version};
-use crate::sysext::prune::LeftOut;
+use crate::sysext::prune::Pruned;
 use crate::sysext::strip::Stripped;
-use crate::sysext::target::Finding;
+use crate::sysext::target::TargetFinding;
 
 /// An image that was written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Image {
+pub(crate) struct PackedImage {
     /// The format.
     pub format: FormatKind,
     /// The file.
@@ -35,7 +35,7 @@ pub(crate) struct Image {
     pub sha256: Option<String>,
 }
 
-impl Image {
+impl PackedImage {
     /// What was made in the workplace, by the names that it will have.
     pub(super) fn of(
         format: Format,
@@ -81,10 +81,10 @@ pub(crate) struct Packed {
     /// The time of the image, in seconds since 1970.
     pub epoch: u64,
     /// The images.
-    pub images: Vec<Image>,
+    pub images: Vec<PackedImage>,
     /// The images with the symbols, where they were wanted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub debug_images: Vec<Image>,
+    pub debug_images: Vec<PackedImage>,
     /// What was stripped.
     #[serde(default)]
     pub stripped: Stripped,
@@ -93,7 +93,7 @@ pub(crate) struct Packed {
     /// What they hold.
     pub contents: Totals,
     /// What was left out.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<Pruned>,
     /// The packages that a base has, and which are left out for that.
     pub in_base: Vec<String>,
     /// Programs with setuid, setgid or capabilities.
@@ -102,5 +102,5 @@ pub(crate) struct Packed {
     pub warnings: Vec<String>,
     /// What attaching it would do to the target, where one was named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub against: Vec<Finding>,
+    pub against: Vec<TargetFinding>,
 }

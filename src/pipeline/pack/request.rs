@@ -6,17 +6,17 @@ use crate::imagefmt::ddi::verity::Signing;
 use crate::imagefmt::format::Format;
 use crate::prefix::final_root::FinalRoot;
 use crate::report::Repositories;
-use crate::report::sysupdate::SourceUrl;
 use crate::sysext::base::Base;
 use crate::sysext::expose::Expose;
 use crate::sysext::mangle::Mangle;
 use crate::sysext::name::Version;
 use crate::sysext::openpgp::SumsKey;
 use crate::sysext::prune::Locale;
-use crate::sysext::release::Field;
+use crate::sysext::release::ReleaseField;
 use crate::sysext::services::{StatePath, UnitName};
-use crate::sysext::strip::Stripping;
-use crate::sysext::target::Against;
+use crate::sysext::strip::StripOptions;
+use crate::sysext::sysupdate::SourceUrl;
+use crate::sysext::target::TargetCheck;
 
 /// What is to be packed, and how.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct PackRequest {
     /// The machines it is for, where that is not to be read from its programs.
     pub architecture: Option<Architecture>,
     /// Fields of the extension-release file.
-    pub fields: Vec<Field>,
+    pub fields: Vec<ReleaseField>,
     /// The formats to write.
     pub formats: Vec<Format>,
     /// The slimming rules that are not to be applied.
@@ -38,7 +38,7 @@ pub(crate) struct PackRequest {
     /// The languages that are wanted; all where none is named.
     pub locales: Vec<Locale>,
     /// How symbols are kept out; none where they stay in.
-    pub strip: Option<Stripping>,
+    pub strip: Option<StripOptions>,
     /// What a DDI is signed with.
     pub signing: Option<Signing>,
     /// What the list of digests is signed with.
@@ -46,7 +46,7 @@ pub(crate) struct PackRequest {
     /// What the target has already.
     pub bases: Vec<Base>,
     /// The target on which attaching is tried out before.
-    pub against: Option<Against>,
+    pub against: Option<TargetCheck>,
     /// Programs that get a link in /usr/bin.
     pub expose: Vec<Expose>,
     /// Units that are started when the extension is attached.

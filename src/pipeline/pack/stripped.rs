@@ -8,9 +8,9 @@ use crate::fstree::digest;
 use crate::fstree::entries::{Entry, FileTree};
 use crate::imagefmt::workplace::Workplace;
 use crate::imagefmt::writer::ImageInput;
-use crate::pipeline::pack::{Image, PackRequest, Prepared, write_image};
+use crate::pipeline::pack::{PackRequest, PackedImage, Prepared, write_image};
 use crate::sysext::name::{FileNames, Naming};
-use crate::sysext::release::{self, Field, Release};
+use crate::sysext::release::{self, ExtensionRelease, ReleaseField};
 use crate::sysext::strip;
 
 /// How the name of an extension with symbols ends.
@@ -43,13 +43,13 @@ pub(super) fn strip(
 }
 
 /// The extension with the symbols.
-pub(super) struct Debug {
+pub(super) struct DebugExtension {
     /// Its name.
     pub name: PrefixName,
     /// Its files.
     pub names: Vec<FileNames>,
     /// Its images; none where no symbols were put apart.
-    pub images: Vec<Image>,
+    pub images: Vec<PackedImage>,
 }
 
 /// Writes an extension with what was put apart into `workplace`, in every format.
@@ -58,7 +58,7 @@ pub(super) fn write(
     prepared: &mut Prepared,
     workplace: &Workplace,
     reporter: &Reporter,
-) -> Result<Debug> {
+) -> Result<DebugExtension> {
     let name = format!("{}{SUFFIX}", request.name);
     let debug = std::mem::take(&mut prepared.debug);
     if debug.is_empty() {
@@ -68,7 +68,7 @@ pub(super) fn write(
             prepared.warnings.push(warning);
         }
         let name = request.name.clone();
-        return Ok(Debug { name, names: Vec::new(), images: Vec::new() });
+        return Ok(DebugExtension { name, names: Vec::new(), images: Vec::new() });
     }
     let name: PrefixName = name.parse().context("could not name the extension with the symbols")?;
     let mut plan = FileTree::new(request.root.eprefix(), prepared.plan.epoch);
@@ -76,8 +76,9 @@ pub(super) fn write(
         plan.add(path, entry)?;
     }
     let Naming { version, architecture, .. } = prepared.naming.clone();
-    let fields = request.fields.iter().filter(|field| Field::is_for_matching(field)).cloned();
-    let release = Release {
+    let fields =
+        request.fields.iter().filter(|field| ReleaseField::is_for_matching(field)).cloned();
+    let release = ExtensionRelease {
         name: name.clone(),
         version: version.clone(),
         architecture,
@@ -94,7 +95,7 @@ pub(super) fn write(
         reporter.step(&format!("writing {} ({format})", names.file));
         write_image(input, *format, workplace, &names.file, reporter)
             .with_context(|| format!("{} was not written", names.file))?;
-        images.push(Image::of(*format, names, workplace, &plan)?);
+        images.push(PackedImage::of(*format, names, workplace, &plan)?);
     }
-    Ok(Debug { name, names, images })
+    Ok(DebugExtension { name, names, images })
 }

@@ -14,14 +14,14 @@ use crate::prefix::final_root::FinalRoot;
 
 /// Files that were named to keep their symbols: those of a package, or by path.
 #[derive(Clone, Debug)]
-pub(crate) enum Keep {
+pub(crate) enum KeepSymbols {
     /// Those of this package.
     Package(Atom),
     /// Those at these paths, as programs see them.
     Paths(GlobMatcher),
 }
 
-impl FromStr for Keep {
+impl FromStr for KeepSymbols {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -43,7 +43,7 @@ impl FromStr for Keep {
     }
 }
 
-impl std::fmt::Display for Keep {
+impl std::fmt::Display for KeepSymbols {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Package(atom) => atom.fmt(f),
@@ -54,7 +54,7 @@ impl std::fmt::Display for Keep {
 
 /// A file that keeps its symbols.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Kept {
+pub(crate) struct KeptSymbols {
     /// Its path, as programs see it.
     pub path: String,
     /// Why.
@@ -63,21 +63,21 @@ pub(crate) struct Kept {
 
 /// Which files of a root are not stripped.
 #[derive(Debug, Default)]
-pub(super) struct Exceptions<'a> {
+pub(super) struct KeptFiles<'a> {
     paths: Vec<&'a GlobMatcher>,
     /// By path without a slash in front.
     files: BTreeMap<PathBuf, String>,
 }
 
-impl<'a> Exceptions<'a> {
+impl<'a> KeptFiles<'a> {
     /// Those that the packages in `root` want, and those in `keep`.
-    pub(super) fn of(root: &FinalRoot, keep: &'a [Keep]) -> Result<Self> {
+    pub(super) fn of(root: &FinalRoot, keep: &'a [KeepSymbols]) -> Result<Self> {
         let mut exceptions = Self::default();
         let mut atoms = BTreeMap::new();
         for named in keep {
             match named {
-                Keep::Paths(paths) => exceptions.paths.push(paths),
-                Keep::Package(atom) => drop(atoms.insert(atom.package(), false)),
+                KeepSymbols::Paths(paths) => exceptions.paths.push(paths),
+                KeepSymbols::Package(atom) => drop(atoms.insert(atom.package(), false)),
             }
         }
         for package in vdb::packages(&root.vdb())? {
@@ -123,12 +123,14 @@ mod tests {
 
     #[test]
     fn packages_and_paths() {
-        assert!(matches!("dev-lang/go".parse(), Ok(Keep::Package(_))));
-        let Ok(Keep::Paths(paths)) = "/usr/local/x/usr/bin/*".parse() else { panic!("no paths") };
+        assert!(matches!("dev-lang/go".parse(), Ok(KeepSymbols::Package(_))));
+        let Ok(KeepSymbols::Paths(paths)) = "/usr/local/x/usr/bin/*".parse() else {
+            panic!("no paths")
+        };
         assert!(paths.is_match("/usr/local/x/usr/bin/a"));
         assert!(!paths.is_match("/usr/local/x/usr/bin/a/b"));
         for bad in ["", "go", ">=dev-lang/go-1", "dev-lang/go:0", "usr/lib64/a.so", "/usr/{a"] {
-            assert!(bad.parse::<Keep>().is_err(), "{bad}");
+            assert!(bad.parse::<KeepSymbols>().is_err(), "{bad}");
         }
     }
 }

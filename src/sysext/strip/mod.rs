@@ -22,8 +22,8 @@ use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileT
 use crate::prefix::final_root::FinalRoot;
 
 pub(crate) use crate::sysext::strip::debug::of_prefix;
-pub(crate) use crate::sysext::strip::keep::{Keep, Kept};
-use crate::sysext::strip::tools::Tools;
+pub(crate) use crate::sysext::strip::keep::{KeepSymbols, KeptSymbols};
+use crate::sysext::strip::tools::StripTools;
 pub(crate) use crate::sysext::strip::tools::programs;
 
 /// How many files one process gets at most.
@@ -34,9 +34,9 @@ const SIGNATURES: &[&str] = &["security.ima", "security.evm"];
 
 /// What is wanted.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stripping {
+pub(crate) struct StripOptions {
     /// What keeps its symbols.
-    pub keep: Vec<Keep>,
+    pub keep: Vec<KeepSymbols>,
     /// Whether what is taken out becomes an extension of its own.
     pub splitdebug: bool,
 }
@@ -49,21 +49,21 @@ pub(crate) struct Stripped {
     /// How many bytes they lost.
     pub bytes: u64,
     /// Files that have symbols still, by path.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<KeptSymbols>,
 }
 
 /// Files that have symbols.
 #[derive(Debug, Default)]
-pub(crate) struct Choice {
+pub(crate) struct StripPlan {
     /// Those that will be stripped.
     pub files: BTreeMap<PathBuf, Symbols>,
     /// Those that will not.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<KeptSymbols>,
 }
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct StripOutcome {
     /// What to report.
     pub stripped: Stripped,
     /// What was put apart, by its path in an extension of its own.
@@ -73,7 +73,11 @@ pub(crate) struct Outcome {
 }
 
 /// Looks for files of `plan` that have symbols, and for reasons to leave them in.
-pub(crate) fn choose(plan: &FileTree, root: &FinalRoot, stripping: &Stripping) -> Result<Choice> {
+pub(crate) fn choose(
+    plan: &FileTree,
+    root: &FinalRoot,
+    stripping: &StripOptions,
+) -> Result<StripPlan> {
     let entries: Vec<(&PathBuf, &Entry)> = plan.entries.iter().collect();
     let found: Vec<(&PathBuf, &Entry, Symbols)> = entries
         .into_par_iter()
@@ -82,7 +86,7 @@ pub(crate) fn choose(plan: &FileTree, root: &FinalRoot, stripping: &Stripping) -
             Err(error) => Some(Err(error)),
         })
         .collect::<Result<_>>()?;
-    let exceptions = keep::Exceptions::of(root, &stripping.keep)?;
+    let exceptions = keep::KeptFiles::of(root, &stripping.keep)?;
     let mut names: BTreeMap<&Path, Vec<&Path>> = BTreeMap::new();
     for (path, entry) in &plan.entries {
         if let EntryKind::HardLink(first) = &entry.kind {
@@ -90,7 +94,7 @@ pub(crate) fn choose(plan: &FileTree, root: &FinalRoot, stripping: &Stripping) -
         }
     }
     let boards = Board::all()?;
-    let mut choice = Choice::default();
+    let mut choice = StripPlan::default();
     for (path, entry, symbols) in found {
         let others = names.get(path.as_path()).into_iter().flatten().copied();
         let why = std::iter::once(path.as_path())
@@ -107,8 +111,8 @@ pub(crate) fn choose(plan: &FileTree, root: &FinalRoot, stripping: &Stripping) -
     Ok(choice)
 }
 
-fn kept(path: &Path, why: String) -> Kept {
-    Kept { path: Path::new("/").join(path).display().to_string(), why }
+fn kept(path: &Path, why: String) -> KeptSymbols {
+    KeptSymbols { path: Path::new("/").join(path).display().to_string(), why }
 }
 
 /// The symbols of a program or a library in the root. Whatever is broken has none.
@@ -142,7 +146,7 @@ fn foreign(boards: &[Board], symbols: &Symbols) -> Option<String> {
 }
 
 /// A file that is worked on: copies of it are `NAME` and `NAME.debug` in the directory for work.
-struct Work<'a> {
+struct StripJob<'a> {
     path: &'a Path,
     source: PathBuf,
     size: u64,
@@ -153,16 +157,16 @@ struct Work<'a> {
 /// Strips the files of `choice` in `plan`: from then on their content is in `dir`, which is made.
 pub(crate) fn apply(
     plan: &mut FileTree,
-    choice: Choice,
-    stripping: &Stripping,
+    choice: StripPlan,
+    stripping: &StripOptions,
     dir: &Path,
-) -> Result<Outcome> {
-    let mut outcome = Outcome::default();
+) -> Result<StripOutcome> {
+    let mut outcome = StripOutcome::default();
     outcome.stripped.kept = choice.kept;
     if !choice.files.is_empty() {
         fs_err::create_dir(dir)?;
     }
-    let mut machines: BTreeMap<u16, Vec<Work<'_>>> = BTreeMap::new();
+    let mut machines: BTreeMap<u16, Vec<StripJob<'_>>> = BTreeMap::new();
     for (index, (path, symbols)) in choice.files.iter().enumerate() {
         let Some(EntryKind::File(FileContent {
             source: ContentSource::Disk(source), size, ..
@@ -171,12 +175,12 @@ pub(crate) fn apply(
             continue;
         };
         let name = index.to_string();
-        let work = Work { path, source: source.clone(), size: *size, symbols, name };
+        let work = StripJob { path, source: source.clone(), size: *size, symbols, name };
         machines.entry(symbols.machine).or_default().push(work);
     }
     for (machine, works) in machines {
         let board = Board::of_elf_machine(machine)?.context("a board that was there is gone")?;
-        let tools = Tools::of(&board)?;
+        let tools = StripTools::of(&board)?;
         let mut failures = all(&works, dir, "", &|names| tools.strip(dir, names))?;
         if stripping.splitdebug {
             let apart = all(&works, dir, debug::SUFFIX, &|names| tools.keep_debug(dir, names))?;
@@ -195,12 +199,12 @@ pub(crate) fn apply(
 /// Takes the stripped copy of a file, if it is the same program.
 fn one(
     plan: &mut FileTree,
-    work: &Work<'_>,
+    work: &StripJob<'_>,
     failure: Option<String>,
-    tools: &Tools,
-    stripping: &Stripping,
+    tools: &StripTools,
+    stripping: &StripOptions,
     dir: &Path,
-    outcome: &mut Outcome,
+    outcome: &mut StripOutcome,
 ) -> Result<()> {
     let made = dir.join(&work.name);
     let apart = dir.join(format!("{}{}", work.name, debug::SUFFIX));
@@ -243,7 +247,7 @@ fn one(
 }
 
 /// What speaks against the stripped copy at `made`.
-fn judge(work: &Work<'_>, made: &Path) -> Result<Option<String>> {
+fn judge(work: &StripJob<'_>, made: &Path) -> Result<Option<String>> {
     let (before, after) = (fs_err::File::open(&work.source)?, fs_err::File::open(made)?);
     let (before, after) = (elf::open(before.file())?, elf::open(after.file())?);
     Ok(match elf::loads_alike(&before, &after) {
@@ -256,22 +260,22 @@ fn judge(work: &Work<'_>, made: &Path) -> Result<Option<String>> {
 /// Copies each file to `NAME` with `suffix` in `dir` and runs `act` on the copies, on all
 /// processors. Returns what went wrong with single files, by their names.
 fn all(
-    works: &[Work<'_>],
+    works: &[StripJob<'_>],
     dir: &Path,
     suffix: &str,
     act: &(dyn Fn(&[String]) -> Result<()> + Sync),
 ) -> Result<BTreeMap<String, String>> {
-    let mut order: Vec<&Work<'_>> = works.iter().collect();
+    let mut order: Vec<&StripJob<'_>> = works.iter().collect();
     order.sort_by_key(|work| std::cmp::Reverse(work.size));
     let workers = rayon::current_num_threads().max(1);
     let count = order.len().div_ceil(BATCH).max(workers).min(order.len());
-    let mut batches: Vec<Vec<&Work<'_>>> = vec![Vec::new(); count];
+    let mut batches: Vec<Vec<&StripJob<'_>>> = vec![Vec::new(); count];
     for (index, work) in order.into_iter().enumerate() {
         if let Some(batch) = batches.get_mut(index % count) {
             batch.push(work);
         }
     }
-    let copy = |work: &Work<'_>| -> Result<String> {
+    let copy = |work: &StripJob<'_>| -> Result<String> {
         let name = format!("{}{suffix}", work.name);
         let to = dir.join(&name);
         fs_err::copy(&work.source, &to)?;

@@ -25,7 +25,7 @@ const LLVM: &str = "llvm-";
 
 /// The programs for one machine.
 #[derive(Debug)]
-pub(super) struct Tools {
+pub(super) struct StripTools {
     strip: PathBuf,
     /// What stands before `strip` and `objcopy` in their names.
     start: String,
@@ -42,7 +42,7 @@ fn starts(board: &Board) -> Vec<String> {
     starts
 }
 
-impl Tools {
+impl StripTools {
     /// Those of the machine for `board`.
     pub(super) fn of(board: &Board) -> Result<Self> {
         let find = |start: String| look_up(&format!("{start}strip")).map(|strip| (start, strip));

@@ -5,21 +5,25 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use crate::sysext::target::root::Target;
-use crate::sysext::target::{Finding, Level, Rule};
+use crate::base::level::Level;
+use crate::sysext::target::root::TargetRoot;
+use crate::sysext::target::{TargetFinding, TargetRule};
 
 /// The first systemd that also compares with `ID_LIKE` of the target (systemd pull request 37648).
 const ID_LIKE: u32 = 258;
 
 /// Compares `fields` of the extension-release file with what `target` is.
-pub(super) fn look(target: &Target, fields: &BTreeMap<String, String>) -> Result<Vec<Finding>> {
+pub(super) fn look(
+    target: &TargetRoot,
+    fields: &BTreeMap<String, String>,
+) -> Result<Vec<TargetFinding>> {
     let mut findings = Vec::new();
     let Some(os) = target.os_release()? else {
         let detail = "there is no os-release, by which systemd matches extensions";
-        return Ok(vec![Finding::new(Rule::ReleaseMatch, Level::Error, None, detail)]);
+        return Ok(vec![TargetFinding::new(TargetRule::ReleaseMatch, Level::Error, None, detail)]);
     };
     let mut mismatch = |level, detail: String| {
-        findings.push(Finding::new(Rule::ReleaseMatch, level, None, detail));
+        findings.push(TargetFinding::new(TargetRule::ReleaseMatch, level, None, detail));
     };
     let ours = |key: &str| value(fields, key);
     let theirs = |key: &str| value(&os, key);

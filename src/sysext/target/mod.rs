@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::base::level::Level;
 use crate::base::names::PrefixName;
 use crate::fstree::entries::{ContentSource, EntryKind, FileTree};
 use crate::host::os_release;
@@ -22,25 +23,15 @@ use crate::imagefmt::format::Format;
 use crate::imagefmt::inspect;
 use crate::sysext::release;
 use crate::sysext::target::overlay::Layer;
-use crate::sysext::target::root::Target;
+use crate::sysext::target::root::TargetRoot;
 
 /// What no extension may have (systemd-sysext(8)).
 const OS_RELEASE: &str = "usr/lib/os-release";
 
-/// What a finding means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Level {
-    /// The extension would not be attached, or would break what is there.
-    Error,
-    /// Worth knowing.
-    Warning,
-}
-
 /// What can be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Rule {
+pub(crate) enum TargetRule {
     /// A file of the target or another extension is hidden by one with other content.
     ShadowedFile,
     /// A directory is hidden by something that is none.
@@ -62,66 +53,66 @@ pub(crate) enum Rule {
 }
 
 /// Rule, name, what is at stake, and what to do.
-const RULES: &[(Rule, &str, &str, &str)] = &[
+const RULES: &[(TargetRule, &str, &str, &str)] = &[
     (
-        Rule::ShadowedFile,
+        TargetRule::ShadowedFile,
         "shadowed-file",
         "whoever uses the file gets the extension's as long as it is attached",
         "leave it out (--mangle), or give the prefix an EPREFIX of its own",
     ),
     (
-        Rule::HiddenDirectory,
+        TargetRule::HiddenDirectory,
         "hidden-directory",
         "all that the directory holds is gone as long as the extension is attached",
         "take the entry out of the extension, or make it a directory (--mangle)",
     ),
     (
-        Rule::HiddenLink,
+        TargetRule::HiddenLink,
         "hidden-link",
         "what is reached through the link is gone as long as the extension is attached",
         "put the content where the link leads (--mangle), or take an EPREFIX that leads through \
          no link of the target, like one below /usr/lib",
     ),
     (
-        Rule::DirectoryMode,
+        TargetRule::DirectoryMode,
         "directory-mode",
         "the extension's mode and owner hold for everybody as long as it is attached",
         "give the directory the target's mode and owner (--mangle), or the other way round",
     ),
     (
-        Rule::LinkedHierarchy,
+        TargetRule::LinkedHierarchy,
         "linked-hierarchy",
         "systemd attaches where the link leads, and that becomes read-only meanwhile",
         "take an EPREFIX below /usr, or see that nothing on the target writes there",
     ),
     (
-        Rule::ReleaseMatch,
+        TargetRule::ReleaseMatch,
         "release-match",
         "systemd attaches no extension that does not fit its os-release",
         "pack with the target's ID and VERSION_ID or SYSEXT_LEVEL (--release), for its \
          architecture, or for every distribution (no ID)",
     ),
     (
-        Rule::OldSystemd,
+        TargetRule::OldSystemd,
         "old-systemd",
         "what a systemd does not know it passes over, or it refuses the extension",
         "bring the target a newer systemd, or do without the format or the field",
     ),
     (
-        Rule::OldKernel,
+        TargetRule::OldKernel,
         "old-kernel",
         "a kernel that can not mount the image attaches nothing",
         "pack another format or compressor (--format)",
     ),
     (
-        Rule::UnknownTarget,
+        TargetRule::UnknownTarget,
         "unknown-target",
         "whether the extension can be attached there was not looked at in this respect",
         "name the root directory that the target boots",
     ),
 ];
 
-impl Rule {
+impl TargetRule {
     fn row(self) -> (&'static str, &'static str, &'static str) {
         let row = RULES.iter().find(|(rule, ..)| *rule == self);
         row.map_or(("", "", ""), |(_, name, stake, remedy)| (name, stake, remedy))
@@ -140,9 +131,9 @@ impl Rule {
 
 /// Something that was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Finding {
+pub(crate) struct TargetFinding {
     /// The rule.
-    pub rule: Rule,
+    pub rule: TargetRule,
     /// What it means.
     pub level: Level,
     /// The path on the target that it is about.
@@ -158,8 +149,8 @@ pub(crate) struct Finding {
     pub waived: bool,
 }
 
-impl Finding {
-    fn new(rule: Rule, level: Level, path: Option<&Path>, detail: impl Into<String>) -> Self {
+impl TargetFinding {
+    fn new(rule: TargetRule, level: Level, path: Option<&Path>, detail: impl Into<String>) -> Self {
         let (_, stake, remedy) = rule.row();
         Self {
             rule,
@@ -187,15 +178,15 @@ impl Finding {
 
 /// A target, and what else is attached there.
 #[derive(Clone, Debug)]
-pub(crate) struct Against {
+pub(crate) struct TargetCheck {
     root: PathBuf,
     beside: Vec<PathBuf>,
-    waived: Vec<Rule>,
+    waived: Vec<TargetRule>,
 }
 
 /// The extension.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Subject<'a> {
+pub(crate) struct AttachSubject<'a> {
     /// What it holds.
     pub plan: &'a FileTree,
     /// The name under which it is attached.
@@ -206,10 +197,10 @@ pub(crate) struct Subject<'a> {
     pub signed: bool,
 }
 
-impl Against {
+impl TargetCheck {
     /// The target whose root directory is `root`, with the extensions `beside`, images or
     /// directories. Refuses what is no root directory of an OS. Findings of `waived` do not count.
-    pub(crate) fn open(root: &Path, beside: &[PathBuf], waived: Vec<Rule>) -> Result<Self> {
+    pub(crate) fn open(root: &Path, beside: &[PathBuf], waived: Vec<TargetRule>) -> Result<Self> {
         if !root.join("usr").is_dir() {
             bail!(
                 "{} is not the root directory of a target: it has no directory usr",
@@ -223,8 +214,8 @@ impl Against {
     }
 
     /// What attaching `subject` would do.
-    pub(crate) fn simulate(&self, subject: Subject<'_>) -> Result<Vec<Finding>> {
-        let target = Target::open(&self.root)?;
+    pub(crate) fn simulate(&self, subject: AttachSubject<'_>) -> Result<Vec<TargetFinding>> {
+        let target = TargetRoot::open(&self.root)?;
         let fields = os_release::parse(&extension_release(subject)?);
         let mut findings = overlay::compare(subject.plan, &Layer::root(&target)?)?;
         for path in &self.beside {
@@ -239,7 +230,7 @@ impl Against {
         if subject.plan.entries.contains_key(Path::new(OS_RELEASE)) {
             let detail = "the extension has this file, by which systemd takes it for a whole OS";
             let path = Some(Path::new(OS_RELEASE));
-            findings.push(Finding::new(Rule::ReleaseMatch, Level::Error, path, detail));
+            findings.push(TargetFinding::new(TargetRule::ReleaseMatch, Level::Error, path, detail));
         }
         for finding in &mut findings {
             finding.waived = self.waived.contains(&finding.rule);
@@ -249,7 +240,7 @@ impl Against {
     }
 }
 
-fn extension_release(subject: Subject<'_>) -> Result<String> {
+fn extension_release(subject: AttachSubject<'_>) -> Result<String> {
     let path = release::path(subject.name);
     let Some(EntryKind::File(content)) = subject.plan.entries.get(&path).map(|entry| &entry.kind)
     else {

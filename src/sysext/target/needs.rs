@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use crate::base::level::Level;
 use crate::imagefmt::format::{Compressor, Format, FormatKind};
-use crate::sysext::target::root::Target;
-use crate::sysext::target::{Finding, Level, Rule};
+use crate::sysext::target::root::TargetRoot;
+use crate::sysext::target::{TargetFinding, TargetRule};
 
 /// The first systemd with systemd-sysext (NEWS of 248).
 const SYSEXT: u32 = 248;
@@ -56,11 +57,11 @@ fn kernel(format: Format, signed: bool) -> ((u32, u32), &'static str) {
 
 /// What of it `target` does not have.
 pub(super) fn look(
-    target: &Target,
+    target: &TargetRoot,
     fields: &BTreeMap<String, String>,
     formats: &[Format],
     signed: bool,
-) -> Result<Vec<Finding>> {
+) -> Result<Vec<TargetFinding>> {
     let mut findings = systemd(target.systemd()?, fields, formats, signed);
     let kernels = target.kernels()?;
     for format in formats.iter().filter(|format| format.kind() != FormatKind::Tar) {
@@ -80,7 +81,7 @@ pub(super) fn look(
             first.1,
             old.join(", ")
         );
-        findings.push(Finding::new(Rule::OldKernel, level, None, detail));
+        findings.push(TargetFinding::new(TargetRule::OldKernel, level, None, detail));
     }
     Ok(findings)
 }
@@ -90,17 +91,17 @@ fn systemd(
     fields: &BTreeMap<String, String>,
     formats: &[Format],
     signed: bool,
-) -> Vec<Finding> {
+) -> Vec<TargetFinding> {
     let Some(version) = version else {
         let detail = "no systemd is found, neither its library nor its package";
-        return vec![Finding::new(Rule::UnknownTarget, Level::Warning, None, detail)];
+        return vec![TargetFinding::new(TargetRule::UnknownTarget, Level::Warning, None, detail)];
     };
     let mut findings = Vec::new();
     let mut need = |what: &str, first: u32, level: Level| {
         if version < first {
             let detail =
                 format!("{what} needs systemd {first} or newer, and the target has {version}");
-            findings.push(Finding::new(Rule::OldSystemd, level, None, detail));
+            findings.push(TargetFinding::new(TargetRule::OldSystemd, level, None, detail));
         }
     };
     need("every extension", SYSEXT, Level::Error);

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::base::level::Level;
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::fstree::resolve::Place;
-use crate::sysext::target::root::Target;
-use crate::sysext::target::{Finding, Level, Rule};
+use crate::sysext::target::root::TargetRoot;
+use crate::sysext::target::{TargetFinding, TargetRule};
 
 /// What extensions are laid over (systemd-sysext(8)).
 const HIERARCHIES: &[&str] = &["usr", "opt"];
@@ -37,7 +38,7 @@ pub(super) enum Layer {
 
 impl Layer {
     /// The tree of `target`.
-    pub(super) fn root(target: &Target) -> Result<Self> {
+    pub(super) fn root(target: &TargetRoot) -> Result<Self> {
         let meta = fs_err::metadata(&target.root)?;
         let hierarchies = HIERARCHIES
             .iter()
@@ -112,7 +113,7 @@ fn on_disk(disk: PathBuf, meta: &std::fs::Metadata, owner: (u32, u32)) -> Result
 
 /// What laying `plan` over `layer` changes. What is below the prefix is the prefix's own: an
 /// earlier version of it there is told in one finding.
-pub(super) fn compare(plan: &FileTree, layer: &Layer) -> Result<Vec<Finding>> {
+pub(super) fn compare(plan: &FileTree, layer: &Layer) -> Result<Vec<TargetFinding>> {
     let mut findings = linked(plan, layer);
     let mut passed: Option<&Path> = None;
     let mut earlier = 0_usize;
@@ -129,7 +130,7 @@ pub(super) fn compare(plan: &FileTree, layer: &Layer) -> Result<Vec<Finding>> {
         let Some(theirs) = theirs else { continue };
         let Some(finding) = judge(path, &whole(plan, entry), &theirs, layer)? else { continue };
         if path != plan.prefix_path() && path.starts_with(plan.prefix_path()) {
-            earlier += usize::from(finding.rule != Rule::DirectoryMode);
+            earlier += usize::from(finding.rule != TargetRule::DirectoryMode);
             continue;
         }
         findings.push(finding);
@@ -140,15 +141,20 @@ pub(super) fn compare(plan: &FileTree, layer: &Layer) -> Result<Vec<Finding>> {
             layer.whose()
         );
         let path = Some(plan.prefix_path());
-        findings.push(Finding::new(Rule::ShadowedFile, Level::Warning, path, detail));
+        findings.push(TargetFinding::new(TargetRule::ShadowedFile, Level::Warning, path, detail));
     }
     Ok(findings)
 }
 
 /// What is found at one path that both have.
-fn judge(path: &Path, ours: &Entry, theirs: &Entry, layer: &Layer) -> Result<Option<Finding>> {
+fn judge(
+    path: &Path,
+    ours: &Entry,
+    theirs: &Entry,
+    layer: &Layer,
+) -> Result<Option<TargetFinding>> {
     let whose = layer.whose();
-    let found = |rule, level, detail| Some(Finding::new(rule, level, Some(path), detail));
+    let found = |rule, level, detail| Some(TargetFinding::new(rule, level, Some(path), detail));
     Ok(match (&ours.kind, &theirs.kind) {
         (EntryKind::Directory, EntryKind::Directory) => {
             let is_same = (ours.mode, ours.uid, ours.gid) == (theirs.mode, theirs.uid, theirs.gid);
@@ -161,15 +167,15 @@ fn judge(path: &Path, ours: &Entry, theirs: &Entry, layer: &Layer) -> Result<Opt
                 access(ours),
                 access(theirs)
             );
-            if is_same { None } else { found(Rule::DirectoryMode, level, detail) }
+            if is_same { None } else { found(TargetRule::DirectoryMode, level, detail) }
         }
         (EntryKind::Directory, EntryKind::Link(to)) => found(
-            Rule::HiddenLink,
+            TargetRule::HiddenLink,
             Level::Error,
             format!("a directory in the extension, and a link to {} in {whose}", to.display()),
         ),
         (_, EntryKind::Directory) => found(
-            Rule::HiddenDirectory,
+            TargetRule::HiddenDirectory,
             Level::Error,
             format!("a directory in {whose}, and none in the extension"),
         ),
@@ -182,7 +188,7 @@ fn judge(path: &Path, ours: &Entry, theirs: &Entry, layer: &Layer) -> Result<Opt
                 }
             };
             let detail = format!("{whose} has another file there{order}");
-            found(Rule::ShadowedFile, level, detail)
+            found(TargetRule::ShadowedFile, level, detail)
         }
     })
 }
@@ -213,7 +219,7 @@ fn digest_of(content: &FileContent) -> Result<[u8; 32]> {
 }
 
 /// Hierarchies that are links, where the extension has something for them.
-fn linked(plan: &FileTree, layer: &Layer) -> Vec<Finding> {
+fn linked(plan: &FileTree, layer: &Layer) -> Vec<TargetFinding> {
     let Layer::Root { hierarchies, .. } = layer else { return Vec::new() };
     let mut findings = Vec::new();
     for (top, place) in hierarchies.iter().filter(|(top, _)| plan.entries.contains_key(*top)) {
@@ -226,7 +232,7 @@ fn linked(plan: &FileTree, layer: &Layer) -> Vec<Finding> {
             Place::Loop => (Level::Error, "it is a link that leads in a circle".to_owned()),
             Place::There { .. } | Place::Missing(_) => continue,
         };
-        findings.push(Finding::new(Rule::LinkedHierarchy, level, Some(top), detail));
+        findings.push(TargetFinding::new(TargetRule::LinkedHierarchy, level, Some(top), detail));
     }
     findings
 }

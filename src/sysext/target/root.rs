@@ -28,13 +28,13 @@ const PROGRAMS: &[&str] = &["/usr/lib/systemd/systemd", "/usr/bin/env", "/usr/bi
 
 /// The tree of a target.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct TargetRoot {
     /// Its root directory.
     pub root: PathBuf,
     rooted: Rooted,
 }
 
-impl Target {
+impl TargetRoot {
     /// Opens the tree at `root`.
     pub(super) fn open(root: &Path) -> Result<Self> {
         let rooted = Rooted::unchanging(vec![root.to_owned()]);

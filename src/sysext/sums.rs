@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 /// The name of the file.
-pub(crate) const FILE: &str = "SHA256SUMS";
+pub(crate) const FILE_NAME: &str = "SHA256SUMS";
 
 /// The name of the file with its signature (sysupdate.d(5), "Verify=").
-pub(crate) const SIGNATURE: &str = "SHA256SUMS.gpg";
+pub(crate) const SIGNATURE_NAME: &str = "SHA256SUMS.gpg";
 
 /// The lines of `old` of which `is_there` still knows the file, with those of `new` (name and
 /// digest), sorted by name.
-pub(crate) fn merge(
+pub(crate) fn merge_lines(
     old: &str,
     new: &[(String, String)],
     is_there: impl Fn(&str) -> bool,
@@ -37,6 +37,6 @@ mod tests {
     fn other_versions_stay() {
         let old = "aa *x-1.raw\nbb  x-2.raw\ncc  gone.raw\nnonsense\n";
         let new = [("x-2.raw".to_owned(), "dd".to_owned())];
-        assert_eq!(merge(old, &new, |name| name != "gone.raw"), "aa  x-1.raw\ndd  x-2.raw\n");
+        assert_eq!(merge_lines(old, &new, |name| name != "gone.raw"), "aa  x-1.raw\ndd  x-2.raw\n");
     }
 }

@@ -1,4 +1,4 @@
-//! What differs between two extensions: packages, files, sizes.
+//! The differences between two extensions: packages, files, sizes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::imagefmt::inspect;
 
 /// What an extension holds, as far as it can be compared.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct ComparedExtension {
     /// The packages as `category/PF`; none where nothing says.
     packages: Option<BTreeSet<String>>,
     /// What there is at each path.
@@ -23,18 +23,18 @@ pub(crate) struct Held {
 #[derive(Debug, Serialize)]
 pub(crate) struct Difference {
     /// The packages that only one of them has; none where one does not say what it has.
-    pub packages: Option<Sides>,
+    pub packages: Option<OnlyIn>,
     /// The paths that only one of them has.
-    pub files: Sides,
+    pub files: OnlyIn,
     /// What differs at the same path.
-    pub changed: Vec<Change>,
+    pub changed: Vec<ChangedEntry>,
     /// The bytes in files, of the one and the other.
     pub bytes: [u64; 2],
 }
 
 /// What only one of them has.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Sides {
+pub(crate) struct OnlyIn {
     /// The first.
     pub removed: Vec<String>,
     /// The second.
@@ -43,14 +43,14 @@ pub(crate) struct Sides {
 
 /// A path at which something else is.
 #[derive(Debug, Serialize)]
-pub(crate) struct Change {
+pub(crate) struct ChangedEntry {
     /// The path.
     pub path: String,
     /// The facts that differ, with both values.
     pub facts: BTreeMap<String, [Value; 2]>,
 }
 
-impl Held {
+impl ComparedExtension {
     /// Reads a manifest, an image or a directory.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         if path.extension().is_some_and(|end| end == "json") {
@@ -72,7 +72,7 @@ impl Held {
     }
 }
 
-fn manifest(path: &Path) -> Result<Held> {
+fn manifest(path: &Path) -> Result<ComparedExtension> {
     let value: Value = serde_json::from_slice(&fs_err::read(path)?)
         .with_context(|| format!("{} is no manifest", path.display()))?;
     let Some(list) = value["entries"].as_array().filter(|_| value["manifest"] == 1) else {
@@ -86,7 +86,7 @@ fn manifest(path: &Path) -> Result<Held> {
         let names = packages.iter().filter_map(|package| package["cpv"].as_str());
         names.map(str::to_owned).collect()
     });
-    Ok(Held { packages, entries })
+    Ok(ComparedExtension { packages, entries })
 }
 
 /// The packages of the image at `path`, if its manifest lies beside it.
@@ -117,9 +117,9 @@ fn add(
     Ok(())
 }
 
-/// What differs between `one` and `other`.
-pub(crate) fn between(one: &Held, other: &Held) -> Difference {
-    let sides = |one: BTreeSet<&String>, other: BTreeSet<&String>| Sides {
+/// Compares `one` with `other`.
+pub(crate) fn compare(one: &ComparedExtension, other: &ComparedExtension) -> Difference {
+    let sides = |one: BTreeSet<&String>, other: BTreeSet<&String>| OnlyIn {
         removed: one.difference(&other).map(|name| (*name).clone()).collect(),
         added: other.difference(&one).map(|name| (*name).clone()).collect(),
     };
@@ -140,7 +140,7 @@ pub(crate) fn between(one: &Held, other: &Held) -> Difference {
             .filter(|(_, [before, after])| before != after)
             .collect();
         if !facts.is_empty() {
-            changed.push(Change { path: path.clone(), facts });
+            changed.push(ChangedEntry { path: path.clone(), facts });
         }
     }
     Difference { packages, files, changed, bytes: [one.bytes(), other.bytes()] }
@@ -149,42 +149,7 @@ pub(crate) fn between(one: &Held, other: &Held) -> Difference {
 impl Difference {
     /// Whether nothing differs.
     pub(crate) fn is_empty(&self) -> bool {
-        let none = |sides: &Sides| sides.removed.is_empty() && sides.added.is_empty();
+        let none = |sides: &OnlyIn| sides.removed.is_empty() && sides.added.is_empty();
         self.packages.as_ref().is_none_or(none) && none(&self.files) && self.changed.is_empty()
-    }
-}
-
-/// A difference for people: a line each, with `-`, `+` or `~` in front.
-pub(crate) fn text(difference: &Difference) -> String {
-    let mut text = String::new();
-    for sides in difference.packages.iter().chain([&difference.files]) {
-        for (sign, names) in [('-', &sides.removed), ('+', &sides.added)] {
-            text += &names.iter().map(|name| format!("{sign} {name}\n")).collect::<String>();
-        }
-    }
-    for change in &difference.changed {
-        let said: Vec<String> = change
-            .facts
-            .iter()
-            .filter(|(key, _)| *key != "sha256" || !change.facts.contains_key("size"))
-            .map(|(key, [before, after])| match key.as_str() {
-                "sha256" => "content".to_owned(),
-                _ => format!("{key} {} -> {}", plain(before), plain(after)),
-            })
-            .collect();
-        text += &format!("~ {}: {}\n", change.path, said.join(", "));
-    }
-    let [before, after] = difference.bytes;
-    if before != after {
-        text += &format!("{before} bytes in files -> {after}\n");
-    }
-    text
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "none".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
     }
 }
