@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::base::command::Command;
 use crate::base::level::Level;
 use crate::check::{Finding, rule};
-use crate::portage::vdb;
+use crate::portage::{provided, vdb};
 use crate::prefix::final_root::{FinalRoot, Origin};
 
 /// Notes with each finding which package its file belongs to.
@@ -18,11 +18,10 @@ pub(super) fn name_packages(root: &FinalRoot, findings: &mut [Finding]) -> Resul
     if findings.is_empty() {
         return Ok(());
     }
-    let vdb = root.vdb();
     let mut owners: HashMap<PathBuf, String> = HashMap::new();
-    for package in vdb::packages(&vdb)? {
-        for file in vdb::files(&vdb.join(&package))? {
-            owners.insert(Path::new("/").join(file), package.clone());
+    for package in vdb::installed(&root.vdb())? {
+        for file in package.files()? {
+            owners.insert(Path::new("/").join(file), package.cpv().to_string());
         }
     }
     for finding in findings {
@@ -55,8 +54,10 @@ pub(super) fn suspicions(
 ) -> Result<BTreeMap<&'static str, String>> {
     let mut suspicions = BTreeMap::new();
     let found = |f: &Finding| f.rule == NEEDED && f.level == Level::Error;
-    if let (Origin::Prefix { provided, .. }, true) = (root.origin(), findings.iter().any(found)) {
-        suspicions.extend(vdb::suspect_provided(provided)?.map(|text| (NEEDED, text)));
+    if let (Origin::Prefix { provided: file, .. }, true) =
+        (root.origin(), findings.iter().any(found))
+    {
+        suspicions.extend(provided::warn_of_unchecked(file)?.map(|text| (NEEDED, text)));
     }
     Ok(suspicions)
 }

@@ -100,7 +100,7 @@ impl Setup {
         let dry_run = self.dry_run;
         let plan = Plan::new(&context.home, &self.into_request(eprefix))?;
         if dry_run {
-            output::answer(&(plan.describe().join("\n") + "\n"))?;
+            output::answer(&(plan.describe()?.join("\n") + "\n"))?;
             return Ok(DONE);
         }
         let prefix = plan.apply(&context.reporter)?;

@@ -51,7 +51,7 @@ impl Status {
         }
         row("packages", format!("{} in staging, {} in final", staging.len(), r#final.len()));
         for package in &r#final {
-            row("", package.clone());
+            row("", package.to_string());
         }
         output::answer(&text)?;
         if !definition.complete {

@@ -1,8 +1,5 @@
 //! The packages of a prefix as a lock file has them: versions, USE, contents, binary packages.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -10,15 +7,17 @@ use sha2::{Digest, Sha256};
 use crate::base::data::hex;
 use crate::base::names::Environment;
 use crate::fstree::digest;
-use crate::portage::vdb;
+use crate::portage::contents;
+use crate::portage::cpv::Cpv;
+use crate::portage::packages::PackagesIndex;
+use crate::portage::vdb::{self, VdbEntry};
 use crate::prefix::definition::Prefix;
 
 /// A package that is installed in staging.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Package {
-    /// Category, name and version.
-    pub name: String,
+    pub name: Cpv,
     /// The repository that its ebuild is from.
     repository: String,
     /// Those of its own USE flags that are set.
@@ -78,21 +77,17 @@ impl Package {
 pub(crate) fn packages(prefix: &Prefix) -> Result<Vec<Package>> {
     let staging = prefix.layout.vdb(Environment::Staging);
     let r#final = prefix.layout.vdb(Environment::Final);
-    let binpkgs = index(&prefix.layout.pkgdir().join("Packages"))?;
+    let binpkgs = PackagesIndex::load(&prefix.layout.pkgdir())?;
     let mut all = Vec::new();
-    for name in vdb::packages(&staging)? {
-        let entry = staging.join(&name);
-        let value = |key: &str| value(&entry, key);
-        let iuse: BTreeSet<String> =
-            words(&value("IUSE")?).map(|flag| flag.trim_start_matches(['+', '-']).into()).collect();
-        let flags: BTreeSet<String> = words(&value("USE")?).map(Into::into).collect();
-        let in_final = r#final.join(&name);
-        let path = binpkgs.get(&(name.clone(), value("BUILD_ID")?));
+    for installed in vdb::installed(&staging)? {
+        let name = installed.cpv().clone();
+        let in_final = vdb::find(&r#final, &name);
+        let path = binpkgs.path(&name, installed.read("BUILD_ID")?.trim());
         all.push(Package {
-            repository: value("repository")?,
-            use_flags: flags.intersection(&iuse).cloned().collect::<Vec<_>>().join(" "),
-            staging: contents(&entry)?,
-            in_final: in_final.is_dir().then(|| contents(&in_final)).transpose()?,
+            repository: installed.read("repository")?.trim().to_owned(),
+            use_flags: installed.use_flags()?.join(" "),
+            staging: hash_contents(&installed)?,
+            in_final: in_final.as_ref().map(hash_contents).transpose()?,
             binpkg: path.map(|path| binpkg(prefix, path)).transpose()?.flatten(),
             name,
         });
@@ -100,52 +95,10 @@ pub(crate) fn packages(prefix: &Prefix) -> Result<Vec<Package>> {
     Ok(all)
 }
 
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split_whitespace()
-}
-
-fn value(entry: &Path, key: &str) -> Result<String> {
-    let file = entry.join(key);
-    if !file.is_file() {
-        return Ok(String::new());
-    }
-    Ok(fs_err::read_to_string(file)?.trim().to_owned())
-}
-
-/// A digest of CONTENTS without times, in order of paths.
-fn contents(entry: &Path) -> Result<String> {
-    let file = entry.join("CONTENTS");
-    let text = if file.is_file() { fs_err::read(file)? } else { Vec::new() };
-    let text = String::from_utf8_lossy(&text);
-    let mut lines: Vec<&str> = text
-        .lines()
-        .map(|line| match line.split_once(' ') {
-            Some(("obj" | "sym", _)) => line.rsplit_once(' ').map_or(line, |(rest, _)| rest),
-            _ => line,
-        })
-        .collect();
-    lines.sort_unstable();
-    Ok(hex(&Sha256::digest(lines.join("\n"))))
-}
-
-/// The binary packages of PKGDIR by package and build: what its index says (`Packages`,
-/// portage(5)).
-fn index(file: &Path) -> Result<BTreeMap<(String, String), String>> {
-    let mut found = BTreeMap::new();
-    if !file.is_file() {
-        return Ok(found);
-    }
-    let text = fs_err::read_to_string(file)?;
-    for paragraph in text.split("\n\n") {
-        let field = |key: &str| {
-            let value = |line: &str| Some(line.strip_prefix(key)?.strip_prefix(": ")?.to_owned());
-            paragraph.lines().find_map(value)
-        };
-        if let (Some(cpv), Some(path)) = (field("CPV"), field("PATH")) {
-            found.insert((cpv, field("BUILD_ID").unwrap_or_default()), path);
-        }
-    }
-    Ok(found)
+/// Hashes what a package installed: CONTENTS without times, in the order of the lines.
+fn hash_contents(package: &VdbEntry) -> Result<String> {
+    let text = package.read("CONTENTS")?;
+    Ok(hex(&Sha256::digest(contents::lines_without_times(&text).join("\n"))))
 }
 
 fn binpkg(prefix: &Prefix, path: &str) -> Result<Option<Binpkg>> {

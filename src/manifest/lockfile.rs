@@ -10,6 +10,7 @@ use crate::base::files;
 use crate::manifest::file::BuildFile;
 use crate::manifest::installed::{self, Package};
 use crate::manifest::state::{self, Repository};
+use crate::portage::cpv::Cpv;
 use crate::prefix::definition::Prefix;
 
 /// The form of the file.
@@ -95,13 +96,12 @@ impl LockFile {
         self.packages.len()
     }
 
-    /// Refuses a request, repositories or a toolchain (as `category/name-version`) that are not
-    /// those of the lock.
+    /// Refuses a request, repositories or packages of the toolchain that are not those of the lock.
     pub(crate) fn hold_request(
         &self,
         request: &LockedRequest,
         repositories: &[Repository],
-        toolchain: &[String],
+        toolchain: &[Cpv],
     ) -> Result<()> {
         let mut moved = Vec::new();
         if self.request != *request {
@@ -152,7 +152,7 @@ impl LockFile {
 
     /// Refuses packages that are not those of the lock.
     pub(crate) fn hold_packages(&self, now: &[Package]) -> Result<()> {
-        let by_name = |packages: &[Package]| -> BTreeMap<String, Package> {
+        let by_name = |packages: &[Package]| -> BTreeMap<Cpv, Package> {
             packages.iter().map(|package| (package.name.clone(), package.clone())).collect()
         };
         let (locked, now) = (by_name(&self.packages), by_name(now));

@@ -9,7 +9,7 @@ use crate::base::names::Environment;
 use crate::base::output::Reporter;
 use crate::manifest::file::BuildFile;
 use crate::portage::atom::Atom;
-use crate::portage::vdb;
+use crate::portage::{vdb, world};
 use crate::prefix::definition::Prefix;
 use crate::prefix::emerge::{self, Target};
 
@@ -50,14 +50,10 @@ pub(crate) fn tidy(prefix: &Prefix, file: &BuildFile, reporter: &Reporter) -> Re
 fn stale(prefix: &Prefix, file: &BuildFile) -> Result<Vec<String>> {
     let mut stale = Vec::new();
     for environment in [Environment::Staging, Environment::Final] {
-        let world = prefix.layout.eroot(environment).join("var/lib/portage/world");
-        if !world.is_file() {
-            continue;
-        }
-        for entry in fs_err::read_to_string(world)?.lines() {
-            let package = entry.parse::<Atom>().ok().map(|atom| atom.package().to_owned());
-            if !file.packages.iter().any(|atom| Some(atom.package()) == package.as_deref()) {
-                stale.push(entry.to_owned());
+        for (entry, atom) in world::read(&prefix.layout.world(environment))? {
+            let package = atom.as_ref().map(Atom::package);
+            if !file.packages.iter().any(|atom| Some(atom.package()) == package) {
+                stale.push(entry);
             }
         }
     }
@@ -71,7 +67,7 @@ fn state(prefix: &Prefix, file: &BuildFile) -> Result<String> {
     let mut hash = Sha256::new();
     for environment in [Environment::Staging, Environment::Final] {
         for package in vdb::packages(&prefix.layout.vdb(environment))? {
-            hash.update(package + "\n");
+            hash.update(package.to_string() + "\n");
         }
         hash.update("\n");
     }

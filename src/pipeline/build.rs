@@ -61,7 +61,7 @@ pub(crate) fn describe(
 ) -> Result<Vec<String>> {
     let planned = PlannedBuild::new(home, file, options)?;
     let mut lines = match &planned.next {
-        NextStep::SetUp(plan) => plan.describe(),
+        NextStep::SetUp(plan) => plan.describe()?,
         NextStep::Ready(prefix) => vec![format!("build into the prefix {}", prefix.definition.id)],
     };
     let atoms: Vec<String> = file.packages.iter().map(ToString::to_string).collect();
@@ -189,7 +189,7 @@ impl NextStep {
                 lock.hold_request(
                     &LockedRequest::new(file, prefix),
                     &repositories,
-                    &plan.toolchain(),
+                    &plan.toolchain()?,
                 )
             }
             Self::Ready(prefix) => {

@@ -1,10 +1,19 @@
-//! Everything that is known of Portage: atoms, its databases, repositories, profiles, binary
-//! packages, and its own installation.
+//! Formats, rules and programs of Portage: package identity, atoms, the VDB and its CONTENTS,
+//! licences, the world file, binary packages, repositories, profiles, progress, and Portage's own
+//! installation. No other module reads these formats.
 //!
-//! Nothing in here knows where a prefix keeps things.
+//! Nothing in here knows the directories of a prefix.
 
 pub(crate) mod atom;
 pub(crate) mod binhost;
+pub(crate) mod contents;
+pub mod cpv;
+pub(crate) mod events;
 pub(crate) mod installation;
+pub(crate) mod license;
+pub(crate) mod packages;
+pub(crate) mod provided;
 pub(crate) mod repos;
+mod sources;
 pub mod vdb;
+pub(crate) mod world;

@@ -1,100 +1,183 @@
-//! Portage's database of installed packages (VDB): `<EROOT>/var/db/pkg/<category>/<PF>/`.
+//! Portage's database of installed packages (VDB): `<EROOT>/var/db/pkg/<category>/<PF>/`, with a
+//! file per variable (PMS 12, and what Portage adds).
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-/// The packages in the VDB at `vdb`, as `category/PF`, sorted.
-pub fn packages(vdb: &Path) -> Result<Vec<String>> {
+use crate::portage::cpv::Cpv;
+use crate::portage::{contents, sources};
+
+/// The path of the database below EROOT.
+pub(crate) const BELOW_EROOT: &str = "var/db/pkg";
+
+/// A package in the database.
+#[derive(Clone, Debug)]
+pub struct VdbEntry {
+    cpv: Cpv,
+    dir: PathBuf,
+}
+
+/// Returns the packages in the database at `vdb`, sorted by their text. There are none where there
+/// is no such directory. As in Portage, an entry without the name of a package is skipped.
+///
+/// # Errors
+///
+/// Fails if the database cannot be read.
+pub fn installed(vdb: &Path) -> Result<Vec<VdbEntry>> {
     let mut packages = Vec::new();
     if !vdb.is_dir() {
         return Ok(packages);
     }
     for entry in walkdir::WalkDir::new(vdb).min_depth(2).max_depth(2) {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy();
-        // Portage merges under a name that begins with a dash, and renames in the end.
+        let entry =
+            entry.with_context(|| format!("could not read the database {}", vdb.display()))?;
+        // While Portage merges a package, its entry is named -MERGING-PF, which is no package.
         if entry.file_type().is_dir()
-            && !name.starts_with('-')
-            && !name.starts_with('.')
-            && let Ok(package) = entry.path().strip_prefix(vdb)
+            && let Ok(below) = entry.path().strip_prefix(vdb)
+            && let Some(cpv) = below.to_str().and_then(|text| text.parse().ok())
         {
-            packages.push(package.display().to_string());
+            packages.push(VdbEntry { cpv, dir: entry.into_path() });
         }
     }
-    packages.sort();
+    packages.sort_by_cached_key(|package| package.cpv.to_string());
     Ok(packages)
 }
 
-/// What a package.provided (portage(5)) says, if it says anything, for who misses a package: nobody
-/// looks whether it is true.
-pub fn suspect_provided(file: &Path) -> Result<Option<String>> {
-    if !file.is_file() {
-        return Ok(None);
-    }
-    let text = fs_err::read_to_string(file)?;
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    let packages: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
-    let suspicion = format!(
-        "{} says that there is {}, and Portage believes it; if that is what is missing, take it out \
-         of there",
-        file.display(),
-        packages.join(", ")
-    );
-    Ok((!packages.is_empty()).then_some(suspicion))
+/// Returns the identities of the packages in the database at `vdb`, sorted by their text.
+///
+/// # Errors
+///
+/// Fails if the database cannot be read.
+pub fn packages(vdb: &Path) -> Result<Vec<Cpv>> {
+    Ok(installed(vdb)?.into_iter().map(|package| package.cpv).collect())
 }
 
-/// The packages in the VDB at `vdb` that were built from the repository `name`.
-pub fn from_repository(vdb: &Path, name: &str) -> Result<Vec<String>> {
-    let mut from = packages(vdb)?;
-    from.retain(|package| {
-        fs_err::read_to_string(vdb.join(package).join("repository"))
-            .is_ok_and(|repository| repository.trim() == name)
-    });
+/// Returns the entry of `cpv` in the database at `vdb`, if it is installed there.
+pub(crate) fn find(vdb: &Path, cpv: &Cpv) -> Option<VdbEntry> {
+    let dir = vdb.join(cpv.category()).join(cpv.pf());
+    dir.is_dir().then(|| VdbEntry { cpv: cpv.clone(), dir })
+}
+
+/// Returns the packages in the database at `vdb` that were built from the repository `name`.
+pub(crate) fn from_repository(vdb: &Path, name: &str) -> Result<Vec<Cpv>> {
+    let mut from = Vec::new();
+    for package in installed(vdb)? {
+        if package.read("repository")?.trim() == name {
+            from.push(package.cpv);
+        }
+    }
     Ok(from)
 }
 
-/// What the entry at `dir` says in the file `name`; nothing where there is none. A description may be
-/// in any encoding.
-pub fn fact(dir: &Path, name: &str) -> Result<String> {
-    let file = dir.join(name);
-    if !file.is_file() {
-        return Ok(String::new());
+impl VdbEntry {
+    /// Returns the package's identity.
+    pub fn cpv(&self) -> &Cpv {
+        &self.cpv
     }
-    Ok(String::from_utf8_lossy(&fs_err::read(file)?).into_owned())
-}
 
-/// The files and links of the package of which the entry in the VDB is at `dir`, without a slash in
-/// front.
-pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let file = dir.join("CONTENTS");
-    if !file.is_file() {
-        return Ok(Vec::new());
-    }
-    Ok(parse_contents(&fs_err::read(file)?))
-}
-
-/// The files and links in a CONTENTS file: `obj PATH MD5 MTIME`, `sym PATH -> TARGET MTIME`.
-fn parse_contents(contents: &[u8]) -> Vec<PathBuf> {
-    let contents = String::from_utf8_lossy(contents);
-    let path = |line: &str| {
-        if let Some(rest) = line.strip_prefix("obj ") {
-            return rest.rsplitn(3, ' ').nth(2).map(str::to_owned);
+    /// Returns the content of the file `name`; empty where there is none. Values may be in any
+    /// encoding, so what is not UTF-8 is replaced.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file is there and cannot be read.
+    pub fn read(&self, name: &str) -> Result<String> {
+        let file = self.dir.join(name);
+        if !file.is_file() {
+            return Ok(String::new());
         }
-        let rest = line.strip_prefix("sym ")?;
-        rest.split_once(" -> ").map(|(path, _)| path.to_owned())
-    };
-    let paths = contents.lines().filter_map(path);
-    paths.map(|path| path.trim_start_matches('/').into()).collect()
+        Ok(String::from_utf8_lossy(&fs_err::read(file)?).into_owned())
+    }
+
+    /// Returns the content of the file `name` in one line, with single spaces between words.
+    pub(crate) fn read_line(&self, name: &str) -> Result<String> {
+        Ok(self.read(name)?.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
+    /// Returns whether the file `name` has the word `word`.
+    pub(crate) fn has_word(&self, name: &str, word: &str) -> Result<bool> {
+        Ok(self.read(name)?.split_whitespace().any(|is| is == word))
+    }
+
+    /// Returns those USE flags of the package's IUSE that were set, sorted.
+    pub(crate) fn use_flags(&self) -> Result<Vec<String>> {
+        let (iuse, set) = (self.read("IUSE")?, self.read("USE")?);
+        let own: BTreeSet<&str> =
+            iuse.split_whitespace().map(|flag| flag.trim_start_matches(['+', '-'])).collect();
+        let set: BTreeSet<&str> = set.split_whitespace().collect();
+        Ok(set.intersection(&own).map(|flag| (*flag).to_owned()).collect())
+    }
+
+    /// Returns the paths of the files and links that the package installed, relative to ROOT.
+    ///
+    /// # Errors
+    ///
+    /// Fails if CONTENTS is there and cannot be read.
+    pub fn files(&self) -> Result<Vec<PathBuf>> {
+        Ok(contents::files(&self.read("CONTENTS")?))
+    }
+
+    /// Returns `SRC_URI` as pairs of URI and file name, out of the environment of the build; none
+    /// where Portage kept no environment.
+    pub(crate) fn sources(&self) -> Result<Vec<(String, String)>> {
+        let environment = self.dir.join("environment.bz2");
+        if !environment.is_file() {
+            return Ok(Vec::new());
+        }
+        sources::read_environment(&environment)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn write(vdb: &Path, package: &str, files: &[(&str, &str)]) {
+        let dir = vdb.join(package);
+        fs_err::create_dir_all(&dir).unwrap();
+        for (name, text) in files {
+            fs_err::write(dir.join(name), text).unwrap();
+        }
+    }
+
     #[test]
-    fn files_with_spaces() {
-        let contents = b"dir /usr\nobj /usr/a b.txt 0123 17\nsym /usr/l k -> a b.txt 17\n";
-        assert_eq!(parse_contents(contents), [PathBuf::from("usr/a b.txt"), "usr/l k".into()]);
+    fn lists_packages_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let vdb = dir.path();
+        for package in ["a/b-10", "a/b-9", "a-b/c-1", "a/-MERGING-d-1", "a/.cache", "a/b"] {
+            write(vdb, package, &[]);
+        }
+        fs_err::write(vdb.join("a/e-1"), "").unwrap();
+        let texts: Vec<String> = packages(vdb).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["a-b/c-1", "a/b-10", "a/b-9"]);
+        assert!(packages(&vdb.join("none")).unwrap().is_empty());
+        assert!(find(vdb, &"a/b-9".parse().unwrap()).is_some());
+        assert!(find(vdb, &"a/b-8".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn reads_values() {
+        let dir = tempfile::tempdir().unwrap();
+        let values = [
+            ("repository", "gentoo\n"),
+            ("DESCRIPTION", " two \n words\n"),
+            ("IUSE", "+ssl -x y z"),
+            ("USE", "z amd64 x ssl"),
+            ("RESTRICT", "mirror strip"),
+            ("CONTENTS", "dir /usr\nobj /usr/a 0 1\n"),
+        ];
+        write(dir.path(), "a/b-1", &values);
+        let [package] = installed(dir.path()).unwrap().try_into().unwrap();
+        assert_eq!(package.read_line("DESCRIPTION").unwrap(), "two words");
+        assert_eq!(package.read("HOMEPAGE").unwrap(), "");
+        assert_eq!(package.use_flags().unwrap(), ["ssl", "x", "z"]);
+        assert!(package.has_word("RESTRICT", "strip").unwrap());
+        assert!(!package.has_word("RESTRICT", "str").unwrap());
+        assert_eq!(package.files().unwrap(), [PathBuf::from("usr/a")]);
+        assert!(package.sources().unwrap().is_empty());
+        assert_eq!(from_repository(dir.path(), "gentoo").unwrap(), [package.cpv().clone()]);
+        assert!(from_repository(dir.path(), "gent").unwrap().is_empty());
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::base::names::{Environment, Eprefix};
+use crate::portage::{vdb, world};
 use crate::prefix::definition::Prefix;
 
 /// A root directory with a prefix in it.
@@ -81,11 +82,11 @@ impl FinalRoot {
 
     /// Portage's database in it.
     pub(crate) fn vdb(&self) -> PathBuf {
-        self.eroot().join("var/db/pkg")
+        self.eroot().join(vdb::BELOW_EROOT)
     }
 
     /// The packages that somebody asked for (portage(5), `/var/lib/portage/world`).
     pub(crate) fn world(&self) -> PathBuf {
-        self.eroot().join("var/lib/portage/world")
+        self.eroot().join(world::BELOW_EROOT)
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::inside::INSIDE;
 use crate::base::names::{Environment, Eprefix, PrefixId};
+use crate::portage::{vdb, world};
 
 /// The file that marks a directory as ours, in [`MARKER_DIR`].
 const MARKER_FILE: &str = "marker.toml";
@@ -137,7 +138,12 @@ impl Layout {
 
     /// The VDB of an environment.
     pub fn vdb(&self, environment: Environment) -> PathBuf {
-        self.eroot(environment).join("var/db/pkg")
+        self.eroot(environment).join(vdb::BELOW_EROOT)
+    }
+
+    /// The world file of an environment.
+    pub fn world(&self, environment: Environment) -> PathBuf {
+        self.eroot(environment).join(world::BELOW_EROOT)
     }
 
     /// The folder that marks an environment's directory as ours.

@@ -41,7 +41,7 @@ struct ExtensionManifest<'a, E: Serialize> {
 pub(super) fn render<'a>(subject: &'a ReportSubject<'a>) -> impl Serialize + use<'a> {
     let packages = subject.packages.iter().map(|package| {
         json!({
-            "cpv": package.cpv(),
+            "cpv": package.cpv,
             "repository": package.repository,
             "license": package.license,
         })

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 
 use crate::base::data::{self, Folder};
+use crate::portage::cpv::Cpv;
 
 /// Repositories on disk, and the built-in one.
 #[derive(Clone, Debug, Default)]
@@ -43,13 +44,8 @@ impl Repositories {
     }
 
     /// The digest of the source `file` of a package (Manifest files, GLEP 74).
-    pub(crate) fn checksum(
-        &self,
-        category: &str,
-        name: &str,
-        file: &str,
-    ) -> Result<Option<SourceChecksum>> {
-        let manifest = self.file(&format!("{category}/{name}/Manifest"))?.unwrap_or_default();
+    pub(crate) fn checksum(&self, cpv: &Cpv, file: &str) -> Result<Option<SourceChecksum>> {
+        let manifest = self.file(&format!("{}/Manifest", cpv.package()))?.unwrap_or_default();
         for line in manifest.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             if words.starts_with(&["DIST", file])

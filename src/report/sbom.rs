@@ -14,7 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::base::data::hex;
 use crate::fstree::digest;
 use crate::fstree::entries::{EntryKind, FileContent, FileTree};
-use crate::report::licenses::{License, SpdxNames};
+use crate::portage::license::{LicenseExpression, SpdxNames};
 use crate::report::package::InstalledPackage;
 use crate::report::sequence::Sequence;
 use crate::report::{ReportSubject, json_lines};
@@ -205,15 +205,16 @@ fn add_package(
     let declared = if package.license.is_empty() {
         NO_ASSERTION.to_owned()
     } else {
-        let license = License::parse(&package.license)?;
-        license.names(&mut parts.licenses);
+        let license = LicenseExpression::parse(&package.license)?;
+        license.collect_names(&mut parts.licenses);
         license.spdx(names)
     };
-    let purl = format!("pkg:ebuild/{}/{}@{}", package.category, package.name, package.version);
+    let version = package.cpv.version_with_revision();
+    let purl = format!("pkg:ebuild/{}@{version}", package.cpv.package());
     parts.packages.push(json!({
         "SPDXID": id,
-        "name": format!("{}/{}", package.category, package.name),
-        "versionInfo": package.version,
+        "name": package.cpv.package(),
+        "versionInfo": version,
         "summary": package.description,
         "homepage": package.homepage.split_whitespace().next().unwrap_or(NO_ASSERTION),
         "downloadLocation": NO_ASSERTION,
@@ -250,7 +251,7 @@ fn add_sources(
     for (index, (file, uri)) in uris.into_iter().enumerate() {
         let source = format!("{id}-Source-{index}");
         let place = if uri.starts_with("mirror:") { NO_ASSERTION } else { uri };
-        let checksum = subject.repositories.checksum(&package.category, &package.name, file)?;
+        let checksum = subject.repositories.checksum(&package.cpv, file)?;
         let checksums: Vec<Value> = checksum
             .iter()
             .map(|sum| json!({ "algorithm": sum.algorithm, "checksumValue": sum.value }))
@@ -280,7 +281,7 @@ fn extracted(
 ) -> Result<Vec<Value>> {
     let mut extracted = Vec::new();
     for name in licenses {
-        let id = names.of(name);
+        let id = names.find(name);
         if !id.starts_with("LicenseRef-") {
             continue;
         }

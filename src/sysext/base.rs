@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use crate::base::names::Eprefix;
 use crate::fstree::entries::{Entry, FileTree};
 use crate::imagefmt::squashfs;
+use crate::portage::cpv::Cpv;
 use crate::portage::vdb;
 use crate::prefix::final_root::FinalRoot;
 
@@ -39,27 +40,23 @@ impl Base {
 
     /// The packages that it has in the prefix at `eprefix`. What it has elsewhere is of no use
     /// to a prefix.
-    fn packages(&self, eprefix: &Eprefix) -> Result<Vec<String>> {
-        vdb::packages(&eprefix.below(&self.root).join("var/db/pkg"))
+    fn packages(&self, eprefix: &Eprefix) -> Result<Vec<Cpv>> {
+        vdb::packages(&eprefix.below(&self.root).join(vdb::BELOW_EROOT))
     }
 }
 
 /// Takes out of `plan` what packages that `bases` have installed, and that no other package
 /// shares. Returns their names.
-pub(crate) fn leave_out(
-    plan: &mut FileTree,
-    root: &FinalRoot,
-    bases: &[Base],
-) -> Result<Vec<String>> {
+pub(crate) fn leave_out(plan: &mut FileTree, root: &FinalRoot, bases: &[Base]) -> Result<Vec<Cpv>> {
     let mut known = BTreeSet::new();
     for base in bases {
         known.extend(base.packages(root.eprefix())?);
     }
     let (mut theirs, mut ours, mut names) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-    for package in vdb::packages(&root.vdb())? {
-        let files = vdb::files(&root.vdb().join(&package))?;
-        if known.contains(&package) {
-            names.push(package);
+    for package in vdb::installed(&root.vdb())? {
+        let files = package.files()?;
+        if known.contains(package.cpv()) {
+            names.push(package.cpv().clone());
             theirs.extend(files);
         } else {
             ours.extend(files);
@@ -76,7 +73,7 @@ pub(crate) fn leave_out(
 /// The package database alone, for an image that later extensions are packed against.
 pub(crate) fn package_information(plan: &FileTree) -> Result<FileTree> {
     let mut information = FileTree::new(&plan.eprefix, plan.epoch);
-    let database = plan.prefix_path().join("var/db/pkg");
+    let database = plan.prefix_path().join(vdb::BELOW_EROOT);
     for (path, entry) in plan.entries.iter().filter(|(path, _)| path.starts_with(&database)) {
         information.add(path, entry.clone())?;
     }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 
+use crate::portage::vdb;
 use crate::prefix::final_root::FinalRoot;
 
 /// The variable that sets it (reproducible-builds.org, `SOURCE_DATE_EPOCH`).
@@ -38,14 +39,9 @@ fn parse(text: &str) -> Option<u64> {
 }
 
 fn newest_package(root: &FinalRoot) -> Result<Option<u64>> {
-    let vdb = root.vdb();
     let mut newest = None;
-    for package in crate::portage::vdb::packages(&vdb)? {
-        let file = vdb.join(package).join("BUILD_TIME");
-        if !file.is_file() {
-            continue;
-        }
-        newest = newest.max(parse(&fs_err::read_to_string(&file)?));
+    for package in vdb::installed(&root.vdb())? {
+        newest = newest.max(parse(&package.read("BUILD_TIME")?));
     }
     Ok(newest)
 }

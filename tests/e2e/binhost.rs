@@ -79,7 +79,7 @@ fn signatures(world: &World) {
     let said = world.fprefix(args).said();
     assert!(!said.status.success(), "{said}");
     said.tells(
-        "the binary package of test-cases/flagged-1 was not taken: nobody of whom there is a",
+        "the binary package of test-cases/flagged-1 was refused: no key in etc/portage/gnupg",
     );
     assert!(!flagged.exists());
     by_uri_signed(world, &world.path("old-keys"));

@@ -46,7 +46,10 @@ fn nothing_is_left(dir: &std::path::Path, mounts_before: &str) {
 fn nothing_is_half_merged(prefix: &Prefix) {
     for dir in [&prefix.r#final, &prefix.staging] {
         for package in fprefix::portage::vdb::packages(&vdb(dir)).unwrap() {
-            assert!(vdb(dir).join(&package).join("CONTENTS").exists(), "{package} has no CONTENTS");
+            assert!(
+                vdb(dir).join(package.to_string()).join("CONTENTS").exists(),
+                "{package} has no CONTENTS"
+            );
         }
         contents_are_true(&prefix.world, dir);
     }
@@ -165,10 +168,10 @@ fn whole(world: &World) {
     for environment in ["staging", "final"] {
         let root = dir.join(environment).join("root/opt/fprefix-test/demo");
         let packages = fprefix::portage::vdb::packages(&root.join("var/db/pkg")).unwrap();
-        let has = |name: &str| packages.iter().any(|package| package.starts_with(name));
+        let has = |name: &str| packages.iter().any(|package| package.to_string().starts_with(name));
         assert!(has("sys-libs/glibc-") && has("prefix/prefix-final-"), "{packages:?}");
         for package in packages {
-            let contents = root.join("var/db/pkg").join(&package).join("CONTENTS");
+            let contents = root.join("var/db/pkg").join(package.to_string()).join("CONTENTS");
             assert!(contents.exists(), "{package} is recorded in part");
         }
     }

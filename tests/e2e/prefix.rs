@@ -96,7 +96,10 @@ impl Prefix {
 
     /// The packages of final and those of staging.
     pub(crate) fn packages(&self) -> (Vec<String>, Vec<String>) {
-        let packages = |dir: &Path| fprefix::portage::vdb::packages(&vdb(dir)).unwrap();
+        let packages = |dir: &Path| {
+            let packages = fprefix::portage::vdb::packages(&vdb(dir)).unwrap();
+            packages.iter().map(ToString::to_string).collect()
+        };
         (packages(&self.r#final), packages(&self.staging))
     }
 
@@ -130,8 +133,8 @@ pub(crate) fn contents_are_true(world: &World, environment: &Path) -> usize {
     let mut wrong = Vec::new();
     let mut count = 0;
     for package in fprefix::portage::vdb::packages(&vdb(environment)).unwrap() {
-        let text =
-            fs_err::read_to_string(vdb(environment).join(&package).join("CONTENTS")).unwrap();
+        let entry = vdb(environment).join(package.to_string());
+        let text = fs_err::read_to_string(entry.join("CONTENTS")).unwrap();
         for line in text.lines() {
             let (kind, rest) = line.split_once(' ').unwrap();
             let on_disk = |path: &str| root.join(path.trim_start_matches('/'));

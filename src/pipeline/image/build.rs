@@ -237,7 +237,7 @@ fn extension(
         reporter.warn(&format!("{name}: {warning}"));
     }
     let mut packages = report::installed(&packing.root.vdb())?;
-    packages.retain(|package| !prepared.in_base.contains(&package.cpv()));
+    packages.retain(|package| !prepared.in_base.contains(&package.cpv));
     if packages.is_empty() {
         bail!("{name} would be empty: what is before it has all of its packages");
     }

@@ -9,7 +9,8 @@ use crate::host::disk::{self, Fill};
 use crate::pipeline::image::request::{ImageRequest, Part};
 use crate::pipeline::pack::PackedImage;
 use crate::portage::atom::Atom;
-use crate::report::{self, InstalledPackage, ReportSection, Repositories};
+use crate::portage::vdb;
+use crate::report::{self, ReportSection, Repositories};
 
 /// The parts of a root that Flatcar has on filesystems of their own.
 const PLACES: &[&str] = &["boot", "usr", ""];
@@ -21,7 +22,7 @@ pub(super) fn write(
     repositories: &Repositories,
     made: &Path,
 ) -> Result<Vec<String>> {
-    let base_packages = report::installed(&request.root.path().join("var/db/pkg"))
+    let base_packages = report::installed(&request.root.path().join(vdb::BELOW_EROOT))
         .context("could not read the package database of the image")?;
     let base = report::ImageBase {
         root: request.root.path(),
@@ -89,7 +90,7 @@ fn manifest(request: &ImageRequest, parts: &[Part]) -> Result<Vec<u8>> {
             json!({
                 "name": recipe.name,
                 "asked_for": recipe.packages.iter().map(Atom::as_str).collect::<Vec<_>>(),
-                "packages": part.packages.iter().map(InstalledPackage::cpv).collect::<Vec<_>>(),
+                "packages": part.packages.iter().map(|package| &package.cpv).collect::<Vec<_>>(),
                 "in_base": part.packed.in_base,
                 "eprefix": part.packed.eprefix,
                 "images": images,

@@ -54,7 +54,7 @@ fn reports(
     reporter: &Reporter,
 ) -> Result<Vec<String>> {
     let mut packages = report::installed(&request.root.vdb())?;
-    packages.retain(|package| !prepared.in_base.contains(&package.cpv()));
+    packages.retain(|package| !prepared.in_base.contains(&package.cpv));
     let subject = ReportSubject {
         naming: &prepared.naming,
         plan: &prepared.plan,

@@ -23,6 +23,7 @@ use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::format::Format;
 use crate::imagefmt::workplace::Workplace;
 use crate::imagefmt::writer::{self, ImageInput};
+use crate::portage::cpv::Cpv;
 use crate::prefix::final_root::FinalRoot;
 use crate::sysext::name::{FileNames, Naming};
 use crate::sysext::prune::{PruneRules, Pruned};
@@ -44,7 +45,7 @@ pub(crate) struct Prepared {
     /// What was left out.
     pub left_out: Vec<Pruned>,
     /// The packages that a base has, and which are left out for that.
-    pub in_base: Vec<String>,
+    pub in_base: Vec<Cpv>,
     /// The package database, where that is wanted.
     pub package_information: Option<FileTree>,
     /// Symbols that are apart already, by where they will be in an extension of their own.

@@ -12,6 +12,7 @@ use crate::fstree::entries::{FileTree, Totals};
 use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::format::{Format, FormatKind};
 use crate::imagefmt::workplace::Workplace;
+use crate::portage::cpv::Cpv;
 use crate::report::ImageFile;
 use crate::sysext::name::{FileNames, Version};
 use crate::sysext::prune::Pruned;
@@ -95,7 +96,7 @@ pub(crate) struct Packed {
     /// What was left out.
     pub left_out: Vec<Pruned>,
     /// The packages that a base has, and which are left out for that.
-    pub in_base: Vec<String>,
+    pub in_base: Vec<Cpv>,
     /// Programs with setuid, setgid or capabilities.
     pub privileged: Vec<String>,
     /// What somebody should know.

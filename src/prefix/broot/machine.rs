@@ -16,15 +16,13 @@ use crate::portage::vdb;
 
 /// Where the machine's Portage looks for its configuration (portage(5)).
 pub(crate) const CONFIG: &str = "/etc/portage";
-/// What it has installed.
-const VDB: &str = "/var/db/pkg";
 /// The files that are added to its configuration. Each may be a folder of some.
 const FILES: [&str; 3] = ["make.conf", "package.mask", "package.unmask"];
 
 /// Writes what is added to the machine's configuration into `broot`, as it is right for what is
 /// installed now; returns names and files.
 pub(crate) fn write(broot: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
-    let packages = vdb::packages(Path::new(VDB))?;
+    let packages = vdb::packages(&Path::new("/").join(vdb::BELOW_EROOT))?;
     let mut files = Vec::new();
     for name in FILES {
         let text = template::render(

@@ -21,7 +21,7 @@ use crate::prefix::definition::Prefix;
 use crate::prefix::layout::Layout;
 
 pub(crate) use crate::prefix::broot::compilers::write_masquerades;
-pub(crate) use crate::prefix::broot::provided::{PROVIDED_BESIDES, provided_besides};
+pub(crate) use crate::prefix::broot::provided::PROVIDED_BESIDES;
 pub(crate) use crate::prefix::broot::pypi_tools::{fetch, to_fetch};
 
 /// Writes BROOT of `prefix`: Portage's configuration for it, and the wrappers.
@@ -82,9 +82,10 @@ pub(crate) fn write_tools(prefix: &Prefix) -> Result<()> {
     let fetched = pypi_tools::of(prefix)?;
     pypi_tools::link(&broot, &fetched)?;
     let besides = prefix.layout.config(Environment::Staging).join(PROVIDED_BESIDES);
-    let besides = if besides.exists() { provided_besides(&besides)? } else { Vec::new() };
+    let besides =
+        if besides.exists() { crate::portage::provided::read(&besides)? } else { Vec::new() };
     let first = fetched.iter().map(pypi_tools::Fetched::programs).collect();
-    provided::write(&broot, &provided::provided(first)?, besides)
+    provided::write(&broot, &provided::provided(first)?, &besides)
 }
 
 /// What Portage is told of packages in staging holds for BROOT as well: a mask or a keyword that a

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rayon::prelude::*;
 use regex::Regex;
 use serde::Deserialize;
@@ -12,7 +12,8 @@ use serde::Deserialize;
 use crate::base::command::{Command, MACHINE_PATH, find_program};
 use crate::base::data::{self, Folder};
 use crate::base::{files, template};
-use crate::portage::atom::Atom;
+use crate::portage::cpv::Cpv;
+use crate::portage::vdb;
 
 /// A program of the machine that stands for a Gentoo package, see profiles/broot.toml.
 #[derive(Debug, Deserialize)]
@@ -145,32 +146,15 @@ pub(super) fn provided(first: Vec<PathBuf>) -> Result<Vec<Provided>> {
 /// are data, those that stand for a choice. A line each, as in package.provided.
 pub(crate) const PROVIDED_BESIDES: &str = "broot.provided";
 
-/// What such a file names.
-pub(crate) fn provided_besides(file: &Path) -> Result<Vec<String>> {
-    let text = fs_err::read_to_string(file)
-        .with_context(|| format!("{} has to be a text", file.display()))?;
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    let lines: Vec<String> = lines.filter(|line| !line.is_empty()).map(str::to_owned).collect();
-    for line in &lines {
-        if line.contains([':', '[', '*']) || format!("={line}").parse::<Atom>().is_err() {
-            bail!(
-                "{} names {line:?}; a line there is a package and its version: category/name-1.2",
-                file.display()
-            );
-        }
-    }
-    Ok(lines)
-}
-
 /// Tells Portage of the tools of the machine. Most stand in package.provided (portage(5)). That has
 /// no slots, and `has_version` does not look into it, so what ebuilds look for by slot becomes an
 /// entry of BROOT's VDB, of a package that owns no files.
-pub(super) fn write(broot: &Path, provided: &[Provided], besides: Vec<String>) -> Result<()> {
+pub(super) fn write(broot: &Path, provided: &[Provided], besides: &[Cpv]) -> Result<()> {
     let (installed, listed): (Vec<_>, Vec<_>) =
         provided.iter().partition(|tool| tool.slot.is_some());
     let mut lines: Vec<String> =
         listed.iter().map(|tool| format!("{}-{}", tool.package, tool.version)).collect();
-    lines.extend(besides);
+    lines.extend(besides.iter().map(ToString::to_string));
     let text = template::render(
         Folder::Templates,
         "broot/package.provided",
@@ -180,7 +164,7 @@ pub(super) fn write(broot: &Path, provided: &[Provided], besides: Vec<String>) -
     for tool in installed {
         let (category, name) = tool.package.split_once('/').context("a package has no category")?;
         let pf = format!("{name}-{}", tool.version);
-        let dir = broot.join("var/db/pkg").join(category).join(&pf);
+        let dir = broot.join(vdb::BELOW_EROOT).join(category).join(&pf);
         let slot = tool.slot.as_deref().unwrap_or("0");
         for (key, value) in [
             ("BUILD_TIME", "0"),

@@ -19,6 +19,7 @@ use anyhow::Result;
 use crate::base::command::{Command, shell_code};
 use crate::base::names::Environment;
 use crate::base::output::Reporter;
+use crate::portage::events;
 use crate::prefix::definition::Prefix;
 use crate::prefix::emerge::phases::Phases;
 use crate::prefix::environment::Sandbox;
@@ -199,7 +200,7 @@ impl Run<'_> {
             let took = begun.elapsed().as_secs();
             self.reporter.detail(&format!("{}: done after {took} s", self.environment));
         } else {
-            explain::failures(self.prefix, self.environment, &phases, since, self.reporter)?;
+            explain::report_failures(self.prefix, self.environment, &phases, since, self.reporter)?;
         }
         Ok(status)
     }
@@ -214,7 +215,7 @@ impl Run<'_> {
             command = command.arg("--color=y");
         }
         let status = command.args(args).run_piped(|chunk| {
-            if let Some(count) = count_in(&String::from_utf8_lossy(chunk)) {
+            if let Some(count) = events::parse_count(&String::from_utf8_lossy(chunk)) {
                 bar.set_prefix(count);
             }
             bar.suspend(|| {
@@ -227,15 +228,6 @@ impl Run<'_> {
         bar.finish_and_clear();
         status
     }
-}
-
-/// "(2 of 3)" in the last line of emerge that says it.
-fn count_in(text: &str) -> Option<String> {
-    let line = text.lines().rfind(|line| line.contains(">>>") && line.contains(" of "))?;
-    let count = line.split_once('(')?.1.split_once(')')?.0;
-    let digits: String = count.chars().filter(|c| c.is_ascii_digit() || *c == ' ').collect();
-    let mut numbers = digits.split_whitespace();
-    Some(format!("[{}/{}]", numbers.next()?, numbers.next()?))
 }
 
 #[cfg(test)]
@@ -261,12 +253,5 @@ mod tests {
     fn binary_packages_that_are_not_used() {
         let args = ["-1", "--usepkg-exclude", "a/b", "--usepkg-exclude=c/d", "a/b"];
         assert_eq!(for_final(&args.map(str::to_owned)), ["-1", "a/b"]);
-    }
-
-    #[test]
-    fn counts() {
-        let line = ">>> Emerging (2 of 13) app-misc/jq-1.7.1::fprefix";
-        assert_eq!(count_in(line).unwrap(), "[2/13]");
-        assert_eq!(count_in("nothing"), None);
     }
 }

@@ -1,4 +1,5 @@
-//! What Portage is doing, as the bashrc of both environments reports it: a line a phase.
+//! The file to which the bashrc of both environments reports phases, and a progress bar that
+//! follows it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,23 +11,14 @@ use anyhow::Result;
 use indicatif::ProgressBar;
 
 use crate::base::names::Environment;
+use crate::portage::cpv::Cpv;
+use crate::portage::events::{self, PhaseEvent};
 use crate::prefix::definition::Prefix;
 
 /// The file that phases are reported to. It is emptied before each run.
 #[derive(Debug)]
 pub(crate) struct Phases {
     file: PathBuf,
-}
-
-/// A line of it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Event<'a> {
-    /// The ebuild phase.
-    pub phase: &'a str,
-    /// The package, as `category/PF`.
-    pub package: &'a str,
-    /// Whether the phase failed.
-    pub died: bool,
 }
 
 impl Phases {
@@ -37,17 +29,9 @@ impl Phases {
         Ok(Self { file })
     }
 
-    /// The packages that failed, each with its phase.
-    pub(crate) fn failures(&self) -> Result<Vec<(String, String)>> {
-        let text = fs_err::read_to_string(&self.file)?;
-        let mut failures: Vec<(String, String)> = text
-            .lines()
-            .filter_map(Event::parse)
-            .filter(|event| event.died)
-            .map(|event| (event.package.to_owned(), event.phase.to_owned()))
-            .collect();
-        failures.dedup();
-        Ok(failures)
+    /// Returns the packages that failed, each with its phase.
+    pub(crate) fn failures(&self) -> Result<Vec<(Cpv, String)>> {
+        Ok(events::failures(&fs_err::read_to_string(&self.file)?))
     }
 
     /// Shows on `bar` which package is in which phase and for how long, until it is dropped.
@@ -81,9 +65,9 @@ fn follow(file: &Path, bar: &ProgressBar, done: &AtomicBool) {
     let mut last = String::new();
     while !done.load(Ordering::SeqCst) {
         if let Ok(text) = fs_err::read_to_string(file)
-            && let Some(event) = text.lines().last().and_then(Event::parse)
+            && let Some(event) = text.lines().last().and_then(PhaseEvent::parse)
         {
-            let now = format!("{} {}", event.package, event.phase);
+            let now = format!("{} {}", event.cpv, event.phase);
             if now != last {
                 since = Instant::now();
                 last = now;
@@ -92,29 +76,5 @@ fn follow(file: &Path, bar: &ProgressBar, done: &AtomicBool) {
             bar.set_message(format!("{} {last} ({seconds} s)", bar.prefix()));
         }
         std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-impl<'a> Event<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let mut words = line.split(' ');
-        let (first, package) = (words.next()?, words.next()?);
-        let (phase, died) = match first.strip_prefix("died:") {
-            Some(phase) => (phase, true),
-            None => (first, false),
-        };
-        Some(Self { phase, package, died })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events() {
-        let event = Event::parse("died:compile app-misc/jq-1.7.1 staging").unwrap();
-        assert_eq!(event, Event { phase: "compile", package: "app-misc/jq-1.7.1", died: true });
-        assert_eq!(Event::parse("half"), None);
     }
 }

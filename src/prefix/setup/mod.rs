@@ -27,6 +27,7 @@ use crate::host::home::Home;
 use crate::host::machine::Machine;
 use crate::host::toolchain::{self, Compiler, Import, Sysroot};
 use crate::portage::binhost::{self, Binhost};
+use crate::portage::cpv::Cpv;
 use crate::portage::vdb;
 use crate::prefix::definition::{Definition, Prefix, REWRITING};
 use crate::prefix::emerge::phases::Phases;
@@ -193,13 +194,14 @@ impl Plan {
         &self.prefix
     }
 
-    /// The packages that the toolchain becomes, as `category/name-version`.
-    pub(crate) fn toolchain(&self) -> Vec<String> {
-        self.imports.iter().map(|import| format!("{}-{}", import.package, import.version)).collect()
+    /// Returns the packages that the toolchain becomes.
+    pub(crate) fn toolchain(&self) -> Result<Vec<Cpv>> {
+        let cpv = |import: &Import| format!("{}-{}", import.package, import.version).parse();
+        self.imports.iter().map(cpv).collect()
     }
 
     /// What will be done, a line a step.
-    pub(crate) fn describe(&self) -> Vec<String> {
+    pub(crate) fn describe(&self) -> Result<Vec<String>> {
         let definition = &self.prefix.definition;
         let mut lines = Vec::new();
         lines.extend(self.package_config.notes().map(str::to_owned));
@@ -224,9 +226,9 @@ impl Plan {
         if let Some(dir) = &self.sysroot {
             lines.push(format!("take the C library of the board from {}", dir.display()));
         }
-        lines.extend(self.toolchain().iter().map(|package| format!("import {package}")));
+        lines.extend(self.toolchain()?.iter().map(|package| format!("import {package}")));
         lines.push(format!("write wrappers to {}", self.wrapper_dir.display()));
-        lines
+        Ok(lines)
     }
 
     /// Carries the plan out.
@@ -287,8 +289,7 @@ impl Plan {
     fn seed(&self, environment: Environment, reporter: &Reporter) -> Result<()> {
         let installed = vdb::packages(&self.prefix.layout.vdb(environment))?;
         let is_installed = |import: &&Import| {
-            let start = format!("{}-", import.package);
-            self.update && installed.iter().any(|package| package.starts_with(&start))
+            self.update && installed.iter().any(|cpv| cpv.is_of(&import.package))
         };
         let again: Vec<_> = self.imports.iter().filter(is_installed).collect();
         if !again.is_empty() {

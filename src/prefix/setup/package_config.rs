@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::base::files;
-use crate::portage::repos;
+use crate::portage::{provided, repos};
 use crate::prefix::broot;
 use crate::prefix::definition::Repo;
 use crate::prefix::setup::preflight::absolute;
@@ -187,7 +187,7 @@ fn check(folder: &Path) -> Result<()> {
             continue;
         }
         if name == BROOT {
-            broot::provided_besides(&entry.path())?;
+            provided::read(&entry.path())?;
             continue;
         }
         if FOLDERS.contains(&&*name) {

@@ -11,6 +11,7 @@ use crate::base::lock::{Busy, Lock};
 use crate::base::names::{Environment, RepoPlace};
 use crate::base::output::Reporter;
 use crate::host::machine::Machine;
+use crate::portage::cpv::Cpv;
 use crate::portage::{repos, vdb};
 use crate::prefix::broot;
 use crate::prefix::definition::{Definition, Prefix, Repo};
@@ -32,7 +33,7 @@ pub(crate) struct Added {
 #[derive(Debug)]
 pub(crate) struct Removed {
     /// The packages that were built from it and stay installed, and what they are installed in.
-    pub packages: Vec<(String, &'static str)>,
+    pub packages: Vec<(Cpv, &'static str)>,
 }
 
 /// A checkout that was brought up to date.
@@ -225,13 +226,13 @@ fn without(definition: &Definition, name: &str) -> Result<Vec<Repo>> {
     Ok(all)
 }
 
-fn built_from(prefix: &Prefix, name: &str) -> Result<Vec<(String, &'static str)>> {
+fn built_from(prefix: &Prefix, name: &str) -> Result<Vec<(Cpv, &'static str)>> {
     let layout = &prefix.layout;
     let mut packages = Vec::new();
     for (place, vdb) in [
         ("staging", layout.vdb(Environment::Staging)),
         ("final", layout.vdb(Environment::Final)),
-        ("BROOT", layout.broot().join("var/db/pkg")),
+        ("BROOT", layout.broot().join(vdb::BELOW_EROOT)),
     ] {
         let from = vdb::from_repository(&vdb, name)?;
         packages.extend(from.into_iter().map(|package| (package, place)));

@@ -80,22 +80,19 @@ impl<'a> KeptFiles<'a> {
                 KeepSymbols::Package(atom) => drop(atoms.insert(atom.package(), false)),
             }
         }
-        for package in vdb::packages(&root.vdb())? {
-            let dir = root.vdb().join(&package);
-            // An entry that is no package has no name.
-            let of: Option<Atom> = format!("={package}").parse().ok();
-            let named = of.as_ref().and_then(|of| atoms.get_mut(of.package()));
-            let why = if let Some(found) = named {
+        for package in vdb::installed(&root.vdb())? {
+            let cpv = package.cpv();
+            let why = if let Some(found) = atoms.get_mut(cpv.package().as_str()) {
                 *found = true;
-                format!("{package} was named")
-            } else if has_word(&dir.join("RESTRICT"), "strip")? {
-                format!("{package} has RESTRICT=strip")
-            } else if has_word(&dir.join("FEATURES"), "nostrip")? {
-                format!("{package} was built with FEATURES=nostrip")
+                format!("{cpv} was named")
+            } else if package.has_word("RESTRICT", "strip")? {
+                format!("{cpv} has RESTRICT=strip")
+            } else if package.has_word("FEATURES", "nostrip")? {
+                format!("{cpv} was built with FEATURES=nostrip")
             } else {
                 continue;
             };
-            exceptions.files.extend(vdb::files(&dir)?.into_iter().map(|file| (file, why.clone())));
+            exceptions.files.extend(package.files()?.into_iter().map(|file| (file, why.clone())));
         }
         if let Some((atom, _)) = atoms.iter().find(|(_, found)| !**found) {
             bail!("{atom} is to keep its symbols, and is not installed in the prefix");
@@ -111,10 +108,6 @@ impl<'a> KeptFiles<'a> {
         }
         self.files.get(path).cloned()
     }
-}
-
-fn has_word(file: &Path, word: &str) -> Result<bool> {
-    Ok(file.is_file() && fs_err::read_to_string(file)?.split_whitespace().any(|is| is == word))
 }
 
 #[cfg(test)]

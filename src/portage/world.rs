@@ -1,0 +1,39 @@
+//! The world file: the atoms that the user asked for, one per line (portage(5),
+//! `/var/lib/portage/world`).
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::portage::atom::Atom;
+
+/// The path of the world file below EROOT.
+pub(crate) const BELOW_EROOT: &str = "var/lib/portage/world";
+
+/// Returns the lines of the world file at `file`, each with its atom; `None` where a line is no
+/// atom. There are no lines where there is no file.
+pub(crate) fn read(file: &Path) -> Result<Vec<(String, Option<Atom>)>> {
+    if !file.is_file() {
+        return Ok(Vec::new());
+    }
+    let text = fs_err::read_to_string(file)?;
+    Ok(text.lines().map(|line| (line.to_owned(), line.parse().ok())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn atoms_and_other_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("world");
+        assert!(read(&file).unwrap().is_empty());
+        fs_err::write(&file, "app-misc/jq\n=dev-lang/python-3.13*:3.13\n@set\n").unwrap();
+        let lines = read(&file).unwrap();
+        let packages: Vec<_> =
+            lines.iter().map(|(_, atom)| atom.as_ref().map(Atom::package)).collect();
+        assert_eq!(packages, [Some("app-misc/jq"), Some("dev-lang/python"), None]);
+        assert_eq!(lines[2].0, "@set");
+    }
+}
