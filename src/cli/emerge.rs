@@ -3,13 +3,13 @@ use clap::{Args, CommandFactory};
 
 use crate::base::lock::Busy;
 use crate::cli::{Context, DONE};
-use crate::prefix::emerge::{self, Target};
+use crate::prefix::emerge::{self, EmergeTarget};
 
 /// Build packages in staging, and install what they need at run time into final
 ///
 /// Takes everything that emerge(1) takes. Output and exit status are emerge's.
 #[derive(Debug, Args)]
-pub(super) struct Emerge {
+pub(super) struct EmergeArgs {
     /// Build in staging, do not install into final
     #[arg(long, conflicts_with = "install")]
     stage: bool,
@@ -21,7 +21,7 @@ pub(super) struct Emerge {
     args: Vec<String>,
 }
 
-impl Emerge {
+impl EmergeArgs {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         if self.args.is_empty() {
@@ -33,9 +33,9 @@ impl Emerge {
             return Ok(DONE);
         }
         let target = match (self.stage, self.install) {
-            (true, _) => Target::Stage,
-            (_, true) => Target::Install,
-            _ => Target::Both,
+            (true, _) => EmergeTarget::Stage,
+            (_, true) => EmergeTarget::Install,
+            _ => EmergeTarget::Both,
         };
         let prefix = context.prefix()?;
         let what = format!("fprefix emerge {}", self.args.join(" "));

@@ -8,13 +8,13 @@ use crate::prefix::environment::Sandbox;
 
 /// Start a shell or a command inside staging, with the prefix at its real path
 #[derive(Debug, Args)]
-pub(super) struct Enter {
+pub(super) struct EnterArgs {
     /// The command; a shell when none is given
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 
-impl Enter {
+impl EnterArgs {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let prefix = context.prefix()?;

@@ -9,13 +9,13 @@ use crate::prefix::definition;
 
 /// List the prefixes
 #[derive(Debug, Args)]
-pub(super) struct List {
+pub(super) struct ListArgs {
     /// As JSON
     #[arg(long)]
     json: bool,
 }
 
-impl List {
+impl ListArgs {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let definition::Prefixes { prefixes, broken } = definition::all(&context.home)?;

@@ -30,7 +30,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::base::output::{Reporter, Verbosity};
 use crate::host::home::Home;
-use crate::prefix::definition::{Choice, Prefix};
+use crate::prefix::definition::{Prefix, PrefixChoice};
 
 /// Exit code: done.
 pub const DONE: u8 = 0;
@@ -68,16 +68,16 @@ enum Subcommands {
     Build(build::Build),
     Lock(lock::Lock),
     Setup(Box<setup::Setup>),
-    Emerge(emerge::Emerge),
-    Run(run::Run),
-    Enter(enter::Enter),
+    Emerge(emerge::EmergeArgs),
+    Run(run::RunArgs),
+    Enter(enter::EnterArgs),
     Pack(Box<pack::Pack>),
     Diff(diff::Diff),
     Image(image::ImageArgs),
-    List(list::List),
-    Status(status::Status),
-    Repo(repo::Repo),
-    Remove(remove::Remove),
+    List(list::ListArgs),
+    Status(status::StatusArgs),
+    Repo(repo::RepoArgs),
+    Remove(remove::RemoveArgs),
     Check(check::Check),
     Rewrite(rewrite::Rewrite),
     Elf(elf::Elf),
@@ -100,7 +100,7 @@ pub struct Context {
     /// Where prefixes are kept.
     pub home: Home,
     /// Which prefix the user means.
-    pub choice: Choice,
+    pub choice: PrefixChoice,
     /// How to tell the user what is going on.
     pub reporter: Reporter,
 }
@@ -168,7 +168,7 @@ fn separate(mut args: Vec<OsString>) -> Vec<OsString> {
 fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
     // FPREFIX set to nothing names nothing.
     let name = cli.prefix.filter(|name| !name.is_empty());
-    let context = Context { home: Home::of_user()?, choice: Choice { name }, reporter };
+    let context = Context { home: Home::of_user()?, choice: PrefixChoice { name }, reporter };
     match cli.command {
         Subcommands::Init(command) => command.run(&context),
         Subcommands::Build(command) => command.run(&context),

@@ -4,12 +4,12 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::cli::{Context, DONE, FAILED};
-use crate::prefix::definition::Choice;
+use crate::prefix::definition::PrefixChoice;
 use crate::prefix::setup;
 
 /// Remove a prefix: its environments, wrappers, and definition
 #[derive(Debug, Args)]
-pub(super) struct Remove {
+pub(super) struct RemoveArgs {
     /// The prefix: NAME, or NAME-BOARD
     name: String,
     /// Do not ask
@@ -20,10 +20,10 @@ pub(super) struct Remove {
     dry_run: bool,
 }
 
-impl Remove {
+impl RemoveArgs {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
-        let prefix = Choice { name: Some(self.name) }.find_any(&context.home)?;
+        let prefix = PrefixChoice { name: Some(self.name) }.find_any(&context.home)?;
         let definition = &prefix.definition;
         let what = format!(
             "{}: {}, {} and {} wrappers",

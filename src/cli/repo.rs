@@ -11,22 +11,22 @@ use crate::prefix::setup;
 
 /// List and change the ebuild repositories of a prefix
 #[derive(Debug, Args)]
-pub(super) struct Repo {
+pub(super) struct RepoArgs {
     #[command(subcommand)]
-    command: Commands,
+    command: RepoCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Commands {
-    List(List),
-    Add(Add),
-    Remove(Remove),
-    Sync(Sync),
+enum RepoCommand {
+    List(ListRepos),
+    Add(AddRepo),
+    Remove(RemoveRepo),
+    Sync(SyncRepos),
 }
 
 /// List the repositories, with their priorities and masters
 #[derive(Debug, Args)]
-struct List {
+struct ListRepos {
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -34,7 +34,7 @@ struct List {
 
 /// Add a repository, which wins over those that are there
 #[derive(Debug, Args)]
-struct Add {
+struct AddRepo {
     /// Where it is; a name is compared with what it calls itself
     #[arg(value_name = "[NAME=]PATH")]
     repo: RepoPlace,
@@ -42,7 +42,7 @@ struct Add {
 
 /// Remove a repository from the prefix; its directory stays
 #[derive(Debug, Args)]
-struct Remove {
+struct RemoveRepo {
     /// The repository
     name: String,
 }
@@ -52,19 +52,19 @@ struct Remove {
 /// A checkout with which the prefix could not build any more, because its profile or a master is
 /// gone, goes back to the commit that it was at.
 #[derive(Debug, Args)]
-struct Sync {
+struct SyncRepos {
     /// The repository [default: all]
     name: Option<String>,
 }
 
-impl Repo {
+impl RepoArgs {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         match self.command {
-            Commands::List(command) => command.run(context),
-            Commands::Add(command) => command.run(context),
-            Commands::Remove(command) => command.run(context),
-            Commands::Sync(command) => command.run(context),
+            RepoCommand::List(command) => command.run(context),
+            RepoCommand::Add(command) => command.run(context),
+            RepoCommand::Remove(command) => command.run(context),
+            RepoCommand::Sync(command) => command.run(context),
         }
     }
 }
@@ -73,7 +73,7 @@ fn open(context: &Context) -> Result<Prefix> {
     Prefix::open_unsettled(&context.home, &context.choice)
 }
 
-impl List {
+impl ListRepos {
     fn run(self, context: &Context) -> Result<u8> {
         let prefix = context.choice.find_any(&context.home)?;
         let definition = &prefix.definition;
@@ -110,7 +110,7 @@ impl List {
     }
 }
 
-impl Add {
+impl AddRepo {
     fn run(self, context: &Context) -> Result<u8> {
         let prefix = open(context)?;
         let added = setup::add_repository(&prefix, &self.repo, &context.reporter)?;
@@ -122,7 +122,7 @@ impl Add {
     }
 }
 
-impl Remove {
+impl RemoveRepo {
     fn run(self, context: &Context) -> Result<u8> {
         let prefix = open(context)?;
         let removed = setup::remove_repository(&prefix, &self.name, &context.reporter)?;
@@ -138,7 +138,7 @@ impl Remove {
     }
 }
 
-impl Sync {
+impl SyncRepos {
     fn run(self, context: &Context) -> Result<u8> {
         let prefix = open(context)?;
         let synced = setup::sync(&prefix, self.name.as_deref(), &context.reporter)?;

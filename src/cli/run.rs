@@ -15,7 +15,7 @@ const READERS: &[&str] = &["equery", "portageq", "q", "qlist", "qfile"];
 /// ebuild, portageq, quickpkg, emaint and whatever else Portage or this machine has. Output and
 /// exit status are the tool's.
 #[derive(Debug, Args)]
-pub(super) struct Run {
+pub(super) struct RunArgs {
     /// The tool; then its arguments. --final right after it runs it on final instead of staging
     #[arg(
         trailing_var_arg = true,
@@ -29,7 +29,7 @@ pub(super) struct Run {
     on_final: bool,
 }
 
-impl Run {
+impl RunArgs {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let prefix = context.prefix()?;

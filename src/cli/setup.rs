@@ -8,8 +8,8 @@ use crate::base::names::{Eprefix, Feature, PrefixName, RepoArgument, UseFlags};
 use crate::base::output;
 use crate::cli::{Context, DONE};
 use crate::portage::binhost::Binhost;
-use crate::prefix::definition::{self, Choice};
-use crate::prefix::setup::{self, Plan, SetupRequest};
+use crate::prefix::definition::{self, PrefixChoice};
+use crate::prefix::setup::{self, SetupPlan, SetupRequest};
 
 /// Create a prefix: staging, final, and the wrappers
 ///
@@ -98,7 +98,7 @@ impl Setup {
             context.reporter.warn(&obstacle);
         }
         let dry_run = self.dry_run;
-        let plan = Plan::new(&context.home, &self.into_request(eprefix))?;
+        let plan = SetupPlan::new(&context.home, &self.into_request(eprefix))?;
         if dry_run {
             output::answer(&(plan.describe()?.join("\n") + "\n"))?;
             return Ok(DONE);
@@ -119,7 +119,7 @@ impl Setup {
             None => Board::of_this_machine()?,
         };
         let id = definition::id(&self.name, &board).to_string();
-        let prefix = Choice { name: Some(id.clone()) }.find_any(&context.home)?;
+        let prefix = PrefixChoice { name: Some(id.clone()) }.find_any(&context.home)?;
         if self.dry_run {
             context.reporter.step(&format!("would remove {id}"));
             return Ok(DONE);

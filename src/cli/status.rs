@@ -9,13 +9,13 @@ use crate::portage::vdb;
 
 /// Show a prefix: where it is, and what is in it
 #[derive(Debug, Args)]
-pub(super) struct Status {
+pub(super) struct StatusArgs {
     /// As JSON
     #[arg(long)]
     json: bool,
 }
 
-impl Status {
+impl StatusArgs {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let prefix = context.choice.find_any(&context.home)?;

@@ -11,8 +11,8 @@ use crate::base::command::{Command, look_up};
 use crate::base::data::{self, Folder, hex};
 use crate::fstree::digest;
 use crate::portage::repos;
-use crate::prefix::definition::{Prefix, Repo};
-use crate::prefix::layout::Layout;
+use crate::prefix::definition::{Prefix, PrefixRepo};
+use crate::prefix::layout::PrefixLayout;
 
 /// A repository and what was in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,10 @@ pub(crate) fn of_prefix(prefix: &Prefix) -> Result<Vec<Repository>> {
 }
 
 /// The same before the prefix is set up: the built-in repository is what setup would write.
-pub(crate) fn of_repos(all: &[Repo], layout: Option<&Layout>) -> Result<Vec<Repository>> {
+pub(crate) fn of_repos(
+    all: &[PrefixRepo],
+    layout: Option<&PrefixLayout>,
+) -> Result<Vec<Repository>> {
     all.iter()
         .filter(|repo| repo.name != repos::TOOLCHAIN)
         .map(|repo| {

@@ -11,7 +11,7 @@ use crate::manifest::file::BuildFile;
 use crate::portage::atom::Atom;
 use crate::portage::{vdb, world};
 use crate::prefix::definition::Prefix;
-use crate::prefix::emerge::{self, Target};
+use crate::prefix::emerge::{self, EmergeTarget};
 
 /// The file, below staging's marker, that says of which packages all are needed.
 const TIDY: &str = "tidy";
@@ -33,13 +33,13 @@ pub(crate) fn tidy(prefix: &Prefix, file: &BuildFile, reporter: &Reporter) -> Re
         reporter.step(&format!("no longer wanted: {}", stale.join(" ")));
         let args: Vec<String> =
             ["--quiet", "--deselect"].into_iter().map(Into::into).chain(stale).collect();
-        let code = emerge::run(prefix, Target::Both, &args, reporter)?;
+        let code = emerge::run(prefix, EmergeTarget::Both, &args, reporter)?;
         if code != 0 {
             return Ok(code);
         }
     }
     let args = ["--quiet".to_owned(), "--depclean".to_owned()];
-    let code = emerge::run(prefix, Target::Both, &args, reporter)?;
+    let code = emerge::run(prefix, EmergeTarget::Both, &args, reporter)?;
     if code == 0 {
         files::write_atomically(&stamp, state(prefix, file)?.as_bytes())?;
     }

@@ -19,8 +19,8 @@ use crate::manifest::tables::Pack;
 use crate::manifest::{configuration, installed, state, tidy};
 use crate::pipeline::pack::{self, Packed};
 use crate::portage::binhost::Binhost;
-use crate::prefix::definition::{BUILD_EPOCH, Prefix, Repo};
-use crate::prefix::emerge::{self, Target};
+use crate::prefix::definition::{BUILD_EPOCH, Prefix, PrefixRepo};
+use crate::prefix::emerge::{self, EmergeTarget};
 use crate::prefix::final_root::FinalRoot;
 use crate::prefix::setup;
 use crate::report::Repositories;
@@ -140,7 +140,7 @@ struct PlannedBuild {
 /// What is next.
 enum NextStep {
     /// There is no such prefix, or not all of it, or another one is wanted.
-    SetUp(Box<setup::Plan>),
+    SetUp(Box<setup::SetupPlan>),
     /// It is there, as the file asks for it.
     Ready(Box<Prefix>),
 }
@@ -167,10 +167,10 @@ impl PlannedBuild {
                     // Another version of fprefix made it: it is brought up to date.
                     let flags = prefix.definition.use_flags.iter().map(|flags| flags.parse());
                     request.use_flags = flags.collect::<Result<_>>()?;
-                    NextStep::SetUp(Box::new(setup::Plan::new(home, &request)?))
+                    NextStep::SetUp(Box::new(setup::SetupPlan::new(home, &request)?))
                 }
             }
-            None => NextStep::SetUp(Box::new(setup::Plan::new(home, &request)?)),
+            None => NextStep::SetUp(Box::new(setup::SetupPlan::new(home, &request)?)),
         };
         if let Some(lock) = &lock {
             next.hold(file, lock)
@@ -203,7 +203,7 @@ impl NextStep {
 /// Refuses a prefix that is there and is another than the file asks for.
 fn compare(prefix: &Prefix, file: &BuildFile, home: &Home) -> Result<()> {
     let wanted = setup::SetupRequest { force: true, ..file.setup.clone() };
-    let wanted = setup::Plan::new(home, &wanted)?;
+    let wanted = setup::SetupPlan::new(home, &wanted)?;
     let (there, wanted) = (&prefix.definition, &wanted.prefix().definition);
     let mut differ = Vec::new();
     let mut compare = |what: &str, there: String, wanted: String| {
@@ -239,8 +239,8 @@ fn compare(prefix: &Prefix, file: &BuildFile, home: &Home) -> Result<()> {
     )
 }
 
-fn repos(all: &[Repo]) -> String {
-    let one = |repo: &Repo| match &repo.path {
+fn repos(all: &[PrefixRepo]) -> String {
+    let one = |repo: &PrefixRepo| match &repo.path {
         Some(path) => format!("{}={}", repo.name, path.display()),
         None => repo.name.clone(),
     };
@@ -258,7 +258,7 @@ fn build(
         ["--update", "--deep", "--newuse"].into_iter().map(Into::into).collect();
     args.extend(file.jobs.map(|jobs| format!("--jobs={jobs}")));
     args.extend(file.packages.iter().map(ToString::to_string));
-    let code = emerge::run(prefix, Target::Stage, &args, reporter)?;
+    let code = emerge::run(prefix, EmergeTarget::Stage, &args, reporter)?;
     if code != 0 {
         return Ok(code);
     }
@@ -267,7 +267,7 @@ fn build(
     if let Some(lock) = lock {
         lock.hold_staging(&installed::packages(prefix)?)?;
     }
-    let code = emerge::run(prefix, Target::Install, &args, reporter)?;
+    let code = emerge::run(prefix, EmergeTarget::Install, &args, reporter)?;
     if code != 0 {
         return Ok(code);
     }

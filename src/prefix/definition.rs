@@ -17,7 +17,7 @@ use crate::host::toolchain::Compiler;
 use crate::portage::binhost::Binhost;
 use crate::portage::installation::Portage;
 use crate::portage::repos;
-use crate::prefix::layout::{Layout, Owner, owner};
+use crate::prefix::layout::{Owner, PrefixLayout, owner};
 
 /// The file of a definition.
 const FILE: &str = "prefix.toml";
@@ -32,7 +32,7 @@ pub const BUILD_EPOCH: u64 = 946_684_800;
 
 /// An ebuild repository as Portage is told of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Repo {
+pub struct PrefixRepo {
     /// The name in its `profiles/repo_name`.
     pub name: String,
     /// Where it is; nothing for those that fprefix writes itself.
@@ -64,10 +64,10 @@ pub struct Definition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package_config: Option<PathBuf>,
     /// The repositories; the first that the user gave is the main one.
-    pub repos: Vec<Repo>,
+    pub repos: Vec<PrefixRepo>,
     /// The repositories that there were before a change of them that has not come to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repos_before: Option<Vec<Repo>>,
+    pub repos_before: Option<Vec<PrefixRepo>>,
     /// DISTDIR.
     pub distdir: PathBuf,
     /// Where shared binary packages are.
@@ -167,7 +167,7 @@ pub struct Prefix {
     /// Its board.
     pub board: Board,
     /// Where it is on disk.
-    pub layout: Layout,
+    pub layout: PrefixLayout,
     /// Which Portage works on it.
     pub portage: Portage,
     /// Whose home it is kept in.
@@ -179,7 +179,7 @@ impl Prefix {
     pub fn new(home: &Home, definition: Definition) -> Result<Self> {
         Ok(Self {
             board: Board::named(&definition.id.board)?,
-            layout: Layout::new(
+            layout: PrefixLayout::new(
                 definition.staging.clone(),
                 definition.r#final.clone(),
                 definition.eprefix.clone(),
@@ -210,7 +210,7 @@ impl Prefix {
     }
 
     /// Opens a prefix that setup has completed, and whose environments are still there.
-    pub fn open(home: &Home, choice: &Choice) -> Result<Self> {
+    pub fn open(home: &Home, choice: &PrefixChoice) -> Result<Self> {
         let prefix = Self::open_unsettled(home, choice)?;
         if prefix.definition.repos_before.is_some() {
             bail!(
@@ -224,7 +224,7 @@ impl Prefix {
     }
 
     /// The same, also where a change of its repositories was cut short: for whoever ends that.
-    pub fn open_unsettled(home: &Home, choice: &Choice) -> Result<Self> {
+    pub fn open_unsettled(home: &Home, choice: &PrefixChoice) -> Result<Self> {
         let prefix = choice.find(home)?;
         let id = &prefix.definition.id;
         if !prefix.definition.complete {
@@ -273,12 +273,12 @@ impl Prefix {
 
 /// Which prefix the user means.
 #[derive(Clone, Debug, Default)]
-pub struct Choice {
+pub struct PrefixChoice {
     /// What `-P` or `FPREFIX` said: a name, or `<name>-<board>`.
     pub name: Option<String>,
 }
 
-impl Choice {
+impl PrefixChoice {
     fn find(&self, home: &Home) -> Result<Prefix> {
         let found = all(home)?;
         let broken = found.broken;

@@ -22,7 +22,7 @@ use crate::host::toolchain::Compiler;
 use crate::portage::installation::Portage;
 use crate::prefix::broot;
 use crate::prefix::definition::Prefix;
-use crate::prefix::layout::Layout;
+use crate::prefix::layout::PrefixLayout;
 use crate::sandbox::namespaces::bubblewrap;
 
 pub(crate) use crate::sandbox::namespaces::{prove_bubblewrap, prove_nesting};
@@ -70,7 +70,7 @@ impl<'a> Sandbox<'a> {
 
     /// The variables by which Portage knows where it works (emerge(1), make.conf(5)).
     fn variables(&self, environment: Environment) -> Vec<(&'static str, String)> {
-        let inside = Layout::inside(environment).display().to_string();
+        let inside = PrefixLayout::inside(environment).display().to_string();
         let eprefix = self.prefix.layout.eprefix().as_str();
         let broot = self.prefix.portage.broot();
         let root = match environment {
@@ -119,7 +119,7 @@ impl<'a> Sandbox<'a> {
         let mut plan = Mounts::new(!setuid);
         plan.machine()?;
         for environment in [Environment::Staging, Environment::Final] {
-            plan.writable(layout.dir(environment), &Layout::inside(environment));
+            plan.writable(layout.dir(environment), &PrefixLayout::inside(environment));
         }
         if let Some(pkgdir) = &self.prefix.definition.pkgdir {
             if !pkgdir.is_dir() {
@@ -129,7 +129,7 @@ impl<'a> Sandbox<'a> {
                     pkgdir.display()
                 );
             }
-            plan.writable(pkgdir, &Layout::inside(Environment::Staging).join("pkgs"));
+            plan.writable(pkgdir, &PrefixLayout::inside(Environment::Staging).join("pkgs"));
         }
         plan.writable(&self.prefix.definition.distdir, &Path::new(INSIDE).join("distfiles"));
         for repo in &self.prefix.definition.repos {

@@ -36,7 +36,7 @@ const MARKER_DIR: &str = ".fprefix";
 /// The paths in the sandbox are the same whatever the directories are called, so builds do not
 /// depend on them, packages can be shared between machines, and no name on disk can hurt a build.
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub struct PrefixLayout {
     staging: PathBuf,
     final_dir: PathBuf,
     eprefix: Eprefix,
@@ -51,7 +51,7 @@ pub const LOCALES: &str = "usr/lib/locale";
 /// PKGDIR below staging.
 const PKGDIR: &str = "pkgs";
 
-impl Layout {
+impl PrefixLayout {
     /// The layout of a prefix with environments at `staging` and `final_dir` (absolute).
     pub fn new(staging: PathBuf, final_dir: PathBuf, eprefix: Eprefix) -> Self {
         Self { staging, final_dir, eprefix, shared_pkgdir: None }
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn inside_and_outside() {
         let layout =
-            Layout::new("/a/s t".into(), "/b/f".into(), "/usr/local/demo".parse().unwrap());
+            PrefixLayout::new("/a/s t".into(), "/b/f".into(), "/usr/local/demo".parse().unwrap());
         assert_eq!(layout.eroot(Environment::Final), Path::new("/b/f/root/usr/local/demo"));
         assert_eq!(
             layout.outside(Path::new("/fprefix/staging/logs/x")),

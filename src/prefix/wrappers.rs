@@ -14,7 +14,7 @@ use crate::host::machine::{self, Machine};
 use crate::prefix::definition::Prefix;
 
 #[derive(Deserialize)]
-struct Tools {
+struct WrapperTools {
     tools: Vec<String>,
 }
 
@@ -33,7 +33,8 @@ pub(crate) fn default_dir(machine: Machine) -> Result<PathBuf> {
 /// The wrappers of `prefix` in `dir`, with the tool that each is for.
 fn planned(prefix: &Prefix, dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     let text = data::text(Folder::Wrappers, "tools.toml")?;
-    let tools: Tools = toml::from_str(&text).context("could not load wrappers/tools.toml")?;
+    let tools: WrapperTools =
+        toml::from_str(&text).context("could not load wrappers/tools.toml")?;
     let id = &prefix.definition.id;
     Ok(std::iter::once("emerge".to_owned())
         .chain(tools.tools)

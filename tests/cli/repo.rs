@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use fprefix::base::lock::{Busy, Lock};
-use fprefix::prefix::definition::{Definition, Repo};
+use fprefix::prefix::definition::{Definition, PrefixRepo};
 use insta::assert_snapshot;
 
 use crate::harness::{Said, World, contents};
@@ -18,9 +18,9 @@ fn world() -> (World, Definition) {
     let mut definition = world.prefix("demo", "amd64-usr", "/usr/local/demo");
     definition.profile = "/fprefix/repos/main/profiles/default/linux".into();
     definition.repos = vec![
-        Repo { name: "fprefix".into(), path: None, priority: -100 },
-        Repo { name: "fprefix-toolchain".into(), path: None, priority: 10_000 },
-        Repo { name: "main".into(), path: Some(world.path("main")), priority: 1 },
+        PrefixRepo { name: "fprefix".into(), path: None, priority: -100 },
+        PrefixRepo { name: "fprefix-toolchain".into(), path: None, priority: 10_000 },
+        PrefixRepo { name: "main".into(), path: Some(world.path("main")), priority: 1 },
     ];
     world.define(&definition);
     (world, definition)
@@ -64,7 +64,7 @@ fn all_configured(world: &World, definition: &Definition) -> Vec<(PathBuf, Strin
 fn lists() {
     let (world, mut definition) = world();
     repository(&world, "more", "more", "main");
-    definition.repos.push(Repo {
+    definition.repos.push(PrefixRepo {
         name: "more".into(),
         path: Some(world.path("more")),
         priority: 2,
@@ -211,7 +211,7 @@ fn what_was_cut_short_is_ended() {
         let mut with = definition.repos.clone();
         with.retain(|repo| repo.name != "more");
         let without = with.clone();
-        with.push(Repo { name: "more".into(), path: Some(world.path("more")), priority: 2 });
+        with.push(PrefixRepo { name: "more".into(), path: Some(world.path("more")), priority: 2 });
         let (now, before) = if is_added { (with, without) } else { (without, with) };
         definition.repos = now;
         definition.repos_before = Some(before);
@@ -269,7 +269,7 @@ fn world_with_checkout() -> (World, Definition) {
     definition.repos.truncate(2);
     for (name, priority) in [("main", 1), ("more", 2)] {
         let path = Some(world.path("clone").join(name));
-        definition.repos.push(Repo { name: name.into(), path, priority });
+        definition.repos.push(PrefixRepo { name: name.into(), path, priority });
     }
     world.define(&definition);
     (world, definition)
@@ -312,7 +312,7 @@ fn a_checkout_that_would_not_fit_goes_back() {
 fn refuses_to_sync() {
     let (world, mut definition) = world_with_checkout();
     repository(&world, "plain", "plain", "");
-    definition.repos.push(Repo {
+    definition.repos.push(PrefixRepo {
         name: "plain".into(),
         path: Some(world.path("plain")),
         priority: 3,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fprefix::base::names::{Environment, PrefixId};
 use fprefix::host::machine::Machine;
-use fprefix::prefix::definition::{Definition, Repo};
+use fprefix::prefix::definition::{Definition, PrefixRepo};
 use fprefix::prefix::layout;
 use tempfile::TempDir;
 
@@ -116,7 +116,7 @@ impl World {
             profile: "/fprefix/staging/profiles/portage/amd64".into(),
             use_flags: Vec::new(),
             package_config: None,
-            repos: vec![Repo { name: "fprefix".into(), path: None, priority: -100 }],
+            repos: vec![PrefixRepo { name: "fprefix".into(), path: None, priority: -100 }],
             repos_before: None,
             distdir: self.home().join("distfiles"),
             binhost: None,

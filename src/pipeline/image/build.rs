@@ -23,7 +23,7 @@ use crate::pipeline::image::request::{ImageRequest, Part};
 use crate::pipeline::image::{combined, plan_add};
 use crate::pipeline::pack::{self, Packed};
 use crate::prefix::definition::Prefix;
-use crate::prefix::emerge::{self, Target};
+use crate::prefix::emerge::{self, EmergeTarget};
 use crate::prefix::final_root::FinalRoot;
 use crate::prefix::setup;
 use crate::report::{self, Repositories};
@@ -196,7 +196,7 @@ fn extension(
     let mut words: Vec<String> =
         ["--oneshot", "--update", "--changed-use"].map(String::from).to_vec();
     words.extend(recipe.packages.iter().map(ToString::to_string));
-    let code = emerge::run(fresh, Target::Both, &words, reporter)?;
+    let code = emerge::run(fresh, EmergeTarget::Both, &words, reporter)?;
     if code != 0 {
         bail!("{name} was not built: emerge ended with status {code}; nothing was changed");
     }

@@ -48,8 +48,9 @@ pub(super) fn write(prefix: &Prefix, compiler: &Compiler, dir: &Path) -> Result<
     for (driver, names) in drivers {
         for name in names {
             let driver = Compiler::inside(driver);
-            let how = if *name == "cpp" { How::ToPreprocess } else { How::Plainly };
-            let text = compiler_script(prefix, &driver, how)?;
+            let compiler_use =
+                if *name == "cpp" { CompilerUse::ToPreprocess } else { CompilerUse::Plainly };
+            let text = compiler_script(prefix, &driver, compiler_use)?;
             write_named(dir, chost, name, native, &text)?;
         }
     }
@@ -118,7 +119,7 @@ pub(crate) fn write_masquerades(
             let place = dir.join(format!("{chost}-{name_of_it}"));
             if *name == "distcc" {
                 let driver = Compiler::inside(driver);
-                let script = compiler_script(prefix, &driver, How::Distributed(&program))?;
+                let script = compiler_script(prefix, &driver, CompilerUse::Distributed(&program))?;
                 files::write_executable(&place, script.as_bytes())?;
             } else {
                 files::link(&program, &place)?;
@@ -149,8 +150,8 @@ fn link_program(programs: &[String], dir: &Path, names: &[String]) -> Result<()>
     Ok(())
 }
 
-/// How a script uses a compiler.
-enum How<'a> {
+/// The use of a compiler by a wrapper script.
+enum CompilerUse<'a> {
     Plainly,
     /// As the preprocessor.
     ToPreprocess,
@@ -158,14 +159,18 @@ enum How<'a> {
     Distributed(&'a Path),
 }
 
-fn compiler_script(prefix: &Prefix, driver: &Path, how: How<'_>) -> Result<String> {
+fn compiler_script(
+    prefix: &Prefix,
+    driver: &Path,
+    compiler_use: CompilerUse<'_>,
+) -> Result<String> {
     let libdir = libdir(prefix);
     let text = |path: Option<&Path>| {
         path.and_then(Path::to_str).context("the compiler's path is not UTF-8").map(str::to_owned)
     };
-    let distcc = match how {
-        How::Distributed(distcc) => Some(text(Some(distcc))?),
-        How::Plainly | How::ToPreprocess => None,
+    let distcc = match compiler_use {
+        CompilerUse::Distributed(distcc) => Some(text(Some(distcc))?),
+        CompilerUse::Plainly | CompilerUse::ToPreprocess => None,
     };
     template::render(
         Folder::Templates,
@@ -177,7 +182,7 @@ fn compiler_script(prefix: &Prefix, driver: &Path, how: How<'_>) -> Result<Strin
             eprefix => prefix.layout.eprefix().as_str(),
             loader => libdir.join(&prefix.board.loader),
             libdir,
-            preprocess => matches!(how, How::ToPreprocess),
+            preprocess => matches!(compiler_use, CompilerUse::ToPreprocess),
             distcc,
         },
     )

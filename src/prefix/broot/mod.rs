@@ -18,7 +18,7 @@ use crate::base::{files, template};
 use crate::host::toolchain::Compiler;
 use crate::portage::installation::Portage;
 use crate::prefix::definition::Prefix;
-use crate::prefix::layout::Layout;
+use crate::prefix::layout::PrefixLayout;
 
 pub(crate) use crate::prefix::broot::compilers::write_masquerades;
 pub(crate) use crate::prefix::broot::provided::PROVIDED_BESIDES;
@@ -95,13 +95,13 @@ fn link_lists(prefix: &Prefix, config: &Path) -> Result<()> {
         let name = format!("package.{name}");
         fs_err::create_dir_all(prefix.layout.config(Environment::Staging).join(&name))?;
         files::link(
-            Layout::inside(Environment::Staging).join("etc/portage").join(&name),
+            PrefixLayout::inside(Environment::Staging).join("etc/portage").join(&name),
             &config.join(name),
         )?;
     }
     for name in ["env", "patches", "mirrors"] {
         files::link(
-            Layout::inside(Environment::Staging).join("etc/portage").join(name),
+            PrefixLayout::inside(Environment::Staging).join("etc/portage").join(name),
             &config.join(name),
         )?;
     }
@@ -129,7 +129,7 @@ pub(crate) fn lay_out(prefix: &Prefix, environment: Environment) -> Result<()> {
     }
     if environment == Environment::Staging {
         // portageq looks for the configuration below the EROOT that it is asked about.
-        let config = Layout::inside(environment).join("etc/portage");
+        let config = PrefixLayout::inside(environment).join("etc/portage");
         files::link(config, &eroot.join("etc/portage"))?;
     }
     if libdir != "lib" {

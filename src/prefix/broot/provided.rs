@@ -18,7 +18,7 @@ use crate::portage::vdb;
 /// A program of the machine that stands for a Gentoo package, see profiles/broot.toml.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Tool {
+struct BuildTool {
     program: String,
     package: String,
     #[serde(default = "ask_version")]
@@ -33,9 +33,9 @@ struct Tool {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Tools {
+struct BuildTools {
     impostors: Vec<String>,
-    tool: Vec<Tool>,
+    tool: Vec<BuildTool>,
 }
 
 fn ask_version() -> Vec<String> {
@@ -86,7 +86,7 @@ impl Programs for ThisMachine {
     }
 }
 
-impl Tools {
+impl BuildTools {
     /// What a machine has of them.
     fn of(&self, machine: &impl Programs) -> Vec<Provided> {
         let mut all: Vec<Provided> =
@@ -98,7 +98,7 @@ impl Tools {
 
     /// What the machine has of one, if the program is there, is what it is called, and says its
     /// version.
-    fn provided(&self, tool: &Tool, machine: &impl Programs) -> Option<Provided> {
+    fn provided(&self, tool: &BuildTool, machine: &impl Programs) -> Option<Provided> {
         let program = machine.find(&tool.program)?;
         let said = machine.said(&program, &tool.version)?;
         if self.impostors.iter().any(|name| said.contains(name)) {
@@ -138,7 +138,7 @@ fn search(pattern: &Regex, said: &str) -> Option<String> {
 
 /// The build tools that this machine has, or that are in the directories `first`.
 pub(super) fn provided(first: Vec<PathBuf>) -> Result<Vec<Provided>> {
-    Ok(data::toml::<Tools>("broot.toml")?.of(&ThisMachine { first }))
+    Ok(data::toml::<BuildTools>("broot.toml")?.of(&ThisMachine { first }))
 }
 
 /// The file in etc/portage of staging in which the user names packages that builds find on the
@@ -207,7 +207,7 @@ mod tests {
     fn patterns_are_patterns() {
         let said = "cmake version 3.25.1\n\nCMake suite maintained";
         assert_eq!(search(&VERSION, said).unwrap(), "3.25.1");
-        let tools: Tools = data::toml("broot.toml").unwrap();
+        let tools: BuildTools = data::toml("broot.toml").unwrap();
         for tool in &tools.tool {
             assert!(tool.pattern.iter().all(|pattern| Regex::new(pattern).is_ok()), "{tool:?}");
         }
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn other_distributions() {
-        let tools: Tools = data::toml("broot.toml").unwrap();
+        let tools: BuildTools = data::toml("broot.toml").unwrap();
         let records: BTreeMap<String, Recorded> =
             toml::from_str(include_str!("../../../tests/machines.toml")).unwrap();
         assert_eq!(records.len(), 6);
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn what_stands_for_a_package_can_be_installed() {
         let known = crate::host::doctor::programs();
-        for tool in data::toml::<Tools>("broot.toml").unwrap().tool {
+        for tool in data::toml::<BuildTools>("broot.toml").unwrap().tool {
             assert!(known.contains(&tool.program), "{}", tool.program);
         }
     }

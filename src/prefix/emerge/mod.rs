@@ -26,7 +26,7 @@ use crate::prefix::environment::Sandbox;
 
 /// Which of the two environments emerge works on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Target {
+pub(crate) enum EmergeTarget {
     /// Staging, then final.
     #[default]
     Both,
@@ -88,13 +88,13 @@ const STAGING_LETTERS: &str = "BFfhsSV";
 
 /// What the arguments of emerge ask for, as far as it matters here.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Asked {
+struct EmergeArguments {
     staging_action: bool,
     pretend: bool,
     interactive: bool,
 }
 
-impl Asked {
+impl EmergeArguments {
     fn parse(args: &[String]) -> Self {
         let mut asked = Self::default();
         for arg in args {
@@ -118,27 +118,28 @@ impl Asked {
 /// Runs emerge on `prefix`; returns the exit code of the first run that failed, else 0.
 pub(crate) fn run(
     prefix: &Prefix,
-    target: Target,
+    target: EmergeTarget,
     args: &[String],
     reporter: &Reporter,
 ) -> Result<u8> {
     let sandbox = Sandbox::open(prefix)?;
-    let asked = Asked::parse(args);
-    if target != Target::Install {
+    let asked = EmergeArguments::parse(args);
+    if target != EmergeTarget::Install {
         reporter.step(&format!("staging: emerge {}", args.join(" ")));
-        let run = Run { sandbox: &sandbox, prefix, reporter, environment: Environment::Staging };
+        let run =
+            EmergeRun { sandbox: &sandbox, prefix, reporter, environment: Environment::Staging };
         let status = run.emerge(args, &asked)?;
         if !status.success() {
             return Ok(shell_code(status));
         }
     }
-    if target == Target::Stage || asked.staging_action {
+    if target == EmergeTarget::Stage || asked.staging_action {
         return Ok(0);
     }
     reporter.step(&format!("final: emerge {}", args.join(" ")));
-    let run = Run { sandbox: &sandbox, prefix, reporter, environment: Environment::Final };
+    let run = EmergeRun { sandbox: &sandbox, prefix, reporter, environment: Environment::Final };
     let args = for_final(args);
-    let status = if asked.pretend && target == Target::Both {
+    let status = if asked.pretend && target == EmergeTarget::Both {
         run.pretend_final(&args)?
     } else {
         run.emerge(&args, &asked)?
@@ -162,14 +163,14 @@ fn for_final(args: &[String]) -> Vec<String> {
     kept
 }
 
-struct Run<'a> {
+struct EmergeRun<'a> {
     sandbox: &'a Sandbox<'a>,
     prefix: &'a Prefix,
     reporter: &'a Reporter,
     environment: Environment,
 }
 
-impl Run<'_> {
+impl EmergeRun<'_> {
     fn command(&self, args: &[String]) -> Command {
         let purpose = format!("run emerge on {}", self.environment);
         let mut command = self.sandbox.portage(self.environment, "emerge", &purpose);
@@ -187,7 +188,7 @@ impl Run<'_> {
         self.command(args).env("EMERGE_DEFAULT_OPTS", options).run_attached()
     }
 
-    fn emerge(&self, args: &[String], asked: &Asked) -> Result<ExitStatus> {
+    fn emerge(&self, args: &[String], asked: &EmergeArguments) -> Result<ExitStatus> {
         let phases = Phases::begin(self.prefix)?;
         let (begun, since) = (Instant::now(), SystemTime::now());
         let draws = self.reporter.draws() && std::io::stdout().is_terminal() && !asked.interactive;
@@ -234,8 +235,8 @@ impl Run<'_> {
 mod tests {
     use super::*;
 
-    fn parse(args: &[&str]) -> Asked {
-        Asked::parse(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>())
+    fn parse(args: &[&str]) -> EmergeArguments {
+        EmergeArguments::parse(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
@@ -245,8 +246,8 @@ mod tests {
         assert!(parse(&["-av", "jq"]).interactive);
         assert!(parse(&["--sync"]).staging_action);
         assert!(parse(&["-s", "jq"]).staging_action);
-        assert_eq!(parse(&["-1vuDN", "@world", "--depclean"]), Asked::default());
-        assert_eq!(parse(&["-j4"]), Asked::default());
+        assert_eq!(parse(&["-1vuDN", "@world", "--depclean"]), EmergeArguments::default());
+        assert_eq!(parse(&["-j4"]), EmergeArguments::default());
     }
 
     #[test]

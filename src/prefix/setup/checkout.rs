@@ -8,13 +8,13 @@ use anyhow::{Context, Result, bail};
 use crate::base::command::{Command, look_up};
 
 /// What a repository's directory is to git.
-pub(super) enum Source {
+pub(super) enum CheckoutState {
     /// None of git's.
-    Plain,
+    None,
     /// A checkout of another user.
-    Theirs(PathBuf),
+    OfAnotherUser(PathBuf),
     /// A checkout of ours.
-    Ours(Checkout),
+    Own(Checkout),
 }
 
 /// A git checkout that belongs to the user that we run as: git runs what its configuration names.
@@ -22,25 +22,25 @@ pub(super) struct Checkout {
     top: PathBuf,
 }
 
-impl Source {
+impl CheckoutState {
     /// What the directory `path` is to the user that we run as.
-    pub(super) fn of(path: &Path) -> Result<Self> {
-        Self::of_user(path, rustix::process::geteuid().as_raw())
+    pub(super) fn detect(path: &Path) -> Result<Self> {
+        Self::detect_for(path, rustix::process::geteuid().as_raw())
     }
 
-    fn of_user(path: &Path, user: u32) -> Result<Self> {
+    fn detect_for(path: &Path, user: u32) -> Result<Self> {
         let Some(top) = path.ancestors().find(|dir| dir.join(".git").exists()) else {
-            return Ok(Self::Plain);
+            return Ok(Self::None);
         };
         if fs_err::metadata(top)?.uid() != user {
-            return Ok(Self::Theirs(top.to_owned()));
+            return Ok(Self::OfAnotherUser(top.to_owned()));
         }
         let checkout = Checkout { top: top.to_owned() };
         // It may be in a checkout that knows nothing of it, like a home directory.
         let known = checkout.git("ask git for the commit")?.args(["rev-parse", "-q", "--verify"]);
         let below = path.strip_prefix(top).unwrap_or(Path::new(""));
         let known = known.arg(format!("HEAD:{}", below.display())).output()?.status.success();
-        Ok(if known { Self::Ours(checkout) } else { Self::Plain })
+        Ok(if known { Self::Own(checkout) } else { Self::None })
     }
 }
 
@@ -125,7 +125,7 @@ mod tests {
         let repo = top.join("repo");
         fs_err::create_dir(&repo).unwrap();
         fs_err::write(repo.join("file"), "").unwrap();
-        assert!(matches!(Source::of(&repo).unwrap(), Source::Plain));
+        assert!(matches!(CheckoutState::detect(&repo).unwrap(), CheckoutState::None));
         let git = |args: &[&str]| {
             Command::new("make a checkout", "git")
                 .args(["-c", "user.name=x", "-c", "user.email=x@y", "-C"])
@@ -136,12 +136,16 @@ mod tests {
         };
         git(&["init", "-q"]);
         // git is in charge of the folder around it, and does not know it.
-        assert!(matches!(Source::of(&repo).unwrap(), Source::Plain));
+        assert!(matches!(CheckoutState::detect(&repo).unwrap(), CheckoutState::None));
         git(&["add", "."]);
         git(&["commit", "-q", "-m", "x"]);
-        assert!(matches!(Source::of(&repo).unwrap(), Source::Ours(found) if found.top() == top));
-        assert!(matches!(Source::of(top).unwrap(), Source::Ours(_)));
+        assert!(
+            matches!(CheckoutState::detect(&repo).unwrap(), CheckoutState::Own(found) if found.top() == top)
+        );
+        assert!(matches!(CheckoutState::detect(top).unwrap(), CheckoutState::Own(_)));
         let other = rustix::process::geteuid().as_raw() + 1;
-        assert!(matches!(Source::of_user(&repo, other).unwrap(), Source::Theirs(at) if at == top));
+        assert!(
+            matches!(CheckoutState::detect_for(&repo, other).unwrap(), CheckoutState::OfAnotherUser(at) if at == top)
+        );
     }
 }

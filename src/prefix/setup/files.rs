@@ -12,12 +12,12 @@ use crate::portage::binhost::{self, Binhost};
 use crate::portage::repos;
 use crate::prefix::broot;
 use crate::prefix::definition::{BUILD_EPOCH, Definition, Prefix};
-use crate::prefix::layout::Layout;
-use crate::prefix::setup::Plan;
+use crate::prefix::layout::PrefixLayout;
+use crate::prefix::setup::SetupPlan;
 use crate::prefix::setup::package_config::PackageConfig;
 use crate::prefix::setup::preflight::MASQUERADES;
 
-impl Plan {
+impl SetupPlan {
     pub(super) fn write_files(&self) -> Result<()> {
         let prefix = &self.prefix;
         let layout = &prefix.layout;
@@ -209,7 +209,7 @@ fn write_settings(prefix: &Prefix, environment: Environment) -> Result<()> {
             keywords => board.keywords,
             makeopts => broot::makeopts(),
             use_flags => definition.use_flags(),
-            inside => Layout::inside(environment),
+            inside => PrefixLayout::inside(environment),
             fetcher,
             binpkg_options => binhost::options(definition.binhost.as_ref(), environment),
             features => definition.features,

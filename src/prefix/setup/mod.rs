@@ -82,7 +82,7 @@ pub(crate) struct SetupRequest {
 }
 
 /// A set-up of which all preconditions hold.
-pub(crate) struct Plan {
+pub(crate) struct SetupPlan {
     prefix: Prefix,
     compiler: Compiler,
     imports: Vec<Import>,
@@ -99,7 +99,7 @@ pub(crate) struct Plan {
     tools: Vec<String>,
 }
 
-impl Plan {
+impl SetupPlan {
     /// Checks a request against this machine and what is on disk, and plans the set-up.
     pub(crate) fn new(home: &Home, request: &SetupRequest) -> Result<Self> {
         let board = match &request.board {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::base::files;
 use crate::portage::{provided, repos};
 use crate::prefix::broot;
-use crate::prefix::definition::Repo;
+use crate::prefix::definition::PrefixRepo;
 use crate::prefix::setup::preflight::absolute;
 
 /// What may be in such a folder (portage(5)): files or folders of lines.
@@ -54,7 +54,7 @@ pub(super) struct PackageConfig {
 
 impl PackageConfig {
     /// Reads what the repositories bring, and the folder that the user gave.
-    pub(super) fn read(folder: Option<&Path>, all: &[Repo]) -> Result<Self> {
+    pub(super) fn read(folder: Option<&Path>, all: &[PrefixRepo]) -> Result<Self> {
         let mut config = Self::default();
         for repo in all {
             let skeleton = repo.path.as_ref().map(|path| path.join(repos::SKELETON));
@@ -83,7 +83,7 @@ impl PackageConfig {
 
     /// Takes what is in `folder`. Files of lines end in folders, under names that begin with
     /// `owner`: where several bring some, all count.
-    fn take(&mut self, folder: &Path, owner: &str, all: &[Repo]) -> Result<()> {
+    fn take(&mut self, folder: &Path, owner: &str, all: &[PrefixRepo]) -> Result<()> {
         for name in LISTS {
             let place = folder.join(name);
             for file in files_below(&place)? {
@@ -116,7 +116,7 @@ impl PackageConfig {
 
     /// `text` with the names of repositories that there are: `::coreos` is said of what is called
     /// coreos-overlay now. Lines that name one that nothing is called like are left out.
-    fn rename_repositories(&mut self, text: &str, file: &Path, all: &[Repo]) -> String {
+    fn rename_repositories(&mut self, text: &str, file: &Path, all: &[PrefixRepo]) -> String {
         let mut lines = String::new();
         for line in text.lines() {
             let code = line.split('#').next().unwrap_or_default();
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn repositories_are_called_what_they_are_called() {
-        let all = ["portage-stable", "coreos-overlay", "prefix"].map(|name| Repo {
+        let all = ["portage-stable", "coreos-overlay", "prefix"].map(|name| PrefixRepo {
             name: name.into(),
             path: None,
             priority: 0,

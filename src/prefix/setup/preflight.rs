@@ -12,7 +12,7 @@ use crate::host::home::Home;
 use crate::host::machine::{self, Machine};
 use crate::portage::binhost::Binhost;
 use crate::portage::{installation, repos};
-use crate::prefix::definition::{Prefix, Repo};
+use crate::prefix::definition::{Prefix, PrefixRepo};
 use crate::prefix::environment::prove_bubblewrap;
 use crate::prefix::layout::{Owner, owner};
 use crate::prefix::setup::SetupRequest;
@@ -142,7 +142,7 @@ pub(super) fn tree(request: &SetupRequest, machine: Machine) -> Result<Vec<(Stri
 pub(super) fn repositories(
     request: &SetupRequest,
     tree: Vec<(String, PathBuf)>,
-) -> Result<Vec<Repo>> {
+) -> Result<Vec<PrefixRepo>> {
     let mut named = tree;
     for repo in &request.repos {
         named.push(located(&repo.path, Some(&repo.name))?);
@@ -173,10 +173,10 @@ pub(super) fn located(path: &Path, expected: Option<&str>) -> Result<(String, Pa
 }
 
 /// The repositories that the user gave, in their order, with those that every prefix has.
-pub(super) fn with_priorities(named: Vec<(String, PathBuf)>) -> Result<Vec<Repo>> {
+pub(super) fn with_priorities(named: Vec<(String, PathBuf)>) -> Result<Vec<PrefixRepo>> {
     let mut all = vec![
-        Repo { name: repos::BUILT_IN.into(), path: None, priority: -100 },
-        Repo { name: repos::TOOLCHAIN.into(), path: None, priority: 10_000 },
+        PrefixRepo { name: repos::BUILT_IN.into(), path: None, priority: -100 },
+        PrefixRepo { name: repos::TOOLCHAIN.into(), path: None, priority: 10_000 },
     ];
     for (position, (name, path)) in named.into_iter().enumerate() {
         if let Some(other) = all.iter().find(|repo| repo.name == name) {
@@ -184,14 +184,14 @@ pub(super) fn with_priorities(named: Vec<(String, PathBuf)>) -> Result<Vec<Repo>
             bail!("two repositories are called {name}: {} ({place})", path.display());
         }
         let priority = i32::try_from(position).unwrap_or(i32::MAX - 1).saturating_add(1);
-        all.push(Repo { name, path: Some(path), priority });
+        all.push(PrefixRepo { name, path: Some(path), priority });
     }
     Ok(all)
 }
 
 /// A repository that builds upon one that is not there, with its place and the name of that one:
 /// its ebuilds would miss eclasses.
-pub(super) fn missing_master(all: &[Repo]) -> Result<Option<(String, PathBuf, String)>> {
+pub(super) fn missing_master(all: &[PrefixRepo]) -> Result<Option<(String, PathBuf, String)>> {
     for repo in all {
         let Some(path) = &repo.path else { continue };
         for master in repos::masters_of(path)? {
@@ -204,7 +204,7 @@ pub(super) fn missing_master(all: &[Repo]) -> Result<Option<(String, PathBuf, St
 }
 
 /// Refuses a definition of which the profile builds upon what its repositories do not have.
-pub(super) fn check_profile(profile: &str, all: &[Repo]) -> Result<()> {
+pub(super) fn check_profile(profile: &str, all: &[PrefixRepo]) -> Result<()> {
     for repo in all {
         let Some(path) = &repo.path else { continue };
         if let Ok(below) = Path::new(profile).strip_prefix(repos::inside(&repo.name)) {
@@ -214,7 +214,7 @@ pub(super) fn check_profile(profile: &str, all: &[Repo]) -> Result<()> {
     Ok(())
 }
 
-fn place_of(wanted: &str, all: &[Repo]) -> Option<PathBuf> {
+fn place_of(wanted: &str, all: &[PrefixRepo]) -> Option<PathBuf> {
     all.iter().find(|repo| repo.name == wanted)?.path.clone()
 }
 
@@ -222,7 +222,7 @@ fn place_of(wanted: &str, all: &[Repo]) -> Option<PathBuf> {
 pub(super) fn profile(
     request: &SetupRequest,
     has_tree: bool,
-    all: &[Repo],
+    all: &[PrefixRepo],
     board: &Board,
 ) -> Result<String> {
     let located = match (&request.profile, has_tree) {
@@ -244,7 +244,11 @@ pub(super) fn profile(
 }
 
 /// The repository of the profile that the user named, where that is, and the profile in it.
-fn named_profile(wanted: &str, all: &[Repo], board: &Board) -> Result<(String, PathBuf, PathBuf)> {
+fn named_profile(
+    wanted: &str,
+    all: &[PrefixRepo],
+    board: &Board,
+) -> Result<(String, PathBuf, PathBuf)> {
     for repo in all {
         let Some(path) = &repo.path else { continue };
         let below = match Path::new(wanted).strip_prefix(path) {

@@ -14,8 +14,8 @@ use crate::host::machine::Machine;
 use crate::portage::cpv::Cpv;
 use crate::portage::{repos, vdb};
 use crate::prefix::broot;
-use crate::prefix::definition::{Definition, Prefix, Repo};
-use crate::prefix::setup::checkout::{Checkout, Source};
+use crate::prefix::definition::{Definition, Prefix, PrefixRepo};
+use crate::prefix::setup::checkout::{Checkout, CheckoutState};
 use crate::prefix::setup::files::write_repositories;
 use crate::prefix::setup::package_config::PackageConfig;
 use crate::prefix::setup::preflight::{check_profile, located, missing_master, with_priorities};
@@ -24,7 +24,7 @@ use crate::prefix::setup::preflight::{check_profile, located, missing_master, wi
 #[derive(Debug)]
 pub(crate) struct Added {
     /// The repository.
-    pub repo: Repo,
+    pub repo: PrefixRepo,
     /// Whether it was not there before.
     pub is_new: bool,
 }
@@ -54,8 +54,8 @@ pub(crate) fn add_repository(
     reporter: &Reporter,
 ) -> Result<Added> {
     let (name, path) = located(&wanted.path, wanted.name.as_deref())?;
-    let planned = |definition: &Definition| -> Result<Option<Vec<Repo>>> {
-        let there = |repo: &Repo| repo.name == name && repo.path.as_ref() == Some(&path);
+    let planned = |definition: &Definition| -> Result<Option<Vec<PrefixRepo>>> {
+        let there = |repo: &PrefixRepo| repo.name == name && repo.path.as_ref() == Some(&path);
         if definition.repos.iter().any(there) {
             return Ok(None);
         }
@@ -150,7 +150,7 @@ fn hold(prefix: &Prefix, what: &str) -> Result<(Prefix, Lock)> {
     Ok((prefix, lock))
 }
 
-fn change(prefix: &mut Prefix, all: Vec<Repo>, reporter: &Reporter) -> Result<()> {
+fn change(prefix: &mut Prefix, all: Vec<PrefixRepo>, reporter: &Reporter) -> Result<()> {
     for note in config(&prefix.definition, &all)?.notes() {
         reporter.detail(note);
     }
@@ -173,22 +173,22 @@ fn settle(prefix: &mut Prefix) -> Result<()> {
 }
 
 /// What the repositories `all` and the user's folder bring to etc/portage.
-fn config(definition: &Definition, all: &[Repo]) -> Result<PackageConfig> {
+fn config(definition: &Definition, all: &[PrefixRepo]) -> Result<PackageConfig> {
     PackageConfig::read(definition.package_config.as_deref(), all)
 }
 
 /// Refuses repositories with which the prefix could not build.
-fn check(definition: &Definition, all: &[Repo]) -> Result<()> {
+fn check(definition: &Definition, all: &[PrefixRepo]) -> Result<()> {
     check_profile(&definition.profile, all)?;
     config(definition, all).map(drop)
 }
 
 /// The repositories that the user gave, in their order.
-fn given(all: &[Repo]) -> Vec<(String, PathBuf)> {
+fn given(all: &[PrefixRepo]) -> Vec<(String, PathBuf)> {
     all.iter().filter_map(|repo| Some((repo.name.clone(), repo.path.clone()?))).collect()
 }
 
-fn find<'d>(definition: &'d Definition, name: &str) -> Result<&'d Repo> {
+fn find<'d>(definition: &'d Definition, name: &str) -> Result<&'d PrefixRepo> {
     definition.repos.iter().find(|repo| repo.name == name).with_context(|| {
         let names: Vec<&str> = definition.repos.iter().map(|repo| repo.name.as_str()).collect();
         format!("{} has no repository {name:?}; it has {}", definition.id, names.join(", "))
@@ -196,7 +196,7 @@ fn find<'d>(definition: &'d Definition, name: &str) -> Result<&'d Repo> {
 }
 
 /// The repositories of a prefix without the one called `name`, if it can do without.
-fn without(definition: &Definition, name: &str) -> Result<Vec<Repo>> {
+fn without(definition: &Definition, name: &str) -> Result<Vec<PrefixRepo>> {
     if find(definition, name)?.path.is_none() {
         bail!("the repository {name} comes with fprefix, and every prefix needs it");
     }
@@ -267,19 +267,19 @@ fn checkouts(definition: &Definition, name: Option<&str>) -> Result<Checkouts> {
             ));
             continue;
         }
-        match Source::of(&path)? {
-            Source::Ours(checkout) => {
+        match CheckoutState::detect(&path)? {
+            CheckoutState::Own(checkout) => {
                 match found.iter_mut().find(|(other, _)| other.top() == checkout.top()) {
                     Some((_, repos)) => repos.push(repo),
                     None => found.push((checkout, vec![repo])),
                 }
             }
-            Source::Theirs(top) => others.push(format!(
+            CheckoutState::OfAnotherUser(top) => others.push(format!(
                 "{repo} is in a checkout of another user, who brings it up to date: `git -C {} \
                  pull --ff-only`",
                 top.display()
             )),
-            Source::Plain => others.push(format!(
+            CheckoutState::None => others.push(format!(
                 "{repo} at {} is no git checkout; whatever brought it there brings it up to date, \
                  and the next build takes it as it is",
                 path.display()
