@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::check::{Detail, Fact, FactKind, Scene};
 use crate::elf::{Class, Image, Kind as ElfKind};
-use crate::fstree::resolve::normal;
+use crate::fstree::resolve::normalize_path;
 use crate::relocate::libc::{GCONV_CACHE, Libc, Subject, is_libc, with_directory};
 
 fn path_of(bytes: &[u8]) -> &Path {
@@ -36,7 +36,7 @@ fn expand(entry: &[u8], path: &Path) -> PathBuf {
     let origin = path.parent().unwrap_or(Path::new("/"));
     for token in ["$ORIGIN", "${ORIGIN}"] {
         if let Some(rest) = entry.strip_prefix(token.as_bytes()) {
-            return normal(&origin.join(path_of(rest.strip_prefix(b"/").unwrap_or(rest))));
+            return normalize_path(&origin.join(path_of(rest.strip_prefix(b"/").unwrap_or(rest))));
         }
     }
     path_of(entry).to_owned()
@@ -116,7 +116,7 @@ pub(super) fn search_path(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
             )));
         } else {
             let place = scene.at(&dir);
-            if !scene.is_inside(place.map_or(&normal(&dir), |place| &place.path)) {
+            if !scene.is_inside(place.map_or(&normalize_path(&dir), |place| &place.path)) {
                 details
                     .push(Detail::error(format!("its {tag} has {shown}, outside of the prefix")));
             } else if place.is_none() {

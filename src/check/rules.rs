@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::check::scene::Lead;
 use crate::check::{Detail, Fact, FactKind, Rule, Scene, elf_rules, symbols, units};
-use crate::fstree::resolve::normal;
+use crate::fstree::resolve::normalize_path;
 use crate::relocate::shebang::Shebang;
 
 /// All rules.
@@ -241,7 +241,7 @@ const TARGETS_OWN: &[&str] = &["/etc", "/dev", "/proc", "/run", "/sys", "/tmp", 
 fn link(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let FactKind::Link(target) = &fact.kind else { return Vec::new() };
     let shown = target.display();
-    let absolute = normal(&fact.path.parent().unwrap_or(Path::new("/")).join(target));
+    let absolute = normalize_path(&fact.path.parent().unwrap_or(Path::new("/")).join(target));
     match scene.resolve(&fact.path) {
         Lead::There(found) if scene.is_inside(&found.path) => Vec::new(),
         // What is in the root is shipped, so a link to it from beside the prefix is whole.

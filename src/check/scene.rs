@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::check::elf_rules::search_dirs;
 use crate::check::{Fact, FactKind};
 use crate::elf;
-use crate::fstree::resolve::{MOST_LINKS, Rooted};
+use crate::fstree::resolve::{MOST_LINKS, RootResolver};
 use crate::prefix::final_root::FinalRoot;
 
 /// The root as a whole.
@@ -19,7 +19,7 @@ pub(crate) struct Scene<'a> {
     /// The root.
     pub root: &'a FinalRoot,
     /// Its paths as programs see them, for those who look for more than a path.
-    pub rooted: Rooted,
+    pub rooted: RootResolver,
     facts: &'a [Fact],
     by_path: HashMap<&'a [u8], usize>,
     /// For each fact that is an ELF file, what each of its needed libraries leads to by its own
@@ -50,7 +50,7 @@ impl<'a> Scene<'a> {
         let by_path = facts.iter().enumerate();
         let mut scene = Self {
             root,
-            rooted: Rooted::new(vec![root.path().to_owned()]),
+            rooted: RootResolver::new(vec![root.path().to_owned()]),
             facts,
             by_path: by_path.map(|(at, fact)| (bytes(&fact.path), at)).collect(),
             libraries: Vec::new(),

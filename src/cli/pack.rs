@@ -330,18 +330,18 @@ impl Pack {
                     .map(|names| names.file)
                     .collect::<Vec<_>>(),
                 "contents": prepared.plan.totals(),
-                "entries": listing::entries(&prepared.plan).collect::<Vec<_>>(),
+                "entries": listing::list_entries(&prepared.plan).collect::<Vec<_>>(),
                 "left_out": prepared.left_out,
                 "in_base": prepared.in_base,
                 "to_strip": symbols.files.keys().map(|path| format!("/{}", path.display())).collect::<Vec<_>>(),
                 "kept_symbols": symbols.kept,
-                "privileged": listing::privileged(&prepared.plan),
+                "privileged": listing::list_privileged(&prepared.plan),
                 "warnings": prepared.warnings,
                 "against": prepared.against,
             });
             return Ok(serde_json::to_string_pretty(&plan)? + "\n");
         }
-        let mut text = listing::text(&prepared.plan);
+        let mut text = listing::render_listing(&prepared.plan);
         for left in &prepared.left_out {
             text += &format!(
                 "left out: {} ({} entries, {}): {}\n",

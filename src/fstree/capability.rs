@@ -16,7 +16,7 @@ const LENGTH_3: usize = 24;
 
 /// The same capabilities, valid in the initial user namespace. A build without root sets them
 /// in a user namespace, and the kernel then stores whose namespace that was.
-pub(crate) fn of_any_user(value: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn drop_namespace(value: &[u8]) -> Result<Vec<u8>> {
     let Some(magic) = value.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes)) else {
         bail!("{NAME} is too short");
     };
@@ -40,8 +40,8 @@ mod tests {
         let sets = [0_u8, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let two = [&[1, 0, 0, 2], &sets[..]].concat();
         let three = [&[1, 0, 0, 3], &sets[..], &[0xe8, 3, 0, 0]].concat();
-        assert_eq!(of_any_user(&three).unwrap(), two);
-        assert_eq!(of_any_user(&two).unwrap(), two);
-        assert!(of_any_user(&[1]).is_err());
+        assert_eq!(drop_namespace(&three).unwrap(), two);
+        assert_eq!(drop_namespace(&two).unwrap(), two);
+        assert!(drop_namespace(&[1]).is_err());
     }
 }

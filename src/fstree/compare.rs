@@ -30,15 +30,15 @@ impl Keeps {
 }
 
 /// Compares the tree at `dir`, that an image was unpacked to, with `plan`.
-pub(crate) fn with_tree(plan: &FileTree, dir: &Path, keeps: Keeps) -> Result<Vec<String>> {
+pub(crate) fn compare_unpacked(plan: &FileTree, dir: &Path, keeps: Keeps) -> Result<Vec<String>> {
     let mut found = FileTree::new(&plan.eprefix, plan.epoch);
-    scan::unpacked(dir, &mut found)?;
-    digest::fill(&mut found)?;
-    Ok(with_plan(plan, &found, keeps))
+    scan::scan_unpacked(dir, &mut found)?;
+    digest::hash_contents(&mut found)?;
+    Ok(compare_trees(plan, &found, keeps))
 }
 
 /// Compares what was `found`, with all digests, with `plan`.
-pub(crate) fn with_plan(plan: &FileTree, found: &FileTree, keeps: Keeps) -> Vec<String> {
+pub(crate) fn compare_trees(plan: &FileTree, found: &FileTree, keeps: Keeps) -> Vec<String> {
     let mut differences = Vec::new();
     for (path, entry) in &plan.entries {
         let Some(there) = found.entries.get(path) else {
@@ -63,7 +63,7 @@ pub(crate) fn with_plan(plan: &FileTree, found: &FileTree, keeps: Keeps) -> Vec<
 }
 
 /// Fails if there are `differences`.
-pub(crate) fn judge(differences: &[String]) -> Result<()> {
+pub(crate) fn require_equal(differences: &[String]) -> Result<()> {
     if differences.is_empty() {
         return Ok(());
     }
@@ -134,16 +134,16 @@ mod tests {
     #[test]
     fn names_what_differs() {
         let mut plan = FileTree::new(&"/opt/x".parse().unwrap(), 7);
-        plan.add("opt/x/a", Entry::made(b"a".to_vec(), 7)).unwrap();
-        plan.add("opt/x/b", Entry::made(b"b".to_vec(), 7)).unwrap();
+        plan.add("opt/x/a", Entry::generated(b"a".to_vec(), 7)).unwrap();
+        plan.add("opt/x/b", Entry::generated(b"b".to_vec(), 7)).unwrap();
         let mut other = plan.clone();
         other.entries.remove(Path::new("opt/x/b"));
         other.entries.get_mut(Path::new("opt/x/a")).unwrap().mode = 0o755;
-        other.add("opt/x/c", Entry::made(Vec::new(), 7)).unwrap();
-        let found = with_plan(&plan, &other, Keeps::ALL);
+        other.add("opt/x/c", Entry::generated(Vec::new(), 7)).unwrap();
+        let found = compare_trees(&plan, &other, Keeps::ALL);
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[0].contains("/opt/x/a is a file of 1 bytes () (0755 0:0 @7 ) and not"));
         assert_eq!(found[1..], ["/opt/x/b is missing", "/opt/x/c was not planned"]);
-        assert!(with_plan(&plan, &plan, Keeps::ALL).is_empty());
+        assert!(compare_trees(&plan, &plan, Keeps::ALL).is_empty());
     }
 }

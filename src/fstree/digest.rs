@@ -15,19 +15,19 @@ use crate::base::data::hex;
 use crate::fstree::entries::{ContentSource, EntryKind, FileContent, FileTree};
 
 /// Reads every file of `plan` once and keeps its digest.
-pub(crate) fn fill(plan: &mut FileTree) -> Result<()> {
+pub(crate) fn hash_contents(plan: &mut FileTree) -> Result<()> {
     each(plan, |content| {
-        let (sha256, size) = of_source(&content.source, &mut |_| {})?;
+        let (sha256, size) = hash_source(&content.source, &mut |_| {})?;
         content.sha256 = Some(sha256);
         Ok(size)
     })
 }
 
 /// The same, with the digest that a bill of materials has besides.
-pub(crate) fn fill_for_reports(plan: &mut FileTree) -> Result<()> {
+pub(crate) fn hash_contents_for_reports(plan: &mut FileTree) -> Result<()> {
     each(plan, |content| {
         let mut sha1 = Sha1::new();
-        let (sha256, size) = of_source(&content.source, &mut |chunk| sha1.update(chunk))?;
+        let (sha256, size) = hash_source(&content.source, &mut |chunk| sha1.update(chunk))?;
         content.sha256 = Some(sha256);
         content.sha1 = Some(sha1.finalize().into());
         Ok(size)
@@ -55,19 +55,19 @@ fn each(plan: &mut FileTree, read: impl Fn(&mut FileContent) -> Result<u64> + Sy
     })
 }
 
-fn of_source(source: &ContentSource, take: &mut dyn FnMut(&[u8])) -> Result<([u8; 32], u64)> {
+fn hash_source(source: &ContentSource, take: &mut dyn FnMut(&[u8])) -> Result<([u8; 32], u64)> {
     match source {
         ContentSource::Bytes(bytes) => {
             take(bytes);
             Ok((Sha256::digest(bytes).into(), bytes.len() as u64))
         }
-        ContentSource::Disk(path) => of_parts(fs_err::File::open(path)?, take),
+        ContentSource::Disk(path) => hash_parts(fs_err::File::open(path)?, take),
     }
 }
 
 /// A UUID that is the same for the same content and time (RFC 9562, version 8).
-pub(crate) fn uuid(plan: &FileTree) -> String {
-    let mut bytes = of_plan(plan);
+pub(crate) fn tree_uuid(plan: &FileTree) -> String {
+    let mut bytes = hash_tree(plan);
     bytes[6] = (bytes[6] & 0x0f) | 0x80;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let digits = hex(&bytes[..16]);
@@ -76,7 +76,7 @@ pub(crate) fn uuid(plan: &FileTree) -> String {
 }
 
 /// A digest of all that `plan` says, with the content of its files.
-pub(crate) fn of_plan(plan: &FileTree) -> [u8; 32] {
+pub(crate) fn hash_tree(plan: &FileTree) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
@@ -107,17 +107,17 @@ pub(crate) fn of_plan(plan: &FileTree) -> [u8; 32] {
 }
 
 /// The SHA-256 of the file at `path`, and its size.
-pub(crate) fn of_file(path: &Path) -> Result<([u8; 32], u64)> {
-    of_reader(fs_err::File::open(path)?)
+pub(crate) fn hash_file(path: &Path) -> Result<([u8; 32], u64)> {
+    hash_reader(fs_err::File::open(path)?)
 }
 
 /// The SHA-256 of all that `reader` gives, and how much that is.
-pub(crate) fn of_reader(reader: impl Read) -> Result<([u8; 32], u64)> {
-    of_parts(reader, &mut |_| {})
+pub(crate) fn hash_reader(reader: impl Read) -> Result<([u8; 32], u64)> {
+    hash_parts(reader, &mut |_| {})
 }
 
 /// The same; `take` is given all of it as well.
-fn of_parts(mut reader: impl Read, take: &mut dyn FnMut(&[u8])) -> Result<([u8; 32], u64)> {
+fn hash_parts(mut reader: impl Read, take: &mut dyn FnMut(&[u8])) -> Result<([u8; 32], u64)> {
     thread_local! {
         // A buffer for each file would cost more than most files do.
         static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 256 * 1024]);

@@ -79,7 +79,7 @@ impl Entry {
     }
 
     /// A file that we made.
-    pub(crate) fn made(bytes: Vec<u8>, epoch: u64) -> Self {
+    pub(crate) fn generated(bytes: Vec<u8>, epoch: u64) -> Self {
         let size = bytes.len() as u64;
         let content = FileContent::unread(ContentSource::Bytes(bytes), size);
         Self::plain(EntryKind::File(content), 0o644, epoch)
@@ -265,21 +265,21 @@ mod tests {
     #[test]
     fn directories_above_are_the_targets() {
         let mut plan = plan();
-        plan.add("opt/x/usr/bin/a", Entry::made(b"a".to_vec(), 7)).unwrap();
+        plan.add("opt/x/usr/bin/a", Entry::generated(b"a".to_vec(), 7)).unwrap();
         let paths: Vec<_> = plan.entries.keys().map(|path| path.to_str().unwrap()).collect();
         assert_eq!(paths, ["opt", "opt/x", "opt/x/usr", "opt/x/usr/bin", "opt/x/usr/bin/a"]);
         assert_eq!(plan.entries.get(Path::new("opt")), Some(&Entry::shared_directory(7)));
-        assert!(plan.add("opt/x/usr/bin/a/b", Entry::made(Vec::new(), 7)).is_err());
-        assert!(plan.add("opt/x/usr/bin/a", Entry::made(Vec::new(), 7)).is_err());
+        assert!(plan.add("opt/x/usr/bin/a/b", Entry::generated(Vec::new(), 7)).is_err());
+        assert!(plan.add("opt/x/usr/bin/a", Entry::generated(Vec::new(), 7)).is_err());
     }
 
     #[test]
     fn another_name_inherits_the_content() {
         let mut plan = plan();
-        plan.add("opt/x/a/1", Entry::made(b"content".to_vec(), 7)).unwrap();
+        plan.add("opt/x/a/1", Entry::generated(b"content".to_vec(), 7)).unwrap();
         for name in ["opt/x/b/2", "opt/x/b/3"] {
             let kind = EntryKind::HardLink("opt/x/a/1".into());
-            plan.add(name, Entry { kind, ..Entry::made(Vec::new(), 7) }).unwrap();
+            plan.add(name, Entry { kind, ..Entry::generated(Vec::new(), 7) }).unwrap();
         }
         plan.remove(&BTreeSet::from(["opt/x/a/1".into()]));
         assert!(!plan.entries.contains_key(Path::new("opt/x/a")), "an empty directory stays");

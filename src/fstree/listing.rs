@@ -10,7 +10,7 @@ use crate::fstree::entries::{Entry, EntryKind, FileTree};
 
 /// An entry as JSON has it.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Listed {
+pub(crate) struct ListedEntry {
     /// The path in the image, absolute.
     pub path: String,
     /// `directory`, `file`, `link` or `hardlink`.
@@ -37,7 +37,7 @@ pub(crate) struct Listed {
     pub xattrs: Vec<String>,
 }
 
-impl Listed {
+impl ListedEntry {
     fn new(path: &Path, entry: &Entry) -> Self {
         let mut listed = Self {
             path: absolute(path),
@@ -72,12 +72,12 @@ impl Listed {
 }
 
 /// All entries of `plan`.
-pub(crate) fn entries(plan: &FileTree) -> impl Iterator<Item = Listed> {
-    plan.entries.iter().map(|(path, entry)| Listed::new(path, entry))
+pub(crate) fn list_entries(plan: &FileTree) -> impl Iterator<Item = ListedEntry> {
+    plan.entries.iter().map(|(path, entry)| ListedEntry::new(path, entry))
 }
 
 /// All entries of `plan` as lines in the manner of `ls -ln`.
-pub(crate) fn text(plan: &FileTree) -> String {
+pub(crate) fn render_listing(plan: &FileTree) -> String {
     let mut text = String::new();
     for (path, entry) in &plan.entries {
         let (kind, target) = match &entry.kind {
@@ -100,7 +100,7 @@ pub(crate) fn text(plan: &FileTree) -> String {
 
 /// The programs that run with rights that their caller does not have, which somebody should look
 /// at before they ship: setuid, setgid, and file capabilities.
-pub(crate) fn privileged(plan: &FileTree) -> Vec<String> {
+pub(crate) fn list_privileged(plan: &FileTree) -> Vec<String> {
     plan.entries
         .iter()
         .filter(|(_, entry)| matches!(entry.kind, EntryKind::File(_) | EntryKind::HardLink(_)))

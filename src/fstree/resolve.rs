@@ -12,17 +12,17 @@ pub(crate) const MOST_LINKS: usize = 40;
 
 /// Trees laid over each other: what is in an earlier one hides what is in a later one.
 #[derive(Clone, Debug)]
-pub(crate) struct Rooted {
+pub(crate) struct RootResolver {
     trees: Vec<PathBuf>,
     /// Links that are to lead elsewhere than they do.
     links: Arc<HashMap<PathBuf, PathBuf>>,
     /// Where paths led, in trees that do not change meanwhile.
-    known: Option<Arc<RwLock<HashMap<PathBuf, Place>>>>,
+    known: Option<Arc<RwLock<HashMap<PathBuf, ResolvedPath>>>>,
 }
 
 /// Where a path leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum ResolvedPath {
     /// To something that is there.
     There {
         /// Its path without links, as programs see it.
@@ -36,7 +36,7 @@ pub(crate) enum Place {
     Loop,
 }
 
-impl Rooted {
+impl RootResolver {
     /// The trees at these directories; earlier ones win.
     pub(crate) fn new(trees: Vec<PathBuf>) -> Self {
         Self { trees, links: Arc::default(), known: None }
@@ -44,7 +44,7 @@ impl Rooted {
 
     /// The same for trees that nothing changes as long as this is used: each path is looked up
     /// once, however many files lead to it.
-    pub(crate) fn unchanging(trees: Vec<PathBuf>) -> Self {
+    pub(crate) fn cached(trees: Vec<PathBuf>) -> Self {
         Self { trees, links: Arc::default(), known: Some(Arc::default()) }
     }
 
@@ -72,7 +72,7 @@ impl Rooted {
     }
 
     /// Where the absolute `path` leads.
-    pub(crate) fn resolve(&self, path: &Path) -> Place {
+    pub(crate) fn resolve(&self, path: &Path) -> ResolvedPath {
         let Some(known) = &self.known else { return self.walk(Path::new("/"), parts(path)) };
         if let Some(place) = known.read().unwrap_or_else(PoisonError::into_inner).get(path) {
             return place.clone();
@@ -80,9 +80,9 @@ impl Rooted {
         // Directories that many files share are walked once.
         let place = match (path.parent(), path.components().next_back()) {
             (Some(parent), Some(Component::Normal(name))) => match self.resolve(parent) {
-                Place::There { inside, .. } => self.walk(&inside, vec![name.to_owned()]),
-                Place::Missing(missing) => Place::Missing(missing.join(name)),
-                Place::Loop => Place::Loop,
+                ResolvedPath::There { inside, .. } => self.walk(&inside, vec![name.to_owned()]),
+                ResolvedPath::Missing(missing) => ResolvedPath::Missing(missing.join(name)),
+                ResolvedPath::Loop => ResolvedPath::Loop,
             },
             _ => self.walk(Path::new("/"), parts(path)),
         };
@@ -92,7 +92,7 @@ impl Rooted {
     }
 
     /// Where `rest` leads from `start`, a path without links that is there.
-    fn walk(&self, start: &Path, mut rest: Vec<OsString>) -> Place {
+    fn walk(&self, start: &Path, mut rest: Vec<OsString>) -> ResolvedPath {
         rest.reverse();
         let mut at = start.to_owned();
         let mut disk = self.disk_of(&at);
@@ -107,12 +107,12 @@ impl Rooted {
             let Some((found, link)) = self.on_disk(&next) else {
                 let mut missing = next;
                 missing.extend(rest.into_iter().rev());
-                return Place::Missing(missing);
+                return ResolvedPath::Missing(missing);
             };
             if let Some(target) = link {
                 links += 1;
                 if links > MOST_LINKS {
-                    return Place::Loop;
+                    return ResolvedPath::Loop;
                 }
                 if target.is_absolute() {
                     at = PathBuf::from("/");
@@ -123,7 +123,7 @@ impl Rooted {
             at = next;
             disk = found;
         }
-        Place::There { inside: at, disk }
+        ResolvedPath::There { inside: at, disk }
     }
 
     /// Whether there is anything at this path, be it a link that leads nowhere.
@@ -142,8 +142,8 @@ impl Rooted {
     /// The path without links, if something is there.
     pub(crate) fn find(&self, path: &Path) -> Option<PathBuf> {
         match self.resolve(path) {
-            Place::There { inside, .. } => Some(inside),
-            Place::Missing(_) | Place::Loop => None,
+            ResolvedPath::There { inside, .. } => Some(inside),
+            ResolvedPath::Missing(_) | ResolvedPath::Loop => None,
         }
     }
 }
@@ -159,7 +159,7 @@ fn parts(path: &Path) -> Vec<OsString> {
 }
 
 /// `path` with `.`, `..` and doubled slashes taken out, without a look at any link.
-pub(crate) fn normal(path: &Path) -> PathBuf {
+pub(crate) fn normalize_path(path: &Path) -> PathBuf {
     let mut normal = PathBuf::from("/");
     for part in parts(path) {
         if part == ".." {
@@ -189,18 +189,18 @@ mod tests {
         symlink("round", tree.path().join("round")).unwrap();
         let trees: Vec<PathBuf> = vec![tree.path().into(), under.path().into()];
         let other = HashMap::from([("/abs".into(), "/opt/x/usr/bin".into())]);
-        let planned = Rooted::unchanging(trees.clone()).with_links(other);
+        let planned = RootResolver::cached(trees.clone()).with_links(other);
         assert_eq!(planned.find(Path::new("/up/jq")), Some("/opt/x/usr/bin/jq".into()));
-        for rooted in [Rooted::new(trees.clone()), Rooted::unchanging(trees)] {
+        for rooted in [RootResolver::new(trees.clone()), RootResolver::cached(trees)] {
             // Twice: what is known is no other than what is found out.
             for _ in 0..2 {
                 let inside = |path: &str| rooted.find(Path::new(path));
                 assert_eq!(inside("/up"), Some("/opt/x/usr/lib64".into()));
                 assert_eq!(inside("/abs/../bin/jq"), Some("/opt/x/usr/bin/jq".into()));
-                assert_eq!(rooted.resolve(Path::new("/round/x")), Place::Loop);
+                assert_eq!(rooted.resolve(Path::new("/round/x")), ResolvedPath::Loop);
                 assert_eq!(
                     rooted.resolve(Path::new("/abs/none/x")),
-                    Place::Missing("/opt/x/usr/lib64/none/x".into())
+                    ResolvedPath::Missing("/opt/x/usr/lib64/none/x".into())
                 );
             }
         }

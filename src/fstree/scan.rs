@@ -22,12 +22,12 @@ const OVERLAY_MARKERS: &[&str] = &["trusted.overlay.", "user.overlay."];
 /// Files keep their times, but none is later than the plan's epoch. Directories and links take
 /// the epoch: their times on disk say when they were put there, which is no property of the
 /// prefix. Whoever owns the prefix is root in the image; other owners are kept.
-pub(crate) fn prefix(eroot: &Path, root: &Path, plan: &mut FileTree) -> Result<()> {
+pub(crate) fn scan_prefix(eroot: &Path, root: &Path, plan: &mut FileTree) -> Result<()> {
     normal(eroot, root, plan)
 }
 
 /// Reads all of the tree at `dir`, which will be the root directory, into `plan`, by the same rules.
-pub(crate) fn tree(dir: &Path, plan: &mut FileTree) -> Result<()> {
+pub(crate) fn scan_tree(dir: &Path, plan: &mut FileTree) -> Result<()> {
     normal(dir, dir, plan)
 }
 
@@ -55,7 +55,7 @@ fn normal(top: &Path, base: &Path, plan: &mut FileTree) -> Result<()> {
 
 /// Reads the tree at `dir`, to which an image was unpacked, into `plan`, as it is. What an
 /// ordinary user unpacks is theirs, and stands for what is root's.
-pub(crate) fn unpacked(dir: &Path, plan: &mut FileTree) -> Result<()> {
+pub(crate) fn scan_unpacked(dir: &Path, plan: &mut FileTree) -> Result<()> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     for (path, mut entry) in read(dir, dir)? {
         if entry.uid == uid {
@@ -97,7 +97,7 @@ fn read(top: &Path, base: &Path) -> Result<Vec<(PathBuf, Entry)>> {
 }
 
 /// What lies in `root` beside the prefix and its parents: it will not be in the extension.
-pub(crate) fn outside(eroot: &Path, root: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn list_outside(eroot: &Path, root: &Path) -> Result<Vec<PathBuf>> {
     let mut outside = Vec::new();
     let mut dir = root.to_owned();
     while dir != eroot {
@@ -173,7 +173,7 @@ fn xattrs(path: &Path) -> Result<BTreeMap<OsString, Vec<u8>>> {
             }
         }
         if text == capability::NAME {
-            value = capability::of_any_user(&value).with_context(act)?;
+            value = capability::drop_namespace(&value).with_context(act)?;
         }
         kept.insert(name, value);
     }

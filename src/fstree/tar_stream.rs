@@ -18,12 +18,16 @@ const SIZE_MAX: u64 = 0o777_7777_7777;
 const XATTR: &str = "SCHILY.xattr.";
 
 /// Writes `plan` as a tar stream in the pax format. `progress` is told of bytes of content.
-pub(crate) fn write(plan: &FileTree, output: &mut dyn Write, progress: &dyn Fn(u64)) -> Result<()> {
+pub(crate) fn write_tar(
+    plan: &FileTree,
+    output: &mut dyn Write,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
     write_entries(tar::Builder::new(output), plan, progress)
 }
 
 /// The same with the root directory, for programs that do not make it up.
-pub(crate) fn write_all(
+pub(crate) fn write_tar_with_root(
     plan: &FileTree,
     output: &mut dyn Write,
     progress: &dyn Fn(u64),

@@ -35,7 +35,7 @@ pub(crate) fn write(plan: &FileTree, dir: &Path, progress: &dyn Fn(u64)) -> Resu
         return lay_out(plan, dir, progress);
     }
     // Owners and capabilities take rights that only the tool gets.
-    untar(dir)?.run_fed(|input| tar_stream::write_all(plan, input, progress))
+    untar(dir)?.run_fed(|input| tar_stream::write_tar_with_root(plan, input, progress))
 }
 
 /// Unpacks the tar archive `archive` into the new directory `dir`.

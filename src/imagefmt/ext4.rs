@@ -31,7 +31,7 @@ pub(crate) fn write(
 ) -> Result<()> {
     fs_err::create_dir(dir)?;
     let commands = commands(plan, dir)?;
-    let uuid = digest::uuid(plan);
+    let uuid = digest::tree_uuid(plan);
     let inodes = plan.entries.len() + 32;
     // The machine's mke2fs.conf(5) has no say.
     tool("write the ext4 image", "mke2fs", plan)?
@@ -200,7 +200,7 @@ pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
     read(image, &mut found)?;
     found.take_root()?;
     let mut differences = ask(plan, image, dir, &mut found)?;
-    differences.extend(compare::with_plan(plan, &found, Keeps::ALL));
+    differences.extend(compare::compare_trees(plan, &found, Keeps::ALL));
     Ok(differences)
 }
 
@@ -237,7 +237,7 @@ fn entry(image: &Ext4, path: &[u8]) -> Result<Entry> {
         let target = image.read_link(path)?;
         EntryKind::Link(PathBuf::from(std::ffi::OsStr::from_bytes(target.as_ref())))
     } else {
-        let (sha256, size) = digest::of_reader(image.open(path)?)?;
+        let (sha256, size) = digest::hash_reader(image.open(path)?)?;
         EntryKind::File(FileContent {
             sha256: Some(sha256),
             ..FileContent::unread(ContentSource::Bytes(Vec::new()), size)

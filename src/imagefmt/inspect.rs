@@ -32,8 +32,8 @@ pub(crate) fn read(path: &Path) -> Result<FileTree> {
     // Nothing is asked of the plan but what it holds.
     let mut found = FileTree::new(&"/opt/any".parse()?, 0);
     if path.is_dir() {
-        scan::tree(path, &mut found)?;
-        digest::fill(&mut found)?;
+        scan::scan_tree(path, &mut found)?;
+        digest::hash_contents(&mut found)?;
         return Ok(found);
     }
     match form(path)? {

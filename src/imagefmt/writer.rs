@@ -60,7 +60,7 @@ pub(crate) fn write(
         FormatKind::Directory => directory::write(plan, &output, progress),
         FormatKind::Tar => {
             let mut file = std::io::BufWriter::new(fs_err::File::create(&output)?);
-            tar_stream::write_all(plan, &mut file, progress)?;
+            tar_stream::write_tar_with_root(plan, &mut file, progress)?;
             file.into_inner().context("could not write the archive")?;
             Ok(())
         }
@@ -110,12 +110,12 @@ pub(crate) fn verify(
         FormatKind::Erofs | FormatKind::ErofsTight => erofs::differences(plan, &image, &dir)?,
         FormatKind::Btrfs => btrfs::differences(plan, &image, &dir)?,
         FormatKind::Ext4 => ext4::differences(plan, &image, &dir)?,
-        FormatKind::Directory => compare::with_tree(plan, &image, Keeps::ALL)?,
+        FormatKind::Directory => compare::compare_unpacked(plan, &image, Keeps::ALL)?,
         FormatKind::Tar => {
             directory::unpack(&image, &dir)?;
-            compare::with_tree(plan, &dir, Keeps::ALL)?
+            compare::compare_unpacked(plan, &dir, Keeps::ALL)?
         }
     };
     crate::base::files::remove(&dir)?;
-    compare::judge(&differences)
+    compare::require_equal(&differences)
 }

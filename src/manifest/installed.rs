@@ -106,6 +106,6 @@ fn binpkg(prefix: &Prefix, path: &str) -> Result<Option<Binpkg>> {
     if !file.is_file() {
         return Ok(None);
     }
-    let sha256 = hex(&digest::of_file(&file)?.0);
+    let sha256 = hex(&digest::hash_file(&file)?.0);
     Ok(Some(Binpkg { path: path.to_owned(), sha256 }))
 }

@@ -81,7 +81,7 @@ fn of_directory(name: &str, dir: &Path) -> Result<Repository> {
         let sha256 = if path.is_symlink() {
             Sha256::digest(fs_err::read_link(&path)?.as_os_str().as_encoded_bytes()).into()
         } else {
-            digest::of_file(&path)?.0
+            digest::hash_file(&path)?.0
         };
         Ok((path.strip_prefix(dir)?.to_owned(), sha256))
     };

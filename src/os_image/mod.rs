@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::base::files;
-use crate::fstree::resolve::{Place, Rooted};
+use crate::fstree::resolve::{ResolvedPath, RootResolver};
 use crate::os_image::places::{BUILT_IN, CERTIFICATES, EXTENSIONS, EXTRA, OEM, OPT};
 pub(crate) use crate::os_image::places::{Extension, InstallMethod};
 
@@ -76,7 +76,7 @@ pub(crate) struct PresentExtension {
 #[derive(Clone, Debug)]
 pub(crate) struct OsRoot {
     dir: PathBuf,
-    rooted: Rooted,
+    rooted: RootResolver,
 }
 
 impl OsRoot {
@@ -91,7 +91,7 @@ impl OsRoot {
             bail!("{} is not the root directory of an OS: it has no usr", dir.display());
         }
         let dir = fs_err::canonicalize(dir)?;
-        Ok(Self { rooted: Rooted::new(vec![dir.clone()]), dir })
+        Ok(Self { rooted: RootResolver::new(vec![dir.clone()]), dir })
     }
 
     /// Plans to add `extensions`; `certificate` is what signed ones are trusted by.
@@ -146,9 +146,11 @@ impl OsRoot {
             let file = entry?.file_name().to_string_lossy().into_owned();
             let Some(name) = file.strip_suffix(".raw") else { continue };
             let (path, size) = match self.rooted.resolve(&Path::new(EXTENSIONS).join(&file)) {
-                Place::There { inside, disk } => (inside, Some(fs_err::metadata(disk)?.len())),
-                Place::Missing(path) => (path, None),
-                Place::Loop => bail!("{EXTENSIONS}/{file} is a link that leads to itself"),
+                ResolvedPath::There { inside, disk } => {
+                    (inside, Some(fs_err::metadata(disk)?.len()))
+                }
+                ResolvedPath::Missing(path) => (path, None),
+                ResolvedPath::Loop => bail!("{EXTENSIONS}/{file} is a link that leads to itself"),
             };
             present.push(PresentExtension { name: name.to_owned(), path, size });
         }
@@ -203,11 +205,11 @@ impl OsRoot {
         let name = path.file_name().context("a path ends without a name")?;
         let parent = path.parent().unwrap_or(Path::new("/"));
         match self.rooted.resolve(parent) {
-            Place::There { disk, .. } => Ok(disk.join(name)),
-            Place::Missing(inside) => {
+            ResolvedPath::There { disk, .. } => Ok(disk.join(name)),
+            ResolvedPath::Missing(inside) => {
                 Ok(self.dir.join(inside.strip_prefix("/").unwrap_or(&inside)).join(name))
             }
-            Place::Loop => bail!("{} is a link that leads to itself", parent.display()),
+            ResolvedPath::Loop => bail!("{} is a link that leads to itself", parent.display()),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::fstree::resolve::Place;
+use crate::fstree::resolve::ResolvedPath;
 use crate::host::os_release;
 use crate::os_image::{ImageChange, OsRoot};
 
@@ -241,11 +241,13 @@ impl OsRoot {
     /// The text of a file of the image, after links; nothing where there is none.
     pub(super) fn text(&self, path: &Path) -> Result<String> {
         match self.rooted.resolve(path) {
-            Place::There { disk, .. } => {
+            ResolvedPath::There { disk, .. } => {
                 Ok(String::from_utf8_lossy(&fs_err::read(disk)?).into_owned())
             }
-            Place::Missing(_) => Ok(String::new()),
-            Place::Loop => bail!("{} of the image is a link that leads to itself", path.display()),
+            ResolvedPath::Missing(_) => Ok(String::new()),
+            ResolvedPath::Loop => {
+                bail!("{} of the image is a link that leads to itself", path.display())
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::base::data::{self, Folder};
-use crate::fstree::resolve::{Place, normal};
+use crate::fstree::resolve::{ResolvedPath, normalize_path};
 use crate::os_image::{ImageChange, OsRoot};
 
 /// Where rules are, the directory that wins first (tmpfiles.d(5)).
@@ -95,7 +95,9 @@ impl OsRoot {
     fn rule_files(&self) -> Result<BTreeMap<String, PathBuf>> {
         let mut files = BTreeMap::new();
         for dir in RULES {
-            let Place::There { disk, .. } = self.rooted.resolve(Path::new(dir)) else { continue };
+            let ResolvedPath::There { disk, .. } = self.rooted.resolve(Path::new(dir)) else {
+                continue;
+            };
             for entry in fs_err::read_dir(disk)? {
                 let name = entry?.file_name().to_string_lossy().into_owned();
                 if !name.ends_with(".conf") || files.contains_key(&name) {
@@ -104,7 +106,7 @@ impl OsRoot {
                 // A link to /dev/null takes a file out; so does one that leads nowhere.
                 let place = self.rooted.resolve(&Path::new(dir).join(&name));
                 let file = match place {
-                    Place::There { disk, .. } if disk.is_file() => disk,
+                    ResolvedPath::There { disk, .. } if disk.is_file() => disk,
                     _ => PathBuf::from("/dev/null"),
                 };
                 files.insert(name, file);
@@ -133,7 +135,7 @@ fn made(line: &str) -> Option<PathBuf> {
     if path.contains('%') || !path.starts_with('/') {
         return None;
     }
-    Some(normal(Path::new(&path.replace('\0', "%"))))
+    Some(normalize_path(Path::new(&path.replace('\0', "%"))))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::elf::{self, Edit, Image, Kind, Seal, Search};
-use crate::fstree::resolve::{Rooted, normal};
+use crate::fstree::resolve::{RootResolver, normalize_path};
 use crate::relocate::libc::{Libc, is_libc};
 use crate::relocate::{Action, Libraries, Outcome, Request, SearchTag};
 
@@ -22,7 +22,7 @@ pub(super) struct Place<'a> {
     pub path: &'a Path,
     /// Whether it runs with rights that its caller does not have.
     pub privileged: bool,
-    pub rooted: &'a Rooted,
+    pub rooted: &'a RootResolver,
     pub libraries: &'a Libraries,
 }
 
@@ -176,9 +176,9 @@ impl ElfFile<'_> {
                 let dir = match rest {
                     Some(rest) => {
                         let rest = OsStr::from_bytes(rest.strip_prefix(b"/").unwrap_or(rest));
-                        normal(&origin.join(rest))
+                        normalize_path(&origin.join(rest))
                     }
-                    None => normal(Path::new(OsStr::from_bytes(entry))),
+                    None => normalize_path(Path::new(OsStr::from_bytes(entry))),
                 };
                 // The way without links, so that one directory has one name.
                 let dir = self.place.rooted.find(&dir).unwrap_or(dir);

@@ -5,12 +5,17 @@ use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::fstree::resolve::Rooted;
+use crate::fstree::resolve::RootResolver;
 use crate::relocate::{Action, Outcome, Request, text};
 
 /// `path` is a link to `target`. One that leads to something of the machine (`/etc/passwd`) has
 /// nothing of that name in the prefix beside itself, and stays.
-pub(super) fn look_at(request: &Request, path: &Path, target: &Path, rooted: &Rooted) -> Outcome {
+pub(super) fn look_at(
+    request: &Request,
+    path: &Path,
+    target: &Path,
+    rooted: &RootResolver,
+) -> Outcome {
     if !target.is_absolute() {
         return Outcome::Nothing;
     }
@@ -47,7 +52,7 @@ pub(super) fn planned(
 }
 
 /// Whether `new` is there, and is not the link at `path` itself.
-fn is_other(path: &Path, new: &Path, rooted: &Rooted) -> bool {
+fn is_other(path: &Path, new: &Path, rooted: &RootResolver) -> bool {
     let place = |path: &Path| Some(rooted.find(path.parent()?)?.join(path.file_name()?));
     place(new).is_some_and(|new| rooted.has(&new) && place(path) != Some(new))
 }

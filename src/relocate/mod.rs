@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::base::files;
 use crate::base::names::Eprefix;
 use crate::elf;
-use crate::fstree::resolve::Rooted;
+use crate::fstree::resolve::RootResolver;
 use crate::relocate::survey::{File, Survey};
 
 pub use crate::relocate::libraries::Libraries;
@@ -120,7 +120,7 @@ impl Request {
     /// Looks at the tree and plans what has to change.
     pub fn plan(&self) -> Result<Plan> {
         let survey = Survey::of(&self.tree, &self.only)?;
-        let rooted = Rooted::unchanging(self.trees());
+        let rooted = RootResolver::cached(self.trees());
         let in_links = survey.links.iter();
         let in_links: Vec<_> =
             in_links.map(|(path, target)| link::look_at(self, path, target, &rooted)).collect();
@@ -145,7 +145,12 @@ impl Request {
         Ok(plan)
     }
 
-    fn look_at(&self, file: &File, rooted: &Rooted, libraries: &Libraries) -> Result<Outcome> {
+    fn look_at(
+        &self,
+        file: &File,
+        rooted: &RootResolver,
+        libraries: &Libraries,
+    ) -> Result<Outcome> {
         if file.size == 0 {
             return Ok(Outcome::Nothing);
         }
@@ -170,7 +175,7 @@ impl Request {
     /// What a script or configuration file at `path` with these `bytes` becomes; nothing if it
     /// stays as it is.
     pub fn rewritten_text(&self, path: &Path, bytes: &[u8]) -> Option<Vec<u8>> {
-        let rooted = Rooted::new(self.trees());
+        let rooted = RootResolver::new(self.trees());
         let script = script::look_at(self, bytes.get(..START).unwrap_or(bytes), &rooted);
         let understood = text::is_understood(path);
         match if understood { self.look_at_text(bytes, script) } else { script } {

@@ -4,12 +4,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::fstree::resolve::Rooted;
+use crate::fstree::resolve::RootResolver;
 use crate::relocate::shebang::Shebang;
 use crate::relocate::{Action, Outcome, Request};
 
 /// A script whose program the prefix has is made to be run by it.
-pub(super) fn look_at(request: &Request, start: &[u8], rooted: &Rooted) -> Outcome {
+pub(super) fn look_at(request: &Request, start: &[u8], rooted: &RootResolver) -> Outcome {
     let Some(shebang) = Shebang::parse(start) else { return Outcome::Nothing };
     let eprefix = request.eprefix.as_path();
     if shebang.interpreter.starts_with(eprefix)
@@ -42,7 +42,7 @@ fn argument(shebang: &Shebang<'_>) -> Vec<u8> {
     rest.join(b" ".as_slice())
 }
 
-fn in_prefix(eprefix: &Path, program: &OsStr, rooted: &Rooted) -> Option<PathBuf> {
+fn in_prefix(eprefix: &Path, program: &OsStr, rooted: &RootResolver) -> Option<PathBuf> {
     let path = eprefix.join("usr/bin").join(program);
     rooted.find(&path).is_some().then_some(path)
 }

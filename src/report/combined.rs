@@ -53,7 +53,7 @@ impl ImageBase<'_> {
     /// The reports of the base alone.
     pub(crate) fn section(&self) -> Result<ReportSection> {
         let mut plan = listing(self.root, self.epoch)?;
-        digest::fill_for_reports(&mut plan).context("could not read the image")?;
+        digest::hash_contents_for_reports(&mut plan).context("could not read the image")?;
         let naming = Naming { name: self.name.clone(), version: None, architecture: None };
         let subject = ReportSubject {
             naming: &naming,

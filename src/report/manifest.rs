@@ -53,14 +53,14 @@ pub(super) fn render<'a>(subject: &'a ReportSubject<'a>) -> impl Serialize + use
         architecture: subject.naming.architecture,
         eprefix: &subject.plan.eprefix,
         epoch: subject.plan.epoch,
-        content: hex(&digest::of_plan(subject.plan)),
+        content: hex(&digest::hash_tree(subject.plan)),
         images: subject.images,
         totals: subject.plan.totals(),
         packages: packages.collect(),
         left_out: subject.left_out,
         stripped: subject.stripped,
         debug_images: subject.debug,
-        privileged: listing::privileged(subject.plan),
-        entries: Sequence(|| listing::entries(subject.plan)),
+        privileged: listing::list_privileged(subject.plan),
+        entries: Sequence(|| listing::list_entries(subject.plan)),
     }
 }

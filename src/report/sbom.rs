@@ -149,7 +149,7 @@ pub(super) fn write(subject: &ReportSubject<'_>, out: &mut dyn Write) -> Result<
         name: &stem,
         document_namespace: format!(
             "https://spdx.org/spdxdocs/{stem}-{}",
-            digest::uuid(subject.plan)
+            digest::tree_uuid(subject.plan)
         ),
         creation_info: json!({
             "created": created.format(&Rfc3339)?,

@@ -60,7 +60,7 @@ impl ComparedExtension {
         let plan = inspect::read(&path)
             .with_context(|| format!("could not look into {}", path.display()))?;
         let mut entries = BTreeMap::new();
-        for listed in listing::entries(&plan) {
+        for listed in listing::list_entries(&plan) {
             let Value::Object(facts) = serde_json::to_value(listed)? else { continue };
             add(&mut entries, facts)?;
         }

@@ -80,7 +80,8 @@ pub(crate) fn apply(
             Ok(rest) => Path::new("..").join(rest),
             Err(_) => target,
         };
-        let entry = Entry { kind: EntryKind::Link(target), ..Entry::made(Vec::new(), plan.epoch) };
+        let entry =
+            Entry { kind: EntryKind::Link(target), ..Entry::generated(Vec::new(), plan.epoch) };
         plan.add(link, Entry { mode: 0o777, ..entry })?;
     }
     Ok(taken)

@@ -57,7 +57,7 @@ fn share_directories(plan: &mut FileTree) {
 /// Everything in `tree` replaces what `plan` has at the same place.
 fn lay_over(plan: &mut FileTree, tree: &Path) -> Result<()> {
     let mut over = FileTree::new(&plan.eprefix, plan.epoch);
-    scan::tree(tree, &mut over)?;
+    scan::scan_tree(tree, &mut over)?;
     for (path, entry) in over.entries {
         let there = plan.entries.get(&path);
         if entry.is_directory() && there.is_some_and(Entry::is_directory) {
@@ -78,7 +78,7 @@ fn run(plan: &mut FileTree, script: &Path, dir: &Path) -> Result<()> {
     directory::write(plan, dir, &|_| {})?;
     namespace_root::command_at("mangle the content", script)?.arg(dir).dir(dir).run_quiet()?;
     let mut mangled = FileTree::new(&plan.eprefix, plan.epoch);
-    scan::tree(dir, &mut mangled)?;
+    scan::scan_tree(dir, &mut mangled)?;
     *plan = mangled;
     Ok(())
 }

@@ -252,11 +252,11 @@ mod tests {
         let mut plan = FileTree::new(&"/opt/x".parse().unwrap(), 1);
         let inside = |path: &str| PathBuf::from(format!("opt/x/{path}"));
         for file in files {
-            plan.add(inside(file), Entry::made(b"12".to_vec(), 1)).unwrap();
+            plan.add(inside(file), Entry::generated(b"12".to_vec(), 1)).unwrap();
         }
         for (link, target) in links {
             let entry =
-                Entry { kind: EntryKind::Link(target.into()), ..Entry::made(Vec::new(), 1) };
+                Entry { kind: EntryKind::Link(target.into()), ..Entry::generated(Vec::new(), 1) };
             plan.add(inside(link), entry).unwrap();
         }
         plan
@@ -296,7 +296,7 @@ mod tests {
             ("x-a-config", "#!/bin/sh\ncase $1 in --cflags) echo;; --libs) echo -la;; esac\n"),
             ("keyboard-config", "#!/bin/sh\nexec setup\n"),
         ] {
-            let entry = Entry::made(text.as_bytes().to_vec(), 1);
+            let entry = Entry::generated(text.as_bytes().to_vec(), 1);
             plan.add(PathBuf::from("opt/x/usr/bin").join(name), entry).unwrap();
         }
         PruneRules::load(&[], &[]).unwrap().apply(&mut plan).unwrap();

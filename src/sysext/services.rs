@@ -185,7 +185,7 @@ pub(crate) fn start(plan: &mut FileTree, name: &PrefixName, units: &[UnitName]) 
     let values = json!({ "units": units.join(" ") });
     let text = template::render(Folder::Templates, "upholds.conf", values)?;
     let place = format!("{UNITS}/multi-user.target.d/10-{name}.conf");
-    plan.add(place, Entry::made(text.into_bytes(), plan.epoch))
+    plan.add(place, Entry::generated(text.into_bytes(), plan.epoch))
 }
 
 /// Moves what programs write to out of the read-only extension: each of `paths` becomes a link to
@@ -221,7 +221,7 @@ pub(crate) fn keep_state(
             }
         }
         let state = format!("/var/lib/{name}/{}", path.display());
-        let link = Entry::made(Vec::new(), plan.epoch);
+        let link = Entry::generated(Vec::new(), plan.epoch);
         let link = Entry { kind: EntryKind::Link(PathBuf::from(&state)), mode: 0o777, ..link };
         plan.add(place, link)?;
         lines.push(json!({ "state": state, "factory": format!("/{}", factory.display()) }));
@@ -232,7 +232,7 @@ pub(crate) fn keep_state(
     let values = json!({ "name": name, "paths": lines });
     let text = template::render(Folder::Templates, "state.conf", values)?;
     let place = format!("usr/lib/tmpfiles.d/{name}-state.conf");
-    plan.add(place, Entry::made(text.into_bytes(), plan.epoch))
+    plan.add(place, Entry::generated(text.into_bytes(), plan.epoch))
 }
 
 #[cfg(test)]
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn programs_become_the_prefixs() {
         let mut plan = FileTree::new(&"/opt/x".parse().unwrap(), 1);
-        plan.add("opt/x/usr/bin/d", Entry::made(Vec::new(), 1)).unwrap();
+        plan.add("opt/x/usr/bin/d", Entry::generated(Vec::new(), 1)).unwrap();
         let line = |line: &str| line_of_prefix(&plan, line);
         assert_eq!(line("ExecStart=/usr/bin/d -f\n").unwrap(), "ExecStart=/opt/x/usr/bin/d -f\n");
         assert_eq!(line("ExecStop = -/sbin/d\n").unwrap(), "ExecStop = -/opt/x/usr/bin/d\n");

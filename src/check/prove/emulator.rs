@@ -9,7 +9,7 @@ use crate::base::board::Board;
 use crate::base::command::look_up;
 use crate::base::files;
 use crate::elf;
-use crate::fstree::resolve::{Place, Rooted};
+use crate::fstree::resolve::{ResolvedPath, RootResolver};
 use crate::prefix::final_root::FinalRoot;
 use crate::relocate::shebang::Shebang;
 
@@ -63,8 +63,8 @@ fn interpreter(root: &FinalRoot, path: &Path) -> Result<Option<Vec<String>>> {
 }
 
 fn on_disk(root: &FinalRoot, path: &Path) -> Result<PathBuf> {
-    match Rooted::new(vec![root.path().to_owned()]).resolve(path) {
-        Place::There { disk, .. } => Ok(disk),
+    match RootResolver::new(vec![root.path().to_owned()]).resolve(path) {
+        ResolvedPath::There { disk, .. } => Ok(disk),
         _ => bail!("there is no {} in {}", path.display(), root.path().display()),
     }
 }

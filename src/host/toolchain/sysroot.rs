@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::base::board::Board;
-use crate::fstree::resolve::{Place, Rooted};
+use crate::fstree::resolve::{ResolvedPath, RootResolver};
 use crate::host::machine::{Machine, SDK_BOARDS};
 use crate::host::toolchain::{Compiler, ask};
 
@@ -20,7 +20,7 @@ const NEEDED_HEADERS: [&str; 2] = ["stdio.h", "linux/version.h"];
 #[derive(Debug)]
 pub(crate) struct Sysroot {
     dir: PathBuf,
-    rooted: Rooted,
+    rooted: RootResolver,
     libraries: Vec<PathBuf>,
     headers: Vec<PathBuf>,
     runtime: PathBuf,
@@ -83,7 +83,7 @@ impl Sysroot {
         let version = compiler.install_dir()?;
         let version = version.file_name().unwrap_or_default();
         let sysroot = Self {
-            rooted: Rooted::new(vec![dir.to_owned()]),
+            rooted: RootResolver::new(vec![dir.to_owned()]),
             libraries: [below("/usr"), below("/")].concat(),
             headers: headers
                 .iter()
@@ -141,8 +141,8 @@ impl Sysroot {
     /// What is at the absolute `path` in it.
     pub(super) fn file(&self, path: &Path) -> Option<Found> {
         let on_disk = |path: &Path| match self.rooted.resolve(path) {
-            Place::There { disk, .. } => Some(disk),
-            Place::Missing(_) | Place::Loop => None,
+            ResolvedPath::There { disk, .. } => Some(disk),
+            ResolvedPath::Missing(_) | ResolvedPath::Loop => None,
         };
         let real = on_disk(path)?;
         Some(Found { path: on_disk(path.parent()?)?.join(path.file_name()?), real })

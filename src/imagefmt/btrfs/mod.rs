@@ -65,7 +65,7 @@ pub(crate) fn write(
     let written = namespace_root::command("write the btrfs image", "mkfs.btrfs", "btrfs-progs")?
         .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
         .env("DETERMINISTIC_SEED", "1")
-        .args(["--quiet", "--uuid", &digest::uuid(plan), "--shrink"])
+        .args(["--quiet", "--uuid", &digest::tree_uuid(plan), "--shrink"])
         // One copy of everything: images are copied whole. The tree that is taken out would keep
         // kernels before 6.1 from mounting it (mkfs.btrfs(8), "block-group-tree").
         .args(["--metadata", "single", "--data", "single", "--features", "^block-group-tree"])
@@ -97,7 +97,7 @@ pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
         .run_quiet()?;
     let mut found = FileTree::new(&plan.eprefix, plan.epoch);
     read(image, &mut found, dir)?;
-    Ok(compare::with_plan(plan, &found, Keeps::ALL))
+    Ok(compare::compare_trees(plan, &found, Keeps::ALL))
 }
 
 /// Reads what `image` holds into `found`; it is unpacked into the new directory `dir`.
@@ -105,9 +105,9 @@ pub(crate) fn read(image: &Path, found: &mut FileTree, dir: &Path) -> Result<()>
     unpack(image, dir)?;
     // The directory of the image is as the image says, of which nothing else is known here.
     found.epoch = u64::try_from(fs_err::metadata(dir)?.mtime()).unwrap_or(0);
-    scan::unpacked(dir, found)?;
+    scan::scan_unpacked(dir, found)?;
     trees::join_names(found, image)?;
-    digest::fill(found)
+    digest::hash_contents(found)
 }
 
 /// Unpacks `image` into the new directory `dir`.

@@ -162,6 +162,6 @@ pub(crate) const HASHES: &str = NAMES[1];
 
 /// A UUID for something beside the content.
 fn derived(plan: &FileTree, what: &str) -> Uuid {
-    let space = digest::uuid(plan).parse().unwrap_or_default();
+    let space = digest::tree_uuid(plan).parse().unwrap_or_default();
     Uuid::new_v5(&space, what.as_bytes())
 }

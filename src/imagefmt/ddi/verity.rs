@@ -55,11 +55,11 @@ impl RootHash {
 /// Writes the hashes of the filesystem image `data` to the file `hashes`. The salt comes from
 /// the content, so that the same content has the same hashes.
 pub(crate) fn write(plan: &FileTree, data: &Path, hashes: &Path) -> Result<RootHash> {
-    let salt = hex(&Sha256::digest([b"verity salt".as_slice(), &digest::of_plan(plan)].concat()));
+    let salt = hex(&Sha256::digest([b"verity salt".as_slice(), &digest::hash_tree(plan)].concat()));
     let said = veritysetup()?
         .arg("format")
         .arg(format!("--salt={salt}"))
-        .arg(format!("--uuid={}", digest::uuid(plan)))
+        .arg(format!("--uuid={}", digest::tree_uuid(plan)))
         .args(["--hash=sha256", "--data-block-size=4096", "--hash-block-size=4096"])
         .arg(data)
         .arg(hashes)

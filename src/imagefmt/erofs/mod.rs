@@ -36,7 +36,7 @@ pub(crate) fn write(
         // its own time, whatever --preserve-mtime says.
         .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
         // overlayfs tells its layers apart by UUID, so none that all images share.
-        .args(["-U", &digest::uuid(plan)])
+        .args(["-U", &digest::tree_uuid(plan)])
         .arg("--quiet")
         .arg(output)
         .arg(dir)
@@ -71,13 +71,13 @@ pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
     let mut found = FileTree::new(&plan.eprefix, plan.epoch);
     let ours = contents(&opened, &tree, &mut found);
     let keeps = Keeps { xattrs: false, ..Keeps::ALL };
-    let is_same = || ours.is_ok() && compare::with_plan(plan, &found, keeps).is_empty();
+    let is_same = || ours.is_ok() && compare::compare_trees(plan, &found, keeps).is_empty();
     if !differences.is_empty() || is_same() {
         return Ok(differences);
     }
     unpack(image, dir)?;
     let keeps = Keeps { hard_links: false, xattrs: false, special_bits: false };
-    differences.extend(compare::with_tree(plan, dir, keeps)?);
+    differences.extend(compare::compare_unpacked(plan, dir, keeps)?);
     Ok(differences)
 }
 

@@ -37,19 +37,19 @@ pub(crate) fn write(
         .args(["-root-time", &plan.epoch.to_string()])
         .args(compression(format))
         .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
-        .run_fed(|input| tar_stream::write(plan, input, progress))
+        .run_fed(|input| tar_stream::write_tar(plan, input, progress))
 }
 
 /// How `image` differs from `plan`; `dir` is a place to unpack it to, where that has to be.
 pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
     if !pseudo::can_say(plan) {
         unpack(image, dir)?;
-        return compare::with_tree(plan, dir, Keeps::ALL);
+        return compare::compare_unpacked(plan, dir, Keeps::ALL);
     }
     let mut found = FileTree::new(&plan.eprefix, plan.epoch);
     read(image, &mut found)?;
     found.take_root()?;
-    let mut differences = compare::with_plan(plan, &found, Keeps::ALL);
+    let mut differences = compare::compare_trees(plan, &found, Keeps::ALL);
     if has_xattrs(image)? {
         differences.push("extended attributes were not planned".to_owned());
     }

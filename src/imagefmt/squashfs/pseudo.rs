@@ -54,7 +54,7 @@ pub(crate) fn read(stream: &mut dyn Read, found: &mut FileTree) -> Result<()> {
         bail!("the list of what the image holds has no end");
     }
     for (path, size) in files {
-        let (sha256, given) = digest::of_reader((&mut stream).take(size))?;
+        let (sha256, given) = digest::hash_reader((&mut stream).take(size))?;
         if given != size {
             bail!("the content of /{} ends early", path.display());
         }
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!((entry("a").mode, entry("a").uid, entry("a").gid), (0o4755, 1, 2));
         assert_eq!((entry("a").mtime, entry("a").size()), (6, 3));
         let EntryKind::File(content) = &entry("a").kind else { panic!("{:?}", entry("a")) };
-        assert_eq!(content.sha256, Some(digest::of_reader(&b"abc"[..]).unwrap().0));
+        assert_eq!(content.sha256, Some(digest::hash_reader(&b"abc"[..]).unwrap().0));
         assert_eq!(entry("l").kind, EntryKind::Link("to this".into()));
     }
 

@@ -141,8 +141,8 @@ pub(super) fn uncompressed(path: &Path, dir: &Path) -> Result<PathBuf> {
     let epoch = u64::try_from(fs_err::symlink_metadata(&tree)?.mtime()).unwrap_or(0);
     // Where a prefix is says nothing here: the plan is of the tree as it is.
     let mut plan = FileTree::new(&"/usr/local/image".parse()?, epoch);
-    scan::unpacked(&tree, &mut plan)?;
-    digest::fill(&mut plan)?;
+    scan::scan_unpacked(&tree, &mut plan)?;
+    digest::hash_contents(&mut plan)?;
     let format: Format = "squashfs:none".parse()?;
     let input = ImageInput { tree: &plan, architecture: None, signing: None };
     writer::write(input, format, &workplace, "image.raw", &|_| {})?;

@@ -36,7 +36,7 @@ pub(super) fn write(
         }
     }
     if let Some(mut information) = prepared.package_information.take() {
-        digest::fill(&mut information)?;
+        digest::hash_contents(&mut information)?;
         let name = format!("{}{}", prepared.naming.stem(), base::SUFFIX);
         let input = ImageInput { tree: &information, architecture: None, signing: None };
         write_image(input, "squashfs".parse()?, workplace, &name, reporter)?;

@@ -71,7 +71,7 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
         None => epoch::of(&request.root)?,
     };
     let mut plan = FileTree::new(request.root.eprefix(), epoch);
-    scan::prefix(&request.root.eroot(), request.root.path(), &mut plan)?;
+    scan::scan_prefix(&request.root.eroot(), request.root.path(), &mut plan)?;
     let mut warnings = left_outside(&request.root)?;
     let package_information =
         if request.package_information { Some(base::package_information(&plan)?) } else { None };
@@ -100,7 +100,7 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
         architecture,
         fields,
     };
-    plan.add(release::path(&request.name), Entry::made(release.render()?, plan.epoch))?;
+    plan.add(release::path(&request.name), Entry::generated(release.render()?, plan.epoch))?;
     let naming =
         Naming { name: request.name.clone(), version: request.version.clone(), architecture };
     let mut taken = BTreeMap::new();
@@ -251,9 +251,9 @@ fn write(
 ) -> Result<Packed> {
     stripped::strip(request, &mut prepared, workplace, reporter)?;
     if request.reports.is_some() {
-        digest::fill_for_reports(&mut prepared.plan)?;
+        digest::hash_contents_for_reports(&mut prepared.plan)?;
     } else {
-        digest::fill(&mut prepared.plan)?;
+        digest::hash_contents(&mut prepared.plan)?;
     }
     let names = prepared.naming.files(&request.formats);
     let input = ImageInput {
@@ -291,7 +291,7 @@ fn write(
         debug_images: debug.images,
         stripped: prepared.stripped,
         contents: prepared.plan.totals(),
-        privileged: listing::privileged(&prepared.plan),
+        privileged: listing::list_privileged(&prepared.plan),
         left_out: prepared.left_out,
         in_base: prepared.in_base,
         warnings: prepared.warnings,
@@ -338,7 +338,7 @@ fn is_extension(path: &Path, name: &PrefixName) -> bool {
 }
 
 fn left_outside(root: &FinalRoot) -> Result<Vec<String>> {
-    let outside = scan::outside(&root.eroot(), root.path())?;
+    let outside = scan::list_outside(&root.eroot(), root.path())?;
     let Some(first) = outside.first() else { return Ok(Vec::new()) };
     Ok(vec![format!(
         "{} entries of the root are not in the prefix and will not be in the extension, /{} first",

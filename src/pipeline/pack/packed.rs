@@ -48,7 +48,7 @@ impl PackedImage {
         let (size, sha256) = if made.is_dir() {
             (plan.totals().bytes, None)
         } else {
-            let (sha256, size) = digest::of_file(&made)?;
+            let (sha256, size) = digest::hash_file(&made)?;
             (size, Some(hex(&sha256)))
         };
         Ok(Self {

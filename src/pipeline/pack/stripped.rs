@@ -84,8 +84,8 @@ pub(super) fn write(
         architecture,
         fields: fields.collect(),
     };
-    plan.add(release::path(&name), Entry::made(release.render()?, plan.epoch))?;
-    digest::fill(&mut plan)?;
+    plan.add(release::path(&name), Entry::generated(release.render()?, plan.epoch))?;
+    digest::hash_contents(&mut plan)?;
     let naming = Naming { name: name.clone(), version, architecture };
     let names = naming.files(&request.formats);
     let signing = request.signing.as_ref();

@@ -23,7 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::elf::{Image, Patch};
-use crate::fstree::resolve::Rooted;
+use crate::fstree::resolve::RootResolver;
 use crate::prefix::layout::{GCONV, LOCALES};
 use crate::relocate::libc::slack::Room;
 use crate::relocate::libc::xref::{Code, Reference};
@@ -68,7 +68,7 @@ pub(crate) struct Libc<'a> {
     /// EPREFIX.
     pub eprefix: &'a Path,
     /// The tree.
-    pub rooted: &'a Rooted,
+    pub rooted: &'a RootResolver,
 }
 
 /// Whether the file is glibc's C library.

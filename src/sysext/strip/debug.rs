@@ -62,7 +62,7 @@ pub(super) fn entry(file: PathBuf, epoch: u64) -> Result<Entry> {
     if size == 0 {
         bail!("{} has no symbols", file.display());
     }
-    let mut entry = Entry::made(Vec::new(), epoch);
+    let mut entry = Entry::generated(Vec::new(), epoch);
     entry.kind = EntryKind::File(FileContent::unread(ContentSource::Disk(file), size));
     Ok(entry)
 }

@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::base::level::Level;
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
-use crate::fstree::resolve::Place;
+use crate::fstree::resolve::ResolvedPath;
 use crate::sysext::target::root::TargetRoot;
 use crate::sysext::target::{TargetFinding, TargetRule};
 
@@ -23,7 +23,7 @@ pub(super) enum Layer {
     /// A tree on disk.
     Root {
         /// Where its hierarchies are, where they lead, and whether a link leads there.
-        hierarchies: BTreeMap<PathBuf, Place>,
+        hierarchies: BTreeMap<PathBuf, ResolvedPath>,
         /// Who owns it, which stands for root.
         owner: (u32, u32),
     },
@@ -68,7 +68,7 @@ impl Layer {
             }
             Self::Root { hierarchies, owner } => (hierarchies, owner),
         };
-        let Some((top, Place::There { disk, .. })) =
+        let Some((top, ResolvedPath::There { disk, .. })) =
             hierarchies.iter().find(|(top, _)| path.starts_with(top))
         else {
             return Ok(None);
@@ -212,8 +212,8 @@ fn digest_of(content: &FileContent) -> Result<[u8; 32]> {
         return Ok(sha256);
     }
     let (sha256, _) = match &content.source {
-        ContentSource::Disk(path) => digest::of_file(path)?,
-        ContentSource::Bytes(bytes) => digest::of_reader(bytes.as_slice())?,
+        ContentSource::Disk(path) => digest::hash_file(path)?,
+        ContentSource::Bytes(bytes) => digest::hash_reader(bytes.as_slice())?,
     };
     Ok(sha256)
 }
@@ -224,13 +224,13 @@ fn linked(plan: &FileTree, layer: &Layer) -> Vec<TargetFinding> {
     let mut findings = Vec::new();
     for (top, place) in hierarchies.iter().filter(|(top, _)| plan.entries.contains_key(*top)) {
         let (level, detail) = match place {
-            Place::There { inside, .. } | Place::Missing(inside)
+            ResolvedPath::There { inside, .. } | ResolvedPath::Missing(inside)
                 if *inside != Path::new("/").join(top) =>
             {
                 (Level::Warning, format!("it is a link to {} on the target", inside.display()))
             }
-            Place::Loop => (Level::Error, "it is a link that leads in a circle".to_owned()),
-            Place::There { .. } | Place::Missing(_) => continue,
+            ResolvedPath::Loop => (Level::Error, "it is a link that leads in a circle".to_owned()),
+            ResolvedPath::There { .. } | ResolvedPath::Missing(_) => continue,
         };
         findings.push(TargetFinding::new(TargetRule::LinkedHierarchy, level, Some(top), detail));
     }

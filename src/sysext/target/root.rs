@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::fstree::resolve::{Place, Rooted};
+use crate::fstree::resolve::{ResolvedPath, RootResolver};
 use crate::host::os_release;
 use crate::imagefmt::architecture::Architecture;
 
@@ -31,25 +31,25 @@ const PROGRAMS: &[&str] = &["/usr/lib/systemd/systemd", "/usr/bin/env", "/usr/bi
 pub(super) struct TargetRoot {
     /// Its root directory.
     pub root: PathBuf,
-    rooted: Rooted,
+    rooted: RootResolver,
 }
 
 impl TargetRoot {
     /// Opens the tree at `root`.
     pub(super) fn open(root: &Path) -> Result<Self> {
-        let rooted = Rooted::unchanging(vec![root.to_owned()]);
+        let rooted = RootResolver::cached(vec![root.to_owned()]);
         Ok(Self { root: root.to_owned(), rooted })
     }
 
     /// Where `path` of the target is on disk, with links followed inside of its tree.
-    pub(super) fn place(&self, path: &Path) -> Place {
+    pub(super) fn place(&self, path: &Path) -> ResolvedPath {
         self.rooted.resolve(path)
     }
 
     fn disk(&self, path: &Path) -> Option<PathBuf> {
         match self.place(path) {
-            Place::There { disk, .. } => Some(disk),
-            Place::Missing(_) | Place::Loop => None,
+            ResolvedPath::There { disk, .. } => Some(disk),
+            ResolvedPath::Missing(_) | ResolvedPath::Loop => None,
         }
     }
 
