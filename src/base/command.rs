@@ -43,7 +43,7 @@ const PASSED_ON: &[&str] = &[
 pub(crate) const MACHINE_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The search path of children that bring none of their own.
-pub(crate) const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// An external program, why it is run, and everything it gets.
 #[derive(Clone, Debug)]
@@ -367,7 +367,7 @@ pub(crate) fn shell_code(status: ExitStatus) -> u8 {
 }
 
 /// Where `program` is on `path`, which is a list as in `$PATH`.
-pub(crate) fn find_program(program: &str, path: &OsStr) -> Option<PathBuf> {
+pub fn find_program(program: &str, path: &OsStr) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     std::env::split_paths(path).map(|dir| dir.join(program)).find(|candidate| {
         fs_err::metadata(candidate)
@@ -376,7 +376,7 @@ pub(crate) fn find_program(program: &str, path: &OsStr) -> Option<PathBuf> {
 }
 
 /// Where `program` is: on the caller's search path, else in the system's directories.
-pub(crate) fn look_up(program: &str) -> Option<PathBuf> {
+pub fn look_up(program: &str) -> Option<PathBuf> {
     std::env::var_os("PATH")
         .and_then(|path| find_program(program, &path))
         .or_else(|| find_program(program, OsStr::new(SYSTEM_PATH)))

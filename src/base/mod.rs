@@ -4,7 +4,7 @@
 //! Nothing in here knows Portage, ELF, images or extensions.
 
 pub(crate) mod board;
-pub(crate) mod command;
+pub mod command;
 pub mod data;
 pub mod files;
 pub mod inside;

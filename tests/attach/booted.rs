@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::debian::{Debian, write};
-use super::small_root::{SmallRoot, run};
 use super::{FORMATS, root};
+use crate::harness::small_root::SmallRoot;
+use crate::harness::tools::stdout_of;
 
 /// Makes what containers lack, attaches each extension in turn and tells what came of it.
 ///
@@ -107,7 +108,7 @@ fn attaches(suite: &str, version: std::ops::Range<u32>, eprefix: &'static str) {
 
 fn boot(root: &Path) {
     let arguments = ["--mount", "--propagation", "private", "sh", "-c", BOOT, "boot"];
-    run("unshare", &[&arguments[..], &[root.to_str().unwrap()]].concat());
+    stdout_of("unshare", [&arguments[..], &[root.to_str().unwrap()]].concat());
 }
 
 #[test]

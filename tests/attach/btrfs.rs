@@ -3,17 +3,17 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use super::small_root::{SmallRoot, fprefix, run, succeeded};
 use super::{root, runs_from};
+use crate::harness::small_root::{SmallRoot, fprefix};
+use crate::harness::tools::{command, search_path_after, stdout_of, stdout_of_success};
 
 /// Unpacks btrfs-progs; returns a directory with programs to put before the search path.
 fn newest(dir: &Path) -> PathBuf {
     let (root, programs) = (dir.join("debian"), dir.join("programs"));
-    run(
+    stdout_of(
         "mmdebstrap",
-        &[
+        [
             "--quiet",
             "--variant=extract",
             "--include=btrfs-progs",
@@ -26,9 +26,9 @@ fn newest(dir: &Path) -> PathBuf {
     );
     fs_err::create_dir(&programs).unwrap();
     let find = |names: &str| {
-        let found = run(
+        let found = stdout_of(
             "find",
-            &[root.to_str().unwrap(), "-name", names, "(", "-type", "f", "-o", "-type", "l", ")"],
+            [root.to_str().unwrap(), "-name", names, "(", "-type", "f", "-o", "-type", "l", ")"],
         );
         let first = found.lines().find(|path| !path.contains("/share/")).map(str::to_owned);
         first.unwrap_or_else(|| panic!("the release has no {names}"))
@@ -48,10 +48,10 @@ fn newest(dir: &Path) -> PathBuf {
 
 /// Packs with those programs.
 fn pack(small: &SmallRoot, programs: &Path, output: &str, format: &str) -> PathBuf {
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let path = search_path_after(&[programs]);
     let mut command = fprefix();
     command.env("PATH", path).args(small.arguments(output, &["--format", format, "--no-reports"]));
-    succeeded(command.output().unwrap());
+    stdout_of_success(command.output().unwrap());
     small.beside(output).join("small.raw")
 }
 
@@ -59,13 +59,13 @@ fn pack(small: &SmallRoot, programs: &Path, output: &str, format: &str) -> PathB
 fn the_same_bytes_attach_and_are_read_only() {
     let small = root("/usr/local/small");
     let programs = newest(&small.beside(""));
-    small.copy(super::small_programs::program(), "usr/bin/setuid", 0o4755);
+    small.copy(crate::harness::small_programs::program(), "usr/bin/setuid", 0o4755);
     small.link("program", "usr/bin/link");
     small.file("usr/share/thing/na me 'é' \"x\" \\n", "odd name\n");
     small.file("usr/share/thing/text", &"much of the same\n".repeat(100_000));
     let twin = small.inside("usr/share/a twin");
     fs_err::hard_link(small.inside("usr/share/thing/na me 'é' \"x\" \\n"), twin).unwrap();
-    run("setcap", &["cap_net_raw=ep", small.inside("usr/bin/program").to_str().unwrap()]);
+    stdout_of("setcap", ["cap_net_raw=ep", small.inside("usr/bin/program").to_str().unwrap()]);
     // More than btrfs restore unpacks without a question.
     for number in 0..1500 {
         small.file(&format!("usr/share/many/{number}"), "");
@@ -80,19 +80,19 @@ fn the_same_bytes_attach_and_are_read_only() {
     let script = "mount -o loop,rw \"$1\" /mnt; cd /mnt/usr/local/small/usr
         stat -c '%a %h %s' bin/setuid share/thing/na*; getcap bin/program
         touch here 2>&1 || :; cd /; umount /mnt";
-    let output = Command::new("unshare")
+    let output = command("unshare")
         .args(["--mount", "--propagation", "private", "sh", "-euc", script, "sh"])
         .arg(&image)
         .output()
         .unwrap();
-    let said = succeeded(output);
+    let said = stdout_of_success(output);
     let size = fs_err::metadata(small.inside("usr/bin/setuid")).unwrap().len();
     assert!(said.starts_with(&format!("4755 1 {size}\n644 2 9\n")), "{said}");
     assert!(said.contains("cap_net_raw=ep") && said.contains("Read-only file system"), "{said}");
 
     // What reads images reads this one, and what is not compressed takes more room.
     small.pack("other", &["--no-reports", "--format", "erofs"]);
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let path = search_path_after(&[&programs]);
     let mut diff = fprefix();
     diff.env("PATH", path).arg("diff").arg(&image).arg(small.beside("other/small.raw"));
     let output = diff.output().unwrap();

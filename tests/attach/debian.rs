@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::small_root::run;
+use crate::harness::tools::stdout_of;
 
 /// What a root has besides what is asked for.
 const PACKAGES: &str = "base-files,systemd,systemd-sysv,dash,coreutils,mount";
@@ -27,9 +27,9 @@ impl Debian {
             .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
             .unwrap();
         let root = dir.path().join("root");
-        run(
+        stdout_of(
             "mmdebstrap",
-            &[
+            [
                 "--quiet",
                 "--variant=extract",
                 format!("--include={PACKAGES},{more}").trim_end_matches(','),

@@ -1,17 +1,18 @@
 //! What needs root of image builds: an overlay of /etc, and filesystems that can not be written.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use super::root;
-use super::small_root::{SmallRoot, fprefix, succeeded};
+use crate::harness::small_root::{FPREFIX, SmallRoot, fprefix};
+use crate::harness::tools::{command, stdout_of_success};
 
 /// Runs `script` in a mount namespace of its own.
 fn apart(dir: &Path, script: &str) -> Output {
-    Command::new("unshare")
+    command("unshare")
         .args(["--mount", "--propagation", "private", "sh", "-euc", script])
         .current_dir(dir)
-        .env("FPREFIX", assert_cmd::cargo::cargo_bin("fprefix"))
+        .env("FPREFIX", FPREFIX)
         .env("NO_COLOR", "1")
         .output()
         .unwrap()
@@ -27,7 +28,7 @@ fn what_was_removed_from_an_overlay_of_etc_comes_through_again() {
     let rules = "f /etc/ssl/one\nf /etc/two\n";
     super::debian::write(&rootfs.join("usr/lib/tmpfiles.d/a.conf"), rules);
     let arguments = ["image", "etc-whiteouts", "--rootfs", rootfs.to_str().unwrap()];
-    succeeded(fprefix().args(arguments).output().unwrap());
+    stdout_of_success(fprefix().args(arguments).output().unwrap());
     let script = "mount -t tmpfs tmpfs /mnt
         mkdir /mnt/upper /mnt/work /mnt/etc
         layers=lowerdir=$PWD/rootfs/usr/share/flatcar/etc,upperdir=/mnt/upper,workdir=/mnt/work
@@ -40,7 +41,7 @@ fn what_was_removed_from_an_overlay_of_etc_comes_through_again() {
         mount -t overlay overlay -o $layers /mnt/etc
         cat /mnt/etc/ssl/one /mnt/etc/two
         test ! -e /mnt/etc/three";
-    assert_eq!(succeeded(apart(&small.beside(""), script)), "onetwo");
+    assert_eq!(stdout_of_success(apart(&small.beside(""), script)), "onetwo");
 }
 
 /// Adds an image to a root on a filesystem that was mounted with `options`; returns the error.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::debian::{Debian, write};
 use super::root;
-use super::small_root::run;
+use crate::harness::tools::stdout_of;
 
 /// What the target needs to check hashes and signatures, and a kernel.
 const PACKAGES: &str = "udev,kmod,liblzma5,libcryptsetup12,libssl3t64,linux-image-cloud-amd64";
@@ -46,7 +46,7 @@ fn key(debian: &Debian, name: &str) -> [String; 2] {
     let [key, certificate] =
         ["key", "crt"].map(|end| debian.beside(&format!("{name}.{end}")).display().to_string());
     let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test", "-keyout"];
-    run("openssl", &[&request[..], &[&key, "-out", &certificate]].concat());
+    stdout_of("openssl", [&request[..], &[&key, "-out", &certificate]].concat());
     debian.write(&format!("report/{name}.crt"), fs_err::read(&certificate).unwrap());
     [key, certificate]
 }
@@ -55,7 +55,7 @@ fn key(debian: &Debian, name: &str) -> [String; 2] {
 fn kernel(debian: &Debian) -> PathBuf {
     let modules = fs_err::read_dir(debian.root().join("usr/lib/modules")).unwrap().next();
     let version = modules.unwrap().unwrap().file_name().into_string().unwrap();
-    run("chroot", &[debian.root().to_str().unwrap(), "depmod", "-a", &version]);
+    stdout_of("chroot", [debian.root().to_str().unwrap(), "depmod", "-a", &version]);
     let kernel = debian.beside("kernel");
     fs_err::copy(debian.root().join(format!("boot/vmlinuz-{version}")), &kernel).unwrap();
     fs_err::remove_dir_all(debian.root().join("boot")).unwrap();
@@ -69,14 +69,14 @@ fn boot(debian: &Debian) -> String {
     write(&debian.beside("disk"), "");
     let size = fs_err::File::options().write(true).open(&disk).unwrap();
     size.set_len(320 << 20).unwrap();
-    run("mke2fs", &["-q", "-t", "ext4", "-d", debian.root().to_str().unwrap(), &disk]);
+    stdout_of("mke2fs", ["-q", "-t", "ext4", "-d", debian.root().to_str().unwrap(), &disk]);
     // On a machine that is busy, timer interrupts come late, which the kernel takes for broken
     // hardware (no_timer_check, kernel-parameters.txt).
     let line = "root=/dev/nvme0n1 rw console=ttyS0 quiet panic=-1 no_timer_check \
                 systemd.unit=report.target";
-    run(
+    stdout_of(
         "timeout",
-        &[
+        [
             "--kill-after=5",
             "400",
             "qemu-system-x86_64",

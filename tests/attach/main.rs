@@ -9,20 +9,19 @@
     reason = "a test fails by panicking, and runs programs as a user does"
 )]
 
+#[path = "../harness/mod.rs"]
+mod harness;
+
 mod booted;
 mod btrfs;
 mod debian;
 mod image;
 mod machine;
-#[path = "../cli/small_programs.rs"]
-mod small_programs;
-#[allow(dead_code, reason = "each test binary uses its own part of this")]
-#[path = "../cli/small_root.rs"]
-mod small_root;
 
 use std::path::Path;
 
-use small_root::{SmallRoot, fprefix, succeeded};
+use crate::harness::small_root::{FPREFIX, SmallRoot, fprefix};
+use crate::harness::tools::{command, stdout_of, stdout_of_success};
 
 /// The formats that a container or an empty root can attach. A disk image with hashes wants a kernel
 /// with device-mapper: see `machine`.
@@ -33,7 +32,7 @@ const FORMATS: &[&str] =
 fn root(eprefix: &'static str) -> SmallRoot {
     assert!(rustix::process::geteuid().is_root(), "attaching needs root: run ./test, or use sudo");
     let small = SmallRoot::empty(eprefix);
-    small.copy(small_programs::program(), "usr/bin/program", 0o755);
+    small.copy(harness::small_programs::program(), "usr/bin/program", 0o755);
     small
 }
 
@@ -91,13 +90,12 @@ fn whoever_packs_it_the_image_is_the_same() {
     let small = root("/usr/local/small");
     small.pack("root", &[]);
     let copy = tempfile::tempdir().unwrap();
-    let run = |program: &str, arguments: &[&str]| small_root::run(program, arguments);
     let (from, to) = (small.root().display().to_string(), copy.path().display().to_string());
-    run("cp", &["-a", &from, &to]);
+    stdout_of("cp", ["-a", &from, &to]);
     let binary = copy.path().join("fprefix");
-    fs_err::copy(assert_cmd::cargo::cargo_bin("fprefix"), &binary).unwrap();
-    run("chown", &["-R", "nobody", &to]);
-    let output = std::process::Command::new("runuser")
+    fs_err::copy(FPREFIX, &binary).unwrap();
+    stdout_of("chown", ["-R", "nobody", &to]);
+    let output = command("runuser")
         .args(["-u", "nobody", "--"])
         .arg(binary)
         .args(["pack", "--eprefix", small.eprefix, "--root"])
@@ -108,7 +106,7 @@ fn whoever_packs_it_the_image_is_the_same() {
         .env_remove("SOURCE_DATE_EPOCH")
         .output()
         .unwrap();
-    succeeded(output);
+    stdout_of_success(output);
     small.pack("out", &["--format", "squashfs", "--format", "erofs"]);
     for name in ["small.squashfs.raw", "small.erofs.raw"] {
         let by_root = fs_err::read(small.beside("out").join(name)).unwrap();

@@ -2,8 +2,8 @@
 //! target where all of these are wrong.
 
 use super::libc_root::{compile, on, root};
-use super::small_root::succeeded;
 use crate::harness::hostile::Hostile;
+use crate::harness::tools::stdout_of_success;
 
 const EPREFIX: &str = "/usr/local/a-prefix-with-a-rather-long-path";
 
@@ -28,8 +28,8 @@ int main(void) {
 fn a_hostile_target_is_not_listened_to() {
     let root = root(EPREFIX);
     compile(&root, "names.c", PROGRAM, "usr/bin/names", &[]);
-    succeeded(on(&root, &["rewrite"]));
+    stdout_of_success(on(&root, &["rewrite"]));
     let program = format!("{EPREFIX}/usr/bin/names");
-    let said = succeeded(Hostile::new(EPREFIX).run(&root.eroot(), EPREFIX, &[&program]));
+    let said = stdout_of_success(Hostile::new(EPREFIX).run(&root.eroot(), EPREFIX, &[&program]));
     assert_eq!(said, "user 1 host 1 set 1 library 1 evil 0 locale 1\n");
 }

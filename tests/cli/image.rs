@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::pack_ddi::key;
-use super::small_root::{SmallRoot, fprefix, run, succeeded};
+use crate::harness::small_root::{SmallRoot, fprefix};
+use crate::harness::tools::{stdout_of, stdout_of_success};
 
 struct Os {
     small: SmallRoot,
@@ -32,7 +33,7 @@ impl Os {
     }
 
     fn image(&self, words: &[&str]) -> String {
-        succeeded(self.try_image(words))
+        stdout_of_success(self.try_image(words))
     }
 
     fn refuse(&self, words: &[&str]) -> String {
@@ -135,8 +136,8 @@ fn what_goes_to_a_compressed_place_is_not_compressed() {
     let os = Os::new();
     os.small.pack("out", &["--architecture", "arm64"]);
     os.image(&["add", "--method", "built-in", "small.raw"]);
-    let listing = |image: &Path| run("unsquashfs", &["-lln", image.to_str().unwrap()]);
-    let facts = |image: &Path| run("unsquashfs", &["-stat", image.to_str().unwrap()]);
+    let listing = |image: &Path| stdout_of("unsquashfs", ["-lln", image.to_str().unwrap()]);
+    let facts = |image: &Path| stdout_of("unsquashfs", ["-stat", image.to_str().unwrap()]);
     let (ours, theirs) =
         (os.small.beside("out/small.raw"), os.rootfs.join("usr/share/flatcar/sysext/small.raw"));
     assert!(facts(&ours).contains("Data is compressed"), "{}", facts(&ours));
@@ -191,7 +192,7 @@ fn whiteouts_are_those_of_rules_that_the_base_has_files_for() {
     assert_eq!(os.image(&["etc-whiteouts"]), list);
     assert_eq!(os.text("usr/share/flatcar/etc-no-whiteouts"), list);
     let script = os.rootfs.join("usr/libexec/etc-whiteouts");
-    run("shellcheck", &[script.to_str().unwrap()]);
+    stdout_of("shellcheck", [script.to_str().unwrap()]);
     let wanted = "usr/lib/systemd/system/initrd-root-fs.target.wants/etc-whiteouts.service";
     assert!(os.text(wanted).contains("ExecStart=/bin/sh /sysroot/usr/libexec/etc-whiteouts "));
     assert_eq!(os.image(&["etc-whiteouts", "--dry-run", "--base", "/etc"]), "");

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::libc_root::{self, compile, errors, loader_name, on};
-use super::small_root::{SmallRoot, fprefix, run, succeeded};
+use crate::harness::small_root::{SmallRoot, fprefix};
+use crate::harness::tools::{stdout_of, stdout_of_success};
 
 const EPREFIX: &str = "/usr/local/iso";
 
@@ -26,10 +27,10 @@ fn a_root_is_made_to_pass_and_runs_in_an_empty_root() {
         rules(&root),
         ["character-sets", "interpreter", "loader", "locale", "name-services", "needed"]
     );
-    succeeded(on(&root, &["rewrite"]));
+    stdout_of_success(on(&root, &["rewrite"]));
     assert_eq!(errors(&root), []);
 
-    let proof = succeeded(on(&root, &["check", "--run", "program"]));
+    let proof = stdout_of_success(on(&root, &["check", "--run", "program"]));
     for file in ["usr/bin/program", "usr/lib64/libthing.so.1", "usr/lib64/libc.so.6"] {
         assert!(proof.contains(&format!("inside   {EPREFIX}/{file}\n")), "{proof}");
     }
@@ -42,13 +43,13 @@ fn a_root_is_made_to_pass_and_runs_in_an_empty_root() {
 fn a_dry_run_changes_nothing_and_a_second_run_has_nothing_to_do() {
     let root = root();
     let before = digests(&root.root());
-    let said = succeeded(on(&root, &["rewrite", "--dry-run"]));
+    let said = stdout_of_success(on(&root, &["rewrite", "--dry-run"]));
     assert!(said.contains(&format!("{EPREFIX}/usr/bin/program: interpreter {EPREFIX}/usr/lib64")));
     assert_eq!(before, digests(&root.root()));
-    succeeded(on(&root, &["rewrite"]));
+    stdout_of_success(on(&root, &["rewrite"]));
     let after = digests(&root.root());
     assert_ne!(before, after);
-    let said = succeeded(on(&root, &["rewrite"]));
+    let said = stdout_of_success(on(&root, &["rewrite"]));
     assert!(said.ends_with("0 changed\n"), "{said}");
     assert_eq!(after, digests(&root.root()));
 }
@@ -63,18 +64,18 @@ fn libraries_that_are_opened_are_found() {
     compile(&root, "opened.c", "int opened(void) { return 7; }\n", library, &options);
     compile(&root, "opens.c", OPENS, "usr/bin/opens", &[]);
     let program = root.inside("usr/bin/opens").display().to_string();
-    let shown = || succeeded(fprefix().args(["elf", "show", &program]).output().unwrap());
-    succeeded(on(&root, &["rewrite"]));
+    let shown = || stdout_of_success(fprefix().args(["elf", "show", &program]).output().unwrap());
+    stdout_of_success(on(&root, &["rewrite"]));
     assert!(shown().contains(&format!(" {EPREFIX}/usr/lib64:{EPREFIX}/usr/lib64/own\n")));
     for how in ["absolute", "relative"] {
         assert_eq!(errors(&root), [], "{how}");
-        let proof = succeeded(on(&root, &["check", "--run", "opens"]));
+        let proof = stdout_of_success(on(&root, &["check", "--run", "opens"]));
         assert!(proof.contains("ended with status 0"), "{how}: {proof}");
         assert!(proof.contains(&format!("inside   {EPREFIX}/{library}\n")), "{how}: {proof}");
-        succeeded(on(&root, &["rewrite", "--relative"]));
+        stdout_of_success(on(&root, &["rewrite", "--relative"]));
         assert!(shown().contains(" $ORIGIN/../lib64:$ORIGIN/../lib64/own\n"), "{}", shown());
     }
-    let said = succeeded(on(&root, &["rewrite", "--relative"]));
+    let said = stdout_of_success(on(&root, &["rewrite", "--relative"]));
     assert!(said.ends_with("0 changed\n"), "{said}");
 }
 
@@ -84,8 +85,8 @@ fn libraries_that_are_opened_are_found() {
 fn directories_on_the_way_to_the_prefix_are_not_outside() {
     let root = root();
     compile(&root, "looks.c", LOOKS, "usr/bin/looks", &[]);
-    succeeded(on(&root, &["rewrite"]));
-    let proof = succeeded(on(&root, &["check", "--run", "looks"]));
+    stdout_of_success(on(&root, &["rewrite"]));
+    let proof = stdout_of_success(on(&root, &["check", "--run", "looks"]));
     assert!(proof.contains("ended with status 0"), "{proof}");
     assert!(proof.contains(", 0 from outside"), "{proof}");
     let beside = on(&root, &["check", "--run", "looks /tmp/file"]);
@@ -122,20 +123,20 @@ fn absolute_links_lead_into_the_prefix() {
     root.link("/usr/bin/program", "usr/bin/other");
     root.link("/fprefix/staging/root/usr/local/iso/usr/bin/program", "usr/bin/staged");
     root.link("/etc/passwd", "etc/passwd");
-    let said = succeeded(on(&root, &["rewrite"]));
+    let said = stdout_of_success(on(&root, &["rewrite"]));
     assert!(said.contains(" changed\n"), "{said}");
     let target = |path: &str| fs_err::read_link(root.inside(path)).unwrap();
     let program = Path::new(EPREFIX).join("usr/bin/program");
     assert_eq!(target("usr/bin/other"), program);
     assert_eq!(target("usr/bin/staged"), program);
     assert_eq!(target("etc/passwd"), Path::new("/etc/passwd"));
-    let said = succeeded(on(&root, &["rewrite"]));
+    let said = stdout_of_success(on(&root, &["rewrite"]));
     assert!(said.ends_with("0 changed\n"), "{said}");
 }
 
 fn digests(dir: &Path) -> Vec<String> {
     let find = "find \"$1\" -type f -exec sha256sum {} + | sort";
-    run("sh", &["-c", find, "sh", dir.to_str().unwrap()]).lines().map(str::to_owned).collect()
+    stdout_of("sh", ["-c", find, "sh", dir.to_str().unwrap()]).lines().map(str::to_owned).collect()
 }
 
 #[test]
@@ -148,7 +149,7 @@ fn all_that_a_file_has_besides_stays() {
     root.age("usr/bin/program", 1_000_000_000);
     let flags = rustix::fs::XattrFlags::empty();
     rustix::fs::setxattr(&one, "user.note", b"kept", flags).unwrap();
-    succeeded(on(&root, &["rewrite"]));
+    stdout_of_success(on(&root, &["rewrite"]));
     let (one_now, two_now) = (fs_err::metadata(&one).unwrap(), fs_err::metadata(&two).unwrap());
     assert_eq!(one_now.ino(), two_now.ino());
     assert_eq!(one_now.mode() & 0o7777, 0o4751);
@@ -171,7 +172,7 @@ fn scripts_are_run_by_programs_of_the_prefix() {
         root.file(&format!("usr/bin/{name}"), &format!("{line}\nrest\n"));
         root.mode(&format!("usr/bin/{name}"), 0o755);
     }
-    succeeded(on(&root, &["rewrite"]));
+    stdout_of_success(on(&root, &["rewrite"]));
     let text =
         |name: &str| fs_err::read_to_string(root.inside(&format!("usr/bin/{name}"))).unwrap();
     assert_eq!(text("env"), format!("#!{EPREFIX}/usr/bin/perl\nrest\n"));
@@ -190,13 +191,14 @@ fn rules_are_waived_chosen_and_explained() {
     let root = root();
     let waived =
         ["check", "--waive", "character-sets,interpreter,loader,locale,name-services,needed"];
-    succeeded(on(&root, &waived));
-    succeeded(on(&root, &["check", "--rule", "link"]));
+    stdout_of_success(on(&root, &waived));
+    stdout_of_success(on(&root, &["check", "--rule", "link"]));
     assert_eq!(on(&root, &["check", "--rule", "loader"]).status.code(), Some(3));
     let unknown = on(&root, &["check", "--rule", "nothing"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("the rules are interpreter, needed"));
-    let page = succeeded(fprefix().args(["check", "--explain", "loader"]).output().unwrap());
+    let page =
+        stdout_of_success(fprefix().args(["check", "--explain", "loader"]).output().unwrap());
     assert!(page.contains("Remedy: "), "{page}");
 }
 
@@ -211,9 +213,9 @@ fn a_tree_of_another_layout_is_made_to_pass() {
     let library = root.inside("usr/lib/any-linux-gnu/libthing.so.1");
     fs_err::rename(&library, library.with_file_name("libthing.so.1.0")).unwrap();
     root.link("libthing.so.1.0", "usr/lib/any-linux-gnu/libthing.so.1");
-    succeeded(on(&root, &["rewrite"]));
+    stdout_of_success(on(&root, &["rewrite"]));
     assert_eq!(errors(&root), []);
-    let proof = succeeded(on(&root, &["check", "--run", "program"]));
+    let proof = stdout_of_success(on(&root, &["check", "--run", "program"]));
     assert!(
         proof.contains(&format!("{EPREFIX}/usr/lib/any-linux-gnu/libthing.so.1.0\n")),
         "{proof}"
@@ -239,8 +241,8 @@ fn processes_scripts_and_daemons_are_followed() {
     libc_root::compile(&root, "forks.c", code, "usr/bin/forks", &[&define]);
     root.file("usr/bin/script", &format!("#!{EPREFIX}/usr/bin/forks\n"));
     root.mode("usr/bin/script", 0o755);
-    succeeded(on(&root, &["rewrite"]));
-    let proof = succeeded(on(&root, &["check", "--run", "script"]));
+    stdout_of_success(on(&root, &["rewrite"]));
+    let proof = stdout_of_success(on(&root, &["check", "--run", "script"]));
     for name in ["bin/script", "bin/forks", "bin/program", "lib64/libthing.so.1"] {
         assert!(proof.contains(&format!("inside   {EPREFIX}/usr/{name}\n")), "{name}: {proof}");
     }

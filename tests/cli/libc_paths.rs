@@ -1,7 +1,8 @@
 //! A C library that finds its character sets and locales in the prefix, however long its path is.
 
 use super::libc_root::{compile, errors, on, root};
-use super::small_root::{SmallRoot, fprefix, succeeded};
+use crate::harness::small_root::{SmallRoot, fprefix};
+use crate::harness::tools::stdout_of_success;
 
 /// 65 characters.
 const LONG: &str = "/usr/local/my-stuff-with-a-long-name/that-has-sixty-characters-aa";
@@ -47,14 +48,14 @@ fn character_sets_and_locales_are_found_below_a_long_path() {
             "{found:?}"
         );
     }
-    succeeded(on(&root, &["rewrite"]));
+    stdout_of_success(on(&root, &["rewrite"]));
     assert_eq!(errors(&root), []);
-    let proof = succeeded(on(&root, &["check", "--run", "sets"]));
+    let proof = stdout_of_success(on(&root, &["check", "--run", "sets"]));
     assert!(proof.starts_with("UTF-8\n€\n"), "{proof}");
     assert!(proof.contains(&format!("inside   {LONG}/usr/lib64/gconv/ISO8859-15.so\n")), "{proof}");
     assert!(proof.contains(", 0 from outside"), "{proof}");
     let before = libc(&root);
-    assert!(succeeded(on(&root, &["rewrite"])).ends_with("0 changed\n"));
+    assert!(stdout_of_success(on(&root, &["rewrite"])).ends_with("0 changed\n"));
     assert!(libc(&root) == before);
 }
 
@@ -63,15 +64,15 @@ fn character_sets_and_locales_are_found_below_a_long_path() {
 fn a_second_path_takes_the_place_of_the_first() {
     let other = "/opt/a-prefix-of-another-length";
     let (straight, around) = (root(other), root(LONG));
-    succeeded(on(&straight, &["rewrite"]));
-    succeeded(on(&around, &["rewrite"]));
+    stdout_of_success(on(&straight, &["rewrite"]));
+    stdout_of_success(on(&around, &["rewrite"]));
     let place = other.trim_start_matches('/');
     fs_err::create_dir_all(around.root().join("opt")).unwrap();
     fs_err::rename(around.eroot(), around.root().join(place)).unwrap();
     let root = around.root();
     let mut again = fprefix();
     again.arg("rewrite").arg("--root").arg(&root).args(["--eprefix", other]);
-    succeeded(again.output().unwrap());
+    stdout_of_success(again.output().unwrap());
     for name in ["usr/lib64/gconv/gconv-modules.cache", "usr/lib64/libc.so.6"] {
         let strings = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).contains(LONG);
         let moved = fs_err::read(root.join(place).join(name)).unwrap();
@@ -88,11 +89,11 @@ fn without_its_own_it_takes_none_of_the_target() {
     let root = with_program("/opt/bare");
     fs_err::remove_dir_all(root.inside("usr/lib64/gconv")).unwrap();
     fs_err::remove_dir_all(root.inside("usr/lib/locale")).unwrap();
-    succeeded(on(&root, &["rewrite"]));
+    stdout_of_success(on(&root, &["rewrite"]));
     assert_eq!(errors(&root), []);
-    let notes = succeeded(on(&root, &["check", "-v"]));
+    let notes = stdout_of_success(on(&root, &["check", "-v"]));
     assert!(notes.contains("there is no gconv-modules.cache in the prefix"), "{notes}");
     assert!(notes.contains("there is no locale-archive in the prefix"), "{notes}");
-    let proof = succeeded(on(&root, &["check", "--run", "sets"]));
+    let proof = stdout_of_success(on(&root, &["check", "--run", "sets"]));
     assert!(proof.starts_with("no locale\n\n"), "{proof}");
 }

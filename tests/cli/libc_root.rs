@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 use std::process::Output;
 
-use super::small_root::{SmallRoot, fprefix, run};
+use crate::harness::small_root::{SmallRoot, fprefix};
+use crate::harness::tools::stdout_of;
 
 /// A root with libc, the loader, a library and a program that needs it, none of them rewritten.
 pub(crate) fn root(eprefix: &'static str) -> SmallRoot {
@@ -40,7 +41,7 @@ pub(crate) fn root(eprefix: &'static str) -> SmallRoot {
 fn add_locale(root: &SmallRoot) {
     fs_err::create_dir_all(root.inside("usr/lib/locale")).unwrap();
     let prefix = format!("--prefix={}", root.eroot().display());
-    run("localedef", &[&prefix, "--add-to-archive", "/usr/lib/locale/C.utf8"]);
+    stdout_of("localedef", [&prefix, "--add-to-archive", "/usr/lib/locale/C.utf8"]);
 }
 
 pub(crate) fn loader_name() -> &'static str {
@@ -48,7 +49,7 @@ pub(crate) fn loader_name() -> &'static str {
 }
 
 pub(crate) fn machine_file(name: &str) -> String {
-    let path = run("gcc", &[&format!("-print-file-name={name}")]);
+    let path = stdout_of("gcc", [&format!("-print-file-name={name}")]);
     fs_err::canonicalize(path.trim()).unwrap().display().to_string()
 }
 
@@ -57,7 +58,7 @@ pub(crate) fn compile(root: &SmallRoot, name: &str, code: &str, to: &str, option
     fs_err::write(&source, code).unwrap();
     let made = root.inside(to);
     fs_err::create_dir_all(made.parent().unwrap()).unwrap();
-    run("gcc", &[&["-o", made.to_str().unwrap(), source.to_str().unwrap()], options].concat());
+    stdout_of("gcc", [&["-o", made.to_str().unwrap(), source.to_str().unwrap()], options].concat());
 }
 
 pub(crate) fn on(root: &SmallRoot, words: &[&str]) -> Output {

@@ -34,7 +34,5 @@ mod refusals;
 mod removal;
 mod repo;
 mod rules;
-mod small_programs;
-mod small_root;
 mod templates;
 mod wrappers;

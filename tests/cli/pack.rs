@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::small_root::{BUILD_TIME, SmallRoot, fprefix, run, run_as_root, succeeded};
+use crate::harness::small_root::{BUILD_TIME, FPREFIX, SmallRoot, fprefix};
+use crate::harness::tools::{stdout_as_root_of, stdout_of, stdout_of_success};
 
 /// What a squashfs image holds, by unsquashfs: `mode owner size [-> target]` by path.
 fn squashfs(image: &Path) -> BTreeMap<String, String> {
     let image = image.to_str().unwrap();
-    let listing = run("unsquashfs", &["-UTC", "-lln", image]);
+    let listing = stdout_of("unsquashfs", ["-UTC", "-lln", image]);
     let mut entries = BTreeMap::new();
     for line in listing.lines() {
         let (head, path) = line.split_once("squashfs-root").expect(line);
@@ -62,7 +63,7 @@ fn a_library_that_a_program_loads_by_name_keeps_it() {
     bytes.extend(b"\0libthing.so\0");
     fs_err::write(&program, bytes).unwrap();
     // A library without a version in its soname is no name for the link editor either.
-    small.copy(super::small_programs::library(), "usr/lib64/libplain.so", 0o755);
+    small.copy(crate::harness::small_programs::library(), "usr/lib64/libplain.so", 0o755);
     small.pack("out", &[]);
     let image = squashfs(&small.beside("out/small.raw"));
     for name in ["libthing.so", "libplain.so", "plugins/libplugin.so"] {
@@ -97,7 +98,7 @@ fn what_is_unpacked_is_what_was_packed() {
     small.pack("out", &["--name", "other"]);
     let out = small.beside("tree");
     let image = small.beside("out/other.raw");
-    run("unsquashfs", &["-d", out.to_str().unwrap(), image.to_str().unwrap()]);
+    stdout_of("unsquashfs", ["-d", out.to_str().unwrap(), image.to_str().unwrap()]);
     let release = out.join("usr/lib/extension-release.d/extension-release.other");
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86-64" };
     assert_eq!(
@@ -106,7 +107,7 @@ fn what_is_unpacked_is_what_was_packed() {
     );
     let inside = |path: &str| out.join("usr/local/small").join(path);
     let program = fs_err::read(inside("usr/bin/program")).unwrap();
-    assert_eq!(program, fs_err::read(super::small_programs::program()).unwrap());
+    assert_eq!(program, fs_err::read(crate::harness::small_programs::program()).unwrap());
     let data = fs_err::metadata(inside("usr/share/thing/data")).unwrap();
     let same = fs_err::metadata(inside("usr/share/thing/same data")).unwrap();
     assert_eq!((data.ino(), data.nlink()), (same.ino(), 2), "hard links");
@@ -126,14 +127,13 @@ fn the_same_root_gives_the_same_bytes() {
     assert!(first == bytes("second"), "directories that were touched change the image");
     // The user's number is another one in a namespace, as it is on another machine.
     fs_err::create_dir(small.beside("third")).unwrap();
-    let program = assert_cmd::cargo::cargo_bin("fprefix");
     let mut arguments: Vec<String> =
         ["--unshare-user", "--uid", "4321", "--gid", "1234", "--dev-bind", "/", "/", "--"]
             .map(String::from)
             .into();
-    arguments.push(program.display().to_string());
+    arguments.push(FPREFIX.to_owned());
     arguments.extend(small.arguments("third", &[]));
-    run("bwrap", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    stdout_of("bwrap", &arguments);
     assert!(first == bytes("third"), "another user gets another image");
 }
 
@@ -145,7 +145,7 @@ fn the_time_of_the_image_can_be_set() {
         command.env("SOURCE_DATE_EPOCH", value).args(small.arguments("out", &["--json"]));
         command.output().unwrap()
     };
-    let packed: serde_json::Value = serde_json::from_str(&succeeded(pack("1000"))).unwrap();
+    let packed: serde_json::Value = serde_json::from_str(&stdout_of_success(pack("1000"))).unwrap();
     assert_eq!(packed["epoch"], 1000);
     let image = squashfs(&small.beside("out/small.raw"));
     assert!(image.values().all(|entry| entry.contains("1970-01-01 00:16")), "{image:#?}");
@@ -169,7 +169,7 @@ fn the_version_is_never_in_the_name_that_is_attached() {
     assert_eq!(fs_err::read_link(&link).unwrap(), Path::new("small-1.1-arm64.raw"));
     let more = fs_err::read_to_string(small.beside("out/SHA256SUMS")).unwrap();
     assert!(more.starts_with(&sums) && more.ends_with("  small-1.1-arm64.raw\n"), "{more}");
-    run("sh", &["-c", "cd $0 && sha256sum --strict -c SHA256SUMS", out.to_str().unwrap()]);
+    stdout_of("sh", ["-c", "cd $0 && sha256sum --strict -c SHA256SUMS", out.to_str().unwrap()]);
     small.pack("out", &[]);
     assert!(!link.is_symlink() && link.is_file());
     let mut left: Vec<_> = fs_err::read_dir(out).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -203,7 +203,7 @@ fn answers_as_json() {
     let image = small.beside("out/small.raw");
     assert_eq!(packed["images"][0]["path"], image.to_str().unwrap());
     assert_eq!(packed["images"][0]["size"], fs_err::metadata(&image).unwrap().len());
-    let sum = run("sha256sum", &[image.to_str().unwrap()]);
+    let sum = stdout_of("sha256sum", [image.to_str().unwrap()]);
     assert_eq!(packed["images"][0]["sha256"], sum.split(' ').next().unwrap());
     assert_eq!(packed["epoch"], BUILD_TIME);
     assert_eq!(packed["contents"]["hard_links"], 1);
@@ -232,10 +232,10 @@ fn refuses_what_can_not_be_an_extension() {
 
     // Anyone may make a whiteout (overlayfs, mknod(2) since Linux 5.8).
     let place = small.inside("usr/bin/hidden");
-    run("mknod", &[place.to_str().unwrap(), "c", "0", "0"]);
+    stdout_of("mknod", [place.to_str().unwrap(), "c", "0", "0"]);
     assert!(small.refuse("out", &[]).contains("usr/bin/hidden is an overlayfs whiteout"));
     fs_err::remove_file(&place).unwrap();
-    run("mkfifo", &[place.to_str().unwrap()]);
+    stdout_of("mkfifo", [place.to_str().unwrap()]);
     assert!(small.refuse("out", &[]).contains("usr/bin/hidden is a device, a socket or a pipe"));
     assert!(!small.beside("out").exists());
 }
@@ -253,7 +253,7 @@ fn a_prefix_in_opt_has_its_release_file_in_usr() {
 /// Everything about the tree at `dir` that an image of it keeps.
 fn tree(dir: &Path) -> BTreeMap<String, String> {
     let find = ["-mindepth", "1", "-printf", "%P\\0%m %n %T@ %l %s\\0"];
-    let listing = run("find", &[&[dir.to_str().unwrap()], &find[..]].concat());
+    let listing = stdout_of("find", [&[dir.to_str().unwrap()], &find[..]].concat());
     let words: Vec<&str> = listing.split('\0').collect();
     let mut entries = BTreeMap::new();
     for pair in words.chunks_exact(2) {
@@ -292,7 +292,7 @@ fn every_format_holds_the_same() {
         let dir = dir.to_str().unwrap();
         let arguments: Vec<&str> =
             arguments.iter().map(|word| if *word == "DIR" { dir } else { word }).collect();
-        run_as_root(program, &arguments);
+        stdout_as_root_of(program, &arguments);
         tree(Path::new(dir))
     };
     let file = |name: &str| out(name).display().to_string();
@@ -306,7 +306,8 @@ fn every_format_holds_the_same() {
     let extract = format!("--extract={}", small.beside("fsck.erofs").display());
     let unpacked = unpack("fsck.erofs", &[&extract, "--preserve-perms", &erofs]);
     assert_eq!(unpacked.keys().collect::<Vec<_>>(), directory.keys().collect::<Vec<_>>());
-    let looked_at = run("dump.erofs", &["--path=/usr/local/small/usr/share/thing/data", &erofs]);
+    let looked_at =
+        stdout_of("dump.erofs", ["--path=/usr/local/small/usr/share/thing/data", &erofs]);
     assert!(looked_at.contains("Links: 2"), "{looked_at}");
 }
 
@@ -343,12 +344,12 @@ fn a_directory_is_replaced_only_where_it_is_this_extension() {
 #[test]
 fn capabilities_are_kept() {
     let small = SmallRoot::full();
-    small.copy(super::small_programs::program(), "usr/bin/ping", 0o755);
+    small.copy(crate::harness::small_programs::program(), "usr/bin/ping", 0o755);
     let ping = small.inside("usr/bin/ping").display().to_string();
     let words = "--unshare-user --uid 0 --gid 0 --cap-add ALL --dev-bind / / setcap cap_net_raw+ep";
     let mut arguments: Vec<&str> = words.split(' ').collect();
     arguments.push(&ping);
-    run("bwrap", &arguments);
+    stdout_of("bwrap", &arguments);
     let formats =
         ["--format", "tar", "--format", "squashfs", "--format", "erofs", "--format", "ext4"];
     let answer = small.pack("out", &[&formats[..], &["--json"]].concat());

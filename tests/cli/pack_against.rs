@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use fs_err::os::unix::fs::symlink;
 use serde_json::Value;
 
-use super::small_programs::program;
-use super::small_root::SmallRoot;
+use crate::harness::small_programs::program;
+use crate::harness::small_root::SmallRoot;
 
 /// The root directory of a target, like Debian's.
 struct Target {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::small_root::{SmallRoot, run};
+use crate::harness::small_root::SmallRoot;
+use crate::harness::tools::{command, stdout_of};
 
 const ROOT: &str = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
 const VERITY: &str = "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5";
@@ -18,7 +19,7 @@ struct Part {
 /// The partitions of an image by their type, as the kernel's tools see them.
 fn partitions(image: &Path) -> BTreeMap<String, Part> {
     let path = image.to_str().unwrap();
-    let table = run("partx", &["--noheadings", "-o", "START,SECTORS,TYPE,UUID", "-s", path]);
+    let table = stdout_of("partx", ["--noheadings", "-o", "START,SECTORS,TYPE,UUID", "-s", path]);
     let bytes = fs_err::read(image).unwrap();
     let mut parts = BTreeMap::new();
     for line in table.lines() {
@@ -37,7 +38,7 @@ pub(crate) fn key(small: &SmallRoot, name: &str) -> [String; 2] {
     let file = |end: &str| small.beside(&format!("{name}.{end}")).display().to_string();
     let (key, certificate) = (file("key"), file("crt"));
     let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test", "-keyout"];
-    run("openssl", &[&request[..], &[&key, "-out", &certificate]].concat());
+    stdout_of("openssl", [&request[..], &[&key, "-out", &certificate]].concat());
     [key, certificate]
 }
 
@@ -54,14 +55,14 @@ fn the_kernel_can_check_every_block() {
     assert_eq!(parts.keys().collect::<Vec<_>>(), [VERITY, ROOT]);
     let path = |kind: &str| parts[kind].file.to_str().unwrap().to_owned();
     let root_hash = format!("{}{}", parts[ROOT].uuid, parts[VERITY].uuid);
-    run("veritysetup", &["verify", &path(ROOT), &path(VERITY), &root_hash]);
-    let listing = run("unsquashfs", &["-lln", &path(ROOT)]);
+    stdout_of("veritysetup", ["verify", &path(ROOT), &path(VERITY), &root_hash]);
+    let listing = stdout_of("unsquashfs", ["-lln", &path(ROOT)]);
     assert!(listing.contains("extension-release.small"), "{listing}");
 
     let mut changed = fs_err::read(path(ROOT)).unwrap();
     changed[500] ^= 1;
     fs_err::write(path(ROOT), changed).unwrap();
-    let verify = std::process::Command::new("veritysetup")
+    let verify = command("veritysetup")
         .args(["verify", &path(ROOT), &path(VERITY), &root_hash])
         .output()
         .unwrap();
@@ -80,11 +81,11 @@ fn the_signature_is_the_one_of_the_certificate() {
     let root_hash = json["rootHash"].as_str().unwrap();
     assert_eq!(root_hash, format!("{}{}", parts[ROOT].uuid, parts[VERITY].uuid));
     let der = small.beside("der");
-    run(
+    stdout_of(
         "openssl",
-        &["x509", "-in", &certificate, "-outform", "der", "-out", der.to_str().unwrap()],
+        ["x509", "-in", &certificate, "-outform", "der", "-out", der.to_str().unwrap()],
     );
-    let sum = run("sha256sum", &[der.to_str().unwrap()]);
+    let sum = stdout_of("sha256sum", [der.to_str().unwrap()]);
     assert_eq!(json["certificateFingerprint"], sum.split(' ').next().unwrap());
 
     let (message, signature) = (small.beside("message"), small.beside("signature"));
@@ -92,10 +93,10 @@ fn the_signature_is_the_one_of_the_certificate() {
     let base64 = small.beside("base64");
     fs_err::write(&base64, json["signature"].as_str().unwrap()).unwrap();
     let (base64, signature) = (base64.to_str().unwrap(), signature.to_str().unwrap());
-    run("openssl", &["base64", "-d", "-A", "-in", base64, "-out", signature]);
+    stdout_of("openssl", ["base64", "-d", "-A", "-in", base64, "-out", signature]);
     let verify = ["smime", "-verify", "-binary", "-inform", "der", "-in", signature, "-content"];
     let trust = ["-nointern", "-certfile", &certificate, "-CAfile", &certificate];
-    run("openssl", &[&verify[..], &[message.to_str().unwrap()], &trust[..]].concat());
+    stdout_of("openssl", [&verify[..], &[message.to_str().unwrap()], &trust[..]].concat());
 
     let again = pack(&small, "again", &signing);
     assert!(fs_err::read(image).unwrap() == fs_err::read(again).unwrap(), "not reproducible");

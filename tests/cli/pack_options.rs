@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::small_programs::program;
-use super::small_root::{SmallRoot, run};
+use crate::harness::small_programs::program;
+use crate::harness::small_root::SmallRoot;
+use crate::harness::tools::stdout_of;
 
 /// Unpacks the image `name`.
 fn unpack(small: &SmallRoot, name: &str) -> PathBuf {
     let dir = small.beside(&format!("{name}.tree"));
     let image = small.beside("out").join(name);
-    run("unsquashfs", &["-f", "-d", dir.to_str().unwrap(), image.to_str().unwrap()]);
+    stdout_of("unsquashfs", ["-f", "-d", dir.to_str().unwrap(), image.to_str().unwrap()]);
     dir
 }
 
@@ -77,12 +78,12 @@ fn content_is_mangled() {
     fs_err::write(over.join("usr/lib/tmpfiles.d/small.conf"), "d /var/lib/small\n").unwrap();
     fs_err::create_dir_all(over.join("usr/local/small/usr/share/thing")).unwrap();
     fs_err::write(over.join("usr/local/small/usr/share/thing/data"), "other\n").unwrap();
-    run("chmod", &["-R", "g+w,o-rx", over.to_str().unwrap()]);
+    stdout_of("chmod", ["-R", "g+w,o-rx", over.to_str().unwrap()]);
     let script = small.beside("script");
     let text = "#!/bin/sh\nset -eu\ncd \"$1\"\numask 077\nmkdir -p usr/lib/systemd/system\n\
                 rm usr/local/small/usr/bin/setuid\necho [Unit] > usr/lib/systemd/system/x.service\n";
     fs_err::write(&script, text).unwrap();
-    run("chmod", &["755", script.to_str().unwrap()]);
+    stdout_of("chmod", ["755", script.to_str().unwrap()]);
     let mangle =
         ["--mangle", over.to_str().unwrap(), "--mangle", script.to_str().unwrap(), "--json"];
     let answer = small.pack("out", &mangle);
@@ -94,7 +95,7 @@ fn content_is_mangled() {
     assert_eq!(text("usr/local/small/usr/share/thing/same data"), "data\n");
     assert_eq!(text("usr/lib/systemd/system/x.service"), "[Unit]\n");
     let modes =
-        run("find", &[tree.join("usr/lib").to_str().unwrap(), "-type", "d", "-printf", "%m "]);
+        stdout_of("find", [tree.join("usr/lib").to_str().unwrap(), "-type", "d", "-printf", "%m "]);
     assert_eq!(
         modes.trim(),
         ["755"; 5].join(" "),
@@ -116,8 +117,8 @@ fn what_mangling_leaves_is_checked() {
     let bin = over.join("usr/local/small/usr/bin");
     fs_err::create_dir_all(&bin).unwrap();
     fs_err::write(bin.join("added"), "#!/usr/bin/perl\n").unwrap();
-    run("chmod", &["-R", "u=rwX,go=rX", over.to_str().unwrap()]);
-    run("chmod", &["755", bin.join("added").to_str().unwrap()]);
+    stdout_of("chmod", ["-R", "u=rwX,go=rX", over.to_str().unwrap()]);
+    stdout_of("chmod", ["755", bin.join("added").to_str().unwrap()]);
     let over = ["--mangle", over.to_str().unwrap()];
     let output = small.try_pack("out", &over);
     let said = String::from_utf8_lossy(&output.stdout);
@@ -134,7 +135,7 @@ fn what_mangling_leaves_is_checked() {
             format!("#!/bin/sh\nset -eu\ncd \"$1\"/usr/local/small/usr\n{line}\n"),
         )
         .unwrap();
-        run("chmod", &["755", script.to_str().unwrap()]);
+        stdout_of("chmod", ["755", script.to_str().unwrap()]);
     };
     let script_option = ["--mangle", script.to_str().unwrap()];
     write("rm bin/added; ln -s program bin/alias");
@@ -223,10 +224,10 @@ fn state_is_where_a_target_can_write() {
     assert_eq!(link("var/lib/thing"), Path::new("/var/lib/small/var/lib/thing"));
     // What systemd-tmpfiles makes of it on a target, where only /var can be written to.
     let words = ["--create", "--root", tree.to_str().unwrap(), "--prefix=/var/lib/small"];
-    run("systemd-tmpfiles", &words);
+    stdout_of("systemd-tmpfiles", words);
     let state = tree.join("var/lib/small");
     assert_eq!(fs_err::read_to_string(state.join("etc/thing/thing.conf")).unwrap(), "setting\n");
-    let mode = run("stat", &["-c", "%a", state.join("var/lib/thing").to_str().unwrap()]);
+    let mode = stdout_of("stat", ["-c", "%a", state.join("var/lib/thing").to_str().unwrap()]);
     assert_eq!(mode.trim(), "1770");
     let error = small.refuse("out", &["--state", "srv"]);
     assert!(error.contains("no directory srv for state"), "{error}");

@@ -4,7 +4,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Output;
 
-use super::small_root::{SmallRoot, fprefix, run};
+use crate::harness::small_root::{SmallRoot, fprefix};
+use crate::harness::tools::{find_in_system, search_path_after, stdout_of, write_program};
+use crate::harness::wait::wait_for_a_tick_since_changes;
 
 /// A root with files of every form that filesystems have for them.
 fn root() -> SmallRoot {
@@ -39,11 +41,9 @@ fn root() -> SmallRoot {
 /// Packs with `script` in front of the tool that it is named after.
 fn pack_with(small: &SmallRoot, name: &str, script: &str, format: &str) -> Output {
     let tools = small.beside("tools");
-    fs_err::create_dir_all(&tools).unwrap();
     let tool = tools.join(name);
-    fs_err::write(&tool, format!("#!/bin/sh\n{script}\n")).unwrap();
-    run("chmod", &["+x", tool.to_str().unwrap()]);
-    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    write_program(&tool, format!("#!/bin/sh\n{script}\n"));
+    let path = search_path_after(&[&tools]);
     let arguments = small.arguments("out", &["--format", format, "--no-reports"]);
     let output = fprefix().env("PATH", path).args(arguments).output().unwrap();
     fs_err::remove_file(tool).unwrap();
@@ -63,11 +63,6 @@ fn erofs_needs_no_unpacking() {
 #[test]
 fn a_changed_byte_is_found() {
     let small = root();
-    let real = |name: &str| {
-        run("sh", &["-c", &format!("PATH=$PATH:/usr/sbin:/sbin; command -v {name}")])
-            .trim()
-            .to_owned()
-    };
     for (format, tool) in
         [("squashfs", "mksquashfs"), ("erofs", "mkfs.erofs"), ("erofs:none", "mkfs.erofs")]
     {
@@ -78,7 +73,7 @@ fn a_changed_byte_is_found() {
              byte=$(dd if=\"$image\" bs=1 count=1 skip=$at 2>/dev/null | od -An -tu1)\n\
              printf \"\\\\$(printf %o $(((byte + 1) % 256)))\" |\n\
                  dd of=\"$image\" bs=1 seek=$at conv=notrunc 2>/dev/null",
-            real(tool)
+            find_in_system(tool).display()
         );
         let output = pack_with(&small, tool, &script, format);
         let error = String::from_utf8_lossy(&output.stderr);
@@ -92,7 +87,7 @@ fn a_changed_byte_is_found() {
 fn what_has_not_changed_is_not_packed_again() {
     let small = SmallRoot::full();
     // What changed just now may change again without a sign.
-    let wait = || std::thread::sleep(std::time::Duration::from_millis(200));
+    let wait = || wait_for_a_tick_since_changes(&small.root());
     let image = small.beside("out/small.raw");
     let identity = || {
         let meta = fs_err::metadata(&image).unwrap();
@@ -140,8 +135,8 @@ fn ext4_holds_the_same() {
     let small = root();
     small.pack("out", &["--format", "ext4", "--no-reports"]);
     let image = small.beside("out/small.raw").display().to_string();
-    run("e2fsck", &["-f", "-n", &image]);
-    let ask = |question: &str| run("debugfs", &["-R", question, &image]);
+    stdout_of("e2fsck", ["-f", "-n", &image]);
+    let ask = |question: &str| stdout_of("debugfs", ["-R", question, &image]);
     let at = "/usr/local/small/usr/share/thing";
     assert!(ask("ls -p /").lines().all(|line| !line.contains("lost+found")));
     let setuid = ask("stat /usr/local/small/usr/bin/setuid");
@@ -175,7 +170,7 @@ fn a_name_that_a_format_can_not_have() {
 #[test]
 fn a_btrfs_is_reproducible_or_refused() {
     let small = SmallRoot::full();
-    let version = run("mkfs.btrfs", &["--version"]);
+    let version = stdout_of("mkfs.btrfs", ["--version"]);
     let number = version.lines().next().unwrap().rsplit_once(" v").expect(&version).1;
     let mut parts = number.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let is_new = (parts.next().unwrap(), parts.next().unwrap_or(0)) >= (7, 3);

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::small_root::{SmallRoot, fprefix, run, run_as_root};
+use crate::harness::small_root::{SmallRoot, fprefix};
+use crate::harness::tools::{stdout_as_root_of, stdout_of};
 
 fn text(small: &SmallRoot, end: &str) -> String {
     fs_err::read_to_string(small.beside(&format!("out/small{end}"))).unwrap()
@@ -21,9 +22,9 @@ fn lists_are_those_of_the_image() {
     assert_eq!(text(&small, "_packages.txt"), "app-misc/thing-1.2-r1::gentoo\n");
     let tree = small.beside("tree");
     let image = small.beside("out/small.raw");
-    run_as_root("unsquashfs", &["-d", tree.to_str().unwrap(), image.to_str().unwrap()]);
+    stdout_as_root_of("unsquashfs", &["-d", tree.to_str().unwrap(), image.to_str().unwrap()]);
     let form = "%M %2n root    root    %7s %TY-%Tm-%Td %TH:%TM ./%P -> %l\n";
-    let found = run("find", &[tree.to_str().unwrap(), "-not", "-type", "d", "-printf", form]);
+    let found = stdout_of("find", [tree.to_str().unwrap(), "-not", "-type", "d", "-printf", form]);
     let found: BTreeSet<&str> = found.lines().map(|line| line.trim_end_matches(" -> ")).collect();
     let contents = text(&small, "_contents.txt");
     let listed: BTreeSet<&str> = contents.lines().filter(|line| !line.starts_with('d')).collect();
@@ -70,7 +71,7 @@ fn licenses_in_both_languages() {
     let is_program = |file: &&Value| file["fileName"] == "./usr/local/small/usr/bin/program";
     let program = sbom["files"].as_array().unwrap().iter().find(is_program).unwrap();
     let path = small.inside("usr/bin/program");
-    let sum = run("sha1sum", &[path.to_str().unwrap()]);
+    let sum = stdout_of("sha1sum", [path.to_str().unwrap()]);
     assert_eq!(program["checksums"][0]["checksumValue"], sum.split(' ').next().unwrap());
     let contains = json!({
         "spdxElementId": package["SPDXID"],

@@ -1,8 +1,10 @@
 //! SHA256SUMS with the signature by which systemd-sysupdate trusts it.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
-use super::small_root::{SmallRoot, fprefix, run, succeeded};
+use crate::harness::small_root::{SmallRoot, fprefix};
+use crate::harness::tools::{command, stdout_of, stdout_of_success};
+use crate::harness::wait::wait_for_a_tick_since_changes;
 
 /// gpg's agent listens on a socket there, whose path may not be long.
 struct Keys(tempfile::TempDir);
@@ -29,17 +31,14 @@ impl Keys {
     }
 
     fn gpg(&self, arguments: &[&str]) {
-        let mut gpg = Command::new("gpg");
-        succeeded(gpg.args(arguments).env("GNUPGHOME", self.0.path()).output().unwrap());
+        let mut gpg = command("gpg");
+        stdout_of_success(gpg.args(arguments).env("GNUPGHOME", self.0.path()).output().unwrap());
     }
 }
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        let _ = Command::new("gpgconf")
-            .args(["--kill", "all"])
-            .env("GNUPGHOME", self.0.path())
-            .output();
+        let _ = command("gpgconf").args(["--kill", "all"]).env("GNUPGHOME", self.0.path()).output();
     }
 }
 
@@ -48,7 +47,7 @@ fn is_trusted(small: &SmallRoot, keys: &Keys, output: &str) -> bool {
     let file = |name: &str| small.beside(output).join(name).display().to_string();
     let (ring, signature) = (keys.ring(), file("SHA256SUMS.gpg"));
     let arguments = ["--keyring", &ring, &signature, &file("SHA256SUMS")];
-    Command::new("gpgv").args(arguments).output().unwrap().status.success()
+    command("gpgv").args(arguments).output().unwrap().status.success()
 }
 
 #[test]
@@ -61,7 +60,7 @@ fn targets_with_the_key_trust_the_list() {
         let arguments = small.arguments("out", &[&options[..], more].concat());
         command.args(arguments).output().unwrap()
     };
-    let answer = succeeded(pack("small", &[]));
+    let answer = stdout_of_success(pack("small", &[]));
     assert!(answer.contains("SHA256SUMS.gpg\n"), "{answer}");
     assert!(is_trusted(&small, &keys, "out"));
     // Another extension beside it, with the place of keys by option.
@@ -71,19 +70,22 @@ fn targets_with_the_key_trust_the_list() {
     let sums = fs_err::read_to_string(small.beside("out/SHA256SUMS")).unwrap();
     assert!(sums.contains("  small.raw\n") && sums.contains("  other.raw\n"), "{sums}");
     assert!(is_trusted(&small, &keys, "out"), "the list that both are in is not signed anew");
-    run("sh", &["-c", "cd $0 && sha256sum -c SHA256SUMS", small.beside("out").to_str().unwrap()]);
+    stdout_of(
+        "sh",
+        ["-c", "cd $0 && sha256sum -c SHA256SUMS", small.beside("out").to_str().unwrap()],
+    );
 
     // Without a key the list changes, and what was signed is said to be old.
     let unsigned = small.try_pack("out", &["--name", "third"]);
     let said = String::from_utf8_lossy(&unsigned.stderr).into_owned();
     assert!(said.contains("SHA256SUMS.gpg is the signature of an older list"), "{said}");
     assert!(!is_trusted(&small, &keys, "out"));
-    std::thread::sleep(std::time::Duration::from_millis(200));
-    succeeded(pack("small", &[]));
+    wait_for_a_tick_since_changes(&small.root());
+    stdout_of_success(pack("small", &[]));
     assert!(is_trusted(&small, &keys, "out"));
-    succeeded(pack("small", &[]));
+    stdout_of_success(pack("small", &[]));
     small.pack("out", &["--name", "third"]);
-    succeeded(pack("small", &[]));
+    stdout_of_success(pack("small", &[]));
     assert!(is_trusted(&small, &keys, "out"), "what has not changed is left with an old signature");
 }
 

@@ -5,7 +5,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::small_root::{SmallRoot, run, succeeded};
+use crate::harness::small_root::SmallRoot;
+use crate::harness::tools::{stdout_of, stdout_of_success};
+use crate::harness::wait::wait_for_a_tick_since_changes;
 
 const CODE: &str = if cfg!(target_arch = "aarch64") {
     "static int status = 42;\nvoid _start(void) { __asm__ volatile (\"mov x8, #93\\n mov x0, %0\\n \
@@ -28,7 +30,7 @@ fn compile(small: &SmallRoot, compiler: &str, code: &str, path: &str, options: &
     let arguments = [&["-nostdlib", "-g"], options, &files[..]].concat();
     let output =
         Command::new(compiler).args(arguments).current_dir(small.beside(".")).output().unwrap();
-    succeeded(output);
+    stdout_of_success(output);
 }
 
 /// A root with a program and a library that have symbols.
@@ -48,12 +50,12 @@ fn with_symbols() -> SmallRoot {
 fn unpack(small: &SmallRoot, output: &str, name: &str) -> PathBuf {
     let dir = small.beside(&format!("{output}-{name}.tree"));
     let image = small.beside(output).join(name);
-    run("unsquashfs", &["-f", "-d", dir.to_str().unwrap(), image.to_str().unwrap()]);
+    stdout_of("unsquashfs", ["-f", "-d", dir.to_str().unwrap(), image.to_str().unwrap()]);
     dir
 }
 
 fn sections(file: &Path) -> String {
-    run("readelf", &["--wide", "--section-headers", file.to_str().unwrap()])
+    stdout_of("readelf", ["--wide", "--section-headers", file.to_str().unwrap()])
 }
 
 fn has_symbols(file: &Path) -> bool {
@@ -62,7 +64,7 @@ fn has_symbols(file: &Path) -> bool {
 }
 
 fn build_id(file: &Path) -> String {
-    let notes = run("readelf", &["--wide", "--notes", file.to_str().unwrap()]);
+    let notes = stdout_of("readelf", ["--wide", "--notes", file.to_str().unwrap()]);
     let line = notes.lines().find(|line| line.contains("Build ID: ")).expect(&notes);
     line.rsplit(' ').next().unwrap().to_owned()
 }
@@ -204,7 +206,7 @@ fn debuggers_find_what_was_put_apart() {
     let id = build_id(&image.join("usr/bin/tool"));
     let of_tool = debug.join(format!(".build-id/{}/{}.debug", &id[..2], &id[2..]));
     assert_eq!(build_id(&of_tool), id);
-    let info = run("readelf", &["--debug-dump=info", of_tool.to_str().unwrap()]);
+    let info = stdout_of("readelf", ["--debug-dump=info", of_tool.to_str().unwrap()]);
     assert!(info.contains("source.c") && info.contains("status"), "{info}");
     assert!(!sections(&image.join("usr/bin/tool")).contains(".gnu_debuglink"));
 
@@ -213,7 +215,7 @@ fn debuggers_find_what_was_put_apart() {
     let option = format!(".gnu_debuglink={}", dumped.display());
     let copy = small.beside("copy");
     let arguments = [library.to_str().unwrap(), copy.to_str().unwrap()];
-    run("objcopy", &[&["--dump-section", &option], &arguments[..]].concat());
+    stdout_of("objcopy", [&["--dump-section", &option], &arguments[..]].concat());
     let of_library = debug.join("usr/local/small/usr/lib64/libown.so.1.debug");
     let dumped = fs_err::read(dumped).unwrap();
     assert!(dumped.starts_with(b"libown.so.1.debug\0"), "{dumped:?}");
@@ -226,7 +228,7 @@ fn debuggers_find_what_was_put_apart() {
     let names = &manifest_of(&small, "out/small-1-arm64_manifest.json")["debug_images"];
     assert_eq!(names[0]["name"], "small-debug-1-arm64.raw");
     let out = small.beside("out");
-    run("sh", &["-c", "cd $0 && sha256sum --strict -c SHA256SUMS", out.to_str().unwrap()]);
+    stdout_of("sh", ["-c", "cd $0 && sha256sum --strict -c SHA256SUMS", out.to_str().unwrap()]);
     let sums = fs_err::read_to_string(out.join("SHA256SUMS")).unwrap();
     assert!(sums.contains("  small-debug-1-arm64.raw\n"), "{sums}");
     small.pack("again", &options);
@@ -239,12 +241,11 @@ fn debuggers_find_what_was_put_apart() {
 #[test]
 fn the_extension_with_symbols_is_there_or_made_again() {
     let small = with_symbols();
-    let wait = || std::thread::sleep(std::time::Duration::from_millis(200));
-    wait();
+    wait_for_a_tick_since_changes(&small.root());
     let pack = |options: &[&str]| {
         let output = small.try_pack("out", options);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        succeeded(output);
+        stdout_of_success(output);
         said.contains("nothing has changed")
     };
     assert!(!pack(&[]) && pack(&[]), "an unchanged root is packed again");

@@ -3,7 +3,8 @@
 use std::process::{Command, Output};
 
 use super::pack_ddi::key;
-use super::small_root::{SmallRoot, fprefix, run, succeeded};
+use crate::harness::small_root::{SmallRoot, fprefix};
+use crate::harness::tools::{command, stdout_of, stdout_of_success};
 
 const PIN: &str = "271828";
 
@@ -26,7 +27,7 @@ impl World {
         let pins = ["--pin", PIN, "--so-pin", "3141"];
         world.softhsm(&[&["--init-token", "--free", "--label", "token"], &pins[..]].concat());
         let pkcs8 = world.small.beside("pkcs8").display().to_string();
-        run("openssl", &["pkcs8", "-topk8", "-nocrypt", "-in", &world.file, "-out", &pkcs8]);
+        stdout_of("openssl", ["pkcs8", "-topk8", "-nocrypt", "-in", &world.file, "-out", &pkcs8]);
         let import = ["--import", &pkcs8, "--token", "token", "--label", "own", "--id", "01"];
         world.softhsm(&[&import[..], &["--pin", PIN]].concat());
         world
@@ -37,16 +38,16 @@ impl World {
     }
 
     fn softhsm(&self, arguments: &[&str]) {
-        let mut command = Command::new("softhsm2-util");
+        let mut command = command("softhsm2-util");
         command.args(arguments);
-        succeeded(self.with(command));
+        stdout_of_success(self.with(command));
     }
 
     fn pack(&self, output: &str, more: &[&str]) -> Output {
         let options = ["--format", "ddi", "--architecture", "x86-64", "--no-reports"];
         let certificate = ["--certificate", self.certificate.as_str()];
         // Without a terminal nobody is asked for a PIN.
-        let mut command = Command::new("setsid");
+        let mut command = command("setsid");
         let arguments = self.small.arguments(output, &[&options[..], &certificate, more].concat());
         command.arg("--wait").arg(fprefix().get_program()).args(arguments);
         command.env_remove("SOURCE_DATE_EPOCH").env("NO_COLOR", "1");
@@ -67,13 +68,13 @@ impl World {
 #[test]
 fn a_key_in_a_token_signs_like_one_in_a_file() {
     let world = World::new();
-    succeeded(world.pack("file", &["--private-key", &world.file]));
+    stdout_of_success(world.pack("file", &["--private-key", &world.file]));
     let pin = world.small.beside("pin");
     fs_err::write(&pin, PIN).unwrap();
     let by_value = format!("pkcs11:token=token;object=own?pin-value={PIN}");
     let by_file = format!("pkcs11:token=token;object=own?pin-source=file:{}", pin.display());
     for (output, uri) in [("value", by_value), ("source", by_file)] {
-        succeeded(world.pack(output, &["--private-key", &uri]));
+        stdout_of_success(world.pack(output, &["--private-key", &uri]));
         // Signatures by RSA (PKCS #1, version 1.5) are the same each time, and so are images.
         let bytes =
             |output: &str| fs_err::read(world.small.beside(output).join("small.raw")).unwrap();

@@ -7,7 +7,7 @@ use fprefix::prefix::layout;
 use fs_err::os::unix::fs::symlink;
 use insta::assert_snapshot;
 
-use crate::harness::{Said, World, write_script};
+use crate::harness::{Said, World, write_program};
 
 fn world() -> (World, Definition) {
     let world = World::new();
@@ -45,7 +45,7 @@ fn removes_all_that_is_its_own() {
     let wrapper = world.path("wrappers/emerge-prefix-demo-amd64-usr");
     let text = "#!/bin/sh\n# Written by `fprefix setup`: emerge for the prefix demo-amd64-usr.\n\
                 # prefix: /usr/local/demo\n";
-    write_script(&wrapper, text);
+    write_program(&wrapper, text);
     definition.wrappers = vec![wrapper.clone(), world.path("wrappers/gone")];
     world.define(&definition);
     // Portage leaves directories that their owner may not write.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::libc_root::{self, compile, loader_name, machine_file, on};
-use super::small_root::{SmallRoot, fprefix, run, succeeded};
+use crate::harness::small_root::{SmallRoot, fprefix};
+use crate::harness::tools::{stdout_of, stdout_of_success};
 
 const EPREFIX: &str = "/usr/local/iso";
 
@@ -22,7 +23,7 @@ const fn defect(rule: &'static str, says: &'static str, make: fn(&SmallRoot)) ->
 
 fn set(root: &SmallRoot, words: &[&str]) {
     let program = root.inside("usr/bin/program");
-    succeeded(fprefix().args(["elf", "set"]).args(words).arg(program).output().unwrap());
+    stdout_of_success(fprefix().args(["elf", "set"]).args(words).arg(program).output().unwrap());
 }
 
 fn executable(root: &SmallRoot, text: &str) {
@@ -43,7 +44,7 @@ fn lose_version(root: &SmallRoot) {
     let needed = root.inside("usr/lib64/libold.so.1");
     let code = "int old(void);\nint main(void) { return old(); }\n";
     compile(root, "needs.c", code, "usr/bin/needs", &[needed.to_str().unwrap()]);
-    succeeded(on(root, &["rewrite"]));
+    stdout_of_success(on(root, &["rewrite"]));
     library("OLD_2");
 }
 
@@ -127,7 +128,7 @@ const ERRORS: &[Defect] = &[
         fs_err::create_dir(root.root().join("srv")).unwrap();
     }),
     defect("special", "pipe", |root| {
-        run("mkfifo", &[root.inside("usr/bin/pipe").to_str().unwrap()]);
+        stdout_of("mkfifo", [root.inside("usr/bin/pipe").to_str().unwrap()]);
     }),
     defect("special", "hides the target's", with_attribute),
     defect("name", "control character", |root| root.file("usr/share/new\nline", "")),
@@ -163,14 +164,14 @@ fn original_libc(root: &SmallRoot) {
 /// A root that passes, of which [`broken`] makes copies.
 fn sound() -> SmallRoot {
     let root = libc_root::root(EPREFIX);
-    succeeded(on(&root, &["rewrite"]));
+    stdout_of_success(on(&root, &["rewrite"]));
     root
 }
 
 fn broken(sound: &Path, make: fn(&SmallRoot)) -> SmallRoot {
     let root = SmallRoot::empty(EPREFIX);
     let (from, to) = (sound.join("."), root.root());
-    run("cp", &["-a", from.to_str().unwrap(), to.to_str().unwrap()]);
+    stdout_of("cp", ["-a", from.to_str().unwrap(), to.to_str().unwrap()]);
     make(&root);
     root
 }
@@ -185,7 +186,7 @@ fn every_rule_finds_its_defect_and_can_be_waived() {
         assert_eq!(found.status.code(), Some(3), "{rule}: {text}");
         assert!(text.contains(says), "{rule}: {text}");
         assert!(text.contains("  remedy: "), "{rule}: {text}");
-        let waived = succeeded(on(&root, &["check", "--rule", rule, "--waive", rule]));
+        let waived = stdout_of_success(on(&root, &["check", "--rule", rule, "--waive", rule]));
         assert!(waived.contains("(waived)") && waived.contains("nothing reaches"), "{waived}");
     }
 }
@@ -195,14 +196,14 @@ fn what_is_worth_knowing_is_noted() {
     let sound = sound();
     for Defect { rule, says, make } in NOTES {
         let root = broken(&sound.root(), *make);
-        let text = succeeded(on(&root, &["check", "--rule", rule, "-v"]));
+        let text = stdout_of_success(on(&root, &["check", "--rule", rule, "-v"]));
         assert!(text.contains(says), "{rule}: {text}");
     }
 }
 
 #[test]
 fn every_rule_is_tried_and_explained() {
-    let pages = succeeded(fprefix().args(["check", "--explain", "all"]).output().unwrap());
+    let pages = stdout_of_success(fprefix().args(["check", "--explain", "all"]).output().unwrap());
     let known: BTreeSet<&str> =
         pages.lines().filter(|line| !line.is_empty() && !line.starts_with(' ')).collect();
     // Owners are tried beside the rule: only root could make such files.

@@ -4,7 +4,7 @@ use fprefix::base::data::Folder;
 use fprefix::base::template::render;
 use minijinja::context;
 
-use crate::harness::{World, write_script};
+use crate::harness::{World, write_program};
 
 /// Names that a shell would split, expand or end early, had nobody quoted them.
 const HOSTILE: [&str; 10] = [
@@ -33,7 +33,7 @@ fn hostile_names() {
     let world = World::new();
     for name in HOSTILE {
         let program = world.path("bin").join(name).join(name);
-        write_script(&program, STAND_IN);
+        write_program(&program, STAND_IN);
         let home = world.path("homes").join(name);
         for (template, tool) in [("emerge", "emerge"), ("tool", "quickpkg")] {
             let values = context! {
@@ -45,7 +45,7 @@ fn hostile_names() {
             };
             let text = render(Folder::Wrappers, template, values).unwrap();
             let script = world.path("wrappers").join(template);
-            write_script(&script, &text);
+            write_program(&script, &text);
             // The caller's home is not the one of the prefix.
             let own = ["-pv", "two  words", "", "*", "$x", "--", "it's\n"];
             let said = world.run(&script).args(own).env("FPREFIX", "other").said().succeeds();
@@ -68,7 +68,7 @@ fn hostile_names() {
 
 /// The wrapper of emerge for `program`, as setup writes it where it has no home of its own.
 fn without_home(world: &World, program: &str) -> std::path::PathBuf {
-    write_script(&world.path("program"), program);
+    write_program(&world.path("program"), program);
     let values = context! {
         id => "demo-amd64-usr",
         eprefix => "/usr/local/demo",
@@ -76,7 +76,7 @@ fn without_home(world: &World, program: &str) -> std::path::PathBuf {
         home => (),
     };
     let script = world.path("script");
-    write_script(&script, &render(Folder::Wrappers, "emerge", values).unwrap());
+    write_program(&script, render(Folder::Wrappers, "emerge", values).unwrap());
     script
 }
 
@@ -102,7 +102,7 @@ fn compilers() {
     let world = World::new();
     for name in HOSTILE {
         let driver = world.path("bin").join(name).join(name);
-        write_script(&driver, STAND_IN);
+        write_program(&driver, STAND_IN);
         for (preprocess, distcc) in [(false, None), (true, None), (false, driver.to_str())] {
             let values = context! {
                 driver => driver.to_str().unwrap(),
@@ -115,7 +115,7 @@ fn compilers() {
                 preprocess,
             };
             let script = world.path("compiler");
-            write_script(&script, &render(Folder::Templates, "broot/compiler", values).unwrap());
+            write_program(&script, render(Folder::Templates, "broot/compiler", values).unwrap());
             let own = ["-c", "a b.c", "-DX=\"y\""];
             let said = world.run(&script).args(own).said().succeeds();
             let words = words(&said.stdout);

@@ -2,18 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
 
 use fprefix::elf::{self, Kind};
 use rayon::prelude::*;
 
 use crate::Machine;
+use crate::harness::tools::{both_streams, output_of};
 use crate::made::LOADING;
 use crate::root::{Root, eprefix};
-use crate::tools::{run_within, said};
-
-/// Longer than any program takes to say its version.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// By path in the packages.
 #[derive(Default)]
@@ -94,7 +90,7 @@ impl Room<'_> {
     /// Whether it went well, and what was said, with the same paths wherever the program is.
     fn ask(&self, path: &str, question: &str) -> (bool, String) {
         let output = self.run(path, &[question.to_owned()]);
-        (output.status.success(), said(&output).replace(&eprefix(), ""))
+        (output.status.success(), both_streams(&output).replace(&eprefix(), ""))
     }
 
     /// Those of `libraries` that can be loaded.
@@ -113,7 +109,17 @@ impl Room<'_> {
 
     fn run(&self, program: &str, args: &[String]) -> std::process::Output {
         let root = self.root.path().to_str().unwrap();
-        let mut all = words(&["--unshare-all", "--die-with-parent", "--ro-bind", root, "/"]);
+        // What serves instead of answering is ended, and counts for nothing.
+        let mut all = words(&[
+            "--kill-after=5",
+            "60",
+            "bwrap",
+            "--unshare-all",
+            "--die-with-parent",
+            "--ro-bind",
+            root,
+            "/",
+        ]);
         all.extend(words(&["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--clearenv"]));
         all.extend(words(&["--setenv", "PATH", &self.root.inside("/usr/bin")]));
         all.extend(words(&["--setenv", "LC_ALL", "C", "--setenv", "HOME", "/tmp"]));
@@ -124,7 +130,7 @@ impl Room<'_> {
         }
         all.push(self.root.inside(program));
         all.extend(args.iter().cloned());
-        run_within(PATIENCE, "bwrap", all)
+        output_of("timeout", all)
     }
 }
 

@@ -2,9 +2,8 @@
 //! in the machine's own package database.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::tools::must_within;
+use crate::harness::tools::success_of;
 
 /// The archives of `packages` and of all that they depend on. `dir` takes apt's state.
 pub(crate) fn fetch(architecture: &str, packages: &[&str], dir: &Path) -> Vec<PathBuf> {
@@ -31,7 +30,7 @@ pub(crate) fn fetch(architecture: &str, packages: &[&str], dir: &Path) -> Vec<Pa
             all.extend(["--option".to_owned(), option]);
         }
         all.extend(args.iter().map(|&arg| arg.to_owned()));
-        must_within(Duration::from_secs(600), "apt-get", all);
+        success_of("apt-get", all);
     };
     apt(&["update"]);
     let mut args = vec!["install", "--download-only", "--yes", "--no-install-recommends"];

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use crate::Machine;
+use crate::harness::tools::success_of;
 use crate::root::Root;
-use crate::tools::must;
 
 const LINKERS: [&str; 3] = ["bfd", "lld", "mold"];
 
@@ -76,13 +76,13 @@ pub(crate) fn add(machine: &Machine, root: &Root) {
         let linker = format!("-fuse-ld={linker}");
         let soname = format!("-Wl,-soname,{}", made.rsplit('/').next().unwrap());
         let flags = ["-shared", "-fPIC", &linkers, &linker, &soname, "-o", made, &library, "-lm"];
-        must(machine.gcc, flags);
+        success_of(machine.gcc, flags);
         let runpath = format!("-Wl,-rpath,{dir}");
         let disk = root.disk(&path);
-        must(
+        success_of(
             machine.gcc,
             [&linkers, &linker, &runpath, "-o", disk.to_str().unwrap(), &program, made],
         );
     }
-    must(machine.gcc, ["-o", root.disk(LOADING).to_str().unwrap(), &load]);
+    success_of(machine.gcc, ["-o", root.disk(LOADING).to_str().unwrap(), &load]);
 }

@@ -6,19 +6,21 @@
 //! `FPREFIX_CORPUS=all` takes a few dozen packages with all that they depend on instead of a few.
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
     reason = "a test fails by panicking, and tells how much it compared"
 )]
 
+#[path = "../harness/mod.rs"]
+mod harness;
+
 mod answers;
 mod apt;
 mod made;
 mod root;
-#[allow(dead_code, reason = "not everything that tests of single files need")]
-#[path = "../elf/tools.rs"]
-mod tools;
 
 use std::path::Path;
 
@@ -157,7 +159,7 @@ fn rewrite(root: &Root, more: &[&str], when: &str) -> String {
     let mut args = vec!["rewrite", "--root", root.path().to_str().unwrap(), "--eprefix", &eprefix];
     args.extend(more);
     let program = Path::new(env!("CARGO_BIN_EXE_fprefix"));
-    let said = tools::said(&tools::must(program, args));
+    let said = harness::tools::both_streams(&harness::tools::success_of(program, args));
     assert!(!said.contains("left as it is"), "{when}: {said}");
     said.trim().rsplit(", ").next().unwrap().to_owned()
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use walkdir::WalkDir;
 
 use crate::Machine;
-use crate::tools::must;
+use crate::harness::tools::success_of;
 
 /// A path of 100 characters.
 pub(crate) fn eprefix() -> String {
@@ -34,7 +34,7 @@ impl Root {
             fs_err::os::unix::fs::symlink(format!("usr/{name}"), path.join(name)).unwrap();
         }
         for archive in archives {
-            let contents = must("dpkg-deb", ["--fsys-tarfile".as_ref(), archive.as_os_str()]);
+            let contents = success_of("dpkg-deb", ["--fsys-tarfile".as_ref(), archive.as_os_str()]);
             Command::new("tar")
                 .args(["--extract", "--keep-directory-symlink", "--no-same-owner", "--directory"])
                 .arg(&path)
@@ -119,7 +119,7 @@ impl Root {
         let kinds = [Kind::Executable, Kind::PieExecutable, Kind::SharedObject];
         let files: Vec<PathBuf> = self.files(&kinds).iter().map(|file| self.disk(file)).collect();
         files.par_chunks(50).for_each(|files| {
-            must(machine.strip, files);
+            success_of(machine.strip, files);
         });
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{contents, write_script};
+use crate::harness::{contents, write_program};
 use crate::prefix::{Prefix, processes, shared, vdb};
 
 /// The root directory of an image that Portage installed a package into.
@@ -56,7 +56,7 @@ fn each_extension_holds_what_none_before_it_has() {
     let prefix = shared();
     let os = Os::new(&prefix, "image build");
     let mangle = prefix.world.path("image build/mangle");
-    write_script(
+    write_program(
         &mangle.join("sysext_mangle_tools"),
         "#!/bin/sh\nmkdir -p \"$1/usr/share\"\necho mangled > \"$1/usr/share/mangled\"\n",
     );

@@ -1,7 +1,5 @@
 //! The line as a user walks it: setup, emerge, check.
 
-use std::time::Duration;
-
 use crate::harness::contents;
 use crate::prefix::{EPREFIX, contents_are_true, shared};
 
@@ -50,7 +48,6 @@ fn a_second_setup_refuses_at_once() {
     let prefix = shared();
     let before = contents(&prefix.world.path("."));
     let said = prefix.fprefix(&["setup", "test", EPREFIX]).said().ends_with(1);
-    assert!(said.took < Duration::from_secs(1), "{:?}", said.took);
     let said = said.tells("is there already").tells("setup --force").tells("remove");
     // The command that it names has all that this prefix was set up with.
     assert!(said.stderr.contains("--staging-dir") && said.stderr.contains("--repo"), "{said}");

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Run, World, write_script};
+use crate::harness::{Run, World, write_program};
 
 /// The folder of the machine, where all that is replaced can still be found.
 pub(crate) const MACHINE: &str = "/machine";
@@ -59,7 +59,7 @@ impl<'w> LookAlike<'w> {
                  \"$@\"\n"
             );
             fs_err::remove_file(bin.join(tool)).ok();
-            write_script(&bin.join(tool), &text);
+            write_program(&bin.join(tool), &text);
         }
         // Portage from a wheel looks for its own files here, where it is told of no EPREFIX.
         machine.show(&portage, "/portage");

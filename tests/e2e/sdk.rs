@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::harness::{World, write_script};
+use crate::harness::{World, write_program};
 use crate::look_alike::{LookAlike, MACHINE};
 use crate::prefix::lend_portage;
 use crate::trees::{checkout, ebuild};
@@ -52,7 +52,7 @@ fn programs(sdk: &mut LookAlike<'_>) {
     }
     // sudo makes writable what its user may not write, and says what it was asked to do.
     fs_err::remove_file(bin.join("sudo")).ok();
-    write_script(
+    write_program(
         &bin.join("sudo"),
         "#!/bin/sh\n\
          echo \"$1\" >> /mnt/host/source/.cache/sudo\n\

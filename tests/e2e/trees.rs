@@ -3,7 +3,7 @@
 
 use fprefix::portage::vdb;
 
-use crate::harness::{World, write_script};
+use crate::harness::{World, write_program};
 use crate::prefix::{eroot_of, lend_portage};
 
 /// An ebuild that installs the file `name`, which says which repository of the checkout it is of.
@@ -90,7 +90,7 @@ pub(crate) fn checkout(world: &World) {
 /// The words that start a program on a machine whose meson is of another time.
 fn with_old_meson(world: &World) -> Vec<String> {
     let old = world.path("old-meson");
-    write_script(&old, "#!/bin/sh\necho 0.55.3\n");
+    write_program(&old, "#!/bin/sh\necho 0.55.3\n");
     let old = old.to_str().unwrap();
     ["bwrap", "--dev-bind", "/", "/", "--ro-bind", old, "/usr/bin/meson", "--"]
         .map(str::to_owned)

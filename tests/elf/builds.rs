@@ -5,8 +5,8 @@ use std::path::Path;
 use fprefix::elf::{self, Edit, Method, Search};
 
 use crate::fixtures::{Build, LOADER, World, build};
+use crate::harness::tools::{both_streams, output_of, success_of, write_program};
 use crate::inspect::{assert_no_new_complaints, rewrite};
-use crate::tools::{must, run, said, write_program};
 
 /// Way to link, flags for both files, flags for the program, size of its bss.
 type Way = (&'static str, &'static str, &'static [&'static str], &'static [&'static str], u64);
@@ -128,8 +128,14 @@ fn assert_read_back(old: &[u8], new: &[u8], edit: &Edit, name: &str) {
 
 #[track_caller]
 fn assert_runs(program: &Path, name: &str) {
-    let output = run(program, [World::get().lib_text()]);
-    assert_eq!(output.status.code(), Some(42), "{name}: {} {}", output.status, said(&output));
+    let output = output_of(program, [World::get().lib_text()]);
+    assert_eq!(
+        output.status.code(),
+        Some(42),
+        "{name}: {} {}",
+        output.status,
+        both_streams(&output)
+    );
 }
 
 fn check_stripped(program: &Path, library: &Path, name: &str) {
@@ -142,7 +148,7 @@ fn check_stripped(program: &Path, library: &Path, name: &str) {
             let to = place.join(file.file_name().unwrap());
             fs_err::copy(file, &to).unwrap();
             let args: Vec<_> = way[1..].iter().copied().chain(to.to_str()).collect();
-            must(way[0], args);
+            success_of(way[0], args);
             elf::read(&fs_err::read(&to).unwrap()).unwrap();
         }
         assert_runs(&place.join("program"), &format!("{name}, {}", way[0]));
@@ -186,7 +192,7 @@ fn without_section_headers() {
         let place = build.dir.path().join("new");
         fs_err::create_dir(&place).unwrap();
         for file in [&build.library, &build.program] {
-            must("llvm-strip", ["--strip-sections", file.to_str().unwrap()]);
+            success_of("llvm-strip", ["--strip-sections", file.to_str().unwrap()]);
             let old = fs_err::read(file).unwrap();
             assert!(!elf::read(&old).unwrap().has_sections);
             let (_, new) = rewrite(&old, &prefix_edit(), &name);
@@ -207,7 +213,7 @@ fn exceptions_unwind_through_a_rewritten_program() {
     for flags in [&["-fuse-ld=bfd"][..], &["-fuse-ld=gold"], &["-fuse-ld=lld"], &["-no-pie"]] {
         let mut args = vec![source.to_str().unwrap(), "-o", file.to_str().unwrap()];
         args.extend(flags);
-        must("g++", args);
+        success_of("g++", args);
         let mut edit = prefix_edit();
         edit.search = Search::Runpath(
             format!("{}:/usr/lib/x86_64-linux-gnu", World::get().lib_text()).into(),
@@ -215,9 +221,9 @@ fn exceptions_unwind_through_a_rewritten_program() {
         let (_, new) = rewrite(&fs_err::read(&file).unwrap(), &edit, "throw");
         let to = dir.path().join("new");
         write_program(&to, &new);
-        assert_eq!(run(&to, [""; 0]).status.code(), Some(42), "{flags:?}");
-        must("strip", [&to]);
-        assert_eq!(run(&to, [""; 0]).status.code(), Some(42), "{flags:?} stripped");
+        assert_eq!(output_of(&to, [""; 0]).status.code(), Some(42), "{flags:?}");
+        success_of("strip", [&to]);
+        assert_eq!(output_of(&to, [""; 0]).status.code(), Some(42), "{flags:?} stripped");
     }
 }
 
@@ -233,7 +239,7 @@ fn rust_programs() {
     {
         let mut args = vec![source.to_str().unwrap(), "-o", file.to_str().unwrap()];
         args.extend(flags);
-        must("rustc", args);
+        success_of("rustc", args);
         let mut edit = prefix_edit();
         edit.search =
             Search::Runpath(format!("{}:/lib/x86_64-linux-gnu", World::get().lib_text()).into());
@@ -241,9 +247,9 @@ fn rust_programs() {
         let to = dir.path().join("new");
         write_program(&to, &new);
         assert_no_new_complaints(&file, &to, "rust");
-        assert_eq!(run(&to, [""; 0]).status.code(), Some(42), "{flags:?}");
-        must("strip", [&to]);
-        assert_eq!(run(&to, [""; 0]).status.code(), Some(42), "{flags:?} stripped");
+        assert_eq!(output_of(&to, [""; 0]).status.code(), Some(42), "{flags:?}");
+        success_of("strip", [&to]);
+        assert_eq!(output_of(&to, [""; 0]).status.code(), Some(42), "{flags:?} stripped");
     }
 }
 
@@ -266,18 +272,20 @@ fn go_programs() {
         args.push(file.to_str().unwrap().to_owned());
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));
         args.push(source.to_str().unwrap().to_owned());
-        must("env", &args);
+        success_of("env", &args);
         let old = fs_err::read(&file).unwrap();
-        assert_eq!(run(&file, [""; 0]).status.code(), Some(42), "go {name}");
+        assert_eq!(output_of(&file, [""; 0]).status.code(), Some(42), "go {name}");
         let (_, new) = rewrite(&old, &prefix_edit(), name);
         let to = dir.path().join("new");
         write_program(&to, &new);
         assert_no_new_complaints(&file, &to, name);
-        assert_eq!(run(&to, [""; 0]).status.code(), Some(42), "go {name}");
-        let said_id = |path: &Path| said(&must("go", ["tool", "buildid", path.to_str().unwrap()]));
+        assert_eq!(output_of(&to, [""; 0]).status.code(), Some(42), "go {name}");
+        let said_id = |path: &Path| {
+            both_streams(&success_of("go", ["tool", "buildid", path.to_str().unwrap()]))
+        };
         assert_eq!(said_id(&file), said_id(&to), "go {name}");
-        must("strip", [&to]);
-        assert_eq!(run(&to, [""; 0]).status.code(), Some(42), "go {name} stripped");
+        success_of("strip", [&to]);
+        assert_eq!(output_of(&to, [""; 0]).status.code(), Some(42), "go {name} stripped");
     }
 }
 
@@ -309,7 +317,7 @@ fn a_note_that_is_referred_to_stays() {
     for flags in [&["-fuse-ld=lld"][..], &["-fuse-ld=bfd"], &["-fuse-ld=gold"]] {
         let mut args = vec![source.to_str().unwrap(), "-o", file.to_str().unwrap()];
         args.extend(flags);
-        must("clang", args);
+        success_of("clang", args);
         // With lld's order, longer than any padding, so that a segment has to be added.
         let append = flags[0].ends_with("lld");
         let more = if append { "/x".repeat(10_000) } else { String::new() };
@@ -322,9 +330,9 @@ fn a_note_that_is_referred_to_stays() {
         assert_no_new_complaints(&file, &to, &format!("{flags:?}"));
         for tool in ["none", "strip", "llvm-strip"] {
             if tool != "none" {
-                must(tool, [&to]);
+                success_of(tool, [&to]);
             }
-            assert_eq!(run(&to, [""; 0]).status.code(), Some(42), "{flags:?} {tool}");
+            assert_eq!(output_of(&to, [""; 0]).status.code(), Some(42), "{flags:?} {tool}");
         }
     }
 }

@@ -8,8 +8,8 @@ use fprefix::elf::{self, Edit, Kind, Method, Search};
 use walkdir::WalkDir;
 
 use crate::fixtures::LOADER;
+use crate::harness::tools::{both_streams, output_of, success_of, write_program};
 use crate::inspect::rewrite;
-use crate::tools::{must, run, said, write_program};
 
 /// Files of the machine that the default run looks at.
 const MACHINE_FILES: usize = 1_600;
@@ -220,7 +220,7 @@ fn without_directory(text: &str) -> String {
 
 fn strip_all(dirs: &[PathBuf]) {
     for file in elf_files(dirs) {
-        must("strip", [&file]);
+        success_of("strip", [&file]);
     }
 }
 
@@ -250,8 +250,8 @@ fn answer(root: &Path, program: &str, library_path: &str) -> String {
         args.extend(["--setenv", "LD_LIBRARY_PATH", library_path]);
     }
     args.extend([program, "--version"]);
-    let output = run("bwrap", args);
-    format!("{:?} {}", output.status.code(), said(&output))
+    let output = output_of("bwrap", args);
+    format!("{:?} {}", output.status.code(), both_streams(&output))
 }
 
 /// Kinds that are left alone are left alone for the reason that is given.
@@ -264,7 +264,7 @@ fn files_of_other_kinds_stay() {
         let file = dir.path().join("a");
         let mut args = vec![source.to_str().unwrap(), "-g", "-o", file.to_str().unwrap()];
         args.extend(flags);
-        must("gcc", args);
+        success_of("gcc", args);
         fs_err::read(file).unwrap()
     };
     let debug = |bytes: &[u8], tool: &str| {
@@ -272,9 +272,9 @@ fn files_of_other_kinds_stay() {
         write_program(&from, bytes);
         let (from, to_text) = (from.to_str().unwrap(), to.to_str().unwrap());
         if tool == "objcopy" {
-            must(tool, ["--only-keep-debug", from, to_text]);
+            success_of(tool, ["--only-keep-debug", from, to_text]);
         } else {
-            must(tool, ["-f", to_text, from]);
+            success_of(tool, ["-f", to_text, from]);
         }
         fs_err::read(to).unwrap()
     };
@@ -286,10 +286,10 @@ fn files_of_other_kinds_stay() {
     };
     let module = {
         let (object, text) = (dir.path().join("module.ko"), dir.path().join("modinfo"));
-        write_program(&object, &build(&["-c"]));
+        write_program(&object, build(&["-c"]));
         fs_err::write(&text, "license=GPL\0").unwrap();
         let section = format!(".modinfo={}", text.display());
-        must("objcopy", ["--add-section", &section, object.to_str().unwrap()]);
+        success_of("objcopy", ["--add-section", &section, object.to_str().unwrap()]);
         fs_err::read(object).unwrap()
     };
     let cases = [

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use fprefix::elf::{self, Edit, Error, Method, Search};
 use tempfile::TempDir;
 
+use crate::harness::tools::{both_streams, output_of, success_of, write_program};
 use crate::inspect::rewrite;
-use crate::tools::{must, run, said, write_program};
 
 /// A library with a version script, one without, and a program that needs both.
 struct Shop {
@@ -35,7 +35,7 @@ impl Shop {
             let mut args = vec![linker, "-shared", "-fPIC", &soname, "-o", to.to_str().unwrap()];
             args.push(from.to_str().unwrap());
             args.extend(extra);
-            must(compiler, args);
+            success_of(compiler, args);
         };
         library("one", &[&map]);
         library("two", &[]);
@@ -44,7 +44,7 @@ impl Shop {
         let mut args = vec![linker, main.to_str().unwrap(), &path, "-lone", "-ltwo"];
         args.extend(["-Wl,-rpath,$ORIGIN", "-Wl,--enable-new-dtags"]);
         args.extend(["-o", program.to_str().unwrap()]);
-        must(compiler, args);
+        success_of(compiler, args);
         shop.assert_runs("as it was built");
         shop
     }
@@ -54,8 +54,8 @@ impl Shop {
     }
 
     fn status(&self) -> (Option<i32>, String) {
-        let output = run(self.path("program"), [""; 0]);
-        (output.status.code(), said(&output))
+        let output = output_of(self.path("program"), [""; 0]);
+        (output.status.code(), both_streams(&output))
     }
 
     #[track_caller]
@@ -87,7 +87,7 @@ fn a_needed_library_is_renamed_with_its_versions() {
         assert_eq!(image.needed[0], renamed.as_bytes());
         assert!(image.needed_versions.iter().any(|v| v.library == renamed.as_bytes()), "{linker}");
         shop.assert_runs(linker);
-        must("strip", [shop.path("program")]);
+        success_of("strip", [shop.path("program")]);
         shop.assert_runs(linker);
     }
 }
@@ -104,7 +104,7 @@ fn a_needed_library_is_removed_with_its_versions() {
         assert!(status == Some(127) && said.contains("undefined symbol: one"), "{linker}: {said}");
         // Preloaded, the library serves without its version.
         let preload = format!("LD_PRELOAD={}", shop.path("libone.so").display());
-        let output = run("env", [preload.as_ref(), shop.path("program").as_os_str()]);
+        let output = output_of("env", [preload.as_ref(), shop.path("program").as_os_str()]);
         assert_eq!(output.status.code(), Some(42), "{linker}");
     }
 }
@@ -125,9 +125,9 @@ fn a_library_is_needed_in_addition() {
         }
         let image = elf::read(&fs_err::read(shop.path("program")).unwrap()).unwrap();
         assert_eq!(image.needed[3..], more[..], "{linker}");
-        must("strip", [shop.path("program")]);
+        success_of("strip", [shop.path("program")]);
         shop.assert_runs(linker);
-        must("llvm-strip", [shop.path("program")]);
+        success_of("llvm-strip", [shop.path("program")]);
         shop.assert_runs(linker);
     }
 }
@@ -174,14 +174,15 @@ fn a_symbol_that_shares_the_tail_of_the_old_string_survives() {
     fs_err::write(&source, "int answer(void) { return 42; }\n").unwrap();
     let rpath = "-Wl,-rpath,/opt/prefix/answer,--hash-style=both,-soname,the-answer";
     let args = ["-shared", "-fPIC", rpath, "-o", file.to_str().unwrap(), source.to_str().unwrap()];
-    must("gcc", args);
+    success_of("gcc", args);
     let old = fs_err::read(&file).unwrap();
     for path in ["/a", "/opt/prefix/another/path/that/is/longer"] {
         let edit = Edit { search: Search::Runpath(bytes(path)), ..Edit::default() };
         let edit = Edit { soname: Some(bytes("other")), ..edit };
         let (_, new) = rewrite(&old, &edit, path);
         write_program(&file, &new);
-        let symbols = said(&must("readelf", [Path::new("-W"), Path::new("--dyn-syms"), &file]));
+        let symbols =
+            both_streams(&success_of("readelf", [Path::new("-W"), Path::new("--dyn-syms"), &file]));
         assert!(symbols.contains(" answer\n"), "{symbols}");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::tools::must;
+use crate::harness::tools::success_of;
 
 /// A library with data, a function, a constructor and thread-local storage.
 const LIBRARY: &str = r#"
@@ -138,13 +138,13 @@ pub(crate) fn build(compiler: &str, flags: &[&str], program_flags: &[&str], big:
     args.push(source.to_str().unwrap());
     args.push("-Wl,-soname,libshared.so");
     args.extend(flags);
-    must(compiler, &args);
+    success_of(compiler, &args);
     let source = world.dir.join("program.c");
     let big = format!("-DBIG={big}UL");
     let mut args = vec!["-O1", "-g", &big, "-o", program.to_str().unwrap()];
     args.extend([source.to_str().unwrap(), library.to_str().unwrap()]);
     args.extend(flags);
     args.extend(program_flags);
-    must(compiler, &args);
+    success_of(compiler, &args);
     Build { dir, program, library }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use fprefix::elf::{self, Class, Data, Edit, Search};
 
 use crate::fixtures::{build, install};
+use crate::harness::tools::{both_streams, output_of, success_of, write_program};
 use crate::inspect::{assert_no_new_complaints, rewrite};
-use crate::tools::{must, run, said, write_program};
 
 struct Machine {
     triplet: &'static str,
@@ -107,7 +107,7 @@ impl Machine {
         let program = place.join("program");
         self.assert_runs(&program, &prefix, &name);
         for file in [&program, &place.join("libshared.so")] {
-            must(format!("{}-strip", self.triplet), [file]);
+            success_of(format!("{}-strip", self.triplet), [file]);
         }
         self.assert_runs(&program, &prefix, &format!("{name}, stripped"));
     }
@@ -115,9 +115,15 @@ impl Machine {
     #[track_caller]
     fn assert_runs(&self, program: &Path, prefix: &Path, name: &str) {
         let output = match self.emulator {
-            Some(emulator) => run(emulator, [program, prefix]),
-            None => run(program, [prefix]),
+            Some(emulator) => output_of(emulator, [program, prefix]),
+            None => output_of(program, [prefix]),
         };
-        assert_eq!(output.status.code(), Some(42), "{name}: {} {}", output.status, said(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(42),
+            "{name}: {} {}",
+            output.status,
+            both_streams(&output)
+        );
     }
 }

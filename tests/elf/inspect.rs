@@ -7,7 +7,7 @@ use std::path::Path;
 use fprefix::elf::{self, Edit, Method, Plan};
 use goblin::elf::program_header::{PT_DYNAMIC, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_PHDR};
 
-use crate::tools::{run, said};
+use crate::harness::tools::{both_streams, output_of};
 
 /// Plan and apply, check the result and that a second plan has nothing to do.
 #[track_caller]
@@ -141,9 +141,9 @@ fn assert_same_elsewhere(
 
 /// What readelf and eu-elflint complain about, with the numbers taken out.
 pub(crate) fn complaints(path: &Path) -> BTreeSet<String> {
-    let lint = said(&run("eu-elflint", [path]));
+    let lint = both_streams(&output_of("eu-elflint", [path]));
     let lint = lint.lines().filter(|line| *line != "No errors").map(str::to_owned);
-    let read = said(&run("readelf", [Path::new("-aW"), path]));
+    let read = both_streams(&output_of("readelf", [Path::new("-aW"), path]));
     let read = read.lines().filter(|line| line.contains("Warning") || line.contains("Error"));
     lint.chain(read.map(str::to_owned)).map(|line| without_numbers(&line)).collect()
 }

@@ -7,8 +7,8 @@ use fprefix::elf::{self, Edit, Kind, Plan, Seal, SealError, Search};
 use tempfile::TempDir;
 
 use crate::fixtures::LOADER;
+use crate::harness::tools::{both_streams, output_of, success_of, write_program};
 use crate::inspect::rewrite;
-use crate::tools::{must, run, said, write_program};
 
 const LIB: &str = "/opt/own/lib64";
 
@@ -96,7 +96,7 @@ impl Target {
             .unwrap();
         fs_err::write(target.path("etc/ld.so.preload"), "/evil.so\n").unwrap();
         fs_err::write(target.path("etc/ld.so.conf"), "/lib/x86_64-linux-gnu\n").unwrap();
-        must("/sbin/ldconfig", [Path::new("-r"), target.dir.path()]);
+        success_of("/sbin/ldconfig", [Path::new("-r"), target.dir.path()]);
         target
     }
 
@@ -110,7 +110,7 @@ impl Target {
         let to = self.path(to);
         let mut args = vec!["-fPIC", "-o", to.to_str().unwrap(), source.to_str().unwrap()];
         args.extend(flags);
-        must("gcc", args);
+        success_of("gcc", args);
     }
 
     /// Install the loader and the program with a runpath, run it; its status, and the files
@@ -129,12 +129,12 @@ impl Target {
         let root = self.dir.path().to_str().unwrap();
         let mut args = vec!["-f", "-o", log.to_str().unwrap(), "-e", "trace=file"];
         args.extend(["bwrap", "--bind", root, "/", "--clearenv", "/opt/own/bin/program"]);
-        let output = run("strace", args);
+        let output = output_of("strace", args);
         let log = fs_err::read_to_string(log).unwrap();
         let own = log.lines().skip_while(|line| !line.contains("execve(\"/opt/own/bin/program\""));
         let paths: Vec<String> =
             own.skip(1).filter_map(|line| line.split('"').nth(1)).map(str::to_owned).collect();
-        assert!(!paths.is_empty(), "the program was not traced: {} {log}", said(&output));
+        assert!(!paths.is_empty(), "the program was not traced: {} {log}", both_streams(&output));
         (output.status.code(), paths)
     }
 }
@@ -172,7 +172,7 @@ fn a_loader_of_musl_is_told_apart() {
         let soname = if soname.is_empty() { "" } else { &format!("-soname,{soname},") };
         let flags = format!("-Wl,{soname}-e,start");
         let args = ["-shared", "-fPIC", "-nostdlib", &flags, "-o", file.to_str().unwrap()];
-        must("gcc", args.into_iter().chain(source.to_str()));
+        success_of("gcc", args.into_iter().chain(source.to_str()));
         fs_err::read(&file).unwrap()
     };
     for soname in ["libc.so", "libc.musl-x86_64.so.1"] {

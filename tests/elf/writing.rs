@@ -7,7 +7,7 @@ use std::path::Path;
 use fprefix::elf::{self, Edit, Search};
 
 use crate::fixtures::LOADER;
-use crate::tools::{run, write_program};
+use crate::harness::tools::{output_of, write_program};
 
 fn edit(len: usize) -> Edit {
     Edit {
@@ -46,7 +46,7 @@ fn all_ways_to_write_write_the_same() {
 }
 
 #[test]
-fn a_file_beyond_4_gib_with_holes_takes_no_time_and_no_space() {
+fn a_file_beyond_4_gib_with_holes_is_neither_read_nor_written_in_full() {
     let dir = tempfile::tempdir().unwrap();
     let (big, copy) = (dir.path().join("big"), dir.path().join("copy"));
     fs_err::copy("/bin/ls", &big).unwrap();
@@ -55,15 +55,12 @@ fn a_file_beyond_4_gib_with_holes_takes_no_time_and_no_space() {
     let size = 5 << 30;
     file.write_all_at(b"end of the payload", size).unwrap();
     let bytes = elf::open(&file).unwrap();
-    let started = std::time::Instant::now();
     let plan = elf::plan(&bytes, &edit(100)).unwrap();
     plan.write_in_place(&file).unwrap();
     plan.write_copy(&file, &create(&copy)).unwrap();
-    let took = started.elapsed();
     let made = fs_err::metadata(&copy).unwrap();
     assert_eq!(made.len(), size + 18);
     assert!(made.blocks() * 512 < 4 << 20, "the copy takes {} blocks", made.blocks());
-    assert!(took.as_millis() < 500, "took {took:?}");
     let again = elf::open(&open(&copy)).unwrap();
     assert_eq!(elf::read(&again).unwrap().runpath, Some(vec![b'x'; 100]));
     assert!(again.ends_with(b"end of the payload"));
@@ -92,7 +89,7 @@ fn a_segment_is_appended_beyond_4_gib() {
     assert_eq!(plan.method, elf::Method::Append);
     plan.write_in_place(&file).unwrap();
     drop(file);
-    assert!(run(&path, ["--version"]).status.success());
+    assert!(output_of(&path, ["--version"]).status.success());
     let bytes = elf::open(&open(&path)).unwrap();
     assert!(elf::plan(&bytes, &edit).unwrap().is_unchanged());
 }

@@ -1,7 +1,10 @@
 //! A target on which everything that a loader or a C library may look for is there, and wrong.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
+
+use super::tools::{command, find, success_of};
 
 /// The directories in which loaders of any distribution look, and one of the test's.
 const DIRS: &[&str] = &[
@@ -68,7 +71,7 @@ impl Hostile {
             fs_err::create_dir_all(path.parent().unwrap()).unwrap();
             fs_err::write(path, text).unwrap();
         }
-        done(Command::new("ldconfig").arg("-r").arg(&target));
+        success_of("ldconfig", ["-r".as_ref(), target.as_os_str()]);
         for dir in ["dev", "proc", eprefix.trim_start_matches('/')] {
             fs_err::create_dir_all(target.join(dir)).unwrap();
         }
@@ -84,8 +87,8 @@ impl Hostile {
         let (source, library) = (self.dir.path().join("evil.c"), self.dir.path().join("evil.so"));
         let code = "__attribute__((constructor)) static void e(void) { __builtin_trap(); }\n";
         fs_err::write(&source, code).unwrap();
-        let options = ["-shared", "-fPIC", "-nostdlib", "-o"];
-        done(Command::new("gcc").args(options).arg(&library).arg(&source));
+        let options = ["-shared", "-fPIC", "-nostdlib", "-o"].map(OsStr::new);
+        success_of("gcc", options.into_iter().chain([library.as_os_str(), source.as_os_str()]));
         library
     }
 
@@ -110,9 +113,9 @@ impl Hostile {
     /// executed, and of the rest nothing may be opened but configuration.
     pub(crate) fn run(&self, eroot: &Path, eprefix: &str, words: &[&str]) -> Output {
         let trace = self.dir.path().join("trace");
-        let mut command = Command::new("strace");
+        let mut command = command("strace");
         command.args(["-f", "-y", "-e", "trace=execve,openat,open,mmap", "-o"]).arg(&trace);
-        command.arg("bwrap");
+        command.arg(find("bwrap"));
         if !rustix::process::geteuid().is_root() {
             command.arg("--unshare-user");
         }
@@ -149,11 +152,4 @@ fn judge(trace: &str, program: &str, eprefix: &str) {
     assert!(taken.is_empty(), "{program} takes from the target: {taken:#?}");
     let mapped = lines.iter().any(|line| line.contains("PROT_EXEC") && line.contains(&inside));
     assert!(mapped, "{program} maps nothing of the prefix: {trace}");
-}
-
-fn done(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| {
-        panic!("{command:?}: {error}; `fprefix doctor --for test` says how to get it")
-    });
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -14,9 +14,15 @@ use tempfile::TempDir;
 pub(crate) mod hidden;
 pub(crate) mod hostile;
 mod run;
+pub(crate) mod small_programs;
+pub(crate) mod small_root;
+pub(crate) mod tools;
+pub(crate) mod wait;
 
 #[allow(unused_imports, reason = "each test binary uses its own part of this")]
 pub(crate) use run::{Run, Running, Said};
+#[allow(unused_imports, reason = "each test binary uses its own part of this")]
+pub(crate) use tools::write_program;
 
 /// A directory in which everything is that a run of the program may read or write by default.
 pub(crate) struct World {
@@ -176,12 +182,4 @@ pub(crate) fn contents(dir: &Path) -> Vec<(PathBuf, u64, i64, i64)> {
 pub(crate) fn open_to_all(dir: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs_err::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-/// Writes a script that can be run.
-pub(crate) fn write_script(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    fs_err::create_dir_all(path.parent().unwrap()).unwrap();
-    fs_err::write(path, text).unwrap();
-    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }

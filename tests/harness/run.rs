@@ -5,9 +5,10 @@ use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use super::World;
+use super::tools::find;
+use super::wait::wait_for;
 
 /// A run of a program that is about to start. Its environment is the search path, what reaches the
 /// network, and what is set here.
@@ -80,7 +81,7 @@ impl Run<'_> {
     #[expect(clippy::disallowed_methods, reason = "tests start programs too, here")]
     fn command(&self) -> std::process::Command {
         let mut words = self.before.iter().chain([&self.program]).chain(&self.args);
-        let mut command = std::process::Command::new(words.next().unwrap());
+        let mut command = std::process::Command::new(find(words.next().unwrap()));
         command.args(words).current_dir(&self.dir).env_clear();
         command.envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)));
         for (name, value) in &self.env {
@@ -105,13 +106,8 @@ impl Run<'_> {
             .stderr(stderr.try_clone().unwrap())
             .process_group(0)
             .spawn()
-            .unwrap_or_else(|error| {
-                panic!(
-                    "`{shown}` could not be started: {error}; `fprefix doctor --for \
-                     setup,build,pack,prove,test` says what the tests need"
-                )
-            });
-        Running { child, stdout, stderr, shown, begun: Instant::now() }
+            .unwrap_or_else(|error| panic!("`{shown}` did not start: {error}"));
+        Running { child, stdout, stderr, shown }
     }
 
     /// Runs it with no input.
@@ -123,7 +119,6 @@ impl Run<'_> {
     /// Runs it with `input`.
     pub(crate) fn said_to(self, input: &str) -> Said {
         let shown = self.shown();
-        let begun = Instant::now();
         let mut child = self
             .command()
             .stdin(Stdio::piped())
@@ -134,13 +129,7 @@ impl Run<'_> {
         // A program that does not read closes its end.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
-        Said {
-            shown,
-            status,
-            stdout: self.world.plain(&stdout),
-            stderr: self.world.plain(&stderr),
-            took: begun.elapsed(),
-        }
+        Said { shown, status, stdout: self.world.plain(&stdout), stderr: self.world.plain(&stderr) }
     }
 }
 
@@ -150,7 +139,6 @@ pub(crate) struct Running {
     stdout: std::fs::File,
     stderr: std::fs::File,
     shown: String,
-    begun: Instant,
 }
 
 impl Running {
@@ -188,15 +176,12 @@ impl Running {
 
     /// Waits until `ready` says so, for as long as it runs.
     pub(crate) fn until(&mut self, mut ready: impl FnMut(&Self) -> bool) -> bool {
-        loop {
-            if ready(self) {
-                return true;
-            }
-            if !self.runs() {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let mut is_ready = false;
+        wait_for("what a program is to do, or its end", || {
+            is_ready = ready(self);
+            is_ready || !self.runs()
+        });
+        is_ready
     }
 
     /// Waits for its end.
@@ -207,7 +192,6 @@ impl Running {
             stderr: world.plain(read(&self.stderr).as_bytes()),
             shown: self.shown,
             status,
-            took: self.begun.elapsed(),
         }
     }
 }
@@ -226,7 +210,6 @@ pub(crate) struct Said {
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
-    pub took: Duration,
 }
 
 impl Said {

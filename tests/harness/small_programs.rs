@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::small_root::run;
+use super::tools::stdout_of;
 
 const EXIT: &str = if cfg!(target_arch = "aarch64") {
     "mov x8, #93\\n mov x0, #42\\n svc #0"
@@ -33,7 +33,7 @@ fn built() -> &'static Path {
             fs_err::write(&source, code).unwrap();
             let made = fresh.path().join(name);
             let files = ["-o", made.to_str().unwrap(), source.to_str().unwrap()];
-            run("gcc", &[&["-nostdlib", "-s"], options, &files[..]].concat());
+            stdout_of("gcc", [&["-nostdlib", "-s"], options, &files[..]].concat());
             fs_err::rename(made, dir.join(name)).unwrap();
         };
         let start = format!("void _start(void) {{ __asm__ volatile (\"{EXIT}\"); }}\n");

@@ -4,9 +4,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use assert_cmd::cargo::cargo_bin;
-
 use super::small_programs::{library, program};
+use super::tools::stdout_of_success;
+
+/// The binary that is tested.
+pub(crate) const FPREFIX: &str = env!("CARGO_BIN_EXE_fprefix");
 
 /// The time of every package in the small root's database: no image is newer.
 pub(crate) const BUILD_TIME: u64 = 1_700_000_000;
@@ -147,7 +149,7 @@ impl SmallRoot {
 
     /// Packs it; returns what was printed.
     pub(crate) fn pack(&self, output: &str, more: &[&str]) -> String {
-        succeeded(self.try_pack(output, more))
+        stdout_of_success(self.try_pack(output, more))
     }
 
     /// Packs it where that has to fail; returns the error.
@@ -161,30 +163,7 @@ impl SmallRoot {
 
 /// fprefix, with nothing of the caller's environment that images depend on.
 pub(crate) fn fprefix() -> Command {
-    let mut command = Command::new(cargo_bin("fprefix"));
+    let mut command = Command::new(FPREFIX);
     command.env_remove("SOURCE_DATE_EPOCH").env_remove("FPREFIX").env("NO_COLOR", "1");
     command
-}
-
-/// Runs a program that the machine has to have; returns what it printed.
-pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
-    match Command::new(program).args(arguments).env("LC_ALL", "C.UTF-8").env("TZ", "UTC").output() {
-        Ok(output) => succeeded(output),
-        Err(error) => {
-            panic!("{program}: {error}; `fprefix doctor --for pack,test` says how to get it")
-        }
-    }
-}
-
-/// Runs a program as root of a namespace: unsquashfs gives files all of their modes for root alone.
-pub(crate) fn run_as_root(program: &str, arguments: &[&str]) -> String {
-    let words = ["--unshare-user", "--uid", "0", "--gid", "0", "--dev-bind", "/", "/", program];
-    run("bwrap", &[&words, arguments].concat())
-}
-
-pub(crate) fn succeeded(output: Output) -> String {
-    let error = String::from_utf8_lossy(&output.stderr);
-    let answer = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{}: {error}{answer}", output.status);
-    answer
 }
