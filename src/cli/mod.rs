@@ -14,7 +14,9 @@ mod image;
 mod init;
 mod list;
 mod lock;
+mod man;
 mod pack;
+mod reference;
 mod remove;
 mod repo;
 mod rewrite;
@@ -50,7 +52,7 @@ const GLOBAL: &str = "Options of all commands";
 #[command(name = "fprefix", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     /// The prefix to work on: NAME, or NAME-BOARD. Not needed where there is only one
-    #[arg(short = 'P', long, value_name = "NAME", env = "FPREFIX", global = true, help_heading = GLOBAL)]
+    #[arg(short = 'P', long, value_name = "NAME", env = "FPREFIX", hide_env_values = true, global = true, help_heading = GLOBAL)]
     prefix: Option<String>,
     /// Say more
     #[arg(short, long, conflicts_with = "quiet", global = true, help_heading = GLOBAL)]
@@ -85,7 +87,7 @@ enum Subcommands {
     #[command(hide = true)]
     Hook(hook::Hook),
     Completions(Completions),
-    Man,
+    Man(man::ManPages),
 }
 
 /// Print a completion script for a shell
@@ -199,10 +201,7 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
             );
             Ok(DONE)
         }
-        Subcommands::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
-            Ok(DONE)
-        }
+        Subcommands::Man(command) => command.run(&context),
     }
 }
 

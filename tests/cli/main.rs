@@ -20,6 +20,7 @@ mod isolation;
 mod libc_paths;
 mod libc_root;
 mod machine;
+mod man_pages;
 mod pack;
 mod pack_against;
 mod pack_ddi;

@@ -1,0 +1,23 @@
+//! The manual pages that `fprefix man` writes.
+
+use std::process::Command;
+
+use crate::harness::World;
+
+#[test]
+fn mandoc_finds_nothing_in_any_page() {
+    let world = World::new();
+    let dir = world.path("man");
+    world.fprefix(["man", "--output", dir.to_str().unwrap()]).said().succeeds();
+    let mut pages: Vec<_> =
+        fs_err::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    pages.sort();
+    assert!(pages.len() > 30, "{pages:?}");
+    let lint = Command::new("mandoc")
+        .args(["-T", "lint"])
+        .args(&pages)
+        .output()
+        .expect("mandoc checks manual pages; `fprefix doctor --for test` says how to get it");
+    assert_eq!(String::from_utf8_lossy(&lint.stdout), "");
+    assert!(lint.status.success());
+}
