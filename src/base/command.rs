@@ -375,13 +375,6 @@ pub fn find_program(program: &str, path: &OsStr) -> Option<PathBuf> {
     })
 }
 
-/// Where `program` is: on the caller's search path, else in the system's directories.
-pub fn look_up(program: &str) -> Option<PathBuf> {
-    std::env::var_os("PATH")
-        .and_then(|path| find_program(program, &path))
-        .or_else(|| find_program(program, OsStr::new(SYSTEM_PATH)))
-}
-
 /// What every program says of a full disk, and some long before they end.
 pub(crate) const NO_SPACE: &str = "No space left on device";
 

@@ -1,17 +1,19 @@
 use anyhow::{Result, bail};
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::base::output;
 use crate::cli::{Context, DONE, FOUND};
-use crate::host::doctor::{self, Finding, Need, TooOld};
+use crate::host::doctor::{self, ToolFinding};
 use crate::host::machine::Machine;
+use crate::host::tools::Need;
 use crate::prefix::environment;
 
 /// Show what this machine has, what is missing, and how to get it
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
     /// Look only at what is needed for this [default: all but tree and test]
-    #[arg(long = "for", value_enum, value_delimiter = ',')]
+    #[arg(long = "for", value_parser = parser(), value_delimiter = ',')]
     needs: Vec<Need>,
     /// Install what is missing through this machine's package manager
     #[arg(long)]
@@ -19,6 +21,27 @@ pub(super) struct Doctor {
     /// As JSON
     #[arg(long, conflicts_with = "install")]
     json: bool,
+}
+
+/// Reads a need by its name, and explains all of them in the help.
+fn parser() -> impl TypedValueParser<Value = Need> {
+    let values = Need::ALL.map(|need| PossibleValue::new(need.name()).help(explain(need)));
+    PossibleValuesParser::new(values).map(|name| {
+        let found = Need::ALL.into_iter().find(|need| need.name() == name);
+        found.unwrap_or(Need::Setup)
+    })
+}
+
+fn explain(need: Need) -> &'static str {
+    match need {
+        Need::Setup => "Nothing works without it",
+        Need::Build => "The built-in repository's packages are built with it",
+        Need::Tree => "Ebuilds of real trees call it; without it, Portage builds it into BROOT",
+        Need::Pack => "Images",
+        Need::Prove => "The run-time proof",
+        Need::Attach => "Attaching an extension",
+        Need::Test => "The project's own tests",
+    }
 }
 
 impl Doctor {
@@ -41,13 +64,13 @@ impl Doctor {
             output::answer(&(serde_json::to_string_pretty(&report)? + "\n"))?;
             return Ok(verdict(&findings, namespaces.is_ok()));
         }
-        let missing: Vec<&Finding> = findings.iter().filter(|f| f.path.is_none()).collect();
+        let missing: Vec<&ToolFinding> = findings.iter().filter(|f| f.path.is_none()).collect();
         let remedy = doctor::remedy(&missing)?;
         if self.install {
             if let Some(command) = remedy {
                 context.reporter.step(&format!("installing what is missing: {command}"));
                 let bar = context.reporter.spinner();
-                for command in doctor::refresh().into_iter().chain([command]) {
+                for command in doctor::refresh()?.into_iter().chain([command]) {
                     bar.set_message(command.to_string());
                     command.run_quiet()?;
                 }
@@ -62,12 +85,10 @@ impl Doctor {
                 .as_ref()
                 .map_or_else(|| "MISSING".to_owned(), |path| path.display().to_string());
             text += &format!("{:15} {place}  ({})\n", finding.name, finding.reason);
-            if let Some(TooOld { version, wanted }) = &finding.too_old {
-                text += &format!(
-                    "{:15} {version} is too old for most ebuilds of real trees, which want {wanted}: \
-                     `setup --tree` fetches a newer one from PyPI\n",
-                    ""
-                );
+            if let Some(old) = &finding.too_old {
+                text += &format!("{:15} {}", "", old.description);
+                text +=
+                    &old.instead.as_ref().map_or("\n".to_owned(), |way| format!(", or {way}\n"));
             }
         }
         output::answer(&text)?;
@@ -85,7 +106,7 @@ impl Doctor {
 }
 
 /// Looks again for what was missing.
-fn confirm(before: &[Finding]) -> Result<u8> {
+fn confirm(before: &[ToolFinding]) -> Result<u8> {
     let still: Vec<String> = doctor::examine()?
         .into_iter()
         .filter(|now| now.path.is_none())
@@ -98,7 +119,7 @@ fn confirm(before: &[Finding]) -> Result<u8> {
     Ok(DONE)
 }
 
-fn verdict(findings: &[Finding], namespaces: bool) -> u8 {
+fn verdict(findings: &[ToolFinding], namespaces: bool) -> u8 {
     let whole = namespaces && findings.iter().all(|finding| finding.path.is_some());
     if whole { DONE } else { FOUND }
 }

@@ -1,244 +1,132 @@
-//! What this machine has of the programs that fprefix runs, what is missing, and how to get it.
+//! The state of this machine: which external programs it has, which are missing, and how to get them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::base::command::{Command, MACHINE_PATH, find_program, look_up};
-use crate::base::data;
-use crate::host::machine::{self, Machine, PackageManager};
+use crate::base::command::Command;
+use crate::host::machine::{self, Machine};
+use crate::host::tools::package_manager::PackageManager;
+use crate::host::tools::{self, Need, ToolFacts};
 
-/// What a program is needed for, see profiles/tools.toml.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Need {
-    /// Nothing works without it.
-    Setup,
-    /// The built-in repository's packages are built with it.
-    Build,
-    /// Ebuilds of real trees call it; without it, Portage builds it into BROOT.
-    Tree,
-    /// Images.
-    Pack,
-    /// The run-time proof.
-    Prove,
-    /// Attaching an extension.
-    Attach,
-    /// The project's own tests.
-    Test,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Tool {
-    program: String,
-    name: Option<String>,
-    or: Option<String>,
-    #[serde(default)]
-    probe: Vec<String>,
-    #[serde(default)]
-    for_fetched_portage: bool,
-    need: Need,
-    reason: String,
-    wanted: Option<String>,
-    packages: std::collections::BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-struct Tools {
-    tool: Vec<Tool>,
-}
-
-/// What was found of one program.
+/// The state of one program on this machine.
 #[derive(Debug, Serialize)]
-pub(crate) struct Finding {
-    /// The program.
-    pub name: String,
-    /// What it is needed for.
-    pub need: Need,
-    /// Why.
-    pub reason: String,
-    /// Where it is, if it is there.
-    pub path: Option<PathBuf>,
+pub(crate) struct ToolFinding {
+    pub(crate) name: String,
+    pub(crate) need: Need,
+    /// Completes "NAME, which ...".
+    pub(crate) reason: String,
+    /// `None` where the program is missing.
+    pub(crate) path: Option<PathBuf>,
     /// The packages of this machine's package manager that bring it.
-    pub packages: Vec<String>,
-    /// Its version, if most ebuilds want a newer one.
+    pub(crate) packages: Vec<String>,
+    /// Present where the program is older than a purpose needs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub too_old: Option<TooOld>,
+    pub(crate) too_old: Option<TooOld>,
 }
 
-/// A program of a version that most ebuilds do not take.
+/// A version that is too old for a purpose.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct TooOld {
-    /// The version that is there.
-    pub version: String,
-    /// The oldest that is taken.
-    pub wanted: String,
+    /// The version of the program; `None` where it does not print one.
+    pub(crate) version: Option<String>,
+    /// The oldest version that is accepted.
+    pub(crate) wanted: String,
+    /// A phrase like "too old for images: it is version 6.2, and 7.3 or newer is needed".
+    #[serde(skip)]
+    pub(crate) description: String,
+    /// Completes "or ...": another way out.
+    #[serde(skip)]
+    pub(crate) instead: Option<String>,
 }
 
-/// The names of the programs that [`examine`] looks for.
-#[cfg(test)]
-pub(crate) fn programs() -> Vec<String> {
-    let tools: Tools = data::toml("tools.toml").unwrap();
-    tools.tool.into_iter().map(|tool| tool.program).collect()
+/// Looks for all programs that a machine of this kind needs.
+pub(crate) fn examine() -> Result<Vec<ToolFinding>> {
+    let manager = PackageManager::of_machine();
+    let listed = tools::listed(Machine::this())?.into_iter();
+    listed.map(|(facts, need)| examine_tool(facts, need, manager)).collect()
 }
 
-/// Looks for all programs.
-pub(crate) fn examine() -> Result<Vec<Finding>> {
-    let tools: Tools = data::toml("tools.toml")?;
-    let manager = PackageManager::this();
-    let fetched = Machine::this() == Machine::Other;
-    Ok(tools
-        .tool
-        .into_iter()
-        .filter(|tool| fetched || !tool.for_fetched_portage)
-        .map(|tool| Finding {
-            path: tool.find(),
-            too_old: find_program(&tool.program, MACHINE_PATH.as_ref())
-                .and_then(|program| tool.too_old(&program)),
-            packages: manager
-                .and_then(|manager| tool.packages.get(manager.name))
-                .map(|names| names.split_whitespace().map(str::to_owned).collect())
-                .unwrap_or_default(),
-            name: tool.name.unwrap_or(tool.program),
-            need: tool.need,
-            reason: tool.reason,
-        })
-        .collect())
+fn examine_tool(
+    facts: &ToolFacts,
+    need: Need,
+    manager: Option<PackageManager>,
+) -> Result<ToolFinding> {
+    let found = facts.find_here();
+    let old = found.as_ref().map(tools::FoundTool::old_version).transpose()?.flatten();
+    Ok(ToolFinding {
+        name: facts.name().to_owned(),
+        need,
+        reason: facts.reason.clone(),
+        path: found.map(|found| found.path().to_owned()),
+        packages: manager.map_or_else(Vec::new, |manager| facts.packages(manager.name, None)),
+        too_old: old.map(|old| TooOld {
+            description: facts.describe_old(&old),
+            instead: facts.instead.clone(),
+            version: old.version,
+            wanted: old.oldest,
+        }),
+    })
 }
 
-/// The programs of which eclasses of real trees name the oldest version that they take, and that
-/// this machine has not, or only older ones, where builds find them.
+/// Returns the programs of which eclasses of real trees name the oldest version that they accept,
+/// and that this machine lacks, or has only older, in the directories that builds search.
 pub(crate) fn lacking_for_trees() -> Result<Vec<String>> {
-    let tools: Tools = data::toml("tools.toml")?;
-    let lacks = |tool: &Tool| {
-        let there = find_program(&tool.program, MACHINE_PATH.as_ref());
-        tool.wanted.is_some() && there.is_none_or(|program| tool.too_old(&program).is_some())
-    };
-    Ok(tools.tool.into_iter().filter(lacks).map(|tool| tool.program).collect())
-}
-
-/// Whether it is one of `BusyBox` or Toybox, which do less than what is needed of a program.
-fn is_many_in_one(path: &Path) -> bool {
-    let real = fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    real.file_name().is_some_and(|name| name == "busybox" || name == "toybox")
-}
-
-impl Tool {
-    /// Whether it is one of those of which ebuilds want a newer version than the program says.
-    fn too_old(&self, program: &Path) -> Option<TooOld> {
-        let wanted = self.wanted.clone()?;
-        let said = Command::new("ask for a version", program).arg("--version").read().ok()?;
-        let is_version = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
-        let version = said.split_whitespace().find(is_version)?.to_owned();
-        (numbers(&version) < numbers(&wanted)).then_some(TooOld { version, wanted })
-    }
-
-    fn find(&self) -> Option<PathBuf> {
-        let names = [Some(&self.program), self.or.as_ref()];
-        let mut found = names.into_iter().flatten().filter_map(|name| look_up(name));
-        let path = found.find(|path| !is_many_in_one(path))?;
-        if self.probe.is_empty() {
-            return Some(path);
+    let mut lacking = Vec::new();
+    for (facts, need) in tools::listed(Machine::this())? {
+        if need != Need::Tree || !facts.has_oldest() {
+            continue;
         }
-        let works = Command::new("probe a program", &path).args(&self.probe).run_quiet().is_ok();
-        works.then_some(path)
+        let is_new = match facts.find_here() {
+            Some(found) => found.old_version()?.is_none(),
+            None => false,
+        };
+        if !is_new {
+            lacking.push(facts.name().to_owned());
+        }
     }
+    Ok(lacking)
 }
 
-/// The numbers of a version: 1.10 is newer than 1.9.
-fn numbers(version: &str) -> Vec<u32> {
-    version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
-}
-
-/// The command that installs what is missing in `findings`, if anything is.
-pub(crate) fn remedy(findings: &[&Finding]) -> Result<Option<Command>> {
-    let mut packages: Vec<&str> = findings
-        .iter()
-        .filter(|finding| finding.path.is_none())
-        .flat_map(|finding| finding.packages.iter().map(String::as_str))
-        .collect();
+/// Returns the command that installs what is missing in `findings`; `None` where nothing is.
+pub(crate) fn remedy(findings: &[&ToolFinding]) -> Result<Option<Command>> {
+    let missing = findings.iter().filter(|finding| finding.path.is_none());
+    let mut packages: Vec<String> =
+        missing.flat_map(|finding| finding.packages.iter().cloned()).collect();
     packages.sort_unstable();
     packages.dedup();
     if packages.is_empty() {
         return Ok(None);
     }
-    let manager = PackageManager::this().context("this machine has no package manager we know")?;
-    let (program, args) =
-        manager.install.split_first().context("the package manager has no command")?;
-    let command = if machine::is_root() {
-        Command::new("install what is missing", program)
-    } else if look_up("sudo").is_some() {
-        Command::new("install what is missing", "sudo").arg(program)
-    } else {
+    let manager = PackageManager::of_machine().context(
+        "cannot install what is missing: this machine has no package manager that fprefix knows",
+    )?;
+    let words = manager.install(&packages);
+    if !machine::is_root() && tools::SUDO.find().is_none() {
         bail!(
-            "installing packages needs root, and there is no sudo; as root, run: {} {}",
-            manager.install.join(" "),
-            packages.join(" ")
+            "cannot install what is missing: it needs root, and this machine has no sudo\n\
+             hint: run as root: {}",
+            words.join(" ")
         );
-    };
-    Ok(Some(command.args(args).args(packages).env("DEBIAN_FRONTEND", "noninteractive")))
+    }
+    let command = as_root("install what is missing", &words)?;
+    Ok(Some(command.env("DEBIAN_FRONTEND", "noninteractive")))
 }
 
-/// The command that brings the package manager's lists up to date, where it does not do so itself:
-/// a new machine has none.
-pub(crate) fn refresh() -> Option<Command> {
-    let manager = PackageManager::this().filter(|manager| manager.name == "apt")?;
-    let program = manager.install.first()?;
+/// Returns the command that updates the package manager's lists; `None` where it does so itself.
+pub(crate) fn refresh() -> Result<Option<Command>> {
+    let words = PackageManager::of_machine().and_then(|manager| manager.refresh());
+    words.map(|words| as_root("update the lists of packages", &words)).transpose()
+}
+
+/// The package managers need no variable of the caller, so sudo passes none on.
+fn as_root(purpose: &str, words: &[String]) -> Result<Command> {
+    let (program, args) = words.split_first().context("the package manager has no command")?;
     let command = if machine::is_root() {
-        Command::new("update the lists of packages", program)
+        Command::new(purpose, program)
     } else {
-        Command::new("update the lists of packages", "sudo").arg(program)
+        tools::SUDO.command(purpose)?.arg(program)
     };
-    Some(command.args(["update", "-qq"]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_distribution_is_thought_of() {
-        let tools: Tools = data::toml("tools.toml").unwrap();
-        let managers: Vec<&str> = machine::package_managers().collect();
-        assert_eq!(managers.len(), 6);
-        for tool in &tools.tool {
-            let mut named: Vec<&str> = tool.packages.keys().map(String::as_str).collect();
-            let mut known = managers.clone();
-            named.sort_unstable();
-            known.sort_unstable();
-            assert_eq!(named, known, "{}: \"\" says that there is no such package", tool.program);
-            assert!(!tool.packages["apt"].is_empty(), "{}", tool.program);
-            // What users need is on all of them; Alpine has no systemd.
-            if tool.need != Need::Test {
-                let without: Vec<&str> = tool
-                    .packages
-                    .iter()
-                    .filter(|(_, names)| names.is_empty())
-                    .map(|(name, _)| &**name)
-                    .collect();
-                let expected: &[&str] = if tool.need == Need::Attach { &["apk"] } else { &[] };
-                assert_eq!(without, expected, "{}", tool.program);
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_many_in_one_is_not_what_is_needed() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        fs_err::write(at("busybox"), "").unwrap();
-        fs_err::write(at("sed"), "").unwrap();
-        fs_err::os::unix::fs::symlink("busybox", at("patch")).unwrap();
-        assert!(is_many_in_one(&at("patch")) && !is_many_in_one(&at("sed")));
-    }
-
-    #[test]
-    fn versions() {
-        assert!(numbers("1.10.0") > numbers("1.9"));
-        assert!(numbers("1.0.1") < numbers("1.2.3"));
-        assert!(numbers("3.28.5") >= numbers("3.28.5"));
-    }
+    Ok(command.args(args))
 }

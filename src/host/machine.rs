@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::command;
-
 /// The kind of machine that prefixes are built on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -66,41 +64,7 @@ impl fmt::Display for Machine {
     }
 }
 
-/// The package managers that `doctor` can name a command for, and the program that tells.
-const PACKAGE_MANAGERS: &[(&str, &str, &[&str])] = &[
-    ("apt", "apt-get", &["apt-get", "install", "-y", "--no-install-recommends"]),
-    ("dnf", "dnf", &["dnf", "install", "-y"]),
-    ("pacman", "pacman", &["pacman", "-S", "--needed", "--noconfirm"]),
-    ("zypper", "zypper", &["zypper", "install", "-y"]),
-    ("apk", "apk", &["apk", "add"]),
-    ("emerge", "emerge", &["emerge", "--noreplace"]),
-];
-
-/// How this machine installs packages of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PackageManager {
-    /// The key under which profiles/tools.toml names packages.
-    pub name: &'static str,
-    /// The command that installs the packages named after it.
-    pub install: &'static [&'static str],
-}
-
-impl PackageManager {
-    /// The package manager of this machine, if it is one we know.
-    pub fn this() -> Option<Self> {
-        PACKAGE_MANAGERS
-            .iter()
-            .find(|(_, program, _)| command::look_up(program).is_some())
-            .map(|&(name, _, install)| Self { name, install })
-    }
-}
-
-/// The names of all of them.
-pub fn package_managers() -> impl Iterator<Item = &'static str> {
-    PACKAGE_MANAGERS.iter().map(|(name, ..)| *name)
-}
-
-/// Whether we run as root.
+/// Tells whether this process runs as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -115,15 +79,6 @@ pub const SDK_DISTFILES: &str = "/mnt/host/source/.cache/distfiles";
 pub fn may_write(path: &Path) -> bool {
     let (ancestor, _) = crate::base::files::existing_ancestor(path);
     rustix::fs::access(&ancestor, rustix::fs::Access::WRITE_OK).is_ok()
-}
-
-/// The start of a command that root has to run: nothing for root, else sudo. Flatcar's SDK has
-/// directories of root's that its users work in, and lets them use sudo.
-pub fn as_root(purpose: &str, program: &str) -> command::Command {
-    if is_root() {
-        return command::Command::new(purpose, program);
-    }
-    command::Command::new(purpose, "sudo").pass("PATH").arg(program)
 }
 
 /// The folder of ebuild repositories in Flatcar's SDK.

@@ -14,8 +14,8 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::fstree::tar_stream;
-use crate::host::machine;
-use crate::sandbox::namespace_root;
+use crate::host::{machine, tools};
+use crate::sandbox::fake_root;
 
 /// Writes `plan` as a tree into the directory `dir`, which it makes. An ordinary user owns what
 /// is in it, and a tool that is run through [`as_root`] sees it as root's.
@@ -45,7 +45,7 @@ pub(crate) fn unpack(archive: &Path, dir: &Path) -> Result<()> {
 }
 
 fn untar(dir: &Path) -> Result<crate::base::command::Command> {
-    Ok(namespace_root::command("unpack the extension", "tar", "tar")?
+    Ok(fake_root::command("unpack the extension", tools::TAR)?
         .args(["--extract", "--preserve-permissions", "--same-owner", "--numeric-owner"])
         .args(["--xattrs", "--xattrs-include=*", "--delay-directory-restore", "--directory"])
         .arg(dir))

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use ext4_view::Ext4;
 
-use crate::base::command::{Command, look_up};
+use crate::base::command::Command;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
+use crate::host::tools::{self, ExternalTool};
 
 const BLOCK: u64 = 4096;
 const INODE: u64 = 256;
@@ -34,7 +35,7 @@ pub(crate) fn write(
     let uuid = digest::tree_uuid(plan);
     let inodes = plan.entries.len() + 32;
     // The machine's mke2fs.conf(5) has no say.
-    tool("write the ext4 image", "mke2fs", plan)?
+    command("write the ext4 image", tools::MKE2FS, plan)?
         .env("MKE2FS_CONFIG", "/dev/null")
         .args(["-q", "-F", "-t", "ext4", "-m", "0", "-O", FEATURES, "-U", &uuid])
         .args(["-b", &BLOCK.to_string(), "-I", &INODE.to_string(), "-N", &inodes.to_string()])
@@ -44,7 +45,7 @@ pub(crate) fn write(
         .run_quiet()?;
     let list = dir.join("commands");
     fs_err::write(&list, commands)?;
-    let written = tool("write the ext4 image", "debugfs", plan)?
+    let written = command("write the ext4 image", tools::DEBUGFS, plan)?
         .args(["-w", "-f"])
         .arg(&list)
         .arg(output)
@@ -59,11 +60,8 @@ pub(crate) fn write(
     crate::base::files::remove(dir)
 }
 
-fn tool(purpose: &str, name: &str, plan: &FileTree) -> Result<Command> {
-    let program = look_up(name).with_context(|| {
-        format!("{name} is not there, which writes ext4 images; install e2fsprogs (`fprefix doctor` says how)")
-    })?;
-    Ok(Command::new(purpose, program).env("E2FSPROGS_FAKE_TIME", plan.epoch.to_string()))
+fn command(purpose: &str, tool: ExternalTool, plan: &FileTree) -> Result<Command> {
+    Ok(tool.command(purpose)?.env("E2FSPROGS_FAKE_TIME", plan.epoch.to_string()))
 }
 
 /// How many blocks it takes: data, directories, inodes, bitmaps, and a little for maps.
@@ -285,7 +283,7 @@ fn ask(plan: &FileTree, image: &Path, dir: &Path, found: &mut FileTree) -> Resul
     }
     let list = dir.join("commands");
     fs_err::write(&list, text.0)?;
-    let told = tool("read the ext4 image back", "debugfs", plan)?
+    let told = command("read the ext4 image back", tools::DEBUGFS, plan)?
         .arg("-f")
         .arg(&list)
         .arg(image)

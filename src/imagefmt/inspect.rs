@@ -7,9 +7,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::fstree::entries::FileTree;
 use crate::fstree::{digest, scan};
+use crate::host::tools;
 use crate::imagefmt::erofs::{self, inodes};
 use crate::imagefmt::{btrfs, ddi, ext4, squashfs};
-use crate::sandbox::namespace_root;
+use crate::sandbox::fake_root;
 
 /// The directory of extension-release files, and how their names begin.
 const RELEASES: &str = "usr/lib/extension-release.d";
@@ -125,7 +126,7 @@ fn releases(path: &Path) -> Result<Vec<String>> {
 }
 
 fn in_squashfs(image: &Path) -> Result<Vec<String>> {
-    let listing = namespace_root::command("list the image", "unsquashfs", "squashfs-tools")?
+    let listing = fake_root::command("list the image", tools::UNSQUASHFS)?
         .args(["-no-progress", "-ls"])
         .arg(image)
         .arg(RELEASES)

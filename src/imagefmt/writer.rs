@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
 use crate::fstree::tar_stream;
+use crate::host::tools;
 use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::ddi;
 use crate::imagefmt::ddi::verity::{self, Signing};
@@ -33,10 +34,10 @@ pub(crate) struct ImageInput<'a> {
 
 /// Fails where the machine can not write `format`, which is better known before than after.
 pub(crate) fn ready(format: Format) -> Result<()> {
-    match format.kind() {
-        FormatKind::Btrfs => btrfs::ready(),
-        _ => Ok(()),
+    if format.kind() == FormatKind::Btrfs {
+        tools::MKFS_BTRFS.require()?;
     }
+    Ok(())
 }
 
 /// Writes it in `format` under the name `name` of the workplace.

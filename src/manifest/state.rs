@@ -7,9 +7,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::base::command::{Command, look_up};
 use crate::base::data::{self, Folder, hex};
 use crate::fstree::digest;
+use crate::host::tools;
 use crate::portage::repos;
 use crate::prefix::definition::{Prefix, PrefixRepo};
 use crate::prefix::layout::PrefixLayout;
@@ -102,10 +102,10 @@ fn of_digests(mut digests: Vec<(PathBuf, [u8; 32])>) -> String {
 
 /// The tree of `dir` and the commit that it is in, if git has all that is there.
 fn committed(dir: &Path) -> Option<(String, String)> {
-    let git = look_up("git")?;
+    let git = tools::GIT.find()?;
     // Whoever owns it: nothing of it is run (safe.directory, git-config(1)).
     let ask = |args: &[&str]| {
-        Command::new("ask git", &git)
+        git.command("ask git")
             .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C"])
             .arg(dir)
             .args(args)
@@ -124,6 +124,7 @@ fn committed(dir: &Path) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::command::Command;
 
     #[test]
     fn the_built_in_one_is_the_same_on_disk() {

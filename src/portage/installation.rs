@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::base::command::{Command, SYSTEM_PATH, find_program, look_up};
+use crate::base::command::Command;
 use crate::base::files;
 use crate::host::home::Home;
 use crate::host::machine::Machine;
 use crate::host::pypi::{self, Release};
+use crate::host::tools;
 
 /// Which Portage works on a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl Portage {
     /// Whether it is there.
     pub fn is_there(&self) -> bool {
         match self {
-            Self::Machine => look_up("emerge").is_some(),
+            Self::Machine => tools::EMERGE.find().is_some(),
             Self::Private(dir) => dir.join("bin/emerge").exists(),
         }
     }
@@ -45,7 +46,8 @@ impl Portage {
         let Self::Private(dir) = self else { return Ok(()) };
         pypi::appear(dir, "fprefix setup, fetching Portage", |work| {
             let venv = work.join("venv");
-            Command::new("make a Python environment for Portage", python()?)
+            tools::PYTHON_VENV
+                .command("make a Python environment for Portage")?
                 .pass("PATH")
                 .args(["-m", "venv", "--without-pip"])
                 .arg(&venv)
@@ -126,34 +128,12 @@ impl Portage {
     /// Whether Portage has the program `tool`.
     pub fn has(&self, tool: &str) -> bool {
         match self {
-            Self::Machine => look_up(tool).is_some(),
-            Self::Private(dir) => dir.join("bin").join(tool).exists() || look_up(tool).is_some(),
+            Self::Machine => tools::find_by_name(tool).is_some(),
+            Self::Private(dir) => {
+                dir.join("bin").join(tool).exists() || tools::find_by_name(tool).is_some()
+            }
         }
     }
-}
-
-/// The Python that a private Portage runs on: the machine's own, if it has what that takes. One that
-/// the caller's search path leads to may go away without Portage, and version managers make slow ones.
-pub(crate) fn python() -> Result<PathBuf> {
-    let mut why = None;
-    for python in [find_program("python3", SYSTEM_PATH.as_ref()), look_up("python3")] {
-        let Some(python) = python else { continue };
-        let probed = Command::new("find Python's venv module", &python)
-            .pass("PATH")
-            .args(["-c", "import venv, ensurepip"])
-            .run_quiet();
-        match probed {
-            Ok(()) => return Ok(python),
-            Err(error) => why = Some(error),
-        }
-    }
-    let Some(error) = why else {
-        bail!("python3 is not there: Portage runs on it; `fprefix doctor` says how to install it");
-    };
-    Err(error.context(
-        "python3 needs the modules venv and ensurepip to keep Portage in a directory of its own \
-         (Debian: the package python3-venv)",
-    ))
 }
 
 /// Makes the scripts of a virtual environment start where the sandbox shows it: they name the

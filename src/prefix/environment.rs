@@ -17,13 +17,12 @@ use crate::base::inside::{
     BUBBLEWRAP, EVENTS, INSIDE, OWN_PHASES, OWN_PROGRAM, PHASES, TOOLS, WRAPPER_DIR,
 };
 use crate::base::names::Environment;
-use crate::host::machine;
 use crate::host::toolchain::Compiler;
+use crate::host::{machine, tools};
 use crate::portage::installation::Portage;
 use crate::prefix::broot;
 use crate::prefix::definition::Prefix;
 use crate::prefix::layout::PrefixLayout;
-use crate::sandbox::namespaces::bubblewrap;
 
 pub(crate) use crate::sandbox::namespaces::{prove_bubblewrap, prove_nesting};
 
@@ -37,7 +36,7 @@ pub(crate) struct Sandbox<'a> {
 impl<'a> Sandbox<'a> {
     /// Opens the sandbox of `prefix`.
     pub(crate) fn open(prefix: &'a Prefix) -> Result<Self> {
-        let bwrap = bubblewrap()?;
+        let bwrap = tools::BWRAP.require()?.path().to_owned();
         let mut sandbox = Self { prefix, bwrap, mounts: Vec::new() };
         sandbox.mounts = sandbox.plan()?;
         Ok(sandbox)

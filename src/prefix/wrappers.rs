@@ -11,6 +11,7 @@ use crate::base::data::{self, Folder};
 use crate::base::{files, template};
 use crate::host::home::HOME_VARIABLE;
 use crate::host::machine::{self, Machine};
+use crate::host::sudo::with_sudo;
 use crate::prefix::definition::Prefix;
 
 #[derive(Deserialize)]
@@ -106,7 +107,7 @@ fn place(prefix: &Prefix, path: &Path, text: &[u8]) -> Result<()> {
     }
     let mut file = tempfile::NamedTempFile::new().context("could not make a temporary file")?;
     file.write_all(text).context("could not write a temporary file")?;
-    machine::as_root("write a wrapper", "install")
+    with_sudo("write a wrapper", "install")?
         .args(["-D", "-m", "755", "-T"])
         .args([file.path(), path])
         .run_quiet()
@@ -118,7 +119,7 @@ pub(crate) fn remove(prefix: &Prefix) -> Result<()> {
         if is_ours(path, prefix) {
             let sdk = prefix.definition.machine == Machine::Sdk;
             if sdk && !path.parent().is_some_and(machine::may_write) {
-                machine::as_root("remove a wrapper", "rm").arg(path).run_quiet()?;
+                with_sudo("remove a wrapper", "rm")?.arg(path).run_quiet()?;
             } else {
                 fs_err::remove_file(path)?;
             }

@@ -2,5 +2,5 @@
 //!
 //! Nothing in here knows what a prefix is.
 
-pub(crate) mod namespace_root;
+pub(crate) mod fake_root;
 pub(crate) mod namespaces;

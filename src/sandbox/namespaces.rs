@@ -1,24 +1,12 @@
 //! Whether this machine lets bubblewrap make the namespaces that prefixes are built in.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result};
 
-use crate::base::command::{Command, look_up};
-use crate::host::machine;
-
-/// Where bubblewrap is.
-pub(crate) fn bubblewrap() -> Result<PathBuf> {
-    look_up("bwrap").context(
-        "bubblewrap is not there: the program bwrap shows a prefix at its real path while it is \
-         built; install the package bubblewrap (`fprefix doctor` says how)",
-    )
-}
+use crate::host::{machine, tools};
 
 /// Tries whether bubblewrap may make a namespace, and explains what forbids it.
 pub(crate) fn prove_bubblewrap() -> Result<()> {
-    let bwrap = bubblewrap()?;
-    let mut try_it = Command::new("enter a namespace of its own", bwrap);
+    let mut try_it = tools::BWRAP.command("enter a namespace of its own")?;
     if !machine::is_root() {
         try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
     }
@@ -37,13 +25,14 @@ pub(crate) fn prove_bubblewrap() -> Result<()> {
 /// Tries whether there may be a namespace in a namespace, in which builds can write to their own
 /// directories alone (templates/broot/ebuild.sh), and tells what follows where there may not.
 pub(crate) fn prove_nesting() -> Result<()> {
-    let bwrap = bubblewrap()?;
-    let mut try_it = Command::new("enter a namespace in a namespace", &bwrap);
+    let bwrap = tools::BWRAP.require()?;
+    let mut try_it = bwrap.command("enter a namespace in a namespace");
     if !machine::is_root() {
         try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
         try_it = try_it.args(["--cap-add", "CAP_SETFCAP"]);
     }
-    try_it = try_it.args(["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]).arg(&bwrap);
+    try_it =
+        try_it.args(["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]).arg(bwrap.path());
     if !machine::is_root() {
         try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
     }

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use crate::fstree::entries::{Entry, FileTree};
 use crate::fstree::scan;
 use crate::imagefmt::directory;
-use crate::sandbox::namespace_root;
+use crate::sandbox::fake_root;
 
 /// What changes the content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ fn lay_over(plan: &mut FileTree, tree: &Path) -> Result<()> {
 
 fn run(plan: &mut FileTree, script: &Path, dir: &Path) -> Result<()> {
     directory::write(plan, dir, &|_| {})?;
-    namespace_root::command_at("mangle the content", script)?.arg(dir).dir(dir).run_quiet()?;
+    fake_root::command_at("mangle the content", script)?.arg(dir).dir(dir).run_quiet()?;
     let mut mangled = FileTree::new(&plan.eprefix, plan.epoch);
     scan::scan_tree(dir, &mut mangled)?;
     *plan = mangled;

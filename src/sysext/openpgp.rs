@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::base::command::{Command, look_up};
+use crate::base::command::Command;
+use crate::host::tools;
 
 /// A key that gpg signs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,10 +39,7 @@ impl SumsKey {
     }
 
     fn gpg(&self, purpose: &str) -> Result<Command> {
-        let program = look_up("gpg").context(
-            "gpg is not there, which signs SHA256SUMS; install gnupg (`fprefix doctor` says how)",
-        )?;
-        let command = Command::new(purpose, program).pass("GPG_TTY").pass("DISPLAY");
+        let command = tools::GPG.command(purpose)?.pass("GPG_TTY").pass("DISPLAY");
         let command = match &self.home {
             Some(home) => command.env("GNUPGHOME", home),
             None => command.pass("GNUPGHOME"),

@@ -83,11 +83,12 @@ fn no_module_to_keep_portage_with() {
         .succeeds();
     let module = found.stdout.trim_end();
     let text = refused_on(|world| without(world, &[module.into()]));
+    assert!(text.starts_with("error: cannot use /usr/bin/python3, which keeps Portage"), "{text}");
+    assert!(text.contains("No module named 'ensurepip'"), "{text}");
     assert!(
-        text.contains("apt-get install python3-venv") || text.contains("python3-venv"),
+        text.ends_with("hint: install it with `fprefix doctor --install --for setup`\n"),
         "{text}"
     );
-    assert!(text.starts_with("error: python3 needs the modules venv and ensurepip"), "{text}");
 }
 
 /// The words that start a program for an ordinary user who may have so many namespaces in all. The

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use fprefix::base::command::{SYSTEM_PATH, find_program, look_up};
+use fprefix::base::command::{SYSTEM_PATH, find_program};
 
 use super::wait::wait_for;
 
@@ -19,7 +19,7 @@ pub(crate) fn find(program: impl AsRef<OsStr>) -> PathBuf {
         return program.into();
     }
     let name = program.to_str().unwrap();
-    look_up(name).unwrap_or_else(|| {
+    find_program(name, &search_path()).unwrap_or_else(|| {
         panic!("{name} is not installed; `fprefix doctor --install --for test` installs it")
     })
 }

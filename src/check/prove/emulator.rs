@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::base::board::Board;
-use crate::base::command::look_up;
 use crate::base::files;
 use crate::elf;
 use crate::fstree::resolve::{ResolvedPath, RootResolver};
+use crate::host::tools;
 use crate::prefix::final_root::FinalRoot;
 use crate::relocate::shebang::Shebang;
 
@@ -79,17 +79,13 @@ fn is_registered(board: &Board) -> bool {
 }
 
 fn find(board: &Board) -> Result<PathBuf> {
-    for name in [format!("qemu-{}-static", board.machine), format!("qemu-{}", board.machine)] {
-        let Some(program) = look_up(&name) else { continue };
+    let emulator = tools::QEMU_USER.for_board(board);
+    for program in emulator.locate()? {
         let program = fs_err::canonicalize(program)?;
         let bytes = files::map(&program)?;
         if elf::read(&bytes).is_ok_and(|image| image.interpreter.is_none()) {
             return Ok(program);
         }
     }
-    bail!(
-        "these are programs for {machine}, and there is no static qemu-{machine} to run them with; \
-         install it (Debian: qemu-user-static)",
-        machine = board.machine
-    )
+    Err(emulator.missing())
 }

@@ -13,13 +13,14 @@ use anyhow::{Context, Result, bail};
 use regex::Regex;
 use serde::Serialize;
 
-use crate::base::command::{Command, look_up};
+use crate::base::command::Command;
 use crate::base::data::{self, Folder};
 use crate::base::files;
 use crate::base::names::Eprefix;
 use crate::check::prove::emulator::Emulator;
 use crate::elf;
 use crate::host::machine;
+use crate::host::tools;
 use crate::prefix::final_root::FinalRoot;
 use crate::relocate::shebang::Shebang;
 
@@ -75,16 +76,17 @@ impl Proof {
 pub(crate) fn in_empty_root(root: &FinalRoot, words: &[String]) -> Result<Proof> {
     let Some((program, args)) = words.split_first() else { bail!("which program?") };
     let program = find(root, program)?;
-    let strace = find_strace()?;
-    let bwrap = look_up("bwrap").context("bwrap is not there: it makes the empty root")?;
+    let strace = tools::STRACE.require()?;
+    let bwrap = tools::BWRAP.require()?;
     let work = tempfile::tempdir().context("could not make a temporary directory")?;
     let trace = work.path().join("trace");
-    let mut command = Command::new("follow the program", strace)
+    let mut command = strace
+        .command("follow the program")
         .args(["--follow-forks", "--decode-fds=path", "--string-limit=4096", "--quiet=all"])
         .args(["--trace=execve,execveat,mmap,open,openat,openat2", "--output"])
         .arg(&trace)
         .arg("--")
-        .arg(bwrap);
+        .arg(bwrap.path());
     if !machine::is_root() {
         command = command.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
     }
@@ -125,11 +127,10 @@ pub(crate) fn on_image(image: &Path, eprefix: &Eprefix, words: &[String]) -> Res
     }
     let Some((program, args)) = words.split_first() else { bail!("which program?") };
     let program = in_prefix(eprefix, program);
-    find_strace()?;
-    for (tool, why) in [("systemd-sysext", "attaches extensions"), ("unshare", "makes namespaces")]
-    {
-        look_up(tool).with_context(|| format!("{tool} is not there: it {why}"))?;
+    for tool in [tools::STRACE, tools::SYSTEMD_SYSEXT] {
+        tool.require()?;
     }
+    let unshare = tools::UNSHARE.require()?;
     let image = fs_err::canonicalize(image)?;
     let name = extension_name(&image)?;
     let work = tempfile::tempdir().context("could not make a temporary directory")?;
@@ -137,7 +138,8 @@ pub(crate) fn on_image(image: &Path, eprefix: &Eprefix, words: &[String]) -> Res
     let trace = work.path().join("trace");
     fs_err::create_dir(&target)?;
     let script = data::text(Folder::Templates, "attach.sh")?;
-    let command = Command::new("attach the extension", "unshare")
+    let command = unshare
+        .command("attach the extension")
         .args([
             "--mount",
             "--propagation",
@@ -171,12 +173,6 @@ fn extension_name(image: &Path) -> Result<String> {
     let file = image.file_name().context("an extension needs a name")?.to_string_lossy();
     let file = file.strip_suffix(".raw").unwrap_or(&file);
     Ok(file.to_owned())
-}
-
-fn find_strace() -> Result<PathBuf> {
-    look_up("strace").context(
-        "strace is not there: it follows the program; `fprefix doctor` says how to install it",
-    )
 }
 
 /// What strace wrote, and what its paths mean.

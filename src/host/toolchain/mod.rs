@@ -17,7 +17,8 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::base::board::Board;
-use crate::base::command::{Command, SYSTEM_PATH, find_program};
+use crate::base::command::Command;
+use crate::host::tools;
 
 pub(crate) use crate::host::toolchain::plan::{Import, plan};
 pub(crate) use crate::host::toolchain::sysroot::Sysroot;
@@ -45,21 +46,8 @@ const INSIDE: &str = "/fprefix/gcc";
 impl Compiler {
     /// Finds a compiler for `board` among the machine's own programs.
     pub fn find(board: &Board) -> Result<Self> {
-        let mut names: Vec<String> = vec![format!("{}-gcc", board.chost)];
-        names.extend(board.compilers.iter().map(|name| format!("{name}-gcc")));
-        if board.is_native() {
-            names.push("gcc".into());
-        }
-        let found = names.iter().find_map(|name| find_program(name, SYSTEM_PATH.as_ref()));
-        let Some(cc) = found else {
-            bail!(
-                "there is no gcc for {} ({}); install one (`fprefix doctor` says how); looked \
-                 for {} in {SYSTEM_PATH}",
-                board.name,
-                board.machine,
-                names.join(", ")
-            );
-        };
+        let found = tools::GCC.for_board(board).require()?;
+        let cc = found.path();
         let beside = cc.to_string_lossy().into_owned();
         let cxx = beside
             .strip_suffix("gcc")

@@ -6,50 +6,18 @@ pub(crate) mod trees;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::base::command::{Command, look_up};
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
 use crate::fstree::{digest, scan};
+use crate::host::tools;
 use crate::imagefmt::directory;
 use crate::imagefmt::format::{Compressor, Format};
-use crate::sandbox::namespace_root;
-
-/// The first version that does it.
-const FIRST: (u32, u32) = (7, 3);
+use crate::sandbox::fake_root;
 
 /// The level where none is named: as for squashfs, the image is read more often than written.
 const LEVEL: u32 = 15;
-
-/// Fails where the machine's mkfs.btrfs is missing or too old for it.
-pub(crate) fn ready() -> Result<()> {
-    let instead = "install btrfs-progs 7.3 or newer, or pack as squashfs or erofs (--format)";
-    let Some(program) = look_up("mkfs.btrfs") else {
-        bail!("mkfs.btrfs is not there, which writes btrfs images: {instead}");
-    };
-    let said = Command::new("ask mkfs.btrfs for its version", &program).arg("--version").read()?;
-    let Some(version) = version(&said) else {
-        bail!("{} does not say its version: {:?}; {instead}", program.display(), said.trim());
-    };
-    if version < FIRST {
-        bail!(
-            "{} is of btrfs-progs {}.{}, which gives every image other times and UUIDs; {instead}",
-            program.display(),
-            version.0,
-            version.1
-        );
-    }
-    Ok(())
-}
-
-/// The version in "mkfs.btrfs, part of btrfs-progs v7.3".
-fn version(said: &str) -> Option<(u32, u32)> {
-    let text = said.lines().next()?.rsplit_once(" v")?.1;
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    let major = numbers.next()?.ok()?;
-    Some((major, numbers.next().and_then(Result::ok).unwrap_or(0)))
-}
 
 /// Writes `plan` as the btrfs image `output`; `dir` is a place for a tree.
 pub(crate) fn write(
@@ -59,10 +27,9 @@ pub(crate) fn write(
     dir: &Path,
     progress: &dyn Fn(u64),
 ) -> Result<()> {
-    ready()?;
     directory::write(plan, dir, progress)?;
     fs_err::File::create(output)?;
-    let written = namespace_root::command("write the btrfs image", "mkfs.btrfs", "btrfs-progs")?
+    let written = fake_root::command("write the btrfs image", tools::MKFS_BTRFS)?
         .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
         .env("DETERMINISTIC_SEED", "1")
         .args(["--quiet", "--uuid", &digest::tree_uuid(plan), "--shrink"])
@@ -91,7 +58,7 @@ fn compression(format: Format) -> Vec<String> {
 
 /// How `image` differs from `plan`; `dir` is a place to unpack it to.
 pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
-    namespace_root::command("check the btrfs image", "btrfs", "btrfs-progs")?
+    fake_root::command("check the btrfs image", tools::BTRFS)?
         .args(["check", "--readonly"])
         .arg(image)
         .run_quiet()?;
@@ -113,7 +80,7 @@ pub(crate) fn read(image: &Path, found: &mut FileTree, dir: &Path) -> Result<()>
 /// Unpacks `image` into the new directory `dir`.
 fn unpack(image: &Path, dir: &Path) -> Result<()> {
     fs_err::create_dir(dir)?;
-    namespace_root::command("read the btrfs image back", "btrfs", "btrfs-progs")?
+    fake_root::command("read the btrfs image back", tools::BTRFS)?
         .args(["restore", "--metadata", "--symlink", "--xattr"])
         .arg(image)
         .arg(dir)
@@ -123,19 +90,4 @@ fn unpack(image: &Path, dir: &Path) -> Result<()> {
             Ok(())
         })
         .with_context(|| format!("could not read {}", image.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions() {
-        let said = "mkfs.btrfs, part of btrfs-progs v7.3\n-EXPERIMENTAL +ZSTD\n";
-        assert_eq!(version(said), Some((7, 3)));
-        assert_eq!(version("mkfs.btrfs, part of btrfs-progs v6.2\n"), Some((6, 2)));
-        assert_eq!(version("mkfs.btrfs, part of btrfs-progs v6.19.1"), Some((6, 19)));
-        assert_eq!(version("mkfs.btrfs, part of btrfs-progs v8"), Some((8, 0)));
-        assert_eq!(version("mkfs 1"), None);
-    }
 }

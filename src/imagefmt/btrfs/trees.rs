@@ -14,7 +14,8 @@ use anyhow::{Context, Result, bail};
 use fs_err::File;
 
 use crate::fstree::entries::{EntryKind, FileTree};
-use crate::sandbox::namespace_root;
+use crate::host::tools;
+use crate::sandbox::fake_root;
 
 /// Where the superblock is, and how large it is.
 const SUPERBLOCK: (u64, usize) = (64 << 10, 4096);
@@ -114,7 +115,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 /// Makes names in `found` one file that are one in `image`: btrfs restore gives every name a file of
 /// its own.
 pub(crate) fn join_names(found: &mut FileTree, image: &Path) -> Result<()> {
-    let listing = namespace_root::command("list the btrfs image", "btrfs", "btrfs-progs")?
+    let listing = fake_root::command("list the btrfs image", tools::BTRFS)?
         .args(["inspect-internal", "dump-tree", "-t", "5"])
         .arg(image)
         .read()?;

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Error, Result, bail};
 use regex::Regex;
 
-use crate::base::command::{Command, look_up};
+use crate::base::command::Command;
+use crate::host::tools;
 
 /// How such a URI begins.
 const SCHEME: &str = "pkcs11:";
@@ -29,10 +30,7 @@ const PASSED_ON: &[&str] = &[
 
 /// openssl, for keys in files and in tokens.
 pub(crate) fn openssl(purpose: &str) -> Result<Command> {
-    let program = look_up("openssl").context(
-        "openssl is not there, which signs images; install openssl (`fprefix doctor` says how)",
-    )?;
-    let command = Command::new(purpose, program);
+    let command = tools::OPENSSL.command(purpose)?;
     Ok(PASSED_ON.iter().fold(command, |command, name| command.pass(name)))
 }
 

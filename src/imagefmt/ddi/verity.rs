@@ -11,10 +11,11 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use crate::base::command::{Command, look_up};
+use crate::base::command::Command;
 use crate::base::data::hex;
 use crate::fstree::digest;
 use crate::fstree::entries::FileTree;
+use crate::host::tools;
 use crate::imagefmt::ddi::pkcs11::{self, KeySource, TokenKey, openssl};
 
 /// What an image is signed with.
@@ -73,11 +74,7 @@ pub(crate) fn verify(data: &Path, hashes: &Path, root: RootHash) -> Result<()> {
 }
 
 fn veritysetup() -> Result<Command> {
-    let program = look_up("veritysetup").context(
-        "veritysetup is not there, which makes images that kernels can check; install cryptsetup \
-         (`fprefix doctor` says how)",
-    )?;
-    Ok(Command::new("make the tree of hashes", program))
+    tools::VERITYSETUP.command("make the tree of hashes")
 }
 
 fn root_hash(said: &str) -> Option<RootHash> {

@@ -14,11 +14,12 @@ use rayon::prelude::*;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
+use crate::host::tools;
 use crate::imagefmt::directory;
 use crate::imagefmt::erofs::content::Contents;
 use crate::imagefmt::erofs::inodes::{Image, Inode, Place};
 use crate::imagefmt::format::{Compressor, Format, FormatKind};
-use crate::sandbox::namespace_root;
+use crate::sandbox::fake_root;
 
 /// Writes `plan` as the erofs image `output`; `dir` is a place for a tree, since mkfs.erofs takes
 /// streams only since 1.7.
@@ -30,7 +31,7 @@ pub(crate) fn write(
     progress: &dyn Fn(u64),
 ) -> Result<()> {
     directory::write(plan, dir, progress)?;
-    let written = namespace_root::command("write the erofs image", "mkfs.erofs", "erofs-utils")?
+    let written = fake_root::command("write the erofs image", tools::MKFS_EROFS)?
         .args(compression(format))
         // The variable gives the image its time and keeps those of files; -T gives all files
         // its own time, whatever --preserve-mtime says.
@@ -84,7 +85,7 @@ pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
 /// Unpacks `image` into the directory `dir`. fsck.erofs keeps neither setuid nor attributes nor
 /// hard links; [`inode_differences`] looks at those.
 fn unpack(image: &Path, dir: &Path) -> Result<()> {
-    namespace_root::command("read the erofs image back", "fsck.erofs", "erofs-utils")?
+    fake_root::command("read the erofs image back", tools::FSCK_EROFS)?
         .arg(format!("--extract={}", dir.display()))
         .args(["--preserve-owner", "--preserve-perms"])
         .arg(image)

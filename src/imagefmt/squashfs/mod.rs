@@ -5,14 +5,14 @@ pub(crate) mod pseudo;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::base::command::{Command, look_up};
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
 use crate::fstree::tar_stream;
+use crate::host::tools;
 use crate::imagefmt::format::{Compressor, Format};
-use crate::sandbox::namespace_root;
+use crate::sandbox::fake_root;
 
 /// Writes `plan` as the squashfs image `output`. Its time comes from the environment variable
 /// alone, since mksquashfs refuses options beside it.
@@ -22,11 +22,8 @@ pub(crate) fn write(
     output: &Path,
     progress: &dyn Fn(u64),
 ) -> Result<()> {
-    let program = look_up("mksquashfs").context(
-        "mksquashfs is not there, which writes squashfs images; install squashfs-tools (`fprefix \
-         doctor` says how)",
-    )?;
-    Command::new("write the squashfs image", program)
+    tools::MKSQUASHFS
+        .command("write the squashfs image")?
         .arg("-")
         .arg(output)
         .args(["-tar", "-no-progress", "-quiet", "-exit-on-error", "-noappend"])
@@ -58,11 +55,8 @@ pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
 
 /// Reads what `image` holds into `found`, with the root directory, but no extended attributes.
 pub(crate) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
-    let program = look_up("unsquashfs").context(
-        "unsquashfs is not there, which reads squashfs images back; install squashfs-tools \
-         (`fprefix doctor` says how)",
-    )?;
-    Command::new("read the squashfs image", program)
+    tools::UNSQUASHFS
+        .command("read the squashfs image")?
         .args(["-quiet", "-no-progress", "-pf", "/dev/stdout"])
         .arg(image)
         .run_read(|stream| pseudo::read(stream, found))
@@ -78,7 +72,7 @@ fn has_xattrs(image: &Path) -> Result<bool> {
 
 /// Unpacks `image` into the directory `dir`.
 pub(crate) fn unpack(image: &Path, dir: &Path) -> Result<()> {
-    namespace_root::command("read the squashfs image back", "unsquashfs", "squashfs-tools")?
+    fake_root::command("read the squashfs image back", tools::UNSQUASHFS)?
         .args(["-quiet", "-no-progress", "-xattrs", "-dest"])
         .arg(dir)
         .arg(image)

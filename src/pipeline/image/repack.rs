@@ -8,10 +8,10 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::base::command::{Command, look_up};
 use crate::base::data::hex;
 use crate::fstree::entries::FileTree;
 use crate::fstree::{digest, scan};
+use crate::host::tools;
 use crate::imagefmt::format::Format;
 use crate::imagefmt::workplace::Workplace;
 use crate::imagefmt::writer::{self, ImageInput};
@@ -113,12 +113,9 @@ pub(super) fn trust(facts: &Facts, certificate: Option<&Path>) -> Result<()> {
             bail!("it is not signed: leave --certificate {} out", certificate.display())
         }
         (Some(signer), Some(certificate)) => {
-            let program = look_up("openssl").context(
-                "openssl is not there, which reads certificates; `fprefix doctor` says how to get \
-                 it",
-            )?;
             let der = tempfile::NamedTempFile::new()?;
-            Command::new("read the certificate", program)
+            tools::OPENSSL
+                .command("read the certificate")?
                 .args(["x509", "-outform", "der", "-in"])
                 .arg(certificate)
                 .arg("-out")

@@ -14,9 +14,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::base::command::look_up;
 use crate::base::data::{self, hex};
 use crate::base::files;
+use crate::host::tools::{self, ExternalTool};
 use crate::imagefmt::format::FormatKind;
 use crate::imagefmt::workplace;
 use crate::pipeline::pack::{PackRequest, Packed};
@@ -24,8 +24,16 @@ use crate::report;
 use crate::sysext::{strip, sums};
 
 /// The programs that images come from; another version may write other bytes.
-const TOOLS: &[&str] =
-    &["mksquashfs", "mkfs.erofs", "mke2fs", "debugfs", "mkfs.btrfs", "tar", "veritysetup", "gpg"];
+const TOOLS: &[ExternalTool] = &[
+    tools::MKSQUASHFS,
+    tools::MKFS_EROFS,
+    tools::MKE2FS,
+    tools::DEBUGFS,
+    tools::MKFS_BTRFS,
+    tools::TAR,
+    tools::VERITYSETUP,
+    tools::GPG,
+];
 
 /// How far the clock that files get their times from may lag behind (time(7): the tick of the
 /// kernel), and how far where a filesystem keeps whole seconds alone (FAT has two).
@@ -64,7 +72,7 @@ impl Fingerprint {
         let mut hash = Sha256::new();
         let epoch = std::env::var_os("SOURCE_DATE_EPOCH");
         hash.update(format!("{} {request:?} {waived:?} {epoch:?}", env!("CARGO_PKG_VERSION")));
-        let programs = TOOLS.iter().filter_map(|tool| look_up(tool));
+        let programs = TOOLS.iter().filter_map(|tool| Some(tool.find()?.path().to_owned()));
         let strips = strip::programs()?;
         for program in programs.chain(strips).chain(std::env::current_exe()) {
             hash.update(facts(&program, None).unwrap_or_default());

@@ -2,19 +2,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::base::command::{Command, look_up};
+use crate::host::tools;
 use crate::portage::repos::name_of;
 
 /// The repositories of the machine's own Portage, lowest priority first, but for the main one,
 /// which is the first in any case.
 pub(crate) fn of_machine() -> Result<Vec<(String, PathBuf)>> {
-    let portageq = look_up("portageq").context(
-        "could not ask the machine's Portage for its repositories: there is no portageq; name a \
-         repository with --tree",
-    )?;
-    let text = Command::new("ask the machine's Portage for its repositories", portageq)
+    let text = tools::PORTAGEQ
+        .command("ask the machine's Portage for its repositories")?
         .pass("PATH")
         .args(["repos_config", "/"])
         .read()?;

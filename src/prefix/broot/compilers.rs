@@ -9,6 +9,7 @@ use crate::base::data::Folder;
 use crate::base::names::Environment;
 use crate::base::{files, template};
 use crate::host::toolchain::Compiler;
+use crate::host::tools::ExternalTool;
 use crate::prefix::definition::Prefix;
 
 /// Programs of binutils and of gcc that ebuilds call as `${CHOST}-NAME` or by their plain name.
@@ -101,15 +102,14 @@ fn write_named(dir: &Path, chost: &str, name: &str, native: bool, text: &str) ->
 pub(crate) fn write_masquerades(
     prefix: &Prefix,
     compiler: &Compiler,
-    programs: &[&str],
+    programs: &[(&str, ExternalTool)],
 ) -> Result<()> {
     let chost = &prefix.board.chost;
-    for name in programs {
+    for (name, tool) in programs {
         if !prefix.definition.features.iter().any(|feature| feature == name) {
             continue;
         }
-        let program = find_program(name, SYSTEM_PATH.as_ref())
-            .with_context(|| format!("{name} is not there"))?;
+        let program = tool.require()?.path().to_owned();
         let eroot = prefix.layout.eroot(Environment::Staging);
         let dir = eroot.join("usr/lib").join(name).join("bin");
         let cxx = compiler.cxx.iter().flat_map(|cxx| [(cxx, "g++"), (cxx, "c++")]);

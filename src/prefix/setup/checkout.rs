@@ -3,9 +3,10 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::base::command::{Command, look_up};
+use crate::base::command::Command;
+use crate::host::tools;
 
 /// What a repository's directory is to git.
 pub(super) enum CheckoutState {
@@ -99,12 +100,9 @@ impl Checkout {
     }
 
     fn git(&self, purpose: &str) -> Result<Command> {
-        let git = look_up("git").context(
-            "git is not there: repositories that are checkouts are brought up to date with it; \
-             `fprefix doctor` says how to install it",
-        )?;
         // Looking is not to write, and nobody is there to answer.
-        Ok(Command::new(purpose, git)
+        Ok(tools::GIT
+            .command(purpose)?
             .env("GIT_OPTIONAL_LOCKS", "0")
             .env("GIT_TERMINAL_PROMPT", "0")
             .pass("SSH_AUTH_SOCK")

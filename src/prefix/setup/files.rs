@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::base::command::{Command, look_up};
 use crate::base::data::{self, Folder};
 use crate::base::names::Environment;
 use crate::base::{files, template};
+use crate::host::tools;
 use crate::portage::binhost::{self, Binhost};
 use crate::portage::repos;
 use crate::prefix::broot;
@@ -194,8 +194,7 @@ fn write_settings(prefix: &Prefix, environment: Environment) -> Result<()> {
     let definition = &prefix.definition;
     let config = prefix.layout.config(environment);
     let board = &prefix.board;
-    let fetcher =
-        if look_up("wget").is_none() && look_up("curl").is_some() { "curl" } else { "wget" };
+    let fetcher = tools::WGET.find().map_or_else(|| "wget".to_owned(), |found| found.program());
     write_portage(
         &config,
         "make.conf",
@@ -242,9 +241,10 @@ fn repos_conf(definition: &Definition) -> minijinja::Value {
 
 /// Mirrors that the machine's package manager uses, by the name that ebuilds know them under.
 fn mirrors() -> Vec<minijinja::Value> {
-    let Some(apt) = look_up("apt-get") else { return Vec::new() };
+    let Some(apt) = tools::APT_GET.find() else { return Vec::new() };
     let format = "$(ORIGIN) $(LABEL) $(SITE)";
-    let Ok(targets) = Command::new("ask apt for its mirrors", apt)
+    let Ok(targets) = apt
+        .command("ask apt for its mirrors")
         .args(["indextargets", "--format", format, "Created-By: Packages"])
         .read()
     else {

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::base::board::Board;
-use crate::base::command::look_up;
 use crate::base::files;
 use crate::base::names::{Eprefix, Feature, PrefixId};
 use crate::host::home::Home;
 use crate::host::machine::{self, Machine};
+use crate::host::tools::{self, ExternalTool};
 use crate::portage::binhost::Binhost;
-use crate::portage::{installation, repos};
+use crate::portage::repos;
 use crate::prefix::definition::{Prefix, PrefixRepo};
 use crate::prefix::environment::prove_bubblewrap;
 use crate::prefix::layout::{Owner, owner};
@@ -276,27 +276,17 @@ fn named_profile(
 /// What the machine has to have, asked before anything is written.
 pub(super) fn check_machine(prefix: &Prefix) -> Result<()> {
     prove_bubblewrap()?;
-    for (program, why) in
-        [("bash", "ebuilds are written for it"), ("make", "packages are built with it")]
-    {
-        if look_up(program).is_none() {
-            bail!("{program} is not there: {why}; `fprefix doctor` says how to install it");
-        }
-    }
+    tools::BASH.require()?;
+    tools::MAKE.require()?;
     if prefix.definition.machine != Machine::Other {
         if !prefix.portage.is_there() {
             bail!("this looks like {}, and there is no emerge", prefix.definition.machine);
         }
         return Ok(());
     }
-    if look_up("scanelf").is_none() {
-        bail!(
-            "scanelf is not there: without it Portage strips no program, and does not see which \
-             libraries a package needs; `fprefix doctor` says how to install it (pax-utils)"
-        );
-    }
+    tools::SCANELF.require()?;
     if !prefix.portage.is_there() {
-        installation::python()?;
+        tools::PYTHON_VENV.require()?;
     }
     Ok(())
 }
@@ -320,13 +310,14 @@ pub(super) fn check_binhost(binhost: &Binhost) -> Result<Binhost> {
 }
 
 /// The programs that some of Portage's features are made of.
-pub(super) const MASQUERADES: &[&str] = &["ccache", "distcc"];
+pub(super) const MASQUERADES: &[(&str, ExternalTool)] =
+    &[("ccache", tools::CCACHE), ("distcc", tools::DISTCC)];
 
 /// Refuses features of which the program is not there: Portage would go on without.
 pub(super) fn check_features(features: &[Feature]) -> Result<()> {
-    for feature in features.iter().map(Feature::as_str) {
-        if MASQUERADES.contains(&feature) && look_up(feature).is_none() {
-            bail!("{feature} is not there: install it, or leave --feature {feature} out");
+    for (name, tool) in MASQUERADES {
+        if features.iter().any(|feature| feature.as_str() == *name) {
+            tool.require()?;
         }
     }
     Ok(())
@@ -353,7 +344,7 @@ pub(super) fn check_writable(prefix: &Prefix, wrapper_dir: &Path) -> Result<()> 
         if !ancestor.is_dir() {
             bail!("{} can not be made: {} is not a directory", dir.display(), ancestor.display());
         }
-        if definition.machine == Machine::Sdk && look_up("sudo").is_some() {
+        if definition.machine == Machine::Sdk && tools::SUDO.find().is_some() {
             continue;
         }
         rustix::fs::access(&ancestor, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::base::files;
 use crate::host::machine::{self, Machine};
+use crate::host::sudo::with_sudo;
 use crate::prefix::definition::Prefix;
 
 /// Makes the directories of `prefix` that only root may make, for the user that we run as. All
@@ -32,7 +33,7 @@ fn make(dir: &Path) -> Result<()> {
         dirs.push(next.clone());
     }
     let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
-    machine::as_root(&format!("make {} with sudo", dir.display()), "install")
+    with_sudo(&format!("make {} with sudo", dir.display()), "install")?
         .args(["-d", "-o", &user.as_raw().to_string(), "-g", &group.as_raw().to_string()])
         .args(dirs)
         .run_quiet()

@@ -23,7 +23,7 @@ use crate::prefix::final_root::FinalRoot;
 
 pub(crate) use crate::sysext::strip::debug::of_prefix;
 pub(crate) use crate::sysext::strip::keep::{KeepSymbols, KeptSymbols};
-use crate::sysext::strip::tools::StripTools;
+use crate::sysext::strip::tools::Binutils;
 pub(crate) use crate::sysext::strip::tools::programs;
 
 /// How many files one process gets at most.
@@ -180,7 +180,7 @@ pub(crate) fn apply(
     }
     for (machine, works) in machines {
         let board = Board::of_elf_machine(machine)?.context("a board that was there is gone")?;
-        let tools = StripTools::of(&board)?;
+        let tools = Binutils::find(&board)?;
         let mut failures = all(&works, dir, "", &|names| tools.strip(dir, names))?;
         if stripping.splitdebug {
             let apart = all(&works, dir, debug::SUFFIX, &|names| tools.keep_debug(dir, names))?;
@@ -201,7 +201,7 @@ fn one(
     plan: &mut FileTree,
     work: &StripJob<'_>,
     failure: Option<String>,
-    tools: &StripTools,
+    tools: &Binutils<'_>,
     stripping: &StripOptions,
     dir: &Path,
     outcome: &mut StripOutcome,

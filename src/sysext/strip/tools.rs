@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::base::board::Board;
-use crate::base::command::{Command, look_up};
+use crate::host::tools::{self, FoundTool};
 
 /// What Portage's estrip gives to strip: nothing goes that is loaded or that relocations need.
 const UNNEEDED: &[&str] = &[
@@ -20,40 +20,17 @@ const UNNEEDED: &[&str] = &[
     ".note.gnu.gold-version",
 ];
 
-/// How the names of LLVM's programs begin, which know every machine.
-const LLVM: &str = "llvm-";
-
-/// The programs for one machine.
+/// The programs for files of one machine.
 #[derive(Debug)]
-pub(super) struct StripTools {
-    strip: PathBuf,
-    /// What stands before `strip` and `objcopy` in their names.
-    start: String,
+pub(super) struct Binutils<'a> {
+    strip: FoundTool<'static>,
+    board: &'a Board,
 }
 
-/// How the names of programs for `board` begin, the best first.
-fn starts(board: &Board) -> Vec<String> {
-    let names = std::iter::once(&board.chost).chain(&board.compilers);
-    let mut starts: Vec<String> = names.map(|name| format!("{name}-")).collect();
-    if board.is_native() {
-        starts.push(String::new());
-    }
-    starts.push(LLVM.to_owned());
-    starts
-}
-
-impl StripTools {
-    /// Those of the machine for `board`.
-    pub(super) fn of(board: &Board) -> Result<Self> {
-        let find = |start: String| look_up(&format!("{start}strip")).map(|strip| (start, strip));
-        let (start, strip) = starts(board).into_iter().find_map(find).with_context(|| {
-            format!(
-                "no strip for {} is there, which takes symbols out of programs; install binutils \
-                 for it or llvm (`fprefix doctor` says how), or pack with --no-strip",
-                board.machine
-            )
-        })?;
-        Ok(Self { strip, start })
+impl<'a> Binutils<'a> {
+    /// Finds the programs for files of `board`.
+    pub(super) fn find(board: &'a Board) -> Result<Self> {
+        Ok(Self { strip: tools::STRIP.for_board(board).require()?, board })
     }
 
     /// Takes what only debuggers read out of the files `names` in the directory `dir`.
@@ -67,27 +44,23 @@ impl StripTools {
     }
 
     fn run(&self, purpose: &str, dir: &Path, options: &[&str], names: &[String]) -> Result<()> {
-        Command::new(purpose, &self.strip).args(options).args(names).dir(dir).run_quiet()
+        self.strip.command(purpose).args(options).args(names).dir(dir).run_quiet()
     }
 
     /// Adds the name and the checksum of the file at `debug` to the program at `program`.
     pub(super) fn link_debug(&self, program: &Path, debug: &Path) -> Result<()> {
-        let name = format!("{}objcopy", self.start);
-        let objcopy = look_up(&name).with_context(|| {
-            format!(
-                "{name} is not there, by which programs without build-id name their symbols; \
-                 install it (`fprefix doctor` says how), or pack without --splitdebug"
-            )
-        })?;
+        let objcopy = tools::OBJCOPY.for_board(self.board).require()?;
         let mut option = std::ffi::OsString::from("--add-gnu-debuglink=");
         option.push(debug);
-        Command::new("name the symbols of a program", objcopy).arg(option).arg(program).run_quiet()
+        objcopy.command("name the symbols of a program").arg(option).arg(program).run_quiet()
     }
 }
 
-/// All programs that may be chosen, for any board.
+/// Returns all programs that may be chosen, for any board.
 pub(crate) fn programs() -> Result<Vec<PathBuf>> {
-    let boards = Board::all()?;
-    let names = boards.iter().flat_map(starts);
-    Ok(names.filter_map(|start| look_up(&format!("{start}strip"))).collect())
+    let mut found = Vec::new();
+    for board in Board::all()? {
+        found.extend(tools::STRIP.for_board(&board).locate()?);
+    }
+    Ok(found)
 }
