@@ -71,7 +71,12 @@ fn killed_at_many_points() {
         }
     }
     small.pack("out", &options);
-    assert_eq!(names_in(&small, "out"), names_in(&small, "whole"), "killed runs left something");
+    // Only a root that has been at rest for a while gets the record of what was packed.
+    let names = |output: &str| {
+        let names = names_in(&small, output).into_iter();
+        names.filter(|name| name != ".small.packed").collect::<Vec<_>>()
+    };
+    assert_eq!(names("out"), names("whole"), "killed runs left something");
 }
 
 /// Whatever can be taken for an image or a report is the same as from a run that nobody killed.
