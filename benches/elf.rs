@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use assert_cmd::Command;
-use fprefix::elf::{self, Edit, Kind, Method, Search};
+use fprefix::elf::{self, Edit, ObjectKind, PatchMethod, SearchPathEdit};
 use rayon::prelude::*;
 use walkdir::WalkDir;
 
@@ -121,7 +121,7 @@ fn edit() -> Edit {
     let prefix = format!("/opt/{}/usr/lib64", "p".repeat(85));
     Edit {
         interpreter: Some(format!("{prefix}/ld-linux-x86-64.so.2").into()),
-        search: Search::Runpath(prefix.into()),
+        search: SearchPathEdit::Runpath(prefix.into()),
         ..Edit::default()
     }
 }
@@ -139,7 +139,7 @@ fn rewrite(path: &Path, edit: &Edit) -> Result<()> {
 fn read_headers(path: &Path) -> Result<()> {
     let file: File = fs_err::File::open(path)?.into();
     let image = elf::read(&elf::open(&file)?)?;
-    ensure!(image.class == elf::Class::Elf64 || image.needed.len() < usize::MAX);
+    ensure!(image.class == elf::ElfClass::Elf64 || image.needed.len() < usize::MAX);
     Ok(())
 }
 
@@ -148,7 +148,9 @@ fn read_headers(path: &Path) -> Result<()> {
 fn patchelf(program: &str, corpus: &Corpus, dir: &Path) -> Result<(String, Took)> {
     let version = run(program, &["--version".as_ref()])?.trim().to_owned();
     let edit = edit();
-    let Search::Runpath(runpath) = &edit.search else { return Ok((version, Took::FOREVER)) };
+    let SearchPathEdit::Runpath(runpath) = &edit.search else {
+        return Ok((version, Took::FOREVER));
+    };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let interpreter = text(edit.interpreter.as_deref().unwrap_or_default());
     let runpath = text(runpath);
@@ -213,7 +215,8 @@ impl Corpus {
             }
             let bytes = fs_err::read(entry.path())?;
             let Ok(image) = elf::read(&bytes) else { continue };
-            let wanted = [Kind::Executable, Kind::PieExecutable, Kind::SharedObject];
+            let wanted =
+                [ObjectKind::Executable, ObjectKind::PieExecutable, ObjectKind::SharedObject];
             if !wanted.contains(&image.kind) {
                 continue;
             }
@@ -274,10 +277,10 @@ impl Corpus {
         for (name, _) in &self.names {
             let plan = elf::plan(&fs_err::read(self.source.join(name))?, edit)?;
             counts[match plan.method {
-                Method::Unchanged(_) => 0,
-                Method::InPlace => 1,
-                Method::Slide => 2,
-                Method::Append => 3,
+                PatchMethod::Unchanged(_) => 0,
+                PatchMethod::InPlace => 1,
+                PatchMethod::Slide => 2,
+                PatchMethod::Append => 3,
             }] += 1;
         }
         let [unchanged, in_place, slide, append] = counts;

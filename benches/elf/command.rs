@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use fprefix::elf;
-use fprefix::relocate::{Request, SearchTag};
+use fprefix::relocate::{RelocateOptions, SearchTag};
 
 use super::{Corpus, Took, run};
 
@@ -25,7 +25,7 @@ pub(crate) fn child() -> Result<bool> {
         return Ok(false);
     }
     let tree = PathBuf::from(args.next().context("which tree?")?);
-    let request = Request {
+    let request = RelocateOptions {
         tree,
         under: None,
         eprefix: EPREFIX.parse()?,

@@ -1,7 +1,7 @@
 //! Whatever the bytes are, a plan stays inside the file, and its result can be planned for.
 #![no_main]
 
-use fprefix::elf::{Edit, Search, plan, read};
+use fprefix::elf::{Edit, SearchPathEdit, plan, read};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -12,10 +12,10 @@ fuzz_target!(|input: &[u8]| {
     let edit = Edit {
         interpreter: (choice & 1 == 1).then(|| text(interpreter % 4_000)),
         search: match choice >> 1 & 3 {
-            0 => Search::Keep,
-            1 => Search::Runpath(text(search)),
-            2 => Search::Rpath(text(search)),
-            _ => Search::Remove,
+            0 => SearchPathEdit::Keep,
+            1 => SearchPathEdit::Runpath(text(search)),
+            2 => SearchPathEdit::Rpath(text(search)),
+            _ => SearchPathEdit::Remove,
         },
         soname: (choice & 8 == 8).then(|| text(30)),
         add_needed: if choice & 16 == 16 { vec![text(20), text(21)] } else { vec![] },

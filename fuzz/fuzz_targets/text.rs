@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
-use fprefix::relocate::{Request, SearchTag};
+use fprefix::relocate::{RelocateOptions, SearchTag};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &[u8]| {
-    let request = Request {
+    let request = RelocateOptions {
         // The root directory has a shell for every script, and nothing in it is written to.
         tree: "/".into(),
         under: None,

@@ -5,25 +5,28 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::check::{Detail, Fact, FactKind, Scene};
-use crate::elf::{Class, Image, Kind as ElfKind};
+use crate::elf::{ElfClass, ElfImage, ObjectKind};
 use crate::fstree::resolve::normalize_path;
-use crate::relocate::libc::{GCONV_CACHE, Libc, Subject, is_libc, with_directory};
+use crate::relocate::libc::{GCONV_CACHE, Libc, LibcFacility, is_libc, replace_directory};
 
 fn path_of(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 
 /// Whether the loader ever works on the file.
-fn is_dynamic(image: &Image) -> bool {
-    matches!(image.kind, ElfKind::Executable | ElfKind::PieExecutable | ElfKind::SharedObject)
+fn is_dynamic(image: &ElfImage) -> bool {
+    matches!(
+        image.kind,
+        ObjectKind::Executable | ObjectKind::PieExecutable | ObjectKind::SharedObject
+    )
 }
 
-fn dynamic(fact: &Fact) -> Option<&Image> {
+fn dynamic(fact: &Fact) -> Option<&ElfImage> {
     fact.elf().filter(|image| is_dynamic(image))
 }
 
 /// The entries of the file's own search path, as they are written.
-fn entries(image: &Image) -> Vec<&[u8]> {
+fn entries(image: &ElfImage) -> Vec<&[u8]> {
     // DT_RPATH is not looked at where there is a DT_RUNPATH.
     match image.runpath.as_ref().or(image.rpath.as_ref()) {
         Some(text) => text.split(|byte| *byte == b':').collect(),
@@ -42,7 +45,7 @@ fn expand(entry: &[u8], path: &Path) -> PathBuf {
     path_of(entry).to_owned()
 }
 
-pub(super) fn search_dirs(fact: &Fact, image: &Image, scene: &Scene<'_>) -> Vec<PathBuf> {
+pub(super) fn search_dirs(fact: &Fact, image: &ElfImage, scene: &Scene<'_>) -> Vec<PathBuf> {
     // $ORIGIN is where the file is without links.
     let real = scene.at(&fact.path).map_or(&fact.path, |real| &real.path);
     entries(image).into_iter().map(|entry| expand(entry, real)).collect()
@@ -164,8 +167,8 @@ pub(super) fn machine(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
 }
 
 /// A machine as people know it (`e_machine` of the gABI).
-fn machine_name(machine: u16, class: Class) -> String {
-    let bits = if class == Class::Elf64 { 64 } else { 32 };
+fn machine_name(machine: u16, class: ElfClass) -> String {
+    let bits = if class == ElfClass::Elf64 { 64 } else { 32 };
     let name = goblin::elf::header::machine_to_str(machine);
     let name = name.strip_prefix("EM_").unwrap_or(name).to_lowercase().replace('_', "-");
     format!("{bits}-bit {name}")
@@ -186,10 +189,10 @@ pub(super) fn hardening(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
 
 /// A loader that still reads the target's configuration.
 pub(super) fn loader(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    let may_be = |image: &&Image| image.needed.is_empty() && image.interpreter.is_none();
+    let may_be = |image: &&ElfImage| image.needed.is_empty() && image.interpreter.is_none();
     let Some(image) = fact
         .elf()
-        .filter(|image| image.kind == ElfKind::Loader)
+        .filter(|image| image.kind == ObjectKind::Loader)
         .or_else(|| dynamic(fact).filter(may_be))
     else {
         return Vec::new();
@@ -211,35 +214,38 @@ pub(super) fn loader(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
 }
 
 /// A C library that uses what the target has: its modules, its locales.
-fn libc_rule(fact: &Fact, scene: &Scene<'_>, subject: Subject) -> Vec<Detail> {
+fn libc_rule(fact: &Fact, scene: &Scene<'_>, subject: LibcFacility) -> Vec<Detail> {
     if !scene.is_inside(&fact.path) || !dynamic(fact).is_some_and(is_libc) {
         return Vec::new();
     }
     let Ok(bytes) = fact.contents(scene.root) else { return Vec::new() };
     let (eprefix, rooted) = (scene.root.eprefix().as_path(), &scene.rooted);
-    let closing = Libc { bytes: &bytes, path: &fact.path, eprefix, rooted }.closing();
-    let of = |found: Vec<(Subject, String)>| {
+    let isolation = Libc { bytes: &bytes, path: &fact.path, eprefix, rooted }.plan_isolation();
+    let of = |found: Vec<(LibcFacility, String)>| {
         found.into_iter().filter(move |(about, _)| *about == subject).map(|(_, text)| text)
     };
-    of(closing.open).map(Detail::error).chain(of(closing.without).map(Detail::note)).collect()
+    of(isolation.leaks)
+        .map(Detail::error)
+        .chain(of(isolation.unavailable).map(Detail::note))
+        .collect()
 }
 
 pub(super) fn name_services(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    libc_rule(fact, scene, Subject::NameServices)
+    libc_rule(fact, scene, LibcFacility::NameServices)
 }
 
 pub(super) fn locales(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    libc_rule(fact, scene, Subject::Locales)
+    libc_rule(fact, scene, LibcFacility::Locales)
 }
 
 /// Modules of the target, by way of the C library or of the cache that it reads.
 pub(super) fn character_sets(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     if !fact.path.ends_with(GCONV_CACHE) || !scene.is_inside(&fact.path) {
-        return libc_rule(fact, scene, Subject::CharacterSets);
+        return libc_rule(fact, scene, LibcFacility::CharacterSets);
     }
     let Ok(bytes) = fact.contents(scene.root) else { return Vec::new() };
     let dir = fact.path.parent().unwrap_or(Path::new("/"));
-    match with_directory(&bytes, dir) {
+    match replace_directory(&bytes, dir) {
         Some(new) if new == *bytes => Vec::new(),
         Some(_) => vec![Detail::error("names modules that are not beside it")],
         None => vec![Detail::error("can not be read")],

@@ -18,7 +18,7 @@ use crate::base::files;
 use crate::base::inside::INSIDE;
 use crate::check::changes::{NewContent, NewEntry, TreeChanges};
 use crate::check::symbols::DynamicSymbols;
-use crate::elf::{self, Image};
+use crate::elf::{self, ElfImage};
 use crate::prefix::final_root::FinalRoot;
 
 /// One entry of the tree.
@@ -73,7 +73,7 @@ pub(crate) enum FactKind {
     /// A symbolic link to this target.
     Link(PathBuf),
     /// An ELF file.
-    Elf(Box<Image>),
+    Elf(Box<ElfImage>),
     /// A file that begins like an ELF file and can not be read as one.
     BrokenElf(String),
     /// A file that begins with `#!`: its first bytes.
@@ -89,7 +89,7 @@ pub(crate) enum FactKind {
 
 impl Fact {
     /// The ELF file that it is, if it is one.
-    pub(crate) fn elf(&self) -> Option<&Image> {
+    pub(crate) fn elf(&self) -> Option<&ElfImage> {
         match &self.kind {
             FactKind::Elf(image) => Some(image),
             _ => None,

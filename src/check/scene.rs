@@ -26,7 +26,7 @@ pub(crate) struct Scene<'a> {
     /// search path.
     libraries: Vec<Vec<Option<&'a Fact>>>,
     /// Machines and classes of the prefix's loaders: programs are for one of them.
-    pub machines: BTreeSet<(u16, elf::Class)>,
+    pub machines: BTreeSet<(u16, elf::ElfClass)>,
     /// Who owns the prefix: that is root on a target.
     pub owner: Option<(u32, u32)>,
 }
@@ -46,7 +46,7 @@ impl<'a> Scene<'a> {
     pub(crate) fn new(root: &'a FinalRoot, facts: &'a [Fact]) -> Self {
         let inside = |fact: &&Fact| fact.path.starts_with(root.eprefix().as_path());
         let images = facts.iter().filter(inside).filter_map(Fact::elf);
-        let loaders = images.filter(|image| image.kind == elf::Kind::Loader);
+        let loaders = images.filter(|image| image.kind == elf::ObjectKind::Loader);
         let by_path = facts.iter().enumerate();
         let mut scene = Self {
             root,

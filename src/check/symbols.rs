@@ -8,7 +8,7 @@ use ::elf::endian::AnyEndian;
 use elf::abi::{SHN_UNDEF, STB_LOCAL, STB_WEAK};
 
 use crate::check::{Detail, Fact, Scene};
-use crate::elf::{Image, Kind};
+use crate::elf::{ElfImage, ObjectKind};
 
 /// What a file takes from others and what it gives them (gABI, "Symbol Table"): digests of names,
 /// since a root may have millions of them. That two names of one program share a digest of 64 bits
@@ -128,7 +128,7 @@ pub(super) fn undefined(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let text = format!("needs the symbol {first}{more}, which none of its libraries defines");
     // A plugin takes symbols from the program that opens it.
     vec![match image.kind {
-        Kind::Executable | Kind::PieExecutable => Detail::error(text),
+        ObjectKind::Executable | ObjectKind::PieExecutable => Detail::error(text),
         _ => Detail::note(text),
     }]
 }
@@ -145,7 +145,10 @@ fn first_name(fact: &Fact, scene: &Scene<'_>, missing: &HashSet<u64>) -> Option<
     names.pop_first()
 }
 
-fn has_needs(image: &Image) -> bool {
+fn has_needs(image: &ElfImage) -> bool {
     !image.needed.is_empty()
-        && matches!(image.kind, Kind::Executable | Kind::PieExecutable | Kind::SharedObject)
+        && matches!(
+            image.kind,
+            ObjectKind::Executable | ObjectKind::PieExecutable | ObjectKind::SharedObject
+        )
 }

@@ -10,25 +10,25 @@ use serde_json::json;
 
 use crate::base::{files, output};
 use crate::cli::{Context, DONE};
-use crate::elf::{self, Edit, Image, Search};
+use crate::elf::{self, Edit, ElfImage, SearchPathEdit};
 use crate::relocate::edit_file;
 
 /// Look at ELF files, or change single ones
 #[derive(Debug, Args)]
-pub(super) struct Elf {
+pub(super) struct ElfCommand {
     #[command(subcommand)]
-    command: Commands,
+    command: ElfSubcommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Commands {
-    Show(Show),
-    Set(Box<Set>),
+enum ElfSubcommand {
+    Show(ElfShow),
+    Set(Box<ElfSet>),
 }
 
 /// Show what the loader reads of ELF files
 #[derive(Debug, Args)]
-struct Show {
+struct ElfShow {
     /// The files
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -39,7 +39,7 @@ struct Show {
 
 /// Change what the loader reads of ELF files
 #[derive(Debug, Args)]
-struct Set {
+struct ElfSet {
     /// The loader (PT_INTERP)
     #[arg(long, value_name = "PATH")]
     interpreter: Option<OsString>,
@@ -75,17 +75,17 @@ struct Set {
     files: Vec<PathBuf>,
 }
 
-impl Elf {
+impl ElfCommand {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         match self.command {
-            Commands::Show(show) => show.run(),
-            Commands::Set(set) => set.run(context),
+            ElfSubcommand::Show(show) => show.run(),
+            ElfSubcommand::Set(set) => set.run(context),
         }
     }
 }
 
-impl Show {
+impl ElfShow {
     fn run(self) -> Result<u8> {
         let mut rows = Vec::new();
         for file in &self.files {
@@ -109,7 +109,7 @@ fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn row(file: &Path, image: &Image) -> serde_json::Value {
+fn row(file: &Path, image: &ElfImage) -> serde_json::Value {
     let optional = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(shown);
     json!({
         "file": file,
@@ -124,7 +124,7 @@ fn row(file: &Path, image: &Image) -> serde_json::Value {
     })
 }
 
-fn text(file: &Path, image: &Image) -> String {
+fn text(file: &Path, image: &ElfImage) -> String {
     let mut text = format!("{}: {}\n", file.display(), image.kind);
     for (name, value) in [
         ("interpreter", &image.interpreter),
@@ -145,14 +145,14 @@ fn text(file: &Path, image: &Image) -> String {
     text
 }
 
-impl Set {
+impl ElfSet {
     fn run(self, context: &Context) -> Result<u8> {
         let bytes = |text: &OsString| text.clone().into_vec();
         let search = match (&self.runpath, &self.rpath, self.remove_rpath) {
-            (Some(dirs), _, _) => Search::Runpath(bytes(dirs)),
-            (_, Some(dirs), _) => Search::Rpath(bytes(dirs)),
-            (_, _, true) => Search::Remove,
-            _ => Search::Keep,
+            (Some(dirs), _, _) => SearchPathEdit::Runpath(bytes(dirs)),
+            (_, Some(dirs), _) => SearchPathEdit::Rpath(bytes(dirs)),
+            (_, _, true) => SearchPathEdit::Remove,
+            _ => SearchPathEdit::Keep,
         };
         let pairs = self.replace_needed.chunks_exact(2);
         let edit = Edit {

@@ -5,17 +5,17 @@ use clap::{Args, Subcommand};
 
 use crate::base::names::Eprefix;
 use crate::cli::{Context, DONE};
-use crate::relocate::{Request, SearchTag};
+use crate::relocate::{RelocateOptions, SearchTag};
 
 /// What Portage calls while it works; not for people
 #[derive(Debug, Args)]
-pub(super) struct Hook {
+pub(super) struct HookCommand {
     #[command(subcommand)]
-    hook: Hooks,
+    hook: HookSubcommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Hooks {
+enum HookSubcommand {
     /// Before a package is merged: rewrite what is in its install image
     Preinst {
         /// `${D}`
@@ -30,11 +30,11 @@ enum Hooks {
     },
 }
 
-impl Hook {
+impl HookCommand {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
-        let Hooks::Preinst { image, eprefix, root } = self.hook;
-        let request = Request {
+        let HookSubcommand::Preinst { image, eprefix, root } = self.hook;
+        let request = RelocateOptions {
             tree: image,
             under: Some(root),
             eprefix,

@@ -81,11 +81,11 @@ enum Subcommands {
     Repo(repo::RepoArgs),
     Remove(remove::RemoveArgs),
     Check(check::Check),
-    Rewrite(rewrite::Rewrite),
-    Elf(elf::Elf),
+    Rewrite(rewrite::RewriteCommand),
+    Elf(elf::ElfCommand),
     Doctor(doctor::Doctor),
     #[command(hide = true)]
-    Hook(hook::Hook),
+    Hook(hook::HookCommand),
     Completions(Completions),
     Man(man::ManPages),
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use crate::base::output;
 use crate::cli::check::RootArgs;
 use crate::cli::{Context, DONE};
-use crate::relocate::{Plan, Request, SearchTag};
+use crate::relocate::{RelocateOptions, RelocationPlan, SearchTag};
 
 /// Rewrite a root so that nothing in it reaches outside of the prefix
 ///
@@ -14,7 +14,7 @@ use crate::relocate::{Plan, Request, SearchTag};
 /// of scripts, and seals the loader. Portage does this to all that it installs into final; the
 /// command is for trees that were made otherwise.
 #[derive(Debug, Args)]
-pub(super) struct Rewrite {
+pub(super) struct RewriteCommand {
     #[command(flatten)]
     root: RootArgs,
     /// How files are told where their libraries are
@@ -35,11 +35,11 @@ pub(super) struct Rewrite {
     paths: Vec<PathBuf>,
 }
 
-impl Rewrite {
+impl RewriteCommand {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let root = self.root.open(context)?;
-        let request = Request {
+        let request = RelocateOptions {
             tree: root.path().to_owned(),
             under: None,
             eprefix: root.eprefix().clone(),
@@ -60,7 +60,7 @@ impl Rewrite {
     }
 }
 
-fn text(plan: &Plan, dry_run: bool, verbose: bool) -> String {
+fn text(plan: &RelocationPlan, dry_run: bool, verbose: bool) -> String {
     let mut text = String::new();
     if dry_run || verbose {
         for change in &plan.changes {

@@ -17,10 +17,10 @@ thread_local! {
 
 /// The bytes of a file.
 #[derive(Debug)]
-pub struct Contents(Held);
+pub struct FileContents(ContentsStorage);
 
 #[derive(Debug)]
-enum Held {
+enum ContentsStorage {
     Read { buffer: Vec<u8>, len: usize },
     Mapped(memmap2::Mmap),
 }
@@ -30,7 +30,7 @@ enum Held {
 /// What another process writes to the file meanwhile may or may not be seen, and a large file
 /// that is cut short makes the access fail (SIGBUS), as with any mapping. Callers hold the lock
 /// of the prefix, or work on trees of their own.
-pub fn open(file: &File) -> io::Result<Contents> {
+pub fn open(file: &File) -> io::Result<FileContents> {
     let len = file.metadata()?.len();
     match usize::try_from(len) {
         Ok(len) if len <= SMALL => read(file, len),
@@ -38,11 +38,13 @@ pub fn open(file: &File) -> io::Result<Contents> {
     }
 }
 
-fn read(file: &File, len: usize) -> io::Result<Contents> {
+fn read(file: &File, len: usize) -> io::Result<FileContents> {
     let mut buffer = BUFFER.take();
     buffer.resize(SMALL, 0);
-    let mut contents = Contents(Held::Read { buffer, len: 0 });
-    let Contents(Held::Read { buffer, len: got }) = &mut contents else { return Ok(contents) };
+    let mut contents = FileContents(ContentsStorage::Read { buffer, len: 0 });
+    let FileContents(ContentsStorage::Read { buffer, len: got }) = &mut contents else {
+        return Ok(contents);
+    };
     while *got < len {
         match file.read_at(&mut buffer[*got..len], *got as u64) {
             Ok(0) => break,
@@ -55,26 +57,26 @@ fn read(file: &File, len: usize) -> io::Result<Contents> {
 }
 
 #[expect(unsafe_code, reason = "mapping a file has no safe form; see the callers' duty above")]
-fn map(file: &File) -> io::Result<Contents> {
+fn map(file: &File) -> io::Result<FileContents> {
     // SAFETY: the bytes are only ever read, and every read is checked against the mapped length;
     // no reference to them is given a stronger promise than that of a file's contents.
-    unsafe { memmap2::Mmap::map(file) }.map(|map| Contents(Held::Mapped(map)))
+    unsafe { memmap2::Mmap::map(file) }.map(|map| FileContents(ContentsStorage::Mapped(map)))
 }
 
-impl std::ops::Deref for Contents {
+impl std::ops::Deref for FileContents {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Held::Read { buffer, len } => buffer.get(..*len).unwrap_or_default(),
-            Held::Mapped(map) => map,
+            ContentsStorage::Read { buffer, len } => buffer.get(..*len).unwrap_or_default(),
+            ContentsStorage::Mapped(map) => map,
         }
     }
 }
 
-impl Drop for Contents {
+impl Drop for FileContents {
     fn drop(&mut self) {
-        if let Held::Read { buffer, .. } = &mut self.0 {
+        if let ContentsStorage::Read { buffer, .. } = &mut self.0 {
             BUFFER.set(std::mem::take(buffer));
         }
     }

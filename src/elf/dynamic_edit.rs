@@ -3,9 +3,9 @@
 use elf::abi;
 
 use crate::elf::Error;
-use crate::elf::edit::{Edit, Search};
-use crate::elf::raw::{Codec, Dynamic, Entry, Layout, string_at};
-use crate::elf::tables::{STRING_TAGS, Tables};
+use crate::elf::edit::{Edit, SearchPathEdit};
+use crate::elf::raw::{Codec, DynamicEntry, DynamicSection, ElfLayout, string_at};
+use crate::elf::tables::{DynamicTables, STRING_TAGS};
 
 /// Hints that the loader works as well without, given up when there is no room for an entry
 /// (they say how many relocations are relative; glibc `elf_dynamic_do_Rela`).
@@ -14,7 +14,7 @@ const DT_MIPS_RLD_MAP_REL: i64 = 0x7000_0035;
 
 /// Where the string of an entry comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Text {
+pub(crate) enum EntryString {
     /// Not a string, or one that stays.
     Kept,
     New(Vec<u8>),
@@ -22,18 +22,18 @@ pub(crate) enum Text {
 
 /// One entry of the dynamic section to be; `from` is its index in the old one.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
-    pub entry: Entry,
-    pub text: Text,
+pub(crate) struct PlannedEntry {
+    pub entry: DynamicEntry,
+    pub text: EntryString,
     pub from: Option<u64>,
 }
 
 /// What the file is to become, before any place for it is found.
 #[derive(Debug, Default)]
-pub(crate) struct Wish {
+pub(crate) struct DynamicEdit {
     pub interpreter: Option<Vec<u8>>,
     /// The dynamic section, if it changes.
-    pub entries: Option<Vec<Wanted>>,
+    pub entries: Option<Vec<PlannedEntry>>,
     /// New file names of version needs, by their place in the table.
     pub renamed: Vec<(u64, Vec<u8>)>,
     /// Places of version needs that go, because their library does.
@@ -42,17 +42,17 @@ pub(crate) struct Wish {
     pub dropped: Vec<u64>,
 }
 
-impl Wish {
+impl DynamicEdit {
     pub(super) fn is_empty(&self) -> bool {
         self.interpreter.is_none() && self.entries.is_none()
     }
 
     pub(super) fn derive(
-        layout: &Layout<'_>,
-        tables: Option<&Tables<'_, '_>>,
+        layout: &ElfLayout<'_>,
+        tables: Option<&DynamicTables<'_, '_>>,
         edit: &Edit,
-    ) -> Result<Wish, Error> {
-        let mut wish = Wish::default();
+    ) -> Result<DynamicEdit, Error> {
+        let mut wish = DynamicEdit::default();
         if let (Some(new), Some(old)) = (&edit.interpreter, layout.interpreter())
             && new.as_slice() != old
         {
@@ -71,7 +71,7 @@ impl Wish {
         let changed = draft.wanted.len() != old.len()
             || draft.wanted.iter().zip(old).any(|(wanted, old)| {
                 wanted.entry.tag != old.tag
-                    || wanted.text != Text::Kept
+                    || wanted.text != EntryString::Kept
                     || wanted.entry.value != old.value
             });
         if changed {
@@ -86,7 +86,7 @@ impl Wish {
     /// (elf/dl-version.c `_dl_check_map_versions`).
     fn versions(
         &mut self,
-        tables: &Tables<'_, '_>,
+        tables: &DynamicTables<'_, '_>,
         strings: &[u8],
         edit: &Edit,
     ) -> Result<(), Error> {
@@ -111,13 +111,15 @@ impl Wish {
     }
 }
 
-fn wanted(old: &[Entry]) -> Vec<Wanted> {
+fn wanted(old: &[DynamicEntry]) -> Vec<PlannedEntry> {
     let numbered = (0_u64..).zip(old);
-    numbered.map(|(index, &entry)| Wanted { entry, text: Text::Kept, from: Some(index) }).collect()
+    numbered
+        .map(|(index, &entry)| PlannedEntry { entry, text: EntryString::Kept, from: Some(index) })
+        .collect()
 }
 
 /// Offsets of strings that an old entry used and no kept one uses.
-fn dropped(old: &[Entry], wanted: &[Wanted]) -> Vec<u64> {
+fn dropped(old: &[DynamicEntry], wanted: &[PlannedEntry]) -> Vec<u64> {
     let mut kept = kept_strings(wanted);
     kept.sort_unstable();
     let mut dropped: Vec<u64> = old
@@ -132,8 +134,8 @@ fn dropped(old: &[Entry], wanted: &[Wanted]) -> Vec<u64> {
 }
 
 /// Offsets of the strings that entries keep.
-pub(crate) fn kept_strings(wanted: &[Wanted]) -> Vec<u64> {
-    let kept = wanted.iter().filter(|wanted| wanted.text == Text::Kept);
+pub(crate) fn kept_strings(wanted: &[PlannedEntry]) -> Vec<u64> {
+    let kept = wanted.iter().filter(|wanted| wanted.text == EntryString::Kept);
     kept.map(|wanted| wanted.entry)
         .filter(|entry| STRING_TAGS.contains(&entry.tag))
         .map(|entry| entry.value)
@@ -143,16 +145,16 @@ pub(crate) fn kept_strings(wanted: &[Wanted]) -> Vec<u64> {
 /// The entries while the edit is applied to them.
 struct Draft<'a> {
     strings: &'a [u8],
-    wanted: Vec<Wanted>,
+    wanted: Vec<PlannedEntry>,
 }
 
 impl Draft<'_> {
     fn apply(&mut self, edit: &Edit) {
         match &edit.search {
-            Search::Keep => {}
-            Search::Runpath(path) => self.search(Some((abi::DT_RUNPATH, path))),
-            Search::Rpath(path) => self.search(Some((abi::DT_RPATH, path))),
-            Search::Remove => self.search(None),
+            SearchPathEdit::Keep => {}
+            SearchPathEdit::Runpath(path) => self.search(Some((abi::DT_RUNPATH, path))),
+            SearchPathEdit::Rpath(path) => self.search(Some((abi::DT_RPATH, path))),
+            SearchPathEdit::Remove => self.search(None),
         }
         if let Some(soname) = &edit.soname {
             self.set(abi::DT_SONAME, &[abi::DT_SONAME], soname);
@@ -169,7 +171,7 @@ impl Draft<'_> {
         }
         for added in &edit.add_needed {
             if !self.needs(added) {
-                self.push(abi::DT_NEEDED, 0, Text::New(added.clone()));
+                self.push(abi::DT_NEEDED, 0, EntryString::New(added.clone()));
             }
         }
         if edit.no_default_lib {
@@ -177,7 +179,7 @@ impl Draft<'_> {
         }
     }
 
-    fn text<'s>(&'s self, wanted: &'s Wanted) -> Option<&'s [u8]> {
+    fn text<'s>(&'s self, wanted: &'s PlannedEntry) -> Option<&'s [u8]> {
         text(self.strings, wanted)
     }
 
@@ -186,8 +188,8 @@ impl Draft<'_> {
         needed.any(|wanted| self.text(wanted) == Some(name))
     }
 
-    fn push(&mut self, tag: i64, value: u64, text: Text) {
-        self.wanted.push(Wanted { entry: Entry { tag, value }, text, from: None });
+    fn push(&mut self, tag: i64, value: u64, text: EntryString) {
+        self.wanted.push(PlannedEntry { entry: DynamicEntry { tag, value }, text, from: None });
     }
 
     /// One search path: the first entry of either kind takes it, all others go, because the
@@ -202,13 +204,13 @@ impl Draft<'_> {
 
     /// One entry with this tag and string, in the place of the first that has one of `tags`.
     fn set(&mut self, tag: i64, tags: &[i64], string: &[u8]) {
-        let has = |wanted: &Wanted| tags.contains(&wanted.entry.tag);
+        let has = |wanted: &PlannedEntry| tags.contains(&wanted.entry.tag);
         // The one that says it already stays, wherever it is: a second run changes nothing.
         let said = self.wanted.iter().position(|wanted| {
             wanted.entry.tag == tag && text(self.strings, wanted) == Some(string)
         });
         let Some(keep) = said.or_else(|| self.wanted.iter().position(has)) else {
-            self.push(tag, 0, Text::New(string.to_vec()));
+            self.push(tag, 0, EntryString::New(string.to_vec()));
             return;
         };
         let mut index = 0;
@@ -220,7 +222,7 @@ impl Draft<'_> {
         if let Some(wanted) = self.wanted.iter_mut().find(|wanted| has(wanted)) {
             wanted.entry.tag = tag;
             if text(strings, wanted) != Some(string) {
-                wanted.text = Text::New(string.to_vec());
+                wanted.text = EntryString::New(string.to_vec());
             }
         }
     }
@@ -231,14 +233,14 @@ impl Draft<'_> {
         }
         let known = self.needs(new);
         let strings = self.strings;
-        let is_old = |wanted: &Wanted| {
+        let is_old = |wanted: &PlannedEntry| {
             wanted.entry.tag == abi::DT_NEEDED && text(strings, wanted) == Some(old)
         };
         if known {
             self.wanted.retain(|wanted| !is_old(wanted));
         }
         for wanted in self.wanted.iter_mut().filter(|wanted| is_old(wanted)) {
-            wanted.text = Text::New(new.to_vec());
+            wanted.text = EntryString::New(new.to_vec());
         }
     }
 
@@ -246,23 +248,23 @@ impl Draft<'_> {
         let flag = abi::DF_1_NODEFLIB.unsigned_abs();
         match self.wanted.iter_mut().find(|wanted| wanted.entry.tag == abi::DT_FLAGS_1) {
             Some(wanted) => wanted.entry.value |= flag,
-            None => self.push(abi::DT_FLAGS_1, flag, Text::Kept),
+            None => self.push(abi::DT_FLAGS_1, flag, EntryString::Kept),
         }
     }
 }
 
-fn text<'s>(strings: &'s [u8], wanted: &'s Wanted) -> Option<&'s [u8]> {
+fn text<'s>(strings: &'s [u8], wanted: &'s PlannedEntry) -> Option<&'s [u8]> {
     match &wanted.text {
-        Text::New(bytes) => Some(bytes),
-        Text::Kept if STRING_TAGS.contains(&wanted.entry.tag) => {
+        EntryString::New(bytes) => Some(bytes),
+        EntryString::Kept if STRING_TAGS.contains(&wanted.entry.tag) => {
             string_at(strings, wanted.entry.value)
         }
-        Text::Kept => None,
+        EntryString::Kept => None,
     }
 }
 
 /// Give up hints until `entries` and their `DT_NULL` fit into what there is. True if they do.
-pub(crate) fn fit(entries: &mut Vec<Wanted>, capacity: u64) -> bool {
+pub(crate) fn fit(entries: &mut Vec<PlannedEntry>, capacity: u64) -> bool {
     while entries.len() as u64 >= capacity {
         let hint = entries.iter().position(|wanted| HINTS.contains(&wanted.entry.tag));
         let Some(hint) = hint else { return false };
@@ -275,8 +277,8 @@ pub(crate) fn fit(entries: &mut Vec<Wanted>, capacity: u64) -> bool {
 /// `address`.
 pub(crate) fn encode(
     codec: Codec,
-    dynamic: &Dynamic,
-    entries: &[Wanted],
+    dynamic: &DynamicSection,
+    entries: &[PlannedEntry],
     slots: u64,
     address: u64,
 ) -> Option<Vec<u8>> {

@@ -1,7 +1,7 @@
 //! What can be asked for, and what the answer looks like.
 
 use crate::elf::Error;
-use crate::elf::image::Kind;
+use crate::elf::image::ObjectKind;
 
 /// The changes asked for. The default asks for none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub struct Edit {
     /// The path in `PT_INTERP`. Files that have none (libraries) are not given one.
     pub interpreter: Option<Vec<u8>>,
     /// Where the file looks for its libraries.
-    pub search: Search,
+    pub search: SearchPathEdit,
     /// `DT_SONAME`.
     pub soname: Option<Vec<u8>>,
     /// Libraries to need, searched after those that are needed already.
@@ -24,7 +24,7 @@ pub struct Edit {
 
 /// What becomes of `DT_RPATH` and `DT_RUNPATH`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Search {
+pub enum SearchPathEdit {
     /// They stay as they are.
     #[default]
     Keep,
@@ -39,7 +39,7 @@ pub enum Search {
 impl Edit {
     /// Whether the dynamic section is concerned at all.
     pub(crate) fn touches_dynamic(&self) -> bool {
-        self.search != Search::Keep
+        self.search != SearchPathEdit::Keep
             || self.soname.is_some()
             || !self.add_needed.is_empty()
             || !self.remove_needed.is_empty()
@@ -50,8 +50,8 @@ impl Edit {
     /// Refuse what would not mean in the file what it says here.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let search = match &self.search {
-            Search::Runpath(path) | Search::Rpath(path) => Some(path),
-            Search::Keep | Search::Remove => None,
+            SearchPathEdit::Runpath(path) | SearchPathEdit::Rpath(path) => Some(path),
+            SearchPathEdit::Keep | SearchPathEdit::Remove => None,
         };
         let replaced = self.replace_needed.iter().map(|(_, new)| new);
         let mut all = (self.interpreter.iter())
@@ -86,9 +86,9 @@ pub struct Patch {
 
 /// How a file is changed, from the least to the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Method {
+pub enum PatchMethod {
     /// Not at all.
-    Unchanged(Reason),
+    Unchanged(UnchangedReason),
     /// The new strings fit where there was room.
     InPlace,
     /// Tables moved along inside their segment, into its padding.
@@ -99,20 +99,20 @@ pub enum Method {
 
 /// Why a file is left as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
+pub enum UnchangedReason {
     /// It is what was asked for.
     AlreadySo,
     /// Files of this kind have nothing to change, or must not be changed this way.
-    Kind(Kind),
+    ObjectKind(ObjectKind),
     /// There is neither an interpreter nor a dynamic section.
     NotDynamic,
 }
 
 /// How to change one file: bytes to overwrite, and bytes to add at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct PatchPlan {
     /// The least that did.
-    pub method: Method,
+    pub method: PatchMethod,
     /// In the order of their offsets, not overlapping, all inside the file as it was.
     pub patches: Vec<Patch>,
     /// What follows the old end of the file, if anything does.
@@ -121,10 +121,10 @@ pub struct Plan {
     pub source_size: u64,
 }
 
-impl Plan {
-    pub(crate) fn unchanged(reason: Reason, source_size: u64) -> Plan {
-        Plan {
-            method: Method::Unchanged(reason),
+impl PatchPlan {
+    pub(crate) fn unchanged(reason: UnchangedReason, source_size: u64) -> PatchPlan {
+        PatchPlan {
+            method: PatchMethod::Unchanged(reason),
             patches: Vec::new(),
             tail: Vec::new(),
             source_size,
@@ -133,7 +133,7 @@ impl Plan {
 
     /// Whether there is nothing to write.
     pub fn is_unchanged(&self) -> bool {
-        matches!(self.method, Method::Unchanged(_))
+        matches!(self.method, PatchMethod::Unchanged(_))
     }
 
     /// By how many bytes the file grows.

@@ -2,34 +2,34 @@
 
 use elf::abi;
 
-use crate::elf::dynamic_edit::{self, Text, Wanted, Wish};
-use crate::elf::file_map::{Ground, Item, Role};
-use crate::elf::patch_set::Canvas;
-use crate::elf::placement::Arrangement;
+use crate::elf::dynamic_edit::{self, DynamicEdit, EntryString, PlannedEntry};
+use crate::elf::file_map::{FileMap, MovableRange, RangeRole};
+use crate::elf::patch_set::PatchSet;
+use crate::elf::placement::Placement;
 use crate::elf::placement::dynamic_address;
-use crate::elf::raw::{Entry, Layout, slice};
-use crate::elf::strings::Placement;
-use crate::elf::tables::{TABLE_TAGS, Tables};
+use crate::elf::raw::{DynamicEntry, ElfLayout, slice};
+use crate::elf::strings::StringPlacement;
+use crate::elf::tables::{DynamicTables, TABLE_TAGS};
 use crate::elf::versions;
 
 /// Everything that has been decided.
-pub(crate) struct Composition<'l, 'a> {
-    pub layout: &'l Layout<'a>,
-    pub tables: Option<&'l Tables<'l, 'a>>,
-    pub ground: &'l Ground,
-    pub arrangement: &'l Arrangement,
-    pub wish: &'l Wish,
+pub(crate) struct ImageEmitter<'l, 'a> {
+    pub layout: &'l ElfLayout<'a>,
+    pub tables: Option<&'l DynamicTables<'l, 'a>>,
+    pub ground: &'l FileMap,
+    pub arrangement: &'l Placement,
+    pub wish: &'l DynamicEdit,
     /// The dynamic section to be, if its entries change.
-    pub entries: Option<&'l [Wanted]>,
-    pub placement: Option<&'l Placement>,
+    pub entries: Option<&'l [PlannedEntry]>,
+    pub placement: Option<&'l StringPlacement>,
     /// Version needs by their place in the table, with the new offset of the file's name.
     pub renamed: &'l [(u64, u64)],
 }
 
-impl Composition<'_, '_> {
+impl ImageEmitter<'_, '_> {
     /// All writes, painted over each other. `None` where numbers do not fit the file's class.
-    pub(super) fn compose(&self) -> Option<Canvas> {
-        let mut canvas = Canvas::default();
+    pub(super) fn compose(&self) -> Option<PatchSet> {
+        let mut canvas = PatchSet::default();
         self.move_contents(&mut canvas)?;
         self.write_strings(&mut canvas)?;
         self.write_versions(&mut canvas)?;
@@ -49,7 +49,7 @@ impl Composition<'_, '_> {
         })
     }
 
-    pub(super) fn is_moved(&self, index: usize, item: &Item) -> bool {
+    pub(super) fn is_moved(&self, index: usize, item: &MovableRange) -> bool {
         self.place(index) != Some(item.offset)
     }
 
@@ -65,12 +65,12 @@ impl Composition<'_, '_> {
         }
     }
 
-    pub(super) fn items(&self) -> impl Iterator<Item = (usize, &Item)> {
+    pub(super) fn items(&self) -> impl Iterator<Item = (usize, &MovableRange)> {
         self.ground.items.iter().enumerate()
     }
 
     /// The item that holds this range of the old file.
-    pub(super) fn holder(&self, offset: u64, size: u64) -> Option<(usize, &Item)> {
+    pub(super) fn holder(&self, offset: u64, size: u64) -> Option<(usize, &MovableRange)> {
         self.items().find(|(_, item)| item.holds(offset, size))
     }
 
@@ -83,18 +83,18 @@ impl Composition<'_, '_> {
     }
 
     /// Write over bytes of the old file, wherever they are now.
-    fn write(&self, canvas: &mut Canvas, old_offset: u64, bytes: &[u8]) -> Option<()> {
+    fn write(&self, canvas: &mut PatchSet, old_offset: u64, bytes: &[u8]) -> Option<()> {
         canvas.paint(self.moved_offset(old_offset)?, bytes)
     }
 
-    pub(super) fn word(&self, canvas: &mut Canvas, old_offset: u64, value: u64) -> Option<()> {
+    pub(super) fn word(&self, canvas: &mut PatchSet, old_offset: u64, value: u64) -> Option<()> {
         let bytes = self.layout.codec.word_bytes(value)?;
         self.write(canvas, old_offset, &bytes)
     }
 
     /// Old places become zero, so that nothing of an old path remains; then the contents are
     /// written at the new ones.
-    fn move_contents(&self, canvas: &mut Canvas) -> Option<()> {
+    fn move_contents(&self, canvas: &mut PatchSet) -> Option<()> {
         let moved = || self.items().filter(|&(index, item)| self.is_moved(index, item));
         // Before anything is written, as others may move to where one shrinks. Neighbours are
         // one stroke: what is between the items of a run is zero already.
@@ -125,14 +125,14 @@ impl Composition<'_, '_> {
         bytes.is_some_and(|bytes| bytes.iter().all(|&byte| byte == 0))
     }
 
-    fn write_strings(&self, canvas: &mut Canvas) -> Option<()> {
+    fn write_strings(&self, canvas: &mut PatchSet) -> Option<()> {
         if let Some(interpreter) = &self.wish.interpreter {
             let mut bytes = interpreter.clone();
             bytes.push(0);
-            canvas.paint(self.place(self.ground.position(Role::Interpreter)?)?, &bytes)?;
+            canvas.paint(self.place(self.ground.position(RangeRole::Interpreter)?)?, &bytes)?;
         }
         if let Some(placement) = self.placement {
-            let place = self.place(self.ground.position(Role::Strings)?)?;
+            let place = self.place(self.ground.position(RangeRole::Strings)?)?;
             for (offset, bytes) in &placement.changes {
                 // What lies behind the new end is no more the table's.
                 let room = placement.size.saturating_sub(*offset);
@@ -143,7 +143,7 @@ impl Composition<'_, '_> {
         Some(())
     }
 
-    fn write_versions(&self, canvas: &mut Canvas) -> Option<()> {
+    fn write_versions(&self, canvas: &mut PatchSet) -> Option<()> {
         let Some(tables) = self.tables else { return Some(()) };
         for (offset, bytes) in versions::edits(tables, self.renamed, &self.wish.orphaned)? {
             self.write(canvas, offset, &bytes)?;
@@ -151,14 +151,18 @@ impl Composition<'_, '_> {
         Some(())
     }
 
-    fn write_dynamic(&self, canvas: &mut Canvas) -> Option<()> {
+    fn write_dynamic(&self, canvas: &mut PatchSet) -> Option<()> {
         let Some(tables) = self.tables else { return Some(()) };
         let dynamic = tables.dynamic;
         let mut entries = match self.entries {
             Some(entries) => entries.to_vec(),
             None => (0_u64..)
                 .zip(&dynamic.entries)
-                .map(|(index, &entry)| Wanted { entry, text: Text::Kept, from: Some(index) })
+                .map(|(index, &entry)| PlannedEntry {
+                    entry,
+                    text: EntryString::Kept,
+                    from: Some(index),
+                })
                 .collect(),
         };
         let needs = versions::remaining(tables, &self.wish.orphaned);
@@ -185,7 +189,7 @@ impl Composition<'_, '_> {
     }
 
     /// Addresses of moved tables, the size of the strings, the number of version needs.
-    fn update(&self, entry: &mut Entry, needs: Option<u64>) -> Option<()> {
+    fn update(&self, entry: &mut DynamicEntry, needs: Option<u64>) -> Option<()> {
         match entry.tag {
             abi::DT_STRSZ => {
                 if let Some(placement) = self.placement {
@@ -209,7 +213,7 @@ impl Composition<'_, '_> {
 
     /// The first word of the global offset table is the address of the dynamic section on many
     /// machines (psABIs, "Global Offset Table").
-    fn write_got(&self, canvas: &mut Canvas, old: u64, new: u64) -> Option<()> {
+    fn write_got(&self, canvas: &mut PatchSet, old: u64, new: u64) -> Option<()> {
         let codec = self.layout.codec;
         let from_tag = self.tables.and_then(|tables| tables.dynamic.value(abi::DT_PLTGOT));
         let from_tag = from_tag.and_then(|address| self.layout.offset_of(address, codec.word()));
@@ -229,7 +233,7 @@ impl Composition<'_, '_> {
 }
 
 /// Paint a range with zeros.
-fn vacate(canvas: &mut Canvas, range: Option<(u64, u64)>) -> Option<()> {
+fn vacate(canvas: &mut PatchSet, range: Option<(u64, u64)>) -> Option<()> {
     let Some((start, end)) = range.filter(|(start, end)| start < end) else { return Some(()) };
     canvas.paint(start, &vec![0; usize::try_from(end - start).ok()?])
 }

@@ -9,24 +9,24 @@ use elf::abi;
 use elf::segment::ProgramHeader;
 
 use crate::elf::notes;
-use crate::elf::raw::Layout;
-use crate::elf::tables::{DT_RELR, TABLE_TAGS, Tables};
+use crate::elf::raw::ElfLayout;
+use crate::elf::tables::{DT_RELR, DynamicTables, TABLE_TAGS};
 
 /// What an item is, as far as the planner treats it in a way of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum RangeRole {
     Interpreter,
     Strings,
     /// Any other table of the dynamic section.
     Table,
-    Note,
+    ElfNote,
     SectionHeaders,
 }
 
 /// A movable range of the file.
 #[derive(Clone, Debug)]
-pub(crate) struct Item {
-    pub role: Role,
+pub(crate) struct MovableRange {
+    pub role: RangeRole,
     pub offset: u64,
     pub size: u64,
     pub align: u64,
@@ -36,7 +36,7 @@ pub(crate) struct Item {
     pub new_size: u64,
 }
 
-impl Item {
+impl MovableRange {
     pub(super) fn end(&self) -> u64 {
         self.offset + self.size
     }
@@ -48,36 +48,39 @@ impl Item {
 
 /// A range that stays where it is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Claim {
+pub(crate) struct FixedRange {
     pub start: u64,
     pub end: u64,
 }
 
 /// Items by offset, none overlapping another or a claim; claims by offset.
-pub(crate) struct Ground {
-    pub items: Vec<Item>,
-    pub claims: Vec<Claim>,
+pub(crate) struct FileMap {
+    pub items: Vec<MovableRange>,
+    pub claims: Vec<FixedRange>,
 }
 
-impl Ground {
-    pub(super) fn survey(layout: &Layout<'_>, tables: Option<&Tables<'_, '_>>) -> Ground {
+impl FileMap {
+    pub(super) fn survey(
+        layout: &ElfLayout<'_>,
+        tables: Option<&DynamicTables<'_, '_>>,
+    ) -> FileMap {
         let mut items = candidates(layout, tables);
         items.sort_by_key(|item| (item.offset, std::cmp::Reverse(item.size)));
         let mut claims = fixed_claims(layout);
         let ranges: Vec<_> = referenced_ranges(layout);
         settle(&mut items, &mut claims, &ranges);
         claims.sort_by_key(|claim| (claim.start, claim.end));
-        Ground { items, claims }
+        FileMap { items, claims }
     }
 
-    pub(super) fn position(&self, role: Role) -> Option<usize> {
+    pub(super) fn position(&self, role: RangeRole) -> Option<usize> {
         self.items.iter().position(|item| item.role == role)
     }
 }
 
 /// Drop items that lie inside another, pin those that overlap anything only in part.
-fn settle(items: &mut Vec<Item>, claims: &mut Vec<Claim>, ranges: &[Claim]) {
-    let mut kept: Vec<Item> = Vec::new();
+fn settle(items: &mut Vec<MovableRange>, claims: &mut Vec<FixedRange>, ranges: &[FixedRange]) {
+    let mut kept: Vec<MovableRange> = Vec::new();
     for item in items.drain(..) {
         match kept.last_mut() {
             Some(last) if last.holds(item.offset, item.size) => {
@@ -100,7 +103,7 @@ fn settle(items: &mut Vec<Item>, claims: &mut Vec<Claim>, ranges: &[Claim]) {
         });
         let Some(pinned) = pinned else { break };
         let item = kept.remove(pinned);
-        claims.push(Claim { start: item.offset, end: item.end() });
+        claims.push(FixedRange { start: item.offset, end: item.end() });
     }
     for range in ranges {
         if !kept.iter().any(|item| item.holds(range.start, range.end - range.start)) {
@@ -110,10 +113,10 @@ fn settle(items: &mut Vec<Item>, claims: &mut Vec<Claim>, ranges: &[Claim]) {
     *items = kept;
 }
 
-fn candidates(layout: &Layout<'_>, tables: Option<&Tables<'_, '_>>) -> Vec<Item> {
+fn candidates(layout: &ElfLayout<'_>, tables: Option<&DynamicTables<'_, '_>>) -> Vec<MovableRange> {
     let mut items = Vec::new();
     if let Some(segment) = layout.segment(abi::PT_INTERP) {
-        items.extend(item(layout, Role::Interpreter, segment.p_offset, segment.p_filesz, 1));
+        items.extend(item(layout, RangeRole::Interpreter, segment.p_offset, segment.p_filesz, 1));
     }
     if let Some(tables) = tables {
         items.extend(TABLE_TAGS.iter().filter_map(|&tag| table_item(tables, tag)));
@@ -121,13 +124,19 @@ fn candidates(layout: &Layout<'_>, tables: Option<&Tables<'_, '_>>) -> Vec<Item>
     items.extend(note_items(layout));
     if !layout.sections.is_empty() {
         let size = layout.section_size() * layout.sections.len() as u64;
-        items.extend(item(layout, Role::SectionHeaders, layout.header.e_shoff, size, 8));
+        items.extend(item(layout, RangeRole::SectionHeaders, layout.header.e_shoff, size, 8));
     }
     items
 }
 
 /// An item, if one `PT_LOAD` brings all of it.
-fn item(layout: &Layout<'_>, role: Role, offset: u64, size: u64, align: u64) -> Option<Item> {
+fn item(
+    layout: &ElfLayout<'_>,
+    role: RangeRole,
+    offset: u64,
+    size: u64,
+    align: u64,
+) -> Option<MovableRange> {
     let end = offset.checked_add(size)?;
     if size == 0 || end > layout.file_size() {
         return None;
@@ -145,10 +154,10 @@ fn item(layout: &Layout<'_>, role: Role, offset: u64, size: u64, align: u64) -> 
     while align > 1 && !offset.is_multiple_of(align) {
         align /= 2;
     }
-    Some(Item { role, offset, size, align, load, new_size: size })
+    Some(MovableRange { role, offset, size, align, load, new_size: size })
 }
 
-fn table_item(tables: &Tables<'_, '_>, tag: i64) -> Option<Item> {
+fn table_item(tables: &DynamicTables<'_, '_>, tag: i64) -> Option<MovableRange> {
     let layout = tables.layout;
     let address = tables.dynamic.value(tag)?;
     let known = tables.extent(tag)?;
@@ -163,21 +172,21 @@ fn table_item(tables: &Tables<'_, '_>, tag: i64) -> Option<Item> {
         .max();
     let size = known.max(section.unwrap_or(0));
     let (role, align) = match tag {
-        abi::DT_STRTAB => (Role::Strings, 1),
-        abi::DT_VERSYM => (Role::Table, 2),
+        abi::DT_STRTAB => (RangeRole::Strings, 1),
+        abi::DT_VERSYM => (RangeRole::Table, 2),
         abi::DT_SYMTAB
         | abi::DT_GNU_HASH
         | abi::DT_RELA
         | abi::DT_REL
         | abi::DT_JMPREL
-        | DT_RELR => (Role::Table, layout.codec.word()),
-        _ => (Role::Table, 8),
+        | DT_RELR => (RangeRole::Table, layout.codec.word()),
+        _ => (RangeRole::Table, 8),
     };
     item(layout, role, offset, size, align)
 }
 
 /// The notes, one item for each range that headers treat as one.
-fn note_items(layout: &Layout<'_>) -> Vec<Item> {
+fn note_items(layout: &ElfLayout<'_>) -> Vec<MovableRange> {
     let mut ranges: Vec<&ProgramHeader> = layout
         .segments
         .iter()
@@ -191,21 +200,24 @@ fn note_items(layout: &Layout<'_>) -> Vec<Item> {
         .filter_map(|note| {
             let whole = notes::all_movable(layout, note.p_offset, note.p_filesz, note.p_align);
             let size = if whole { note.p_filesz } else { notes::detachable(layout, note) };
-            item(layout, Role::Note, note.p_offset, size, note.p_align.clamp(4, 8))
+            item(layout, RangeRole::ElfNote, note.p_offset, size, note.p_align.clamp(4, 8))
         })
         .collect()
 }
 
 /// What nothing may touch: the ELF header, the program header table.
-fn fixed_claims(layout: &Layout<'_>) -> Vec<Claim> {
+fn fixed_claims(layout: &ElfLayout<'_>) -> Vec<FixedRange> {
     let header = if layout.codec.is_64() { 64 } else { 52 };
     let table = layout.header.e_phoff;
     let size = layout.segment_size() * layout.segments.len() as u64;
-    vec![Claim { start: 0, end: header }, Claim { start: table, end: table.saturating_add(size) }]
+    vec![
+        FixedRange { start: 0, end: header },
+        FixedRange { start: table, end: table.saturating_add(size) },
+    ]
 }
 
 /// What headers refer to, and so has to be part of one item or else stay in its place.
-fn referenced_ranges(layout: &Layout<'_>) -> Vec<Claim> {
+fn referenced_ranges(layout: &ElfLayout<'_>) -> Vec<FixedRange> {
     let in_segments = layout.segments.iter().filter(|segment| {
         !matches!(
             segment.p_type,
@@ -231,7 +243,7 @@ fn referenced_ranges(layout: &Layout<'_>) -> Vec<Claim> {
         .chain(in_sections)
         .chain(headers)
         .filter(|&(_, size)| size > 0)
-        .map(|(start, size)| Claim { start, end: start.saturating_add(size) })
+        .map(|(start, size)| FixedRange { start, end: start.saturating_add(size) })
         .filter(|claim| claim.start < layout.file_size())
         .collect()
 }

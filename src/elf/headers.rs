@@ -4,14 +4,14 @@ use elf::abi;
 use elf::section::SectionHeader;
 use elf::segment::ProgramHeader;
 
-use crate::elf::emit::Composition;
-use crate::elf::file_map::{Item, Role};
-use crate::elf::patch_set::Canvas;
-use crate::elf::placement::{Tail, spare_header};
+use crate::elf::emit::ImageEmitter;
+use crate::elf::file_map::{MovableRange, RangeRole};
+use crate::elf::patch_set::PatchSet;
+use crate::elf::placement::{OverflowSegment, spare_header};
 use crate::elf::raw::slice;
 
-impl Composition<'_, '_> {
-    pub(super) fn write_segments(&self, canvas: &mut Canvas) -> Option<()> {
+impl ImageEmitter<'_, '_> {
+    pub(super) fn write_segments(&self, canvas: &mut PatchSet) -> Option<()> {
         let mut segments = Vec::with_capacity(self.layout.segments.len() + 1);
         for (index, segment) in self.layout.segments.iter().enumerate() {
             segments.push(self.segment(index, segment)?);
@@ -50,7 +50,7 @@ impl Composition<'_, '_> {
             abi::PT_INTERP | abi::PT_NOTE | abi::PT_GNU_PROPERTY => {
                 if let Some((index, item)) = self.holder(old.p_offset, old.p_filesz.max(1)) {
                     self.shift(&mut new, index, item)?;
-                    if item.role == Role::Interpreter {
+                    if item.role == RangeRole::Interpreter {
                         new.p_filesz = item.new_size;
                         new.p_memsz = item.new_size;
                     }
@@ -81,7 +81,7 @@ impl Composition<'_, '_> {
     }
 
     /// Move a header along with its item.
-    fn shift(&self, segment: &mut ProgramHeader, index: usize, item: &Item) -> Option<()> {
+    fn shift(&self, segment: &mut ProgramHeader, index: usize, item: &MovableRange) -> Option<()> {
         let place = self.place(index)?;
         if place == item.offset {
             return Some(());
@@ -98,9 +98,9 @@ impl Composition<'_, '_> {
     /// The new `PT_LOAD` comes after the last one: they ascend by address (gABI, "Program Header").
     fn add_segment(
         &self,
-        canvas: &mut Canvas,
+        canvas: &mut PatchSet,
         segments: &mut Vec<ProgramHeader>,
-        tail: &Tail,
+        tail: &OverflowSegment,
     ) -> Option<()> {
         if let Some(spare) = spare_header(self.layout) {
             segments.remove(spare);
@@ -130,7 +130,7 @@ impl Composition<'_, '_> {
         Some(())
     }
 
-    pub(super) fn write_sections(&self, canvas: &mut Canvas) -> Option<()> {
+    pub(super) fn write_sections(&self, canvas: &mut PatchSet) -> Option<()> {
         let word = self.layout.codec.word();
         let (address_at, offset_at, size_at) = (8 + word, 8 + 2 * word, 8 + 3 * word);
         let header_size = self.layout.section_size();
@@ -149,7 +149,7 @@ impl Composition<'_, '_> {
                 self.word(canvas, header + size_at, size)?;
             }
         }
-        if let Some(index) = self.ground.position(Role::SectionHeaders) {
+        if let Some(index) = self.ground.position(RangeRole::SectionHeaders) {
             let field = if self.layout.codec.is_64() { 40 } else { 32 };
             let bytes = self.layout.codec.word_bytes(self.place(index)?)?;
             canvas.paint(field, &bytes)?;
@@ -159,8 +159,8 @@ impl Composition<'_, '_> {
 
     /// The section headers as they are, where they do not move: fields are then written into one
     /// stroke instead of each being one.
-    fn paint_section_headers(&self, canvas: &mut Canvas) -> Option<()> {
-        if self.ground.position(Role::SectionHeaders).is_some() {
+    fn paint_section_headers(&self, canvas: &mut PatchSet) -> Option<()> {
+        if self.ground.position(RangeRole::SectionHeaders).is_some() {
             return Some(());
         }
         let size = self.layout.section_size() * self.layout.sections.len() as u64;
@@ -185,12 +185,12 @@ impl Composition<'_, '_> {
             return Some((tail.address_of(offset), offset, size));
         }
         let (index, item) = self.holder(section.sh_offset, section.sh_size)?;
-        if item.role == Role::SectionHeaders {
+        if item.role == RangeRole::SectionHeaders {
             return None;
         }
         let place = self.place(index)?;
         let offset = place + (section.sh_offset - item.offset);
-        let whole = matches!(item.role, Role::Strings | Role::Interpreter)
+        let whole = matches!(item.role, RangeRole::Strings | RangeRole::Interpreter)
             && section.sh_offset == item.offset;
         let size = if whole { item.new_size } else { section.sh_size };
         Some((self.address(index, offset)?, offset, size))
@@ -198,7 +198,7 @@ impl Composition<'_, '_> {
 
     /// Symbols that are defined in a section that moved go along (`_DYNAMIC`, `__abi_tag`,
     /// section symbols).
-    pub(super) fn write_symbols(&self, canvas: &mut Canvas) -> Option<()> {
+    pub(super) fn write_symbols(&self, canvas: &mut PatchSet) -> Option<()> {
         let moved = self.moved_sections();
         if moved.is_empty() {
             return Some(());

@@ -3,13 +3,13 @@
 use elf::abi;
 use elf::endian::AnyEndian;
 
-use crate::elf::raw::{Dynamic, Layout, string_at};
-use crate::elf::tables::Tables;
+use crate::elf::raw::{DynamicSection, ElfLayout, string_at};
+use crate::elf::tables::DynamicTables;
 use crate::elf::{Error, notes};
 
 /// Word size of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
+pub enum ElfClass {
     /// 32 bit.
     Elf32,
     /// 64 bit.
@@ -18,7 +18,7 @@ pub enum Class {
 
 /// Byte order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Data {
+pub enum ElfData {
     /// Least significant byte first.
     Little,
     /// Most significant byte first.
@@ -27,7 +27,7 @@ pub enum Data {
 
 /// What sort of file it is; only the first three are ever edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum ObjectKind {
     /// A dynamic program at a fixed address.
     Executable,
     /// A dynamic program at any address.
@@ -52,20 +52,20 @@ pub enum Kind {
     Other,
 }
 
-impl std::fmt::Display for Kind {
+impl std::fmt::Display for ObjectKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Kind::Executable => "executable",
-            Kind::PieExecutable => "position-independent executable",
-            Kind::SharedObject => "shared object",
-            Kind::StaticExecutable => "static executable",
-            Kind::StaticPie => "static position-independent executable",
-            Kind::Relocatable => "object file",
-            Kind::Core => "core dump",
-            Kind::KernelModule => "kernel module",
-            Kind::DebugFile => "separate debug file",
-            Kind::Loader => "dynamic loader",
-            Kind::Other => "file of an unknown ELF type",
+            ObjectKind::Executable => "executable",
+            ObjectKind::PieExecutable => "position-independent executable",
+            ObjectKind::SharedObject => "shared object",
+            ObjectKind::StaticExecutable => "static executable",
+            ObjectKind::StaticPie => "static position-independent executable",
+            ObjectKind::Relocatable => "object file",
+            ObjectKind::Core => "core dump",
+            ObjectKind::KernelModule => "kernel module",
+            ObjectKind::DebugFile => "separate debug file",
+            ObjectKind::Loader => "dynamic loader",
+            ObjectKind::Other => "file of an unknown ELF type",
         })
     }
 }
@@ -83,11 +83,11 @@ pub struct NeededVersion {
 
 /// What is in a file, read from its headers, dynamic section, strings and notes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
+pub struct ElfImage {
     /// Word size.
-    pub class: Class,
+    pub class: ElfClass,
     /// Byte order.
-    pub data: Data,
+    pub data: ElfData,
     /// EM_ number.
     pub machine: u16,
     /// `EI_OSABI`.
@@ -95,7 +95,7 @@ pub struct Image {
     /// `e_flags`, which distinguish the ABIs of ARM, MIPS, RISC-V and others.
     pub machine_flags: u32,
     /// What sort of file it is.
-    pub kind: Kind,
+    pub kind: ObjectKind,
     /// The path in `PT_INTERP`.
     pub interpreter: Option<Vec<u8>>,
     /// `DT_SONAME`.
@@ -131,16 +131,19 @@ pub struct Image {
 }
 
 /// Read what a file says about itself. Never panics, whatever the bytes are.
-pub fn read(bytes: &[u8]) -> Result<Image, Error> {
-    let layout = Layout::parse(bytes)?;
+pub fn read(bytes: &[u8]) -> Result<ElfImage, Error> {
+    let layout = ElfLayout::parse(bytes)?;
     let kind = kind(&layout);
     let dynamic = match kind {
-        Kind::DebugFile | Kind::Relocatable | Kind::KernelModule | Kind::Core => None,
+        ObjectKind::DebugFile
+        | ObjectKind::Relocatable
+        | ObjectKind::KernelModule
+        | ObjectKind::Core => None,
         _ => layout.dynamic()?,
     };
     let mut image = headers_of(&layout, kind);
     if let Some(dynamic) = &dynamic {
-        add_dynamic(&mut image, &Tables::new(&layout, dynamic));
+        add_dynamic(&mut image, &DynamicTables::new(&layout, dynamic));
     }
     for note in notes::all(&layout) {
         if note.is_build_id() && image.build_id.is_none() {
@@ -154,20 +157,20 @@ pub fn read(bytes: &[u8]) -> Result<Image, Error> {
     Ok(image)
 }
 
-fn headers_of(layout: &Layout<'_>, kind: Kind) -> Image {
+fn headers_of(layout: &ElfLayout<'_>, kind: ObjectKind) -> ElfImage {
     let header = &layout.header;
     let stack = layout.segment(abi::PT_GNU_STACK);
-    Image {
-        class: if layout.codec.is_64() { Class::Elf64 } else { Class::Elf32 },
+    ElfImage {
+        class: if layout.codec.is_64() { ElfClass::Elf64 } else { ElfClass::Elf32 },
         data: match header.endianness {
-            AnyEndian::Little => Data::Little,
-            AnyEndian::Big => Data::Big,
+            AnyEndian::Little => ElfData::Little,
+            AnyEndian::Big => ElfData::Big,
         },
         machine: header.e_machine,
         os_abi: header.osabi,
         machine_flags: header.e_flags,
         kind,
-        interpreter: if kind == Kind::DebugFile {
+        interpreter: if kind == ObjectKind::DebugFile {
             None
         } else {
             layout.interpreter().map(<[u8]>::to_vec)
@@ -190,7 +193,7 @@ fn headers_of(layout: &Layout<'_>, kind: Kind) -> Image {
     }
 }
 
-fn add_dynamic(image: &mut Image, tables: &Tables<'_, '_>) {
+fn add_dynamic(image: &mut ElfImage, tables: &DynamicTables<'_, '_>) {
     let dynamic = tables.dynamic;
     let strings = tables.strings().unwrap_or_default();
     let text = |offset| string_at(strings, offset).map(<[u8]>::to_vec);
@@ -224,14 +227,14 @@ fn without_nul(content: &[u8]) -> Vec<u8> {
 
 /// How much follows that the headers do not describe: it belongs to somebody else. Zeros are
 /// padding (Go's linker rounds the file up to a page).
-pub(crate) fn payload(layout: &Layout<'_>) -> u64 {
+pub(crate) fn payload(layout: &ElfLayout<'_>) -> u64 {
     let end = usize::try_from(described_end(layout)).unwrap_or(usize::MAX);
     let rest = layout.bytes.get(end..).unwrap_or_default();
     rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1)
 }
 
 /// The end of what the headers describe.
-fn described_end(layout: &Layout<'_>) -> u64 {
+fn described_end(layout: &ElfLayout<'_>) -> u64 {
     let header = if layout.codec.is_64() { 64 } else { 52 };
     let segments = layout.segment_size() * layout.segments.len() as u64;
     let sections = layout.section_size() * layout.sections.len() as u64;
@@ -250,21 +253,21 @@ fn described_end(layout: &Layout<'_>) -> u64 {
 }
 
 /// What sort of file it is.
-pub(crate) fn kind(layout: &Layout<'_>) -> Kind {
+pub(crate) fn kind(layout: &ElfLayout<'_>) -> ObjectKind {
     match layout.header.e_type {
-        abi::ET_REL if layout.section_named(b".modinfo").is_some() => Kind::KernelModule,
-        abi::ET_REL => Kind::Relocatable,
-        abi::ET_CORE => Kind::Core,
-        abi::ET_EXEC | abi::ET_DYN if is_debug_file(layout) => Kind::DebugFile,
-        abi::ET_EXEC if layout.segment(abi::PT_INTERP).is_none() => Kind::StaticExecutable,
-        abi::ET_EXEC => Kind::Executable,
+        abi::ET_REL if layout.section_named(b".modinfo").is_some() => ObjectKind::KernelModule,
+        abi::ET_REL => ObjectKind::Relocatable,
+        abi::ET_CORE => ObjectKind::Core,
+        abi::ET_EXEC | abi::ET_DYN if is_debug_file(layout) => ObjectKind::DebugFile,
+        abi::ET_EXEC if layout.segment(abi::PT_INTERP).is_none() => ObjectKind::StaticExecutable,
+        abi::ET_EXEC => ObjectKind::Executable,
         abi::ET_DYN => shared_kind(layout),
-        _ => Kind::Other,
+        _ => ObjectKind::Other,
     }
 }
 
 /// A separate debug file keeps the headers of everything, and contents of nothing that loads.
-fn is_debug_file(layout: &Layout<'_>) -> bool {
+fn is_debug_file(layout: &ElfLayout<'_>) -> bool {
     if layout.segments.is_empty() {
         return true;
     }
@@ -280,32 +283,32 @@ fn is_debug_file(layout: &Layout<'_>) -> bool {
 
 /// `ET_DYN` is a library, a program, a static program or the loader. `DF_1_PIE` tells programs
 /// (binutils 2.26 and later, lld, mold); before it, `DT_DEBUG`, which linkers give only to them.
-fn shared_kind(layout: &Layout<'_>) -> Kind {
+fn shared_kind(layout: &ElfLayout<'_>) -> ObjectKind {
     let interpreted = layout.segment(abi::PT_INTERP).is_some();
     let Ok(Some(dynamic)) = layout.dynamic() else {
-        return if interpreted { Kind::PieExecutable } else { Kind::SharedObject };
+        return if interpreted { ObjectKind::PieExecutable } else { ObjectKind::SharedObject };
     };
     if !interpreted && is_loader(layout, &dynamic) {
-        return Kind::Loader;
+        return ObjectKind::Loader;
     }
     let pie_flag = abi::DF_1_PIE.unsigned_abs();
     let pie = dynamic.value(abi::DT_FLAGS_1).unwrap_or(0) & pie_flag != 0
         || dynamic.value(abi::DT_DEBUG).is_some();
     match (interpreted, pie) {
-        (true, true) => Kind::PieExecutable,
-        (false, true) => Kind::StaticPie,
-        (true, false) if dynamic.value(abi::DT_SONAME).is_none() => Kind::PieExecutable,
-        _ => Kind::SharedObject,
+        (true, true) => ObjectKind::PieExecutable,
+        (false, true) => ObjectKind::StaticPie,
+        (true, false) if dynamic.value(abi::DT_SONAME).is_none() => ObjectKind::PieExecutable,
+        _ => ObjectKind::SharedObject,
     }
 }
 
 /// The loader has a start of its own, needs nothing, and is called `ld...so...`, or, where libc
 /// and loader are one file (musl), `libc.so` or `libc.musl-...`.
-fn is_loader(layout: &Layout<'_>, dynamic: &Dynamic) -> bool {
+fn is_loader(layout: &ElfLayout<'_>, dynamic: &DynamicSection) -> bool {
     if layout.header.e_entry == 0 || dynamic.value(abi::DT_NEEDED).is_some() {
         return false;
     }
-    let tables = Tables::new(layout, dynamic);
+    let tables = DynamicTables::new(layout, dynamic);
     let strings = tables.strings().unwrap_or_default();
     let soname = dynamic.value(abi::DT_SONAME).and_then(|offset| string_at(strings, offset));
     let soname = soname.unwrap_or_default();

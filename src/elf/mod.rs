@@ -1,7 +1,7 @@
 //! Reading and rewriting ELF files.
 //!
 //! [`read`] says what is in a file. [`plan`] says which bytes have to change for an [`Edit`],
-//! and a [`Plan`] writes them, in place or into a copy. The file is never laid out anew:
+//! and a [`PatchPlan`] writes them, in place or into a copy. The file is never laid out anew:
 //!
 //! 1. what is so already stays unchanged;
 //! 2. what fits is written in place;
@@ -33,12 +33,12 @@ mod tables;
 mod versions;
 mod write;
 
-pub use crate::elf::contents::{Contents, open};
-pub use crate::elf::edit::{Edit, Method, Patch, Plan, Reason, Search};
-pub use crate::elf::image::{Class, Data, Image, Kind, NeededVersion, read};
+pub use crate::elf::contents::{FileContents, open};
+pub use crate::elf::edit::{Edit, Patch, PatchMethod, PatchPlan, SearchPathEdit, UnchangedReason};
+pub use crate::elf::image::{ElfClass, ElfData, ElfImage, NeededVersion, ObjectKind, read};
 pub use crate::elf::plan::plan;
 pub use crate::elf::seal::{Seal, SealError, is_loader, seal_loader};
-pub use crate::elf::symbols::{Symbols, loads_alike, symbols};
+pub use crate::elf::symbols::{DebugSymbols, find_debug_symbols, loads_alike};
 
 /// Why a file cannot be read or an edit not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,7 @@
 use elf::abi;
 use elf::segment::ProgramHeader;
 
-use crate::elf::raw::{Layout, align_up, slice};
+use crate::elf::raw::{ElfLayout, align_up, slice};
 
 /// Owner and type of the notes by the systems that define them.
 const GNU: &[u8] = b"GNU";
@@ -20,7 +20,7 @@ const NT_FDO_PACKAGING_METADATA: u32 = 0xcafe_1a7e;
 const NT_FDO_DLOPEN_METADATA: u32 = 0x407c_0c0a;
 
 /// One note.
-pub(crate) struct Note<'a> {
+pub(crate) struct ElfNote<'a> {
     pub name: &'a [u8],
     pub kind: u32,
     pub content: &'a [u8],
@@ -28,7 +28,7 @@ pub(crate) struct Note<'a> {
     end: u64,
 }
 
-impl Note<'_> {
+impl ElfNote<'_> {
     pub(super) fn is_build_id(&self) -> bool {
         self.name == GNU && self.kind == NT_GNU_BUILD_ID
     }
@@ -60,21 +60,21 @@ impl Note<'_> {
 /// Linkers write an alignment of 0, 1 or 4 for notes that are padded to 4, and mold one of 8
 /// for a segment that begins with such a note and goes on with ones of 4.
 pub(crate) fn parse<'a>(
-    layout: &Layout<'a>,
+    layout: &ElfLayout<'a>,
     offset: u64,
     size: u64,
     align: u64,
-) -> Option<Vec<Note<'a>>> {
+) -> Option<Vec<ElfNote<'a>>> {
     let padded = (align == 8).then(|| parse_padded(layout, offset, size, 8)).flatten();
     padded.or_else(|| parse_padded(layout, offset, size, 4))
 }
 
 fn parse_padded<'a>(
-    layout: &Layout<'a>,
+    layout: &ElfLayout<'a>,
     offset: u64,
     size: u64,
     align: u64,
-) -> Option<Vec<Note<'a>>> {
+) -> Option<Vec<ElfNote<'a>>> {
     let bytes = slice(layout.bytes, offset, size)?;
     let mut notes = Vec::new();
     let mut at = 0_u64;
@@ -89,13 +89,13 @@ fn parse_padded<'a>(
         let name_end = name.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         let name = name.get(..name_end).unwrap_or_default();
         at = align_up(content_at + content_size, align)?;
-        notes.push(Note { name, kind, content, end: at });
+        notes.push(ElfNote { name, kind, content, end: at });
     }
     bytes.get(usize::try_from(at.min(size)).ok()?..)?.iter().all(|&byte| byte == 0).then_some(notes)
 }
 
 /// Every note of the file: those of its `PT_NOTE` segments, else of its note sections.
-pub(crate) fn all<'a>(layout: &Layout<'a>) -> Vec<Note<'a>> {
+pub(crate) fn all<'a>(layout: &ElfLayout<'a>) -> Vec<ElfNote<'a>> {
     let in_segments = layout
         .segments
         .iter()
@@ -116,14 +116,14 @@ pub(crate) fn all<'a>(layout: &Layout<'a>) -> Vec<Note<'a>> {
 /// How many bytes at the beginning of a `PT_NOTE` segment, some of whose notes must stay, can be
 /// taken out of it: the ABI tag, which says which kernels will do and is not asked for any more,
 /// and properties, where `PT_GNU_PROPERTY` leads to them as well.
-pub(crate) fn detachable(layout: &Layout<'_>, segment: &ProgramHeader) -> u64 {
+pub(crate) fn detachable(layout: &ElfLayout<'_>, segment: &ProgramHeader) -> u64 {
     let (offset, size) = (segment.p_offset, segment.p_filesz);
     let notes = parse(layout, offset, size, segment.p_align).unwrap_or_default();
-    if notes.iter().all(Note::is_movable) {
+    if notes.iter().all(ElfNote::is_movable) {
         return 0;
     }
     let properties = layout.segment(abi::PT_GNU_PROPERTY).is_some();
-    let detachable = |note: &&Note<'_>| {
+    let detachable = |note: &&ElfNote<'_>| {
         let known =
             note.kind == NT_GNU_ABI_TAG || note.kind == NT_GNU_PROPERTY_TYPE_0 && properties;
         note.name == GNU && known
@@ -132,6 +132,6 @@ pub(crate) fn detachable(layout: &Layout<'_>, segment: &ProgramHeader) -> u64 {
 }
 
 /// Whether all notes in this range are of the kinds that may be moved.
-pub(crate) fn all_movable(layout: &Layout<'_>, offset: u64, size: u64, align: u64) -> bool {
-    parse(layout, offset, size, align).is_some_and(|notes| notes.iter().all(Note::is_movable))
+pub(crate) fn all_movable(layout: &ElfLayout<'_>, offset: u64, size: u64, align: u64) -> bool {
+    parse(layout, offset, size, align).is_some_and(|notes| notes.iter().all(ElfNote::is_movable))
 }

@@ -13,18 +13,18 @@ const BLOCK: usize = 64;
 
 /// Bytes by offset, none overlapping.
 #[derive(Debug, Default)]
-pub(crate) struct Canvas {
+pub(crate) struct PatchSet {
     strokes: BTreeMap<u64, Vec<u8>>,
 }
 
 /// What differs: inside the file, and behind its end.
 #[derive(Debug, Default)]
-pub(crate) struct Settled {
+pub(crate) struct PatchDiff {
     pub patches: Vec<Patch>,
     pub tail: Vec<u8>,
 }
 
-impl Canvas {
+impl PatchSet {
     /// Put bytes at an offset, over whatever was painted there.
     pub(super) fn paint(&mut self, offset: u64, bytes: &[u8]) -> Option<()> {
         if bytes.is_empty() {
@@ -53,8 +53,8 @@ impl Canvas {
     }
 
     /// Only what differs from the file, in the order of the offsets.
-    pub(super) fn settle(self, file: &[u8]) -> Option<Settled> {
-        let mut settled = Settled::default();
+    pub(super) fn settle(self, file: &[u8]) -> Option<PatchDiff> {
+        let mut settled = PatchDiff::default();
         for (offset, bytes) in self.strokes {
             let start = usize::try_from(offset).ok()?;
             let inside = file.len().saturating_sub(start).min(bytes.len());
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     fn settle(strokes: &[(u64, &[u8])], file: &[u8]) -> (Vec<(u64, Vec<u8>)>, Vec<u8>) {
-        let mut canvas = Canvas::default();
+        let mut canvas = PatchSet::default();
         for (offset, bytes) in strokes {
             canvas.paint(*offset, bytes).unwrap();
         }

@@ -6,22 +6,22 @@
 use elf::abi;
 use elf::segment::ProgramHeader;
 
-use crate::elf::file_map::{Item, Role};
-use crate::elf::raw::{Dynamic, Layout, align_up};
-use crate::elf::slack::{Demand, Run};
+use crate::elf::file_map::{MovableRange, RangeRole};
+use crate::elf::raw::{DynamicSection, ElfLayout, align_up};
+use crate::elf::slack::{PlacementRequest, SlackRun};
 
 /// The places found.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Arrangement {
+pub(crate) struct Placement {
     /// New file offset by item; `None` for the items that went into the tail.
     pub places: Vec<Option<u64>>,
     /// Where the others went.
-    pub tail: Option<Tail>,
+    pub tail: Option<OverflowSegment>,
 }
 
 /// The segment that takes what moves out: a new one at the end of the file, or one made longer.
 #[derive(Clone, Debug)]
-pub(crate) struct Tail {
+pub(crate) struct OverflowSegment {
     /// Index of the segment that is made longer.
     pub extends: Option<usize>,
     pub offset: u64,
@@ -34,15 +34,15 @@ pub(crate) struct Tail {
     pub dynamic: Option<(u64, u64)>,
 }
 
-impl Tail {
+impl OverflowSegment {
     pub(super) fn address_of(&self, offset: u64) -> u64 {
         self.address.wrapping_add(offset.wrapping_sub(self.offset))
     }
 }
 
-/// Where a tail may be: `extends`, `offset`, `address` and `align` as in [`Tail`].
+/// Where a tail may be: `extends`, `offset`, `address` and `align` as in [`OverflowSegment`].
 #[derive(Clone, Copy)]
-struct Start {
+struct OverflowStart {
     extends: Option<usize>,
     offset: u64,
     address: u64,
@@ -51,13 +51,13 @@ struct Start {
     limit: u64,
 }
 
-impl Demand<'_, '_> {
+impl PlacementRequest<'_, '_> {
     /// The first of the arrangements that works: nothing moved out, some small items moved into
     /// the padding of a segment, as little as will do moved into a segment at the end.
-    pub(super) fn arrange(&self) -> Option<Arrangement> {
+    pub(super) fn arrange(&self) -> Option<Placement> {
         if self.dynamic.is_none() {
             if let Some(places) = self.place(&[], false) {
-                return Some(Arrangement { places, tail: None });
+                return Some(Placement { places, tail: None });
             }
             if let Some(arrangement) = self.use_padding() {
                 return Some(arrangement);
@@ -71,15 +71,15 @@ impl Demand<'_, '_> {
     }
 
     /// Move items behind the end of a read-only segment, into the padding up to the next page.
-    fn use_padding(&self) -> Option<Arrangement> {
+    fn use_padding(&self) -> Option<Placement> {
         let segments = self.layout.segments.iter().enumerate();
-        let mut paddings: Vec<(u32, Start)> = segments
+        let mut paddings: Vec<(u32, OverflowStart)> = segments
             .filter(|(_, load)| load.p_type == abi::PT_LOAD && load.p_flags & abi::PF_W == 0)
             .filter_map(|(index, load)| {
                 let end = load.p_offset.checked_add(load.p_filesz)?;
                 let limit = self.limit(end, index, &[]).min(self.layout.file_size());
                 let (offset, address, align) = (load.p_offset, load.p_vaddr, load.p_align);
-                let start = Start { extends: Some(index), offset, address, align, limit };
+                let start = OverflowStart { extends: Some(index), offset, address, align, limit };
                 (limit > end).then_some((load.p_flags & abi::PF_X, start))
             })
             .collect();
@@ -91,8 +91,8 @@ impl Demand<'_, '_> {
 
     /// What may go into padding: the interpreter, the strings, both; else the smallest tables.
     fn small_evictions(&self) -> Vec<Vec<usize>> {
-        let strings = self.ground.position(Role::Strings);
-        let interpreter = self.ground.position(Role::Interpreter);
+        let strings = self.ground.position(RangeRole::Strings);
+        let interpreter = self.ground.position(RangeRole::Interpreter);
         let mut sets: Vec<Vec<usize>> = vec![
             interpreter.into_iter().collect(),
             strings.into_iter().collect(),
@@ -100,7 +100,7 @@ impl Demand<'_, '_> {
         ];
         let items = self.ground.items.iter().enumerate();
         let mut small: Vec<(u64, usize)> = items
-            .filter(|(_, item)| matches!(item.role, Role::Interpreter | Role::Table))
+            .filter(|(_, item)| matches!(item.role, RangeRole::Interpreter | RangeRole::Table))
             .map(|(index, item)| (item.new_size, index))
             .collect();
         small.sort_unstable();
@@ -115,21 +115,21 @@ impl Demand<'_, '_> {
     /// Which items to move into the tail, in the order of trial: the strings come first in the
     /// new segment, because no other segment may begin where it begins (llvm-strip).
     fn evictions(&self) -> impl Iterator<Item = Vec<usize>> {
-        let strings = self.ground.position(Role::Strings);
-        let interpreter = self.ground.position(Role::Interpreter);
+        let strings = self.ground.position(RangeRole::Strings);
+        let interpreter = self.ground.position(RangeRole::Interpreter);
         let mut order: Vec<usize> = strings.into_iter().chain(interpreter).collect();
         let rest = |role| {
             let items = self.ground.items.iter().enumerate();
             items.filter(move |(_, item)| item.role == role).map(|(index, _)| index)
         };
-        order.extend(rest(Role::Table));
-        order.extend(rest(Role::SectionHeaders));
-        order.extend(rest(Role::Note));
+        order.extend(rest(RangeRole::Table));
+        order.extend(rest(RangeRole::SectionHeaders));
+        order.extend(rest(RangeRole::ElfNote));
         let first = usize::from(strings.is_some() || self.dynamic.is_none());
         (first..=order.len()).map(move |count| order.iter().take(count).copied().collect())
     }
 
-    fn move_out(&self, start: Start, evicted: &[usize]) -> Option<Arrangement> {
+    fn move_out(&self, start: OverflowStart, evicted: &[usize]) -> Option<Placement> {
         // What is at the end of the segment already only needs to be packed anew.
         let last_run = start.extends.and_then(|load| self.last_run(load));
         let at_end = last_run.as_ref().map_or(&[][..], |run| &run.items);
@@ -139,11 +139,11 @@ impl Demand<'_, '_> {
         let places = self.place(&evicted, new_header)?;
         let last = at_end.last().and_then(|&index| self.placed_end(&places, index));
         let tail = self.tail(start, last, &evicted)?;
-        Some(Arrangement { places, tail: Some(tail) })
+        Some(Placement { places, tail: Some(tail) })
     }
 
     /// The run that ends this segment.
-    fn last_run(&self, load: usize) -> Option<Run> {
+    fn last_run(&self, load: usize) -> Option<SlackRun> {
         let segment = self.layout.segments.get(load)?;
         let end = segment.p_offset.checked_add(segment.p_filesz)?;
         self.runs(&[]).into_iter().find(|run| run.load == load && run.limit >= end)
@@ -191,7 +191,7 @@ impl Demand<'_, '_> {
 
     /// Items one after the other: each where it is or pushed along as little as will do, or
     /// (`tight`) all of them as far to the front as they go. The places, and where they end.
-    fn pack(&self, run: &Run, start: u64, tight: bool) -> Option<(Vec<u64>, u64)> {
+    fn pack(&self, run: &SlackRun, start: u64, tight: bool) -> Option<(Vec<u64>, u64)> {
         let mut places = Vec::with_capacity(run.items.len());
         let mut at = start;
         for &index in &run.items {
@@ -212,10 +212,22 @@ impl Demand<'_, '_> {
     /// segment that is made longer. A moved dynamic section comes before the items, so that
     /// these can grow later; and something comes before it, because no other segment may begin
     /// where the new one does (llvm-strip would align the wrong one).
-    fn tail(&self, start: Start, last: Option<u64>, evicted: &[usize]) -> Option<Tail> {
-        let Start { extends, offset, address, align, limit } = start;
-        let mut tail =
-            Tail { extends, offset, address, end: offset, align, items: vec![], dynamic: None };
+    fn tail(
+        &self,
+        start: OverflowStart,
+        last: Option<u64>,
+        evicted: &[usize],
+    ) -> Option<OverflowSegment> {
+        let OverflowStart { extends, offset, address, align, limit } = start;
+        let mut tail = OverflowSegment {
+            extends,
+            offset,
+            address,
+            end: offset,
+            align,
+            items: vec![],
+            dynamic: None,
+        };
         let mut at = match extends {
             Some(load) => last.or_else(|| {
                 let load = self.layout.segments.get(load)?;
@@ -224,7 +236,7 @@ impl Demand<'_, '_> {
             None => offset,
         };
         let first = evicted.first().and_then(|&index| self.ground.items.get(index));
-        let strings_first = first.is_some_and(|item| item.role == Role::Strings);
+        let strings_first = first.is_some_and(|item| item.role == RangeRole::Strings);
         if extends.is_none() && (self.dynamic.is_some() || !strings_first) {
             at = at.checked_add(16)?;
         }
@@ -234,7 +246,7 @@ impl Demand<'_, '_> {
             at = at.checked_add(size)?;
         }
         for &index in evicted {
-            let item: &Item = self.ground.items.get(index)?;
+            let item: &MovableRange = self.ground.items.get(index)?;
             at = align_up(at, item.align.min(align))?;
             tail.items.push((index, at));
             at = at.checked_add(item.new_size)?;
@@ -247,7 +259,7 @@ impl Demand<'_, '_> {
 
     /// Where the tail begins: in the last segment if that ends the file and the memory, else in
     /// a segment of its own at an address behind all others, congruent to its offset.
-    fn tail_start(&self) -> Option<Start> {
+    fn tail_start(&self) -> Option<OverflowStart> {
         let segments = self.layout.segments.iter().enumerate();
         let (index, last) = segments
             .filter(|(_, segment)| segment.p_type == abi::PT_LOAD)
@@ -259,14 +271,20 @@ impl Demand<'_, '_> {
             && last.p_offset > 0;
         if reusable {
             let (offset, address, align) = (last.p_offset, last.p_vaddr, last.p_align);
-            return Some(Start { extends: Some(index), offset, address, align, limit: u64::MAX });
+            return Some(OverflowStart {
+                extends: Some(index),
+                offset,
+                address,
+                align,
+                limit: u64::MAX,
+            });
         }
         let align = self.page_size();
         let offset = align_up(file_size, 16)?;
         let memory = self.layout.loads().map(|load| load.p_vaddr.checked_add(load.p_memsz));
         let end = memory.collect::<Option<Vec<_>>>()?.into_iter().max()?;
         let address = align_up(end, align)?.checked_add(offset % align)?;
-        Some(Start { extends: None, offset, address, align, limit: u64::MAX })
+        Some(OverflowStart { extends: None, offset, address, align, limit: u64::MAX })
     }
 
     /// The largest page that a kernel for this machine may use, and so what keeps segments
@@ -282,7 +300,7 @@ impl Demand<'_, '_> {
 /// Index of a program header that can be given up for another one: one that is unused, or
 /// `PT_PHDR` in a library, where it tells nobody anything. (The loader wants it of programs, to
 /// learn where they were loaded. GNU ld does not even write it into libraries, lld does.)
-pub(crate) fn spare_header(layout: &Layout<'_>) -> Option<usize> {
+pub(crate) fn spare_header(layout: &ElfLayout<'_>) -> Option<usize> {
     let position = |kind| layout.segments.iter().position(|segment| segment.p_type == kind);
     let in_library = layout.segment(abi::PT_INTERP).is_none();
     position(abi::PT_NULL).or_else(|| position(abi::PT_PHDR).filter(|_| in_library))
@@ -295,7 +313,7 @@ fn aligned(load: &ProgramHeader, offset: u64, align: u64) -> Option<u64> {
 }
 
 /// Address of the dynamic section after the arrangement.
-pub(crate) fn dynamic_address(dynamic: &Dynamic, arrangement: &Arrangement) -> u64 {
+pub(crate) fn dynamic_address(dynamic: &DynamicSection, arrangement: &Placement) -> u64 {
     let tail = arrangement.tail.as_ref();
     let moved = tail.and_then(|tail| tail.dynamic.map(|(offset, _)| tail.address_of(offset)));
     moved.unwrap_or(dynamic.address)

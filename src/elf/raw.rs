@@ -15,12 +15,12 @@ use crate::elf::Error;
 
 /// A number in file order.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Encoded {
+pub(crate) struct EncodedNumber {
     bytes: [u8; 8],
     len: usize,
 }
 
-impl std::ops::Deref for Encoded {
+impl std::ops::Deref for EncodedNumber {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -78,28 +78,28 @@ impl Codec {
         }
     }
 
-    pub(super) fn u16_bytes(self, value: u16) -> Encoded {
+    pub(super) fn u16_bytes(self, value: u16) -> EncodedNumber {
         self.encode(value.into(), 2)
     }
 
-    pub(super) fn u32_bytes(self, value: u32) -> Encoded {
+    pub(super) fn u32_bytes(self, value: u32) -> EncodedNumber {
         self.encode(value.into(), 4)
     }
 
     /// A word in file order. `None` when the value does not fit a 32-bit file.
-    pub(super) fn word_bytes(self, value: u64) -> Option<Encoded> {
+    pub(super) fn word_bytes(self, value: u64) -> Option<EncodedNumber> {
         match self.class {
             Class::ELF32 => u32::try_from(value).ok().map(|value| self.u32_bytes(value)),
             Class::ELF64 => Some(self.encode(value, 8)),
         }
     }
 
-    fn encode(self, value: u64, len: usize) -> Encoded {
+    fn encode(self, value: u64, len: usize) -> EncodedNumber {
         let mut bytes = value.to_le_bytes();
         if let (AnyEndian::Big, Some(used)) = (self.endian, bytes.get_mut(..len)) {
             used.reverse();
         }
-        Encoded { bytes, len }
+        EncodedNumber { bytes, len }
     }
 
     /// One program header in file order (gABI, "Program Header": the two classes order the
@@ -148,23 +148,23 @@ pub(crate) fn align_up(value: u64, align: u64) -> Option<u64> {
 
 /// One entry of the dynamic section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct DynamicEntry {
     pub tag: i64,
     pub value: u64,
 }
 
 /// The dynamic section as `PT_DYNAMIC` describes it.
 #[derive(Clone, Debug)]
-pub(crate) struct Dynamic {
+pub(crate) struct DynamicSection {
     pub offset: u64,
     pub address: u64,
     /// How many entries the space holds, the terminating `DT_NULL` included.
     pub capacity: u64,
     /// The entries before the first `DT_NULL`.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<DynamicEntry>,
 }
 
-impl Dynamic {
+impl DynamicSection {
     /// Value of the first entry with this tag.
     pub(super) fn value(&self, tag: i64) -> Option<u64> {
         self.entries.iter().find(|entry| entry.tag == tag).map(|entry| entry.value)
@@ -172,7 +172,7 @@ impl Dynamic {
 }
 
 /// A parsed file: header, segments, sections, dynamic section.
-pub(crate) struct Layout<'a> {
+pub(crate) struct ElfLayout<'a> {
     pub bytes: &'a [u8],
     pub codec: Codec,
     pub header: FileHeader<AnyEndian>,
@@ -183,7 +183,7 @@ pub(crate) struct Layout<'a> {
     pub section_names: Option<usize>,
 }
 
-impl<'a> Layout<'a> {
+impl<'a> ElfLayout<'a> {
     /// Parse the headers. Sections that do not make sense are dropped, segments are an error.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         if !crate::elf::is_elf(bytes) {
@@ -204,7 +204,7 @@ impl<'a> Layout<'a> {
         let segments = parse_segments(bytes, codec, &header)?;
         let (sections, section_names) =
             parse_sections(bytes, codec, &header).unwrap_or((Vec::new(), None));
-        Ok(Layout { bytes, codec, header, segments, sections, section_names })
+        Ok(ElfLayout { bytes, codec, header, segments, sections, section_names })
     }
 
     /// Size of one program header as this class has it.
@@ -274,7 +274,7 @@ impl<'a> Layout<'a> {
     }
 
     /// The dynamic section. `None` where there is no `PT_DYNAMIC`.
-    pub(super) fn dynamic(&self) -> Result<Option<Dynamic>, Error> {
+    pub(super) fn dynamic(&self) -> Result<Option<DynamicSection>, Error> {
         let Some(segment) = self.segment(abi::PT_DYNAMIC) else { return Ok(None) };
         let table = slice(self.bytes, segment.p_offset, segment.p_filesz)
             .ok_or(Error::Malformed("PT_DYNAMIC lies outside the file"))?;
@@ -292,11 +292,11 @@ impl<'a> Layout<'a> {
             if tag == abi::DT_NULL {
                 break;
             }
-            entries.push(Entry { tag, value });
+            entries.push(DynamicEntry { tag, value });
         }
         // Without spare tags GNU ld writes no DT_NULL; what follows happens to serve as one.
         let (offset, address) = (segment.p_offset, segment.p_vaddr);
-        Ok(Some(Dynamic { offset, address, capacity, entries }))
+        Ok(Some(DynamicSection { offset, address, capacity, entries }))
     }
 }
 

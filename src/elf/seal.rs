@@ -9,7 +9,7 @@
 
 use crate::elf::Error;
 use crate::elf::edit::Patch;
-use crate::elf::image::{Image, Kind, read};
+use crate::elf::image::{ElfImage, ObjectKind, read};
 
 /// Files that must occur exactly once each.
 const FILES: [&str; 2] = ["/etc/ld.so.cache", "/etc/ld.so.preload"];
@@ -38,7 +38,7 @@ pub enum SealError {
     Elf(#[from] Error),
     /// It is ELF, but not a loader.
     #[error("not a dynamic loader but a {0}")]
-    NotALoader(Kind),
+    NotALoader(ObjectKind),
     /// musl's loader without the list of directories that every release has.
     #[error("the loader is musl's, of a release that is not known")]
     Musl,
@@ -57,9 +57,9 @@ pub enum SealError {
 
 /// Whether the file with these bytes is a loader. Debian's of musl has no soname to tell it by, but
 /// the name of its configuration file.
-pub fn is_loader(image: &Image, bytes: &[u8]) -> bool {
-    let is_nameless = image.kind == Kind::SharedObject && image.soname.is_none();
-    image.kind == Kind::Loader
+pub fn is_loader(image: &ElfImage, bytes: &[u8]) -> bool {
+    let is_nameless = image.kind == ObjectKind::SharedObject && image.soname.is_none();
+    image.kind == ObjectKind::Loader
         || (is_nameless
             && image.needed.is_empty()
             && memchr::memmem::find(bytes, b"/etc/ld-musl-").is_some())

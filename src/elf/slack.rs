@@ -7,14 +7,14 @@
 use elf::abi;
 use elf::segment::ProgramHeader;
 
-use crate::elf::file_map::Ground;
-use crate::elf::raw::{Layout, slice};
+use crate::elf::file_map::FileMap;
+use crate::elf::raw::{ElfLayout, slice};
 
 /// Zero bytes between two tables that need no explanation, in a file without section headers.
 const ALIGNMENT_PADDING: u64 = 16;
 
 /// A sequence of items, the space it may take, and whether it begins behind the program headers.
-pub(crate) struct Run {
+pub(crate) struct SlackRun {
     pub items: Vec<usize>,
     pub load: usize,
     pub start: u64,
@@ -24,20 +24,20 @@ pub(crate) struct Run {
 }
 
 /// What the arrangement has to provide.
-pub(crate) struct Demand<'l, 'a> {
-    pub layout: &'l Layout<'a>,
-    pub ground: &'l Ground,
+pub(crate) struct PlacementRequest<'l, 'a> {
+    pub layout: &'l ElfLayout<'a>,
+    pub ground: &'l FileMap,
     /// Bytes that a moved dynamic section needs.
     pub dynamic: Option<u64>,
     /// Whether bytes follow the ELF image, so that nothing may be appended.
     pub payload: bool,
 }
 
-impl Demand<'_, '_> {
+impl PlacementRequest<'_, '_> {
     /// All runs. A run without items is the free space behind the program header table.
-    pub(super) fn runs(&self, evicted: &[usize]) -> Vec<Run> {
+    pub(super) fn runs(&self, evicted: &[usize]) -> Vec<SlackRun> {
         let table_end = self.table_end();
-        let mut runs: Vec<Run> = Vec::new();
+        let mut runs: Vec<SlackRun> = Vec::new();
         let mut claims = self.ground.claims.iter().peekable();
         let mut reached = 0_u64;
         let items = self.ground.items.iter().enumerate();
@@ -59,7 +59,7 @@ impl Demand<'_, '_> {
             let floor = reached.max(end_of_last).max(self.load_start(item.load));
             let free = self.is_free(floor, item.offset, evicted);
             let start = if free { floor } else { item.offset };
-            runs.push(Run {
+            runs.push(SlackRun {
                 items: vec![index],
                 load: item.load,
                 start,
@@ -87,14 +87,14 @@ impl Demand<'_, '_> {
     }
 
     /// The space behind the program header table when no item follows directly.
-    fn empty_run(&self, table_end: u64, evicted: &[usize]) -> Option<Run> {
+    fn empty_run(&self, table_end: u64, evicted: &[usize]) -> Option<SlackRun> {
         let load = self.layout.segments.iter().position(|segment| {
             segment.p_type == abi::PT_LOAD
                 && segment.p_offset <= table_end
                 && segment.p_offset.saturating_add(segment.p_filesz) >= table_end
         })?;
         let limit = self.limit(table_end, load, evicted);
-        Some(Run {
+        Some(SlackRun {
             items: vec![],
             load,
             start: table_end,

@@ -7,14 +7,14 @@
 use elf::abi;
 
 use crate::elf::raw::string_at;
-use crate::elf::tables::Tables;
+use crate::elf::tables::DynamicTables;
 
 /// More strings than any edit of a real file drops; each costs a look at every symbol.
 const MOST_DROPPED: usize = 1_000;
 
 /// New strings in the table.
 #[derive(Debug, Default)]
-pub(crate) struct Placement {
+pub(crate) struct StringPlacement {
     /// Offset for each wanted string, in the order asked.
     pub offsets: Vec<u64>,
     /// Bytes that change, by offset in the table. They may lie behind its old end.
@@ -34,19 +34,19 @@ struct Hole {
 /// ones it `dropped`, and the entries of the version table (`renamed`, by their place in it)
 /// whose file name changes as well.
 pub(crate) fn place(
-    tables: &Tables<'_, '_>,
+    tables: &DynamicTables<'_, '_>,
     wanted: &[Vec<u8>],
     kept: &[u64],
     dropped: &[u64],
     renamed: &[u64],
-) -> Option<Placement> {
+) -> Option<StringPlacement> {
     let table = tables.strings()?;
     let size = table.len() as u64;
     let mut holes = holes(tables, table, kept, dropped, renamed).unwrap_or_else(|| {
         // Something uses the table in a way that is not understood: all of it stays.
         vec![Hole { start: size, end: size, next: size }]
     });
-    let mut placement = Placement { offsets: Vec::new(), changes: Vec::new(), size };
+    let mut placement = StringPlacement { offsets: Vec::new(), changes: Vec::new(), size };
     let mut placed: Vec<(&[u8], u64)> =
         kept.iter().filter_map(|&offset| Some((string_at(table, offset)?, offset))).collect();
     for string in wanted {
@@ -86,7 +86,7 @@ fn put(holes: &mut [Hole], string: &[u8]) -> Option<u64> {
 
 /// The free ranges of the table: around the dropped strings, and behind the last used one.
 fn holes(
-    tables: &Tables<'_, '_>,
+    tables: &DynamicTables<'_, '_>,
     table: &[u8],
     kept: &[u64],
     dropped: &[u64],
@@ -96,7 +96,8 @@ fn holes(
         return None;
     }
     let size = table.len() as u64;
-    let mut around: Vec<Around> = dropped.iter().map(|&at| Around::new(at)).collect();
+    let mut around: Vec<StringNeighbors> =
+        dropped.iter().map(|&at| StringNeighbors::new(at)).collect();
     let mut highest = 0_u64;
     let mut visit = |at: u64| {
         highest = highest.max(at);
@@ -127,16 +128,16 @@ fn holes(
 }
 
 /// What is used around one dropped string.
-struct Around {
+struct StringNeighbors {
     at: u64,
     used: bool,
     before: u64,
     after: Option<u64>,
 }
 
-impl Around {
+impl StringNeighbors {
     fn new(at: u64) -> Self {
-        Around { at, used: false, before: 0, after: None }
+        StringNeighbors { at, used: false, before: 0, after: None }
     }
 
     fn see(&mut self, reference: u64) {
@@ -152,7 +153,7 @@ impl Around {
 
 /// Whether a section of a kind that is not known here takes names from the table, or the table
 /// serves as another one too (prelink's library list; linkers that keep one table for all).
-fn has_unknown_user(tables: &Tables<'_, '_>) -> bool {
+fn has_unknown_user(tables: &DynamicTables<'_, '_>) -> bool {
     let layout = tables.layout;
     let Some(address) = tables.dynamic.value(abi::DT_STRTAB) else { return true };
     let own = layout.sections.iter().position(|section| {

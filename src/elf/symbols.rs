@@ -3,8 +3,8 @@
 use elf::abi;
 use elf::segment::ProgramHeader;
 
-use crate::elf::image::{Kind, kind, payload, read};
-use crate::elf::raw::Layout;
+use crate::elf::image::{ObjectKind, kind, payload, read};
+use crate::elf::raw::ElfLayout;
 use crate::elf::{Error, notes};
 
 /// How the names of sections with debugging information begin (DWARF, its compressed form before
@@ -13,7 +13,7 @@ const DEBUG: &[&[u8]] = &[b".debug_", b".zdebug_", b".stab", b".gdb_index"];
 
 /// What a program or a library has for debuggers alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Symbols {
+pub struct DebugSymbols {
     /// EM_ number.
     pub machine: u16,
     /// The `NT_GNU_BUILD_ID` note.
@@ -24,8 +24,8 @@ pub struct Symbols {
 
 /// The symbols of a program or a library; none where there are none, or where the file is
 /// anything else. Only headers and notes are looked at.
-pub fn symbols(bytes: &[u8]) -> Result<Option<Symbols>, Error> {
-    let layout = Layout::parse(bytes)?;
+pub fn find_debug_symbols(bytes: &[u8]) -> Result<Option<DebugSymbols>, Error> {
+    let layout = ElfLayout::parse(bytes)?;
     let is_for_debuggers = |name: &[u8]| DEBUG.iter().any(|start| name.starts_with(start));
     let has_some = layout.sections.iter().any(|section| {
         section.sh_type == abi::SHT_SYMTAB
@@ -35,17 +35,17 @@ pub fn symbols(bytes: &[u8]) -> Result<Option<Symbols>, Error> {
         return Ok(None);
     }
     let obstacle = match kind(&layout) {
-        Kind::Executable
-        | Kind::PieExecutable
-        | Kind::SharedObject
-        | Kind::StaticExecutable
-        | Kind::StaticPie => (payload(&layout) > 0).then_some("something is appended to it"),
+        ObjectKind::Executable
+        | ObjectKind::PieExecutable
+        | ObjectKind::SharedObject
+        | ObjectKind::StaticExecutable
+        | ObjectKind::StaticPie => (payload(&layout) > 0).then_some("something is appended to it"),
         // valgrind and debuggers look for functions of the loader by name.
-        Kind::Loader => Some("it is the loader"),
+        ObjectKind::Loader => Some("it is the loader"),
         _ => return Ok(None),
     };
-    let build_id = notes::all(&layout).into_iter().find(notes::Note::is_build_id);
-    Ok(Some(Symbols {
+    let build_id = notes::all(&layout).into_iter().find(notes::ElfNote::is_build_id);
+    Ok(Some(DebugSymbols {
         machine: layout.header.e_machine,
         build_id: build_id.map(|note| note.content.to_vec()),
         obstacle,
@@ -64,7 +64,7 @@ pub fn loads_alike(before: &[u8], after: &[u8]) -> Result<bool, Error> {
             return Ok(false);
         }
     }
-    let (before, after) = (Layout::parse(before)?, Layout::parse(after)?);
+    let (before, after) = (ElfLayout::parse(before)?, ElfLayout::parse(after)?);
     let (one, other): (Vec<_>, Vec<_>) = (before.loads().collect(), after.loads().collect());
     let same_place = |one: &ProgramHeader, other: &ProgramHeader| {
         (one.p_vaddr, one.p_memsz, one.p_filesz, one.p_flags)
@@ -80,7 +80,7 @@ pub fn loads_alike(before: &[u8], after: &[u8]) -> Result<bool, Error> {
 }
 
 /// The bytes of a segment in two parts, without the headers that the file begins with.
-fn loaded<'a>(layout: &Layout<'a>, segment: &ProgramHeader) -> Option<&'a [u8]> {
+fn loaded<'a>(layout: &ElfLayout<'a>, segment: &ProgramHeader) -> Option<&'a [u8]> {
     let tables = layout.segment_size() * layout.segments.len() as u64;
     let headers = layout.header.e_phoff.checked_add(tables)?;
     let begins_the_file = segment.p_offset < headers;

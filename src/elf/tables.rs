@@ -5,7 +5,7 @@
 
 use elf::abi;
 
-use crate::elf::raw::{Dynamic, Layout, slice};
+use crate::elf::raw::{DynamicSection, ElfLayout, slice};
 
 pub(crate) const DT_RELRSZ: i64 = 35;
 pub(crate) const DT_RELR: i64 = 36;
@@ -44,15 +44,15 @@ pub(crate) const TABLE_TAGS: [i64; 11] = [
 ];
 
 /// A file and its dynamic section.
-pub(crate) struct Tables<'l, 'a> {
-    pub layout: &'l Layout<'a>,
-    pub dynamic: &'l Dynamic,
+pub(crate) struct DynamicTables<'l, 'a> {
+    pub layout: &'l ElfLayout<'a>,
+    pub dynamic: &'l DynamicSection,
     symbols: u64,
 }
 
-impl<'l, 'a> Tables<'l, 'a> {
-    pub(super) fn new(layout: &'l Layout<'a>, dynamic: &'l Dynamic) -> Self {
-        let mut tables = Tables { layout, dynamic, symbols: 0 };
+impl<'l, 'a> DynamicTables<'l, 'a> {
+    pub(super) fn new(layout: &'l ElfLayout<'a>, dynamic: &'l DynamicSection) -> Self {
+        let mut tables = DynamicTables { layout, dynamic, symbols: 0 };
         tables.symbols = tables.count_symbols();
         tables
     }
@@ -180,7 +180,7 @@ impl<'l, 'a> Tables<'l, 'a> {
     }
 
     /// The versions that are needed of other files (`Elf_Verneed` and its `Elf_Vernaux`).
-    pub(super) fn version_needs(&self) -> Option<VersionNeeds> {
+    pub(super) fn version_needs(&self) -> Option<VerneedTable> {
         let table = self.table(abi::DT_VERNEED)?;
         let codec = self.layout.codec;
         let mut files = Vec::new();
@@ -199,7 +199,7 @@ impl<'l, 'a> Tables<'l, 'a> {
                 let name = codec.u32_at(table, aux + 8)?.into();
                 let weak = codec.u16_at(table, aux + 4)? & abi::VER_FLG_WEAK != 0;
                 budget = budget.checked_sub(1)?;
-                versions.push(NeededVersion { name, index, weak });
+                versions.push(Vernaux { name, index, weak });
                 extent = extent.max(aux + 16);
                 let step: u64 = codec.u32_at(table, aux + 12)?.into();
                 if step == 0 {
@@ -207,21 +207,21 @@ impl<'l, 'a> Tables<'l, 'a> {
                 }
                 aux = aux.checked_add(step)?;
             }
-            files.push(NeededFile { at, file, versions });
+            files.push(Verneed { at, file, versions });
             budget = budget.checked_sub(1)?;
             if next == 0 {
                 break;
             }
             at = at.checked_add(next)?;
         }
-        Some(VersionNeeds { files, extent })
+        Some(VerneedTable { files, extent })
     }
 
     /// The versions that the file itself defines: offsets of their names, and their extent.
-    pub(super) fn version_definitions(&self) -> Option<VersionDefinitions> {
+    pub(super) fn version_definitions(&self) -> Option<VerdefTable> {
         let table = self.table(abi::DT_VERDEF)?;
         let codec = self.layout.codec;
-        let mut found = VersionDefinitions { names: Vec::new(), extent: 0 };
+        let mut found = VerdefTable { names: Vec::new(), extent: 0 };
         let mut at = 0_u64;
         let mut budget = table.len() / 8;
         for _ in 0..self.dynamic.value(abi::DT_VERDEFNUM)? {
@@ -234,7 +234,7 @@ impl<'l, 'a> Tables<'l, 'a> {
             for position in 0..count {
                 let name = codec.u32_at(table, aux)?.into();
                 budget = budget.checked_sub(1)?;
-                found.names.push(DefinedName { name, base, parent: position > 0 });
+                found.names.push(VerdefName { name, base, parent: position > 0 });
                 found.extent = found.extent.max(aux.checked_add(8)?);
                 let step: u64 = codec.u32_at(table, aux + 4)?.into();
                 if step == 0 {
@@ -285,33 +285,33 @@ struct GnuHash {
 }
 
 /// All of `.gnu.version_r`.
-pub(crate) struct VersionNeeds {
-    pub files: Vec<NeededFile>,
+pub(crate) struct VerneedTable {
+    pub files: Vec<Verneed>,
     pub extent: u64,
 }
 
 /// One file of which versions are needed; `at` is where its entry lies in the table.
-pub(crate) struct NeededFile {
+pub(crate) struct Verneed {
     pub at: u64,
     pub file: u64,
-    pub versions: Vec<NeededVersion>,
+    pub versions: Vec<Vernaux>,
 }
 
 /// One version needed; `index` is what `.gnu.version` calls it.
-pub(crate) struct NeededVersion {
+pub(crate) struct Vernaux {
     pub name: u64,
     pub index: u16,
     pub weak: bool,
 }
 
 /// All of `.gnu.version_d`.
-pub(crate) struct VersionDefinitions {
-    pub names: Vec<DefinedName>,
+pub(crate) struct VerdefTable {
+    pub names: Vec<VerdefName>,
     pub extent: u64,
 }
 
 /// One name in it: of the file itself (`base`), of a version, or of what a version inherits.
-pub(crate) struct DefinedName {
+pub(crate) struct VerdefName {
     pub name: u64,
     pub base: bool,
     pub parent: bool,

@@ -3,10 +3,10 @@
 use elf::abi;
 
 use crate::elf::raw::slice;
-use crate::elf::tables::{NeededFile, Tables};
+use crate::elf::tables::{DynamicTables, Verneed};
 
 /// How many version needs remain. `None` where none goes.
-pub(crate) fn remaining(tables: &Tables<'_, '_>, orphaned: &[u64]) -> Option<u64> {
+pub(crate) fn remaining(tables: &DynamicTables<'_, '_>, orphaned: &[u64]) -> Option<u64> {
     if orphaned.is_empty() {
         return None;
     }
@@ -17,7 +17,7 @@ pub(crate) fn remaining(tables: &Tables<'_, '_>, orphaned: &[u64]) -> Option<u64
 /// Bytes to write, by offset in the old file: names of renamed libraries, the chain without the
 /// orphaned ones, symbols that lose their version.
 pub(crate) fn edits(
-    tables: &Tables<'_, '_>,
+    tables: &DynamicTables<'_, '_>,
     renamed: &[(u64, u64)],
     orphaned: &[u64],
 ) -> Option<Vec<(u64, Vec<u8>)>> {
@@ -43,15 +43,15 @@ pub(crate) fn edits(
 /// Take entries out of the chain. The first one cannot be skipped, so the first that remains is
 /// written over it.
 fn unlink(
-    tables: &Tables<'_, '_>,
+    tables: &DynamicTables<'_, '_>,
     table: u64,
-    files: &[NeededFile],
+    files: &[Verneed],
     orphaned: &[u64],
     edits: &mut Vec<(u64, Vec<u8>)>,
 ) -> Option<()> {
     let layout = tables.layout;
     let codec = layout.codec;
-    let kept: Vec<&NeededFile> = files.iter().filter(|file| !orphaned.contains(&file.at)).collect();
+    let kept: Vec<&Verneed> = files.iter().filter(|file| !orphaned.contains(&file.at)).collect();
     for (position, file) in kept.iter().enumerate() {
         let place = if position == 0 { 0 } else { file.at };
         let next = kept.get(position + 1).map_or(0, |next| next.at - place);
@@ -81,8 +81,8 @@ fn unlink(
 /// A symbol whose version nobody provides any more is looked up without one: the loader indexes
 /// its list of versions unchecked with what `.gnu.version` says (glibc elf/dl-lookup.c).
 fn release_symbols(
-    tables: &Tables<'_, '_>,
-    files: &[NeededFile],
+    tables: &DynamicTables<'_, '_>,
+    files: &[Verneed],
     orphaned: &[u64],
     edits: &mut Vec<(u64, Vec<u8>)>,
 ) -> Option<()> {

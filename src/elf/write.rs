@@ -7,12 +7,12 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
-use crate::elf::edit::{Patch, Plan};
+use crate::elf::edit::{Patch, PatchPlan};
 
 /// What is copied at once: it stays in the cache of a processor.
 const CHUNK: usize = 256 << 10;
 
-impl Plan {
+impl PatchPlan {
     /// The file as the plan makes it.
     pub fn apply_to_vec(&self, source: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(source.len() + self.tail.len());
@@ -37,7 +37,7 @@ impl Plan {
     /// does not run. What is appended is written first, so that an append that was cut short
     /// there left everything working. The kernel drops file capabilities and, for other users
     /// than root, setuid bits of a file that is written to; a program that runs is refused
-    /// (ETXTBSY). [`Plan::write_copy`] and a rename avoid all of this.
+    /// (ETXTBSY). [`PatchPlan::write_copy`] and a rename avoid all of this.
     pub fn write_in_place(&self, file: &File) -> io::Result<()> {
         self.check_source(file)?;
         self.write_tail(file)?;

@@ -14,13 +14,13 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use crate::base::files;
 use crate::elf::Patch;
-use crate::relocate::{Action, Change};
+use crate::relocate::{FileAction, FileChange};
 
-pub(super) fn apply(tree: &Path, change: &Change) -> Result<()> {
+pub(super) fn apply(tree: &Path, change: &FileChange) -> Result<()> {
     let on_disk = |path: &PathBuf| tree.join(path.strip_prefix("/").unwrap_or(path));
     let names: Vec<PathBuf> = change.paths.iter().map(on_disk).collect();
     let (first, others) = names.split_first().context("a change without a path")?;
-    if let Action::Link(target) = &change.action {
+    if let FileAction::Link(target) = &change.action {
         return redirect(first, target);
     }
     replace(first, others, |source, new| write(&change.action, source, new))
@@ -44,25 +44,25 @@ pub(super) fn replace(
     others.iter().try_for_each(|name| relink(first, name))
 }
 
-fn write(action: &Action, source: &std::fs::File, mut new: &std::fs::File) -> Result<()> {
+fn write(action: &FileAction, source: &std::fs::File, mut new: &std::fs::File) -> Result<()> {
     match action {
-        Action::Elf { plan, extra } => {
+        FileAction::Elf { plan, extra } => {
             plan.write_copy(source, new)?;
             write_patches(new, extra)?;
         }
-        Action::Seal(patches) => {
+        FileAction::Seal(patches) => {
             std::io::copy(&mut { source }, &mut { new })?;
             write_patches(new, patches)?;
         }
-        Action::Contents(contents) => new.write_all(contents)?,
-        Action::FirstLine { old, new: line } => {
+        FileAction::Contents(contents) => new.write_all(contents)?,
+        FileAction::FirstLine { old, new: line } => {
             use std::io::{Seek, SeekFrom};
             new.write_all(line)?;
             let mut rest = source;
             rest.seek(SeekFrom::Start(*old as u64))?;
             std::io::copy(&mut rest, &mut { new })?;
         }
-        Action::Link(_) => bail!("a link is not written to"),
+        FileAction::Link(_) => bail!("a link is not written to"),
     }
     Ok(())
 }

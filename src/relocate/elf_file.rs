@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::elf::{self, Edit, Image, Kind, Seal, Search};
+use crate::elf::{self, Edit, ElfImage, ObjectKind, Seal, SearchPathEdit};
 use crate::fstree::resolve::{RootResolver, normalize_path};
 use crate::relocate::libc::{Libc, is_libc};
-use crate::relocate::{Action, Libraries, Outcome, Request, SearchTag};
+use crate::relocate::{FileAction, FileOutcome, LibraryIndex, RelocateOptions, SearchTag};
 
 /// The directories below EPREFIX in which libraries of every machine may be, in the order in
 /// which they are tried.
@@ -18,77 +18,83 @@ const LIBRARY_DIRS: &[&str] = &["usr/lib64", "usr/lib"];
 
 /// Where a file is: its path as programs see it, and what is around it.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct FileContext<'a> {
     pub path: &'a Path,
     /// Whether it runs with rights that its caller does not have.
     pub privileged: bool,
     pub rooted: &'a RootResolver,
-    pub libraries: &'a Libraries,
+    pub libraries: &'a LibraryIndex,
 }
 
-pub(super) fn look_at(request: &Request, file: &fs_err::File, place: Place<'_>) -> Result<Outcome> {
+pub(super) fn look_at(
+    request: &RelocateOptions,
+    file: &fs_err::File,
+    place: FileContext<'_>,
+) -> Result<FileOutcome> {
     let act = || format!("could not read {}", file.path().display());
     let bytes = elf::open(file.file()).with_context(act)?;
     let image = match elf::read(&bytes) {
         Ok(image) => image,
-        Err(error) => return Ok(Outcome::Left(error.to_string())),
+        Err(error) => return Ok(FileOutcome::Skipped(error.to_string())),
     };
     if elf::is_loader(&image, &bytes) {
         return Ok(seal(&bytes));
     }
     match image.kind {
-        Kind::Executable | Kind::PieExecutable | Kind::SharedObject => {}
-        _ => return Ok(Outcome::Nothing),
+        ObjectKind::Executable | ObjectKind::PieExecutable | ObjectKind::SharedObject => {}
+        _ => return Ok(FileOutcome::Nothing),
     }
     let file = ElfFile { request, image: &image, place };
     let edit = file.edit();
     let plan = match elf::plan(&bytes, &edit) {
         Ok(plan) => plan,
-        Err(error) => return Ok(Outcome::Left(error.to_string())),
+        Err(error) => return Ok(FileOutcome::Skipped(error.to_string())),
     };
     let mut what = if plan.is_unchanged() { Vec::new() } else { file.describe(&edit) };
     let mut extra = Vec::new();
     if is_libc(&image) {
         let eprefix = request.eprefix.as_path();
-        let closing =
-            Libc { bytes: &bytes, path: place.path, eprefix, rooted: place.rooted }.closing();
-        what.extend(closing.open.into_iter().map(|(_, open)| format!("mended: {open}")));
-        extra = closing.patches;
+        let isolation = Libc { bytes: &bytes, path: place.path, eprefix, rooted: place.rooted }
+            .plan_isolation();
+        what.extend(isolation.leaks.into_iter().map(|(_, open)| format!("mended: {open}")));
+        extra = isolation.patches;
     }
     if plan.is_unchanged() && extra.is_empty() {
-        return Ok(Outcome::Nothing);
+        return Ok(FileOutcome::Nothing);
     }
-    Ok(Outcome::Change(Action::Elf { plan, extra }, what))
+    Ok(FileOutcome::Changed(FileAction::Elf { plan, extra }, what))
 }
 
-fn seal(bytes: &[u8]) -> Outcome {
+fn seal(bytes: &[u8]) -> FileOutcome {
     match elf::seal_loader(bytes) {
-        Ok(Seal::Already) => Outcome::Nothing,
-        Ok(Seal::Needed(patches)) => Outcome::Change(
-            Action::Seal(patches),
+        Ok(Seal::Already) => FileOutcome::Nothing,
+        Ok(Seal::Needed(patches)) => FileOutcome::Changed(
+            FileAction::Seal(patches),
             vec![
                 "seal the loader against the machine's directories, ld.so.cache and ld.so.preload"
                     .into(),
             ],
         ),
-        Err(error) => Outcome::Left(error.to_string()),
+        Err(error) => FileOutcome::Skipped(error.to_string()),
     }
 }
 
 struct ElfFile<'a> {
-    request: &'a Request,
-    image: &'a Image,
-    place: Place<'a>,
+    request: &'a RelocateOptions,
+    image: &'a ElfImage,
+    place: FileContext<'a>,
 }
 
 impl ElfFile<'_> {
     fn edit(&self) -> Edit {
         let dirs = self.search_dirs();
         let search = match (dirs.is_empty(), self.request.tag) {
-            (true, _) if self.image.rpath.is_none() && self.image.runpath.is_none() => Search::Keep,
-            (true, _) => Search::Remove,
-            (false, SearchTag::Rpath) => Search::Rpath(self.join(&dirs)),
-            (false, SearchTag::Runpath) => Search::Runpath(self.join(&dirs)),
+            (true, _) if self.image.rpath.is_none() && self.image.runpath.is_none() => {
+                SearchPathEdit::Keep
+            }
+            (true, _) => SearchPathEdit::Remove,
+            (false, SearchTag::Rpath) => SearchPathEdit::Rpath(self.join(&dirs)),
+            (false, SearchTag::Runpath) => SearchPathEdit::Runpath(self.join(&dirs)),
         };
         Edit { interpreter: self.interpreter(), search, ..Edit::default() }
     }
@@ -152,11 +158,12 @@ impl ElfFile<'_> {
     /// <https://uapi-group.org/specifications/specs/elf_dlopen_metadata/>).
     fn opened_libraries(&self) -> Vec<OsString> {
         #[derive(serde::Deserialize)]
-        struct Note {
+        struct DlopenNote {
             #[serde(default)]
             soname: Vec<String>,
         }
-        let parse = |note: &Vec<u8>| serde_json::from_slice::<Vec<Note>>(note).unwrap_or_default();
+        let parse =
+            |note: &Vec<u8>| serde_json::from_slice::<Vec<DlopenNote>>(note).unwrap_or_default();
         let notes = self.image.dlopen_notes.iter().flat_map(parse);
         notes.flat_map(|note| note.soname).map(OsString::from).collect()
     }
@@ -196,15 +203,15 @@ impl ElfFile<'_> {
             what.push(format!("interpreter {}", text(new)));
         }
         match &edit.search {
-            Search::Rpath(new)
+            SearchPathEdit::Rpath(new)
                 if self.image.rpath.as_ref() != Some(new) || self.image.runpath.is_some() =>
             {
                 what.push(format!("rpath {}", text(new)));
             }
-            Search::Runpath(new) if self.image.runpath.as_ref() != Some(new) => {
+            SearchPathEdit::Runpath(new) if self.image.runpath.as_ref() != Some(new) => {
                 what.push(format!("runpath {}", text(new)));
             }
-            Search::Remove => what.push("no rpath, no runpath".into()),
+            SearchPathEdit::Remove => what.push("no rpath, no runpath".into()),
             _ => {}
         }
         what

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// Directories by the file name of a library that is in them.
 #[derive(Debug, Default)]
-pub struct Libraries(HashMap<OsString, BTreeSet<PathBuf>>);
+pub struct LibraryIndex(HashMap<OsString, BTreeSet<PathBuf>>);
 
-impl Libraries {
+impl LibraryIndex {
     /// Indexes those of `paths`, as programs see them, that are named like shared libraries: files,
     /// and links to them, as most sonames are.
     pub fn index<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {

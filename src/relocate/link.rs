@@ -6,18 +6,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::fstree::resolve::RootResolver;
-use crate::relocate::{Action, Outcome, Request, text};
+use crate::relocate::{FileAction, FileOutcome, RelocateOptions, text};
 
 /// `path` is a link to `target`. One that leads to something of the machine (`/etc/passwd`) has
 /// nothing of that name in the prefix beside itself, and stays.
 pub(super) fn look_at(
-    request: &Request,
+    request: &RelocateOptions,
     path: &Path,
     target: &Path,
     rooted: &RootResolver,
-) -> Outcome {
+) -> FileOutcome {
     if !target.is_absolute() {
-        return Outcome::Nothing;
+        return FileOutcome::Nothing;
     }
     let eprefix = request.eprefix.as_path();
     let new = match text::out_of_the_sandbox(eprefix, &target.to_string_lossy()) {
@@ -31,21 +31,21 @@ pub(super) fn look_at(
     match new.filter(|new| new.is_absolute() && new.as_os_str().as_bytes().len() < 4096) {
         Some(new) => {
             let what = vec![format!("link to {}", new.display())];
-            Outcome::Change(Action::Link(new), what)
+            FileOutcome::Changed(FileAction::Link(new), what)
         }
-        None => Outcome::Nothing,
+        None => FileOutcome::Nothing,
     }
 }
 
 /// Where links will lead that are to change.
 pub(super) fn planned(
     links: &[(PathBuf, PathBuf)],
-    outcomes: &[Outcome],
+    outcomes: &[FileOutcome],
 ) -> HashMap<PathBuf, PathBuf> {
     let pairs = links.iter().zip(outcomes);
     pairs
         .filter_map(|((path, _), outcome)| match outcome {
-            Outcome::Change(Action::Link(new), _) => Some((path.clone(), new.clone())),
+            FileOutcome::Changed(FileAction::Link(new), _) => Some((path.clone(), new.clone())),
             _ => None,
         })
         .collect()

@@ -11,9 +11,9 @@ mod elf_file;
 pub(crate) mod libc;
 mod libraries;
 mod link;
+mod scan;
 mod script;
 pub(crate) mod shebang;
-mod survey;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -26,9 +26,9 @@ use crate::base::files;
 use crate::base::names::Eprefix;
 use crate::elf;
 use crate::fstree::resolve::RootResolver;
-use crate::relocate::survey::{File, Survey};
+use crate::relocate::scan::{ScannedFile, TreeScan};
 
-pub use crate::relocate::libraries::Libraries;
+pub use crate::relocate::libraries::LibraryIndex;
 
 /// How files say where their libraries are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -43,7 +43,7 @@ pub enum SearchTag {
 
 /// What is rewritten, and how.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct RelocateOptions {
     /// The tree to rewrite: a root directory, or what is about to be merged into one.
     pub tree: PathBuf,
     /// A root directory below it, where what the tree does not have is looked for.
@@ -60,11 +60,11 @@ pub struct Request {
 
 /// What is to be done to one file.
 #[derive(Debug)]
-pub enum Action {
+pub enum FileAction {
     /// An ELF file: bytes at offsets, and what is appended.
     Elf {
         /// What the engine planned.
-        plan: elf::Plan,
+        plan: elf::PatchPlan,
         /// Other bytes at offsets.
         extra: Vec<elf::Patch>,
     },
@@ -85,18 +85,18 @@ pub enum Action {
 
 /// One file of which something changes.
 #[derive(Debug, Serialize)]
-pub struct Change {
+pub struct FileChange {
     /// Its names in the tree as programs see them: more than one where it has hard links.
     pub paths: Vec<PathBuf>,
     /// What changes, in words.
     pub what: Vec<String>,
     #[serde(skip)]
-    action: Action,
+    action: FileAction,
 }
 
 /// A file that could not be understood, and was left alone.
 #[derive(Debug, Serialize)]
-pub struct Left {
+pub struct SkippedFile {
     /// Its path as programs see it.
     pub path: PathBuf,
     /// Why.
@@ -105,40 +105,40 @@ pub struct Left {
 
 /// All that is to be done to a tree.
 #[derive(Debug, Serialize)]
-pub struct Plan {
+pub struct RelocationPlan {
     #[serde(skip)]
     tree: PathBuf,
     /// How many files were looked at.
     pub files: usize,
     /// What changes, by path.
-    pub changes: Vec<Change>,
+    pub changes: Vec<FileChange>,
     /// What was left alone although it is of a kind that is rewritten.
-    pub left: Vec<Left>,
+    pub left: Vec<SkippedFile>,
 }
 
-impl Request {
+impl RelocateOptions {
     /// Looks at the tree and plans what has to change.
-    pub fn plan(&self) -> Result<Plan> {
-        let survey = Survey::of(&self.tree, &self.only)?;
+    pub fn plan(&self) -> Result<RelocationPlan> {
+        let scan = TreeScan::of(&self.tree, &self.only)?;
         let rooted = RootResolver::cached(self.trees());
-        let in_links = survey.links.iter();
+        let in_links = scan.links.iter();
         let in_links: Vec<_> =
             in_links.map(|(path, target)| link::look_at(self, path, target, &rooted)).collect();
         // Files are looked at as if the links led already where they will.
-        let rooted = rooted.with_links(link::planned(&survey.links, &in_links));
-        let libraries = Libraries::index(survey.names());
-        let looked_at = |file: &File| self.look_at(file, &rooted, &libraries);
-        let seen: Vec<_> = survey.files.par_iter().map(looked_at).collect::<Result<_>>()?;
-        let mut plan = Plan {
+        let rooted = rooted.with_links(link::planned(&scan.links, &in_links));
+        let libraries = LibraryIndex::index(scan.names());
+        let looked_at = |file: &ScannedFile| self.look_at(file, &rooted, &libraries);
+        let seen: Vec<_> = scan.files.par_iter().map(looked_at).collect::<Result<_>>()?;
+        let mut plan = RelocationPlan {
             tree: self.tree.clone(),
-            files: survey.files.len(),
+            files: scan.files.len(),
             changes: Vec::new(),
             left: Vec::new(),
         };
-        for (file, outcome) in survey.files.into_iter().zip(seen) {
+        for (file, outcome) in scan.files.into_iter().zip(seen) {
             plan.add(file.paths, outcome);
         }
-        for ((path, _), outcome) in survey.links.into_iter().zip(in_links) {
+        for ((path, _), outcome) in scan.links.into_iter().zip(in_links) {
             plan.add(vec![path], outcome);
         }
         plan.changes.sort_by(|a, b| a.paths.cmp(&b.paths));
@@ -147,19 +147,20 @@ impl Request {
 
     fn look_at(
         &self,
-        file: &File,
+        file: &ScannedFile,
         rooted: &RootResolver,
-        libraries: &Libraries,
-    ) -> Result<Outcome> {
+        libraries: &LibraryIndex,
+    ) -> Result<FileOutcome> {
         if file.size == 0 {
-            return Ok(Outcome::Nothing);
+            return Ok(FileOutcome::Nothing);
         }
         let source = fs_err::File::open(&file.disk)?;
         let mut start = [0; START];
         let start = beginning(&source, file.size, &mut start)?;
         let path = file.paths.first().map_or(Path::new("/"), PathBuf::as_path);
         if elf::is_elf(start) {
-            let file = elf_file::Place { path, privileged: file.privileged, rooted, libraries };
+            let file =
+                elf_file::FileContext { path, privileged: file.privileged, rooted, libraries };
             return elf_file::look_at(self, &source, file);
         }
         let script = script::look_at(self, start, rooted);
@@ -179,8 +180,8 @@ impl Request {
         let script = script::look_at(self, bytes.get(..START).unwrap_or(bytes), &rooted);
         let understood = text::is_understood(path);
         match if understood { self.look_at_text(bytes, script) } else { script } {
-            Outcome::Change(Action::Contents(new), _) => Some(new),
-            Outcome::Change(Action::FirstLine { old, new }, _) => {
+            FileOutcome::Changed(FileAction::Contents(new), _) => Some(new),
+            FileOutcome::Changed(FileAction::FirstLine { old, new }, _) => {
                 Some([new.as_slice(), bytes.get(old..)?].concat())
             }
             _ => None,
@@ -192,36 +193,38 @@ impl Request {
     }
 
     /// A text file that is understood, of which the first line may change as well.
-    fn look_at_text(&self, bytes: &[u8], script: Outcome) -> Outcome {
-        let Outcome::Change(Action::FirstLine { old, new }, mut what) = script else {
+    fn look_at_text(&self, bytes: &[u8], script: FileOutcome) -> FileOutcome {
+        let FileOutcome::Changed(FileAction::FirstLine { old, new }, mut what) = script else {
             return text::look_at(self, bytes);
         };
         let rest = bytes.get(old..).unwrap_or_default();
         match text::look_at(self, &[new.as_slice(), rest].concat()) {
-            Outcome::Change(action, more) => {
+            FileOutcome::Changed(action, more) => {
                 what.extend(more);
-                Outcome::Change(action, what)
+                FileOutcome::Changed(action, what)
             }
-            _ => Outcome::Change(Action::FirstLine { old, new }, what),
+            _ => FileOutcome::Changed(FileAction::FirstLine { old, new }, what),
         }
     }
 }
 
 /// The cache of character set modules, which names the directory that it is in.
-fn character_sets(bytes: &[u8], path: &Path) -> Outcome {
+fn character_sets(bytes: &[u8], path: &Path) -> FileOutcome {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    match libc::with_directory(bytes, dir) {
-        None => Outcome::Left("it can not be read as a cache of character set modules".into()),
-        Some(new) if new == bytes => Outcome::Nothing,
+    match libc::replace_directory(bytes, dir) {
+        None => {
+            FileOutcome::Skipped("it can not be read as a cache of character set modules".into())
+        }
+        Some(new) if new == bytes => FileOutcome::Nothing,
         Some(new) => {
             let what = vec![format!("character set modules in {}", dir.display())];
-            Outcome::Change(Action::Contents(new), what)
+            FileOutcome::Changed(FileAction::Contents(new), what)
         }
     }
 }
 
 /// Makes `edit` in the single file at `path`, by a rename, keeping all that the file has besides.
-pub fn edit_file(path: &Path, edit: &elf::Edit, dry_run: bool) -> Result<elf::Plan> {
+pub fn edit_file(path: &Path, edit: &elf::Edit, dry_run: bool) -> Result<elf::PatchPlan> {
     let act = || format!("could not edit {}", path.display());
     // A link stays a link: what it leads to is edited.
     let path = fs_err::canonicalize(path)?;
@@ -257,21 +260,23 @@ fn beginning<'b>(file: &fs_err::File, size: u64, buffer: &'b mut [u8; START]) ->
 }
 
 /// What looking at a file came to.
-enum Outcome {
+enum FileOutcome {
     Nothing,
-    Left(String),
-    Change(Action, Vec<String>),
+    Skipped(String),
+    Changed(FileAction, Vec<String>),
 }
 
-impl Plan {
-    fn add(&mut self, paths: Vec<PathBuf>, outcome: Outcome) {
+impl RelocationPlan {
+    fn add(&mut self, paths: Vec<PathBuf>, outcome: FileOutcome) {
         match outcome {
-            Outcome::Nothing => {}
-            Outcome::Left(why) => {
+            FileOutcome::Nothing => {}
+            FileOutcome::Skipped(why) => {
                 let path = paths.into_iter().next().unwrap_or_default();
-                self.left.push(Left { path, why });
+                self.left.push(SkippedFile { path, why });
             }
-            Outcome::Change(action, what) => self.changes.push(Change { paths, what, action }),
+            FileOutcome::Changed(action, what) => {
+                self.changes.push(FileChange { paths, what, action });
+            }
         }
     }
 

@@ -6,19 +6,23 @@ use std::path::{Path, PathBuf};
 
 use crate::fstree::resolve::RootResolver;
 use crate::relocate::shebang::Shebang;
-use crate::relocate::{Action, Outcome, Request};
+use crate::relocate::{FileAction, FileOutcome, RelocateOptions};
 
 /// A script whose program the prefix has is made to be run by it.
-pub(super) fn look_at(request: &Request, start: &[u8], rooted: &RootResolver) -> Outcome {
-    let Some(shebang) = Shebang::parse(start) else { return Outcome::Nothing };
+pub(super) fn look_at(
+    request: &RelocateOptions,
+    start: &[u8],
+    rooted: &RootResolver,
+) -> FileOutcome {
+    let Some(shebang) = Shebang::parse(start) else { return FileOutcome::Nothing };
     let eprefix = request.eprefix.as_path();
     if shebang.interpreter.starts_with(eprefix)
         && shebang.interpreter.file_name() != Some("env".as_ref())
     {
-        return Outcome::Nothing;
+        return FileOutcome::Nothing;
     }
-    let Some(program) = shebang.program() else { return Outcome::Nothing };
-    let Some(path) = in_prefix(eprefix, program, rooted) else { return Outcome::Nothing };
+    let Some(program) = shebang.program() else { return FileOutcome::Nothing };
+    let Some(path) = in_prefix(eprefix, program, rooted) else { return FileOutcome::Nothing };
     let mut new = b"#!".to_vec();
     new.extend_from_slice(path.as_os_str().as_bytes());
     let argument = argument(&shebang);
@@ -27,7 +31,7 @@ pub(super) fn look_at(request: &Request, start: &[u8], rooted: &RootResolver) ->
         new.extend_from_slice(&argument);
     }
     let what = format!("run by {}", path.display());
-    Outcome::Change(Action::FirstLine { old: shebang.length, new }, vec![what])
+    FileOutcome::Changed(FileAction::FirstLine { old: shebang.length, new }, vec![what])
 }
 
 /// What the program gets: behind env(1), the words after the program's name.

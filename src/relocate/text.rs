@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::base::inside::{INSIDE, WRAPPER_DIR};
-use crate::relocate::{Action, Outcome, Request};
+use crate::relocate::{FileAction, FileOutcome, RelocateOptions};
 
 /// Larger files are no configuration.
 const LARGEST: usize = 4 << 20;
@@ -45,23 +45,23 @@ pub(super) fn out_of_the_sandbox(eprefix: &Path, path: &str) -> Option<String> {
     })
 }
 
-pub(super) fn look_at(request: &Request, bytes: &[u8]) -> Outcome {
+pub(super) fn look_at(request: &RelocateOptions, bytes: &[u8]) -> FileOutcome {
     if bytes.len() > LARGEST {
-        return Outcome::Nothing;
+        return FileOutcome::Nothing;
     }
-    let Ok(text) = std::str::from_utf8(bytes) else { return Outcome::Nothing };
+    let Ok(text) = std::str::from_utf8(bytes) else { return FileOutcome::Nothing };
     if !text.contains(INSIDE) {
-        return Outcome::Nothing;
+        return FileOutcome::Nothing;
     }
     let mut new = text.to_owned();
     for (old, stands_for) in replacements(request.eprefix.as_path()) {
         new = new.replace(&old, &stands_for);
     }
     if new == text {
-        return Outcome::Nothing;
+        return FileOutcome::Nothing;
     }
     let what = vec!["paths of the build sandbox turned into the prefix".to_owned()];
-    Outcome::Change(Action::Contents(new.into_bytes()), what)
+    FileOutcome::Changed(FileAction::Contents(new.into_bytes()), what)
 }
 
 #[cfg(test)]
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn understood_files_alone_are_changed() {
-        let request = Request {
+        let request = RelocateOptions {
             tree: "/".into(),
             under: None,
             eprefix: "/opt/x".parse().unwrap(),
@@ -82,7 +82,7 @@ mod tests {
         let text = b"prefix=/fprefix/staging/root/opt/x/usr\n\
                      install=/fprefix/staging/broot/usr/local/bin/ginstall -c\n\
                      build=/fprefix/staging/tmp/portage/y\n";
-        let Outcome::Change(Action::Contents(new), _) = look_at(&request, text) else {
+        let FileOutcome::Changed(FileAction::Contents(new), _) = look_at(&request, text) else {
             panic!("it names the sandbox");
         };
         assert_eq!(

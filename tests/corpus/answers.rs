@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use fprefix::elf::{self, Kind};
+use fprefix::elf::{self, ObjectKind};
 use rayon::prelude::*;
 
 use crate::Machine;
@@ -26,9 +26,9 @@ impl Answers {
     pub(crate) fn of(machine: &Machine, root: &Root, before: Option<&Answers>) -> Answers {
         let asked = Room { machine, root };
         let Some(before) = before else {
-            let programs = root.files(&[Kind::Executable, Kind::PieExecutable]);
+            let programs = root.files(&[ObjectKind::Executable, ObjectKind::PieExecutable]);
             let programs = machine.some_of(programs.into_iter().filter(|path| is_command(path)));
-            let libraries = machine.some_of(root.files(&[Kind::SharedObject]).into_iter());
+            let libraries = machine.some_of(root.files(&[ObjectKind::SharedObject]).into_iter());
             let programs = programs.par_iter();
             return Answers {
                 programs: programs

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use fprefix::elf::{self, Kind};
+use fprefix::elf::{self, ObjectKind};
 use rayon::prelude::*;
 use walkdir::WalkDir;
 
@@ -97,7 +97,7 @@ impl Root {
     }
 
     /// Paths in the packages of the dynamic files of these kinds.
-    pub(crate) fn files(&self, kinds: &[Kind]) -> Vec<String> {
+    pub(crate) fn files(&self, kinds: &[ObjectKind]) -> Vec<String> {
         let top = self.disk("/usr");
         let entries = WalkDir::new(&top).sort_by_file_name().into_iter().map(Result::unwrap);
         let files = entries.filter(|entry| entry.file_type().is_file());
@@ -116,7 +116,7 @@ impl Root {
 
     /// Strips every file that can be.
     pub(crate) fn strip(&self, machine: &Machine) {
-        let kinds = [Kind::Executable, Kind::PieExecutable, Kind::SharedObject];
+        let kinds = [ObjectKind::Executable, ObjectKind::PieExecutable, ObjectKind::SharedObject];
         let files: Vec<PathBuf> = self.files(&kinds).iter().map(|file| self.disk(file)).collect();
         files.par_chunks(50).for_each(|files| {
             success_of(machine.strip, files);

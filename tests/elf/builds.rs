@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fprefix::elf::{self, Edit, Method, Search};
+use fprefix::elf::{self, Edit, PatchMethod, SearchPathEdit};
 
 use crate::fixtures::{Build, LOADER, World, build};
 use crate::harness::tools::{both_streams, output_of, success_of, write_program};
@@ -80,7 +80,7 @@ fn prefix_edit() -> Edit {
     let world = World::get();
     Edit {
         interpreter: Some(world.loader.to_str().unwrap().into()),
-        search: Search::Runpath(format!("$ORIGIN:{}", world.lib_text()).into()),
+        search: SearchPathEdit::Runpath(format!("$ORIGIN:{}", world.lib_text()).into()),
         ..Edit::default()
     }
 }
@@ -115,10 +115,10 @@ fn assert_read_back(old: &[u8], new: &[u8], edit: &Edit, name: &str) {
     if was.interpreter.is_some() {
         assert_eq!(is.interpreter, edit.interpreter, "{name}");
     }
-    let Search::Runpath(runpath) = &edit.search else { return };
+    let SearchPathEdit::Runpath(runpath) = &edit.search else { return };
     assert_eq!(is.runpath.as_ref(), Some(runpath), "{name}");
     assert_eq!(is.rpath, None, "{name}");
-    let rest = |image: &elf::Image| {
+    let rest = |image: &elf::ElfImage| {
         let versions = (image.needed_versions.clone(), image.defined_versions.clone());
         let flags = (image.flags, image.flags_1, image.executable_stack);
         (image.needed.clone(), image.soname.clone(), image.build_id.clone(), versions, flags)
@@ -159,12 +159,12 @@ fn check_stripped(program: &Path, library: &Path, name: &str) {
 fn check_there_and_back(program: &Path, library: &Path, sizes: &[usize], name: &str) {
     let short = Edit {
         interpreter: Some(LOADER.into()),
-        search: Search::Runpath(b"$ORIGIN".to_vec()),
+        search: SearchPathEdit::Runpath(b"$ORIGIN".to_vec()),
         ..Edit::default()
     };
     for (file, size) in [library, program].iter().zip(sizes) {
         let (plan, new) = rewrite(&fs_err::read(file).unwrap(), &short, name);
-        assert!(plan.method <= Method::Slide, "{name}: shorter paths, yet {:?}", plan.method);
+        assert!(plan.method <= PatchMethod::Slide, "{name}: shorter paths, yet {:?}", plan.method);
         assert!(!contains(&new, World::get().lib_text()), "{name}: the old path is still there");
         let (_, again) = rewrite(&new, &prefix_edit(), name);
         assert!(again.len() <= *size, "{name}: grew from {size} to {}", again.len());
@@ -215,7 +215,7 @@ fn exceptions_unwind_through_a_rewritten_program() {
         args.extend(flags);
         success_of("g++", args);
         let mut edit = prefix_edit();
-        edit.search = Search::Runpath(
+        edit.search = SearchPathEdit::Runpath(
             format!("{}:/usr/lib/x86_64-linux-gnu", World::get().lib_text()).into(),
         );
         let (_, new) = rewrite(&fs_err::read(&file).unwrap(), &edit, "throw");
@@ -241,8 +241,9 @@ fn rust_programs() {
         args.extend(flags);
         success_of("rustc", args);
         let mut edit = prefix_edit();
-        edit.search =
-            Search::Runpath(format!("{}:/lib/x86_64-linux-gnu", World::get().lib_text()).into());
+        edit.search = SearchPathEdit::Runpath(
+            format!("{}:/lib/x86_64-linux-gnu", World::get().lib_text()).into(),
+        );
         let (_, new) = rewrite(&fs_err::read(&file).unwrap(), &edit, "rust");
         let to = dir.path().join("new");
         write_program(&to, &new);
@@ -322,9 +323,9 @@ fn a_note_that_is_referred_to_stays() {
         let append = flags[0].ends_with("lld");
         let more = if append { "/x".repeat(10_000) } else { String::new() };
         let path = format!("{}:{more}", World::get().lib_text());
-        let edit = Edit { search: Search::Runpath(path.into()), ..prefix_edit() };
+        let edit = Edit { search: SearchPathEdit::Runpath(path.into()), ..prefix_edit() };
         let (plan, new) = rewrite(&fs_err::read(&file).unwrap(), &edit, flags[0]);
-        assert_eq!(plan.method == Method::Append, append, "{flags:?}");
+        assert_eq!(plan.method == PatchMethod::Append, append, "{flags:?}");
         let to = dir.path().join("new");
         write_program(&to, &new);
         assert_no_new_complaints(&file, &to, &format!("{flags:?}"));

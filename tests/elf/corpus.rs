@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use fprefix::elf::{self, Edit, Kind, Method, Search};
+use fprefix::elf::{self, Edit, ObjectKind, PatchMethod, SearchPathEdit};
 use walkdir::WalkDir;
 
 use crate::fixtures::LOADER;
@@ -21,7 +21,7 @@ fn prefix() -> String {
 fn edit() -> Edit {
     Edit {
         interpreter: Some(format!("{}/ld-linux-x86-64.so.2", prefix()).into()),
-        search: Search::Runpath(format!("$ORIGIN/../lib64:{}", prefix()).into()),
+        search: SearchPathEdit::Runpath(format!("$ORIGIN/../lib64:{}", prefix()).into()),
         ..Edit::default()
     }
 }
@@ -77,7 +77,7 @@ fn files_of_a_system_are_rewritten_soundly() {
         let (was, is) = (elf::read(&bytes).unwrap(), elf::read(&new).unwrap());
         assert_eq!(is.interpreter.is_some(), was.interpreter.is_some(), "{name}");
         assert!(is.interpreter.is_none() || is.interpreter == edit.interpreter, "{name}");
-        assert_eq!(Search::Runpath(is.runpath.unwrap()), edit.search, "{name}");
+        assert_eq!(SearchPathEdit::Runpath(is.runpath.unwrap()), edit.search, "{name}");
         assert_eq!((was.needed, was.soname, was.build_id), (is.needed, is.soname, is.build_id));
         assert_eq!(was.needed_versions, is.needed_versions, "{name}");
     }
@@ -293,21 +293,21 @@ fn files_of_other_kinds_stay() {
         fs_err::read(object).unwrap()
     };
     let cases = [
-        (build(&["-static"]), Kind::StaticExecutable),
-        (build(&["-static-pie"]), Kind::StaticPie),
-        (build(&["-c"]), Kind::Relocatable),
-        (module, Kind::KernelModule),
-        (of_type(4), Kind::Core),
-        (of_type(200), Kind::Other),
-        (debug(&program, "objcopy"), Kind::DebugFile),
-        (debug(&program, "eu-strip"), Kind::DebugFile),
-        (debug(&build(&["-no-pie"]), "objcopy"), Kind::DebugFile),
-        (debug(&build(&["-shared", "-fPIC"]), "objcopy"), Kind::DebugFile),
-        (fs_err::read(LOADER).unwrap(), Kind::Loader),
+        (build(&["-static"]), ObjectKind::StaticExecutable),
+        (build(&["-static-pie"]), ObjectKind::StaticPie),
+        (build(&["-c"]), ObjectKind::Relocatable),
+        (module, ObjectKind::KernelModule),
+        (of_type(4), ObjectKind::Core),
+        (of_type(200), ObjectKind::Other),
+        (debug(&program, "objcopy"), ObjectKind::DebugFile),
+        (debug(&program, "eu-strip"), ObjectKind::DebugFile),
+        (debug(&build(&["-no-pie"]), "objcopy"), ObjectKind::DebugFile),
+        (debug(&build(&["-shared", "-fPIC"]), "objcopy"), ObjectKind::DebugFile),
+        (fs_err::read(LOADER).unwrap(), ObjectKind::Loader),
     ];
     for (bytes, kind) in cases {
         assert_eq!(elf::read(&bytes).unwrap().kind, kind);
         let plan = elf::plan(&bytes, &edit()).unwrap();
-        assert_eq!(plan.method, Method::Unchanged(elf::Reason::Kind(kind)));
+        assert_eq!(plan.method, PatchMethod::Unchanged(elf::UnchangedReason::ObjectKind(kind)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fprefix::elf::{self, Edit, Error, Method, Search};
+use fprefix::elf::{self, Edit, Error, PatchMethod, SearchPathEdit};
 use tempfile::TempDir;
 
 use crate::harness::tools::{both_streams, output_of, success_of, write_program};
@@ -64,7 +64,7 @@ impl Shop {
         assert_eq!(status, Some(42), "{what}: {said}");
     }
 
-    fn edit(&self, name: &str, edit: &Edit) -> elf::Image {
+    fn edit(&self, name: &str, edit: &Edit) -> elf::ElfImage {
         let (_, new) = rewrite(&fs_err::read(self.path(name)).unwrap(), edit, name);
         write_program(&self.path(name), &new);
         elf::read(&new).unwrap()
@@ -138,13 +138,13 @@ fn search_paths_replace_each_other() {
         let shop = Shop::open(compiler, linker);
         let origin = bytes("$ORIGIN");
         let search = |search| Edit { search, ..Edit::default() };
-        let image = shop.edit("program", &search(Search::Rpath(origin.clone())));
+        let image = shop.edit("program", &search(SearchPathEdit::Rpath(origin.clone())));
         assert_eq!((image.rpath, image.runpath), (Some(origin.clone()), None));
         shop.assert_runs(linker);
-        let image = shop.edit("program", &search(Search::Remove));
+        let image = shop.edit("program", &search(SearchPathEdit::Remove));
         assert_eq!((image.rpath, image.runpath), (None, None));
         assert_eq!(shop.status().0, Some(127), "{linker}");
-        let image = shop.edit("program", &search(Search::Runpath(origin.clone())));
+        let image = shop.edit("program", &search(SearchPathEdit::Runpath(origin.clone())));
         assert_eq!((image.rpath, image.runpath), (None, Some(origin)));
         shop.assert_runs(linker);
     }
@@ -162,7 +162,7 @@ fn soname_and_default_directories() {
         shop.assert_runs(linker);
         let old = fs_err::read(shop.path("program")).unwrap();
         let (plan, _) = rewrite(&old, &Edit { no_default_lib: true, ..Edit::default() }, linker);
-        assert!(plan.method <= Method::InPlace || linker.ends_with("lld"), "{plan:?}");
+        assert!(plan.method <= PatchMethod::InPlace || linker.ends_with("lld"), "{plan:?}");
     }
 }
 
@@ -177,7 +177,7 @@ fn a_symbol_that_shares_the_tail_of_the_old_string_survives() {
     success_of("gcc", args);
     let old = fs_err::read(&file).unwrap();
     for path in ["/a", "/opt/prefix/another/path/that/is/longer"] {
-        let edit = Edit { search: Search::Runpath(bytes(path)), ..Edit::default() };
+        let edit = Edit { search: SearchPathEdit::Runpath(bytes(path)), ..Edit::default() };
         let edit = Edit { soname: Some(bytes("other")), ..edit };
         let (_, new) = rewrite(&old, &edit, path);
         write_program(&file, &new);
@@ -191,7 +191,7 @@ fn a_symbol_that_shares_the_tail_of_the_old_string_survives() {
 fn edits_that_mean_nothing_are_refused() {
     let program = fs_err::read("/bin/ls").unwrap();
     let refused = |edit: Edit| matches!(elf::plan(&program, &edit), Err(Error::InvalidEdit(_)));
-    assert!(refused(Edit { search: Search::Runpath(vec![]), ..Edit::default() }));
+    assert!(refused(Edit { search: SearchPathEdit::Runpath(vec![]), ..Edit::default() }));
     assert!(refused(Edit { interpreter: Some(vec![]), ..Edit::default() }));
     assert!(refused(Edit { interpreter: Some(vec![b'x'; 4096]), ..Edit::default() }));
     assert!(refused(Edit { soname: Some(bytes("a\0b")), ..Edit::default() }));
@@ -205,12 +205,12 @@ fn what_follows_the_image_is_never_pushed_away() {
     let mut with_payload = old.clone();
     with_payload.extend_from_slice(b"PK and more of an archive");
     assert_eq!(elf::read(&with_payload).unwrap().payload, 25);
-    let edit = |len| Edit { search: Search::Runpath(vec![b'x'; len]), ..Edit::default() };
+    let edit = |len| Edit { search: SearchPathEdit::Runpath(vec![b'x'; len]), ..Edit::default() };
     let (plan, new) = rewrite(&with_payload, &edit(100), "payload");
-    assert_eq!(plan.method, Method::Slide);
+    assert_eq!(plan.method, PatchMethod::Slide);
     assert!(new.ends_with(b"PK and more of an archive"));
     // Too long for the padding: a file without payload is appended to, this one is refused.
     let (plan, _) = rewrite(&old, &edit(10_000), "no payload");
-    assert_eq!(plan.method, Method::Append);
+    assert_eq!(plan.method, PatchMethod::Append);
     assert!(matches!(elf::plan(&with_payload, &edit(10_000)), Err(Error::NoRoom(_))));
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fprefix::elf::{self, Class, Data, Edit, Search};
+use fprefix::elf::{self, Edit, ElfClass, ElfData, SearchPathEdit};
 
 use crate::fixtures::{build, install};
 use crate::harness::tools::{both_streams, output_of, success_of, write_program};
@@ -12,32 +12,32 @@ struct Machine {
     triplet: &'static str,
     loader: &'static str,
     emulator: Option<&'static str>,
-    class: Class,
-    data: Data,
+    class: ElfClass,
+    data: ElfData,
 }
 
 const ARM: Machine = Machine {
     triplet: "aarch64-linux-gnu",
     loader: "ld-linux-aarch64.so.1",
     emulator: Some("qemu-aarch64"),
-    class: Class::Elf64,
-    data: Data::Little,
+    class: ElfClass::Elf64,
+    data: ElfData::Little,
 };
 
 const X86: Machine = Machine {
     triplet: "i686-linux-gnu",
     loader: "ld-linux.so.2",
     emulator: None,
-    class: Class::Elf32,
-    data: Data::Little,
+    class: ElfClass::Elf32,
+    data: ElfData::Little,
 };
 
 const S390X: Machine = Machine {
     triplet: "s390x-linux-gnu",
     loader: "ld64.so.1",
     emulator: Some("qemu-s390x"),
-    class: Class::Elf64,
-    data: Data::Big,
+    class: ElfClass::Elf64,
+    data: ElfData::Big,
 };
 
 #[test]
@@ -89,7 +89,7 @@ impl Machine {
         let build = build(&compiler, &shared, flags, 1 << 20);
         let edit = Edit {
             interpreter: Some(prefix.join(self.loader).to_str().unwrap().into()),
-            search: Search::Runpath(format!("$ORIGIN:{}", prefix.display()).into()),
+            search: SearchPathEdit::Runpath(format!("$ORIGIN:{}", prefix.display()).into()),
             ..Edit::default()
         };
         let name = format!("{} {flags:?}", self.triplet);

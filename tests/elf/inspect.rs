@@ -4,19 +4,19 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use fprefix::elf::{self, Edit, Method, Plan};
+use fprefix::elf::{self, Edit, PatchMethod, PatchPlan};
 use goblin::elf::program_header::{PT_DYNAMIC, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_PHDR};
 
 use crate::harness::tools::{both_streams, output_of};
 
 /// Plan and apply, check the result and that a second plan has nothing to do.
 #[track_caller]
-pub(crate) fn rewrite(old: &[u8], edit: &Edit, name: &str) -> (Plan, Vec<u8>) {
+pub(crate) fn rewrite(old: &[u8], edit: &Edit, name: &str) -> (PatchPlan, Vec<u8>) {
     let plan = elf::plan(old, edit).unwrap_or_else(|error| panic!("{name}: {error}"));
     let new = plan.apply_to_vec(old);
     assert_eq!(new.len() as u64, old.len() as u64 + plan.growth(), "{name}: growth");
     let again = elf::plan(&new, edit).unwrap_or_else(|error| panic!("{name}, again: {error}"));
-    assert!(matches!(again.method, Method::Unchanged(_)), "{name}: not idempotent: {again:?}");
+    assert!(matches!(again.method, PatchMethod::Unchanged(_)), "{name}: not idempotent: {again:?}");
     assert_patches_in_order(&plan, name);
     if !plan.is_unchanged() {
         assert_sound(old, &new, name);
@@ -24,7 +24,7 @@ pub(crate) fn rewrite(old: &[u8], edit: &Edit, name: &str) -> (Plan, Vec<u8>) {
     (plan, new)
 }
 
-fn assert_patches_in_order(plan: &Plan, name: &str) {
+fn assert_patches_in_order(plan: &PatchPlan, name: &str) {
     let mut at = 0;
     for patch in &plan.patches {
         assert!(patch.offset >= at, "{name}: patches overlap");

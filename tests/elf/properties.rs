@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use fprefix::elf::{self, Edit, Image, Search};
+use fprefix::elf::{self, Edit, ElfImage, SearchPathEdit};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -40,12 +40,12 @@ fn path(most: usize) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn search() -> impl Strategy<Value = Search> {
+fn search() -> impl Strategy<Value = SearchPathEdit> {
     prop_oneof![
-        path(400).prop_map(Search::Runpath),
-        path(400).prop_map(Search::Rpath),
-        path(20_000).prop_map(Search::Runpath),
-        Just(Search::Remove),
+        path(400).prop_map(SearchPathEdit::Runpath),
+        path(400).prop_map(SearchPathEdit::Rpath),
+        path(20_000).prop_map(SearchPathEdit::Runpath),
+        Just(SearchPathEdit::Remove),
     ]
 }
 
@@ -107,14 +107,14 @@ fn config(cases: u32) -> ProptestConfig {
 /// Bytes of all strings that an edit sets.
 fn lengths(edit: &Edit) -> usize {
     let search = match &edit.search {
-        Search::Runpath(path) | Search::Rpath(path) => path.len(),
+        SearchPathEdit::Runpath(path) | SearchPathEdit::Rpath(path) => path.len(),
         _ => 0,
     };
     search + [&edit.interpreter, &edit.soname].into_iter().flatten().map(Vec::len).sum::<usize>()
 }
 
 /// What a file means, without where it keeps it.
-fn meaning(bytes: &[u8]) -> Image {
+fn meaning(bytes: &[u8]) -> ElfImage {
     elf::read(bytes).unwrap()
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fprefix::elf::{self, Edit, Kind, Plan, Seal, SealError, Search};
+use fprefix::elf::{self, Edit, ObjectKind, PatchPlan, Seal, SealError, SearchPathEdit};
 use tempfile::TempDir;
 
 use crate::fixtures::LOADER;
@@ -17,8 +17,8 @@ fn sealed(loader: &[u8]) -> Vec<u8> {
     let Seal::Needed(patches) = elf::seal_loader(loader).unwrap() else {
         panic!("the machine's loader is sealed already");
     };
-    let plan = Plan {
-        method: elf::Method::InPlace,
+    let plan = PatchPlan {
+        method: elf::PatchMethod::InPlace,
         patches,
         tail: vec![],
         source_size: loader.len() as u64,
@@ -30,7 +30,7 @@ fn sealed(loader: &[u8]) -> Vec<u8> {
 fn a_second_time_there_is_nothing_to_do() {
     let loader = sealed(&fs_err::read(LOADER).unwrap());
     assert_eq!(elf::seal_loader(&loader).unwrap(), Seal::Already);
-    assert_eq!(elf::read(&loader).unwrap().kind, Kind::Loader);
+    assert_eq!(elf::read(&loader).unwrap().kind, ObjectKind::Loader);
     // The help text goes on to name the cache, but does not end with it.
     for gone in ["/etc/ld.so.cache\0", "/etc/ld.so.preload", "/x86_64-linux-gnu/", "/usr/lib/"] {
         let found = loader.windows(gone.len()).any(|window| window == gone.as_bytes());
@@ -56,7 +56,7 @@ fn what_is_not_a_whole_glibc_loader_is_refused() {
     assert_eq!(replaced("/etc/ld.so.cache", "\0"), SealError::Partly("/etc/ld.so.preload"));
     let program = fs_err::read("/bin/ls").unwrap();
     let error = elf::seal_loader(&program).unwrap_err();
-    assert_eq!(error, SealError::NotALoader(Kind::PieExecutable));
+    assert_eq!(error, SealError::NotALoader(ObjectKind::PieExecutable));
     assert_eq!(elf::seal_loader(b"#!/bin/sh").unwrap_err(), SealError::Elf(elf::Error::NotElf));
 }
 
@@ -119,7 +119,7 @@ impl Target {
         write_program(&self.path("opt/own/lib64/ld-linux-x86-64.so.2"), loader);
         let edit = Edit {
             interpreter: Some(format!("{LIB}/ld-linux-x86-64.so.2").into()),
-            search: Search::Runpath(runpath.into()),
+            search: SearchPathEdit::Runpath(runpath.into()),
             ..Edit::default()
         };
         let file = self.path("opt/own/bin/program");
@@ -177,7 +177,7 @@ fn a_loader_of_musl_is_told_apart() {
     };
     for soname in ["libc.so", "libc.musl-x86_64.so.1"] {
         let bytes = build(soname, "void start(void) {}\n");
-        assert_eq!(elf::read(&bytes).unwrap().kind, Kind::Loader);
+        assert_eq!(elf::read(&bytes).unwrap().kind, ObjectKind::Loader);
         assert_eq!(elf::seal_loader(&bytes).unwrap_err(), SealError::Musl);
         let list = "const char *start(void) { return \"/lib:/usr/local/lib:/usr/lib\"; }\n";
         let closed = sealed(&build(soname, list));

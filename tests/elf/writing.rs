@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
-use fprefix::elf::{self, Edit, Search};
+use fprefix::elf::{self, Edit, SearchPathEdit};
 
 use crate::fixtures::LOADER;
 use crate::harness::tools::{output_of, write_program};
@@ -12,7 +12,7 @@ use crate::harness::tools::{output_of, write_program};
 fn edit(len: usize) -> Edit {
     Edit {
         interpreter: Some(b"/opt/some/prefix/lib64/ld-linux-x86-64.so.2".to_vec()),
-        search: Search::Runpath(vec![b'x'; len]),
+        search: SearchPathEdit::Runpath(vec![b'x'; len]),
         ..Edit::default()
     }
 }
@@ -82,11 +82,11 @@ fn a_segment_is_appended_beyond_4_gib() {
     file.write_all_at(&sections, end).unwrap();
     let edit = Edit {
         interpreter: Some(LOADER.into()),
-        search: Search::Runpath(format!("/{}", "x".repeat(20_000)).into()),
+        search: SearchPathEdit::Runpath(format!("/{}", "x".repeat(20_000)).into()),
         ..Edit::default()
     };
     let plan = elf::plan(&elf::open(&file).unwrap(), &edit).unwrap();
-    assert_eq!(plan.method, elf::Method::Append);
+    assert_eq!(plan.method, elf::PatchMethod::Append);
     plan.write_in_place(&file).unwrap();
     drop(file);
     assert!(output_of(&path, ["--version"]).status.success());

@@ -9,7 +9,7 @@ mod mutate;
 
 use std::path::Path;
 
-use fprefix::relocate::{Request, SearchTag};
+use fprefix::relocate::{RelocateOptions, SearchTag};
 use memory::most_of;
 use mutate::{Random, edits, exercise};
 use rayon::prelude::*;
@@ -67,7 +67,7 @@ fn mutated_texts() {
     for name in ["sh", "python3"] {
         fs_err::write(bin.join(name), "").unwrap();
     }
-    let request = Request {
+    let request = RelocateOptions {
         tree: tree.path().to_owned(),
         under: None,
         eprefix: "/opt/x".parse().unwrap(),

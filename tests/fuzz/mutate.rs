@@ -1,6 +1,6 @@
 //! Mutated ELF files, each known by its number, and all that the engine does with one.
 
-use fprefix::elf::{self, Edit, Plan, Search};
+use fprefix::elf::{self, Edit, PatchPlan, SearchPathEdit};
 
 /// Everything that the engine offers, on one input. True if there was a plan.
 pub(crate) fn exercise(bytes: &[u8], edit: &Edit, number: u64) -> bool {
@@ -16,7 +16,7 @@ pub(crate) fn exercise(bytes: &[u8], edit: &Edit, number: u64) -> bool {
     plan.is_ok()
 }
 
-fn is_orderly(plan: &Plan) -> bool {
+fn is_orderly(plan: &PatchPlan) -> bool {
     let mut at = 0;
     plan.patches.iter().all(|patch| {
         let follows = patch.offset >= at;
@@ -29,7 +29,7 @@ pub(crate) fn edits() -> Vec<Edit> {
     let text = |len: usize| vec![b'x'; len];
     let both = |interpreter, runpath| Edit {
         interpreter: Some(text(interpreter)),
-        search: Search::Runpath(text(runpath)),
+        search: SearchPathEdit::Runpath(text(runpath)),
         ..Edit::default()
     };
     let needed = Edit {
@@ -40,7 +40,7 @@ pub(crate) fn edits() -> Vec<Edit> {
         ..Edit::default()
     };
     let renamed = Edit {
-        search: Search::Remove,
+        search: SearchPathEdit::Remove,
         replace_needed: vec![(b"libc.so.6".to_vec(), text(200))],
         ..Edit::default()
     };

@@ -18,7 +18,7 @@ const DIRECT: usize = 6;
 pub(crate) const NAME: &str = "gconv-modules.cache";
 
 /// The cache with `bytes` as it is for modules in `dir`; nothing where it can not be read.
-pub(crate) fn with_directory(bytes: &[u8], dir: &Path) -> Option<Vec<u8>> {
+pub(crate) fn replace_directory(bytes: &[u8], dir: &Path) -> Option<Vec<u8>> {
     if u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) != MAGIC {
         return None;
     }

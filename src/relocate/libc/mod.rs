@@ -22,13 +22,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::elf::{Image, Patch};
+use crate::elf::{ElfImage, Patch};
 use crate::fstree::resolve::RootResolver;
 use crate::prefix::layout::{GCONV, LOCALES};
-use crate::relocate::libc::slack::Room;
-use crate::relocate::libc::xref::{Code, Reference};
+use crate::relocate::libc::slack::LibcSlack;
+use crate::relocate::libc::xref::{CodeReference, LoadedCode};
 
-pub(crate) use crate::relocate::libc::gconv_cache::{NAME as GCONV_CACHE, with_directory};
+pub(crate) use crate::relocate::libc::gconv_cache::{NAME as GCONV_CACHE, replace_directory};
 
 /// How the C library makes a name service module's file name of the service's name.
 const NSS: &[u8] = b"libnss_%s.so%s\0";
@@ -39,7 +39,7 @@ const ENDS: [&[u8]; 2] = [b"/gconv-modules.cache\0", b"/locale-archive\0"];
 
 /// What a C library looks for outside of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Subject {
+pub(crate) enum LibcFacility {
     /// Modules that nsswitch.conf names.
     NameServices,
     /// Modules of iconv(3).
@@ -50,13 +50,13 @@ pub(crate) enum Subject {
 
 /// What closes a C library off from its machine.
 #[derive(Debug, Default)]
-pub(crate) struct Closing {
+pub(crate) struct LibcIsolation {
     /// The bytes that have to change.
     pub patches: Vec<Patch>,
     /// What is not as it has to be; the patches mend it.
-    pub open: Vec<(Subject, String)>,
+    pub leaks: Vec<(LibcFacility, String)>,
     /// What it does without, inside and outside of the prefix, and why.
-    pub without: Vec<(Subject, String)>,
+    pub unavailable: Vec<(LibcFacility, String)>,
 }
 
 /// A C library in a tree.
@@ -72,45 +72,45 @@ pub(crate) struct Libc<'a> {
 }
 
 /// Whether the file is glibc's C library.
-pub(crate) fn is_libc(image: &Image) -> bool {
+pub(crate) fn is_libc(image: &ElfImage) -> bool {
     image.soname.as_deref() == Some(b"libc.so.6")
 }
 
 impl Libc<'_> {
     /// What closes it off.
-    pub(crate) fn closing(&self) -> Closing {
-        let mut closing = Closing::default();
-        self.close_name_services(&mut closing);
+    pub(crate) fn plan_isolation(&self) -> LibcIsolation {
+        let mut isolation = LibcIsolation::default();
+        self.close_name_services(&mut isolation);
         let modules = self.gconv_dir();
         let cache = modules.as_ref().map(|dir| dir.join(GCONV_CACHE));
         let files = [cache, Some(self.eprefix.join(LOCALES).join("locale-archive"))]
             .map(|file| file.filter(|file| self.rooted.find(file).is_some()));
-        let set = self.set_files(&files, &mut closing);
-        self.close_gconv_dir(modules.filter(|_| !set[0]), &mut closing);
-        self.close_locale_dir(&mut closing);
+        let set = self.set_files(&files, &mut isolation);
+        self.close_gconv_dir(modules.filter(|_| !set[0]), &mut isolation);
+        self.close_locale_dir(&mut isolation);
         let without = |subject, name: &str| {
             let why = format!("there is no {name} in the prefix, or no room for its path");
             (subject, why)
         };
-        let has_modules = set[0] || closing.has_gconv_dir(self);
+        let has_modules = set[0] || isolation.has_gconv_dir(self);
         if !has_modules {
-            closing.without.push(without(Subject::CharacterSets, GCONV_CACHE));
+            isolation.unavailable.push(without(LibcFacility::CharacterSets, GCONV_CACHE));
         }
         if !set[1] {
-            closing.without.push(without(Subject::Locales, "locale-archive"));
+            isolation.unavailable.push(without(LibcFacility::Locales, "locale-archive"));
         }
         let bytes = self.bytes;
-        closing.patches.retain(|patch| !is_there(bytes, patch));
-        closing
+        isolation.patches.retain(|patch| !is_there(bytes, patch));
+        isolation
     }
 
-    fn close_name_services(&self, closing: &mut Closing) {
+    fn close_name_services(&self, isolation: &mut LibcIsolation) {
         let mut found = memchr::memmem::find_iter(self.bytes, NSS);
         // One so old that it needs modules of its own has the name more than once.
         if let Some(offset) = found.next().filter(|_| found.next().is_none()) {
-            closing.patches.push(Patch { offset: offset as u64, bytes: NSS_SEALED.to_vec() });
+            isolation.patches.push(Patch { offset: offset as u64, bytes: NSS_SEALED.to_vec() });
             let text = "loads the name service modules that the target's nsswitch.conf names";
-            closing.open.push((Subject::NameServices, text.into()));
+            isolation.leaks.push((LibcFacility::NameServices, text.into()));
         }
     }
 
@@ -122,29 +122,29 @@ impl Libc<'_> {
     }
 
     /// Makes the two paths those of `files`, or nothing where there is none; says which it could.
-    fn set_files(&self, files: &[Option<PathBuf>; 2], closing: &mut Closing) -> [bool; 2] {
-        let subjects = [Subject::CharacterSets, Subject::Locales];
+    fn set_files(&self, files: &[Option<PathBuf>; 2], isolation: &mut LibcIsolation) -> [bool; 2] {
+        let subjects = [LibcFacility::CharacterSets, LibcFacility::Locales];
         let now = ENDS.map(|end| ending_in(self.bytes, end));
         for ((file, now), subject) in files.iter().zip(&now).zip(subjects) {
             let Some((_, old)) = now.as_ref().and_then(|found| found.absolute) else { continue };
             let old = Path::new(OsStr::from_bytes(old));
             if file.as_deref() != Some(old) && !(old.starts_with(self.eprefix) && file.is_none()) {
-                closing.open.push((subject, format!("reads {}", old.display())));
+                isolation.leaks.push((subject, format!("reads {}", old.display())));
             }
         }
         let Some((patches, set)) = self.point(files, &now) else {
             let absolute = now.iter().flatten().filter_map(|found| found.absolute);
-            closing.patches.extend(absolute.map(|(at, _)| end_at(at)));
+            isolation.patches.extend(absolute.map(|(at, _)| end_at(at)));
             return [false; 2];
         };
         let is_new = patches.iter().any(|patch| !is_there(self.bytes, patch));
         for ((file, set), subject) in files.iter().zip(set).zip(subjects) {
-            let known = closing.open.iter().any(|(open, _)| *open == subject);
+            let known = isolation.leaks.iter().any(|(open, _)| *open == subject);
             if let Some(file) = file.as_ref().filter(|_| set && is_new && !known) {
-                closing.open.push((subject, format!("does not read {}", file.display())));
+                isolation.leaks.push((subject, format!("does not read {}", file.display())));
             }
         }
-        closing.patches.extend(patches);
+        isolation.patches.extend(patches);
         set
     }
 
@@ -152,15 +152,15 @@ impl Libc<'_> {
     fn point(
         &self,
         files: &[Option<PathBuf>; 2],
-        now: &[Option<Found<'_>>; 2],
+        now: &[Option<MachinePath<'_>>; 2],
     ) -> Option<(Vec<Patch>, [bool; 2])> {
         if files.iter().all(Option::is_none) {
             return None;
         }
-        let (code, room) = (Code::of(self.bytes)?, Room::find(self.bytes)?);
-        let references: [Vec<Reference>; 2] = std::array::from_fn(|index| {
+        let (code, room) = (LoadedCode::parse(self.bytes)?, LibcSlack::find(self.bytes)?);
+        let references: [Vec<CodeReference>; 2] = std::array::from_fn(|index| {
             let slot = room.used().map(|used| used[index]);
-            let places = now[index].iter().flat_map(Found::places).chain(slot);
+            let places = now[index].iter().flat_map(MachinePath::places).chain(slot);
             places.map(|at| code.references(at)).find(|found| !found.is_empty()).unwrap_or_default()
         });
         let text = |index: usize| match &files[index] {
@@ -184,7 +184,7 @@ impl Libc<'_> {
     }
 
     /// Makes the directory of modules `dir` where that fits, and else one that nobody has.
-    fn close_gconv_dir(&self, dir: Option<PathBuf>, closing: &mut Closing) {
+    fn close_gconv_dir(&self, dir: Option<PathBuf>, isolation: &mut LibcIsolation) {
         let Some((at, old)) = ending_in(self.bytes, b"/gconv\0").and_then(|f| f.absolute) else {
             return;
         };
@@ -202,23 +202,23 @@ impl Libc<'_> {
         let patch = Patch { offset: at as u64, bytes };
         if !is_there(self.bytes, &patch) {
             let text = format!("looks for character set modules in {}", shown.display());
-            closing.open.push((Subject::CharacterSets, text));
-            closing.patches.push(patch);
+            isolation.leaks.push((LibcFacility::CharacterSets, text));
+            isolation.patches.push(patch);
         }
     }
 
     /// Makes the directory of locales one that nobody has.
-    fn close_locale_dir(&self, closing: &mut Closing) {
+    fn close_locale_dir(&self, isolation: &mut LibcIsolation) {
         let Some((at, old)) = ending_in(self.bytes, b"/locale\0").and_then(|f| f.absolute) else {
             return;
         };
         let shown = Path::new(OsStr::from_bytes(old)).display();
-        closing.open.push((Subject::Locales, format!("looks for locales in {shown}")));
-        closing.patches.push(Patch { offset: at as u64, bytes: nowhere(old.len()) });
+        isolation.leaks.push((LibcFacility::Locales, format!("looks for locales in {shown}")));
+        isolation.patches.push(Patch { offset: at as u64, bytes: nowhere(old.len()) });
     }
 }
 
-impl Closing {
+impl LibcIsolation {
     /// Whether modules are found by their directory: it is in the prefix, or will be.
     fn has_gconv_dir(&self, libc: &Libc<'_>) -> bool {
         let prefix = libc.eprefix.as_os_str().as_bytes();
@@ -233,14 +233,14 @@ impl Closing {
 }
 
 /// A string in the file that names something of the machine.
-struct Found<'a> {
+struct MachinePath<'a> {
     /// Where it is in use, and what it says.
     absolute: Option<(usize, &'a [u8])>,
     /// Where one was whose first byte was taken.
     closed: Option<usize>,
 }
 
-impl Found<'_> {
+impl MachinePath<'_> {
     fn places(&self) -> impl Iterator<Item = usize> {
         self.absolute.map(|(at, _)| at).into_iter().chain(self.closed)
     }
@@ -248,8 +248,8 @@ impl Found<'_> {
 
 /// The absolute path that ends so, of those that are no shared data (/usr/share). Where there are
 /// several, none is known.
-fn ending_in<'a>(bytes: &'a [u8], end: &[u8]) -> Option<Found<'a>> {
-    let mut found = Found { absolute: None, closed: None };
+fn ending_in<'a>(bytes: &'a [u8], end: &[u8]) -> Option<MachinePath<'a>> {
+    let mut found = MachinePath { absolute: None, closed: None };
     for at in memchr::memmem::find_iter(bytes, end) {
         let end = at + end.len() - 1;
         let start = memchr::memrchr(0, bytes.get(..at)?).map_or(0, |at| at + 1);

@@ -13,14 +13,14 @@ const FILL: u8 = b'~';
 
 /// The room: where it begins in the file, and how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Room {
+pub(super) struct LibcSlack {
     pub(super) offset: usize,
     length: usize,
     /// Where the strings are that were put there before.
     used: Option<[usize; 2]>,
 }
 
-impl Room {
+impl LibcSlack {
     /// Finds it in a C library.
     pub(super) fn find(bytes: &[u8]) -> Option<Self> {
         let end_of = |from: usize| Some(from + memchr::memchr(0, bytes.get(from..)?)?);
@@ -74,10 +74,10 @@ mod tests {
         let mut bytes = b"GNU C Library\n".to_vec();
         bytes.extend(ORIGINAL);
         bytes.extend(b"Compiled by nobody.\n\0\0\0/next\0");
-        let room = Room::find(&bytes).unwrap();
+        let room = LibcSlack::find(&bytes).unwrap();
         let (contents, starts) = room.filled([b"/a/cache", b""]).unwrap();
         bytes[room.offset..room.offset + contents.len()].copy_from_slice(&contents);
-        let again = Room::find(&bytes).unwrap();
+        let again = LibcSlack::find(&bytes).unwrap();
         assert_eq!((again.offset, again.length), (room.offset, room.length));
         assert_eq!(again.used(), Some(starts));
         assert_eq!(bytes[starts[0]..].split(|byte| *byte == 0).next().unwrap(), b"/a/cache");

@@ -14,7 +14,7 @@ use crate::elf::Patch;
 const WINDOW: usize = 16;
 
 /// The code of a file and where it is loaded.
-pub(super) struct Code<'a> {
+pub(super) struct LoadedCode<'a> {
     bytes: &'a [u8],
     machine: u16,
     /// File offset, address, size and whether it is code, of each segment.
@@ -23,16 +23,16 @@ pub(super) struct Code<'a> {
 
 /// A place in the code that makes an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reference {
+pub(super) enum CodeReference {
     /// `lea REG, [rip + DISPLACEMENT]`: the offset of the displacement.
     Lea(usize),
     /// `adrp REG, PAGE` and `add REG, REG, REST`: their offsets.
     Page(usize, usize),
 }
 
-impl<'a> Code<'a> {
+impl<'a> LoadedCode<'a> {
     /// The code of the 64-bit little-endian file with these bytes.
-    pub(super) fn of(bytes: &'a [u8]) -> Option<Self> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let elf = ElfBytes::<LittleEndian>::minimal_parse(bytes).ok()?;
         let segments = elf.segments()?.iter().filter(|segment| segment.p_type == PT_LOAD);
         let segments = segments.filter_map(|segment| {
@@ -52,7 +52,7 @@ impl<'a> Code<'a> {
     }
 
     /// The places that make the address of what is at `offset`.
-    pub(super) fn references(&self, offset: usize) -> Vec<Reference> {
+    pub(super) fn references(&self, offset: usize) -> Vec<CodeReference> {
         let Some(target) = self.address(offset) else { return Vec::new() };
         let code = self.segments.iter().filter(|(.., is_code)| *is_code);
         code.flat_map(|&(start, _, size, _)| {
@@ -67,7 +67,7 @@ impl<'a> Code<'a> {
     }
 
     /// `REX.W 8d` with a `ModRM` byte that means an address relative to the next instruction.
-    fn leas(&self, start: usize, code: &[u8], target: u64) -> Vec<Reference> {
+    fn leas(&self, start: usize, code: &[u8], target: u64) -> Vec<CodeReference> {
         let candidates = memchr::memchr_iter(0x8d, code).filter_map(|at| {
             let before = *code.get(at.checked_sub(1)?)?;
             let mode = *code.get(at + 1)?;
@@ -75,12 +75,12 @@ impl<'a> Code<'a> {
             let next = self.address(start + at + 6)?;
             let is_lea = matches!(before, 0x48 | 0x4c) && mode & 0xc7 == 0x05;
             let hits = next.wrapping_add_signed(displacement.into()) == target;
-            (is_lea && hits).then_some(Reference::Lea(start + at + 2))
+            (is_lea && hits).then_some(CodeReference::Lea(start + at + 2))
         });
         candidates.collect()
     }
 
-    fn pages(&self, start: usize, code: &[u8], target: u64) -> Vec<Reference> {
+    fn pages(&self, start: usize, code: &[u8], target: u64) -> Vec<CodeReference> {
         let words: Vec<u32> = code.chunks_exact(4).filter_map(word).collect();
         let mut found = Vec::new();
         for (index, &first) in words.iter().enumerate() {
@@ -94,7 +94,7 @@ impl<'a> Code<'a> {
             for (other, &second) in rest {
                 if is_add(second, register) {
                     if u64::from(second >> 10 & 0xfff) == target & 0xfff {
-                        found.push(Reference::Page(at, start + other * 4));
+                        found.push(CodeReference::Page(at, start + other * 4));
                     }
                     break;
                 }
@@ -107,16 +107,16 @@ impl<'a> Code<'a> {
     }
 
     /// What makes `reference` mean what is at `offset` instead.
-    pub(super) fn point(&self, reference: Reference, offset: usize) -> Option<Vec<Patch>> {
+    pub(super) fn point(&self, reference: CodeReference, offset: usize) -> Option<Vec<Patch>> {
         let target = self.address(offset)?;
         match reference {
-            Reference::Lea(at) => {
+            CodeReference::Lea(at) => {
                 let distance =
                     target.cast_signed().checked_sub(self.address(at + 4)?.cast_signed())?;
                 let bytes = i32::try_from(distance).ok()?.to_le_bytes().to_vec();
                 Some(vec![Patch { offset: at as u64, bytes }])
             }
-            Reference::Page(first, second) => {
+            CodeReference::Page(first, second) => {
                 let pages =
                     (target >> 12).cast_signed() - (self.address(first)? >> 12).cast_signed();
                 let pages = u32::try_from(pages & 0x1f_ffff).ok()?;
@@ -164,8 +164,8 @@ fn uses(word: u32, register: u32) -> bool {
 mod tests {
     use super::*;
 
-    fn code(machine: u16, bytes: &[u8]) -> Code<'_> {
-        Code { bytes, machine, segments: vec![(0, 0x10_0000, bytes.len(), true)] }
+    fn code(machine: u16, bytes: &[u8]) -> LoadedCode<'_> {
+        LoadedCode { bytes, machine, segments: vec![(0, 0x10_0000, bytes.len(), true)] }
     }
 
     #[test]
@@ -173,9 +173,9 @@ mod tests {
         // lea rdi,[rip+5]; int3
         let bytes = b"\x48\x8d\x3d\x05\0\0\0\xcc\xcc\xcc\xcc\xccabc\0def\0";
         let code = code(EM_X86_64, bytes);
-        assert_eq!(code.references(12), [Reference::Lea(3)]);
+        assert_eq!(code.references(12), [CodeReference::Lea(3)]);
         assert_eq!(code.references(16), []);
-        let patch = code.point(Reference::Lea(3), 16).unwrap();
+        let patch = code.point(CodeReference::Lea(3), 16).unwrap();
         assert_eq!(patch, [Patch { offset: 3, bytes: vec![9, 0, 0, 0] }]);
     }
 
@@ -186,14 +186,14 @@ mod tests {
         let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.resize(0x4000, 0);
         let code = code(EM_AARCH64, &bytes);
-        assert_eq!(code.references(0x1b60), [Reference::Page(0, 8)]);
+        assert_eq!(code.references(0x1b60), [CodeReference::Page(0, 8)]);
         let mut moved = bytes.clone();
-        for patch in code.point(Reference::Page(0, 8), 0x3123).unwrap() {
+        for patch in code.point(CodeReference::Page(0, 8), 0x3123).unwrap() {
             let at = usize::try_from(patch.offset).unwrap();
             moved[at..at + 4].copy_from_slice(&patch.bytes);
         }
         let moved = crate::relocate::libc::xref::tests::code(EM_AARCH64, &moved);
-        assert_eq!(moved.references(0x3123), [Reference::Page(0, 8)]);
+        assert_eq!(moved.references(0x3123), [CodeReference::Page(0, 8)]);
         assert_eq!(moved.references(0x1b60), []);
     }
 }

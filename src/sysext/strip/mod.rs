@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::base::board::Board;
-use crate::elf::{self, Symbols};
+use crate::elf::{self, DebugSymbols};
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::prefix::final_root::FinalRoot;
 
@@ -56,7 +56,7 @@ pub(crate) struct Stripped {
 #[derive(Debug, Default)]
 pub(crate) struct StripPlan {
     /// Those that will be stripped.
-    pub files: BTreeMap<PathBuf, Symbols>,
+    pub files: BTreeMap<PathBuf, DebugSymbols>,
     /// Those that will not.
     pub kept: Vec<KeptSymbols>,
 }
@@ -79,7 +79,7 @@ pub(crate) fn choose(
     stripping: &StripOptions,
 ) -> Result<StripPlan> {
     let entries: Vec<(&PathBuf, &Entry)> = plan.entries.iter().collect();
-    let found: Vec<(&PathBuf, &Entry, Symbols)> = entries
+    let found: Vec<(&PathBuf, &Entry, DebugSymbols)> = entries
         .into_par_iter()
         .filter_map(|(path, entry)| match symbols(entry) {
             Ok(symbols) => symbols.map(|symbols| Ok((path, entry, symbols))),
@@ -116,7 +116,7 @@ fn kept(path: &Path, why: String) -> KeptSymbols {
 }
 
 /// The symbols of a program or a library in the root. Whatever is broken has none.
-fn symbols(entry: &Entry) -> Result<Option<Symbols>> {
+fn symbols(entry: &Entry) -> Result<Option<DebugSymbols>> {
     let EntryKind::File(FileContent { source: ContentSource::Disk(path), .. }) = &entry.kind else {
         return Ok(None);
     };
@@ -130,7 +130,7 @@ fn symbols(entry: &Entry) -> Result<Option<Symbols>> {
     }
     let bytes =
         elf::open(file.file()).with_context(|| format!("could not read {}", path.display()))?;
-    Ok(elf::symbols(&bytes).ok().flatten())
+    Ok(elf::find_debug_symbols(&bytes).ok().flatten())
 }
 
 fn signature(entry: &Entry) -> Option<String> {
@@ -139,7 +139,7 @@ fn signature(entry: &Entry) -> Option<String> {
 }
 
 /// Why a file of another kind of machine is left alone: firmware, mostly.
-fn foreign(boards: &[Board], symbols: &Symbols) -> Option<String> {
+fn foreign(boards: &[Board], symbols: &DebugSymbols) -> Option<String> {
     let machine = symbols.machine;
     let is_known = boards.iter().any(|board| board.elf_machine == machine);
     (!is_known).then(|| format!("it is for a machine that no board has (ELF {machine})"))
@@ -150,7 +150,7 @@ struct StripJob<'a> {
     path: &'a Path,
     source: PathBuf,
     size: u64,
-    symbols: &'a Symbols,
+    symbols: &'a DebugSymbols,
     name: String,
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// A regular file of the tree, with all its names.
-pub(super) struct File {
+pub(super) struct ScannedFile {
     /// As programs see it; more than one where it has hard links.
     pub paths: Vec<PathBuf>,
     pub disk: PathBuf,
@@ -18,18 +18,18 @@ pub(super) struct File {
 
 /// What is in a tree, sorted by path.
 #[derive(Default)]
-pub(super) struct Survey {
-    pub files: Vec<File>,
+pub(super) struct TreeScan {
+    pub files: Vec<ScannedFile>,
     /// Symbolic links, as programs see them, and what they say.
     pub links: Vec<(PathBuf, PathBuf)>,
     /// What else is there, where only some paths are looked at: libraries may be among it.
     others: Vec<PathBuf>,
 }
 
-impl Survey {
+impl TreeScan {
     /// Looks through `tree`; where `only` names paths, at those alone.
     pub(super) fn of(tree: &Path, only: &[PathBuf]) -> Result<Self> {
-        let mut survey = Self::default();
+        let mut scan = Self::default();
         let mut linked: HashMap<(u64, u64), usize> = HashMap::new();
         for entry in walkdir::WalkDir::new(tree).sort_by_file_name() {
             let entry =
@@ -40,30 +40,29 @@ impl Survey {
             }
             let path = Path::new("/").join(entry.path().strip_prefix(tree)?);
             if !only.is_empty() && !only.iter().any(|only| path.starts_with(only)) {
-                survey.others.push(path);
+                scan.others.push(path);
                 continue;
             }
             if kind.is_symlink() {
-                survey.links.push((path, fs_err::read_link(entry.path())?));
+                scan.links.push((path, fs_err::read_link(entry.path())?));
                 continue;
             }
             let meta = entry.metadata()?;
             if meta.nlink() > 1 {
-                let position =
-                    *linked.entry((meta.dev(), meta.ino())).or_insert(survey.files.len());
-                if let Some(file) = survey.files.get_mut(position) {
+                let position = *linked.entry((meta.dev(), meta.ino())).or_insert(scan.files.len());
+                if let Some(file) = scan.files.get_mut(position) {
                     file.paths.push(path);
                     continue;
                 }
             }
-            survey.files.push(File {
+            scan.files.push(ScannedFile {
                 paths: vec![path],
                 disk: entry.into_path(),
                 size: meta.len(),
                 privileged: meta.mode() & 0o6000 != 0,
             });
         }
-        Ok(survey)
+        Ok(scan)
     }
 
     /// All that could be a library by its name: files, and links to them.
