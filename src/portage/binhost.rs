@@ -1,4 +1,4 @@
-//! Binary packages that prefixes and machines share: Portage's own means, a PKGDIR of many or a
+//! Binary packages that prefixes and machines share, by Portage's own means: a common PKGDIR or a
 //! binhost (make.conf(5), portage(5) binrepos.conf).
 
 use std::fmt;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::board::Board;
 use crate::base::names::{Environment, Eprefix};
 
-/// Where shared packages are.
+/// The place of shared binary packages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Binhost {
@@ -21,7 +21,7 @@ pub enum Binhost {
     Uri(String),
 }
 
-/// What Portage fetches binary packages by.
+/// The URI schemes by which Portage fetches binary packages.
 const SCHEMES: &[&str] = &["http", "https", "ftp", "ssh"];
 
 impl FromStr for Binhost {
@@ -95,8 +95,8 @@ pub(crate) fn options(binhost: Option<&Binhost>, environment: Environment) -> &'
     }
 }
 
-/// Why the list of a binhost's packages could not be read, if it could not, as the output of emerge
-/// says it in the line after.
+/// Returns why emerge could not read the list of a binhost's packages, from its output: the reason
+/// stands in the line after the error. `None` where emerge reports no such error.
 pub(crate) fn unreachable(said: &str) -> Option<&str> {
     let mut lines = said.lines().skip_while(|line| !line.contains("Error fetching binhost"));
     let reason = lines.nth(1)?;

@@ -21,11 +21,11 @@ pub enum Portage {
     Private(PathBuf),
 }
 
-/// Where the sandbox shows a private Portage.
+/// The path of a private Portage in the sandbox.
 const INSIDE: &str = "/fprefix/portage";
 
 impl Portage {
-    /// The Portage that a machine of this kind uses; a private one may still have to be fetched.
+    /// Returns the Portage that a machine of this kind uses; a private one may not be fetched yet.
     pub fn of(machine: Machine, home: &Home) -> Result<Self> {
         Ok(match machine {
             Machine::Sdk | Machine::Gentoo => Self::Machine,
@@ -33,7 +33,7 @@ impl Portage {
         })
     }
 
-    /// Whether it is there.
+    /// Returns whether it is installed.
     pub fn is_there(&self) -> bool {
         match self {
             Self::Machine => tools::EMERGE.find().is_some(),
@@ -73,7 +73,8 @@ impl Portage {
         }
     }
 
-    /// Where the sandbox has to show what is on disk, if it has to.
+    /// Returns the directory on disk and its path in the sandbox; `None` for the machine's own Portage,
+    /// which needs no mount.
     pub fn binding(&self) -> Option<(&Path, &'static Path)> {
         match self {
             Self::Machine => None,
@@ -125,7 +126,7 @@ impl Portage {
         }
     }
 
-    /// Whether Portage has the program `tool`.
+    /// Returns whether Portage or the machine has the program `tool`.
     pub fn has(&self, tool: &str) -> bool {
         match self {
             Self::Machine => tools::find_by_name(tool).is_some(),

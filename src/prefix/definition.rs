@@ -1,4 +1,4 @@
-//! A prefix as it was set up: what its definition file says, opened from disk.
+//! A prefix as it was set up: its definition file, and the prefix opened from disk.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -30,19 +30,19 @@ pub const REWRITING: u32 = 2;
 /// what has this time says nothing of when it was built.
 pub const BUILD_EPOCH: u64 = 946_684_800;
 
-/// An ebuild repository as Portage is told of it.
+/// An ebuild repository in Portage's configuration of a prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrefixRepo {
     /// The name in its `profiles/repo_name`.
     pub name: String,
-    /// Where it is; nothing for those that fprefix writes itself.
+    /// The directory on disk; `None` for repositories that fprefix writes itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// Portage prefers the higher one.
     pub priority: i32,
 }
 
-/// What setup recorded of a prefix.
+/// The record that setup keeps of a prefix.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Definition {
     /// Which prefix this is.
@@ -70,7 +70,7 @@ pub struct Definition {
     pub repos_before: Option<Vec<PrefixRepo>>,
     /// DISTDIR.
     pub distdir: PathBuf,
-    /// Where shared binary packages are.
+    /// The place of shared binary packages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binhost: Option<Binhost>,
     /// The part of it that is for this kind of prefix, see [`crate::portage::binhost::key`].
@@ -91,10 +91,10 @@ pub struct Definition {
     /// The digest of the built-in data that was written out, see [`crate::base::data::stamp`].
     #[serde(default)]
     pub data: String,
-    /// What rewriting made of its files, see [`REWRITING`].
+    /// The version of rewriting that made its files, see [`REWRITING`].
     #[serde(default)]
     pub rewriting: u32,
-    /// Whether setup came to its end.
+    /// Setup was completed.
     #[serde(default)]
     pub complete: bool,
 }
@@ -162,11 +162,11 @@ impl Definition {
 /// A prefix that was set up.
 #[derive(Clone, Debug)]
 pub struct Prefix {
-    /// What its definition says.
+    /// The record of its setup.
     pub definition: Definition,
     /// Its board.
     pub board: Board,
-    /// Where it is on disk.
+    /// Its paths on disk.
     pub layout: PrefixLayout,
     /// Which Portage works on it.
     pub portage: Portage,
@@ -274,7 +274,7 @@ impl Prefix {
 /// Which prefix the user means.
 #[derive(Clone, Debug, Default)]
 pub struct PrefixChoice {
-    /// What `-P` or `FPREFIX` said: a name, or `<name>-<board>`.
+    /// The value of `-P` or `FPREFIX`: a name, or `<name>-<board>`.
     pub name: Option<String>,
 }
 
@@ -289,7 +289,7 @@ impl PrefixChoice {
         let known = names(&all);
         let Some(wanted) = &self.name else {
             return match all.len() {
-                // Which one is meant is not known where one can not be read.
+                // Without a name, a prefix that cannot be read may be the one that is meant.
                 _ if !broken.is_empty() => Err(one_of(broken)),
                 0 => bail!(
                     "there is no prefix yet; make one with `fprefix setup NAME EPREFIX`, for \
@@ -324,7 +324,7 @@ impl PrefixChoice {
 pub struct Prefixes {
     /// Those that can be opened, by name.
     pub prefixes: Vec<Prefix>,
-    /// Why others can not be.
+    /// The errors of those that cannot be opened.
     pub broken: Vec<Error>,
 }
 

@@ -17,14 +17,14 @@ pub(crate) struct FinalRoot {
     origin: Origin,
 }
 
-/// Where a root comes from, and so how something in it is mended.
+/// The origin of a root, which decides how a finding in it is mended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// A tree that somebody named.
     Tree,
-    /// A prefix of ours.
+    /// The final environment of a prefix that fprefix set up.
     Prefix {
-        /// What `-P` takes.
+        /// The value for `-P`.
         name: String,
         /// The command that brings it up to date, where another fprefix made it.
         update: Option<String>,
@@ -55,7 +55,7 @@ impl FinalRoot {
         Ok(Self { origin: Origin::Prefix { name, update, provided }, ..root })
     }
 
-    /// Where it comes from.
+    /// Returns the origin of the root.
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
     }
@@ -75,7 +75,7 @@ impl FinalRoot {
         self.eprefix.below(&self.root)
     }
 
-    /// Where a path that programs use is on disk, links not resolved.
+    /// Returns the place on disk of a path that programs use; links are not resolved.
     pub(crate) fn on_disk(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }

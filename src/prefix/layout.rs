@@ -1,4 +1,4 @@
-//! Where everything of a prefix is on disk. This is the one module that knows paths: a path
+//! The paths of a prefix on disk. This is the one module that knows them: a path
 //! inside the prefix and its place on disk meet in one method.
 
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use crate::base::inside::INSIDE;
 use crate::base::names::{Environment, Eprefix, PrefixId};
 use crate::portage::{vdb, world};
 
-/// The file that marks a directory as ours, in [`MARKER_DIR`].
+/// The file that marks a directory as an environment of fprefix, in [`MARKER_DIR`].
 const MARKER_FILE: &str = "marker.toml";
-/// The folder that marks a directory as ours.
+/// The folder that marks a directory as an environment of fprefix.
 const MARKER_DIR: &str = ".fprefix";
 
 /// The two environments of a prefix on disk, and the paths under which the sandbox shows them.
@@ -29,7 +29,7 @@ const MARKER_DIR: &str = ".fprefix";
 /// <final>/                      /fprefix/final in the sandbox
 ///   .fprefix/
 ///   etc/portage/                PORTAGE_CONFIGROOT is <final>
-///   root/<EPREFIX>/             what is packed; nothing of ours is in root/
+///   root/<EPREFIX>/             what is packed; nothing of fprefix is in root/
 ///   logs/  tmp/
 /// ```
 ///
@@ -43,9 +43,9 @@ pub struct PrefixLayout {
     shared_pkgdir: Option<PathBuf>,
 }
 
-/// Where the C library's character set modules are below EPREFIX.
+/// The directory of the C library's character set modules, below EPREFIX.
 pub const GCONV: &str = "usr/lib64/gconv";
-/// Where its locales are below EPREFIX.
+/// The directory of the C library's locales, below EPREFIX.
 pub const LOCALES: &str = "usr/lib/locale";
 
 /// PKGDIR below staging.
@@ -116,7 +116,7 @@ impl PrefixLayout {
         self.shared_pkgdir.clone().unwrap_or_else(|| self.staging.join(PKGDIR))
     }
 
-    /// Where the sandbox shows a shared PKGDIR, on disk.
+    /// The directory on disk over which the sandbox mounts a shared PKGDIR.
     pub fn pkgdir_mount(&self) -> PathBuf {
         self.staging.join(PKGDIR)
     }
@@ -146,12 +146,12 @@ impl PrefixLayout {
         self.eroot(environment).join(world::BELOW_EROOT)
     }
 
-    /// The folder that marks an environment's directory as ours.
+    /// The folder of the marker in an environment's directory.
     pub fn marker(&self, environment: Environment) -> PathBuf {
         self.dir(environment).join(MARKER_DIR)
     }
 
-    /// What a path that the sandbox prints is on disk, if it is one of ours.
+    /// Returns the path on disk of a path in the sandbox; `None` for a path outside the environments.
     pub fn outside(&self, inside: &Path) -> Option<PathBuf> {
         [Environment::Staging, Environment::Final].into_iter().find_map(|environment| {
             let rest = inside.strip_prefix(Self::inside(environment)).ok()?;
@@ -160,25 +160,25 @@ impl PrefixLayout {
     }
 }
 
-/// What a marker says.
+/// The content of a marker.
 #[derive(Debug, Serialize, Deserialize)]
 struct Marker {
     prefix: PrefixId,
     environment: Environment,
 }
 
-/// Whose a directory is.
+/// The owner of a directory.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Owner {
     /// There is no such directory, or it is empty.
     Nobody,
     /// It carries the marker of this prefix.
     Prefix(PrefixId),
-    /// There is something in it that is not ours.
+    /// It has content and no marker.
     Stranger,
 }
 
-/// Whose the directory `dir` is.
+/// Returns the owner of the directory `dir`.
 pub fn owner(dir: &Path) -> Result<Owner> {
     let marker = dir.join(MARKER_DIR).join(MARKER_FILE);
     if marker.is_file() {

@@ -19,8 +19,8 @@ struct WrapperTools {
     tools: Vec<String>,
 }
 
-/// Where wrappers go: where `setup_prefix` puts them for root and in Flatcar's SDK, else where the
-/// user's own programs are (file-hierarchy(7)).
+/// Returns the default directory of wrappers: that of `setup_prefix` for root and in Flatcar's SDK,
+/// else that of the user's own programs (file-hierarchy(7)).
 pub(crate) fn default_dir(machine: Machine) -> Result<PathBuf> {
     if machine == Machine::Sdk || machine::is_root() {
         return Ok("/usr/local/bin".into());
@@ -46,14 +46,14 @@ fn planned(prefix: &Prefix, dir: &Path) -> Result<Vec<(String, PathBuf)>> {
         .collect())
 }
 
-/// Whether a file is a wrapper of `prefix`.
+/// Returns whether the file `path` is a wrapper of `prefix`.
 fn is_ours(path: &Path, prefix: &Prefix) -> bool {
     let line = format!("# prefix: {}\n", prefix.definition.eprefix);
     fs_err::read_to_string(path)
         .is_ok_and(|text| text.contains("# Written by `fprefix setup`") && text.contains(&line))
 }
 
-/// Refuses to write over files that are not ours.
+/// Refuses to replace files that fprefix did not write.
 pub(crate) fn check(prefix: &Prefix, dir: &Path) -> Result<()> {
     for (_, path) in planned(prefix, dir)? {
         let there = fs_err::symlink_metadata(&path).is_ok();

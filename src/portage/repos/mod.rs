@@ -1,4 +1,4 @@
-//! Ebuild repositories: what a directory has to have to be one, and where the sandbox shows it.
+//! Ebuild repositories: the files that make a directory one, and its path in the sandbox.
 
 mod configured;
 mod profile;
@@ -22,7 +22,7 @@ pub(crate) const BUILT_IN: &str = "fprefix";
 /// The name of the repository that carries the imported toolchain.
 pub(crate) const TOOLCHAIN: &str = "fprefix-toolchain";
 
-/// Where the sandbox shows the repository `name`.
+/// Returns the path of the repository `name` in the sandbox.
 pub(crate) fn inside(name: &str) -> PathBuf {
     match name {
         BUILT_IN | TOOLCHAIN => Path::new(INSIDE).join("staging/repos").join(name),
@@ -63,12 +63,12 @@ pub(crate) fn masters_of(path: &Path) -> Result<Vec<String>> {
     Ok(masters.split_whitespace().map(str::to_owned).collect())
 }
 
-/// Whether there is something at `path` that says it is a repository.
+/// Returns whether the directory `path` is a repository.
 pub(crate) fn is_repository(path: &Path) -> bool {
     path.join("profiles/repo_name").is_file() || path.join("metadata/layout.conf").is_file()
 }
 
-/// Whether the repository at `path` has ebuilds of `package`, which is `category/name`.
+/// Returns whether the repository at `path` has ebuilds of `package`, which is `category/name`.
 pub(crate) fn has_package(path: &Path, package: &str) -> bool {
     let Ok(entries) = fs_err::read_dir(path.join(package)) else { return false };
     entries.flatten().any(|entry| {

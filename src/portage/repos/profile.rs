@@ -1,4 +1,4 @@
-//! Portage profiles in a repository: what is one, whether it can be used, and which one is for
+//! Portage profiles in a repository: detection, a check of their parents, and the default for
 //! prefixes on a board.
 
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ static STANDALONE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^(\d+(?:\.\d+)*)/(no-multilib/)?prefix/kernel-(\d+(?:\.\d+)*)\+$").unwrap()
 });
 
-/// How deep such a profile is below profiles/default/linux/ARCH at most.
+/// The maximum depth of such a profile below profiles/default/linux/ARCH.
 const DEPTH: usize = 4;
 
-/// Whether `dir` is a profile, and not a folder that holds some (PMS 5.2).
+/// Returns whether `dir` is a profile, and not a folder of profiles (PMS 5.2).
 pub(crate) fn is_profile(dir: &Path) -> bool {
     ["parent", "make.defaults"].iter().any(|name| dir.join(name).is_file())
 }
@@ -121,7 +121,8 @@ pub(crate) fn for_board(path: &Path, board: &Board) -> Result<PathBuf> {
     }
 }
 
-/// What makes one such profile better than another: its version, no 32-bit libraries, the kernel.
+/// Returns the rank of a profile; the highest is preferred: by version, then without 32-bit
+/// libraries, then by kernel. `None` where `name` is no such profile.
 fn rank(name: &str) -> Option<(Vec<u32>, bool, Vec<u32>)> {
     let found = STANDALONE.captures(name)?;
     let numbers = |text: &str| text.split('.').map(|part| part.parse().unwrap_or(0)).collect();

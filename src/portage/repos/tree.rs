@@ -1,4 +1,4 @@
-//! Trees: what `--tree` names. Either one repository that stands alone, like Gentoo's, or a folder
+//! Trees, as `--tree` names them. A tree is either one repository that stands alone, like Gentoo's, or a folder
 //! of repositories that build upon each other, like `third_party` of a flatcar/scripts checkout.
 
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use anyhow::{Result, bail};
 
 use crate::portage::repos::{is_repository, masters_of, name_of};
 
-/// Where a checkout of flatcar/scripts has its repositories.
+/// The folder of repositories in a checkout of flatcar/scripts.
 const THIRD_PARTY: &str = "sdk_container/src/third_party";
 
-/// Where a repository keeps the Portage configuration that its prefixes want: Flatcar's
+/// The folder of a repository with the Portage configuration for its prefixes: Flatcar's
 /// prefix-overlay has one, which `setup_prefix` copies.
 pub(crate) const SKELETON: &str = "skel/etc/portage";
 

@@ -14,7 +14,7 @@ use crate::base::data::Folder;
 use crate::base::{files, template};
 use crate::portage::vdb;
 
-/// Where the machine's Portage looks for its configuration (portage(5)).
+/// The configuration directory of the machine's Portage (portage(5)).
 pub(crate) const CONFIG: &str = "/etc/portage";
 /// The files that are added to its configuration. Each may be a folder of some.
 const FILES: [&str; 3] = ["make.conf", "package.mask", "package.unmask"];

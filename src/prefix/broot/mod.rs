@@ -1,5 +1,5 @@
-//! BROOT: the machine's build tools, as Portage is told of them, and the names under which
-//! ebuilds look for a compiler.
+//! BROOT: the machine's build tools as Portage knows them, and the names under which ebuilds look
+//! for a compiler.
 
 mod compilers;
 pub(crate) mod machine;
@@ -88,7 +88,7 @@ pub(crate) fn write_tools(prefix: &Prefix) -> Result<()> {
     provided::write(&broot, &provided::provided(first)?, &besides)
 }
 
-/// What Portage is told of packages in staging holds for BROOT as well: a mask or a keyword that a
+/// Links staging's settings per package into BROOT: a mask or a keyword that a
 /// tree needs is needed wherever its ebuilds are built.
 fn link_lists(prefix: &Prefix, config: &Path) -> Result<()> {
     for name in ["accept_keywords", "env", "license", "mask", "unmask", "use"] {

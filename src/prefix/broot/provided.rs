@@ -1,5 +1,5 @@
-//! Which build tools a machine has, from data and from what they say of themselves, and how
-//! Portage is told of them.
+//! Detects the build tools of a machine from data and from their version output, and lists them for
+//! Portage.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -62,7 +62,7 @@ pub(super) struct Provided {
 /// A machine's programs: where they are, and what they say when they are run.
 trait Programs: Sync {
     fn find(&self, name: &str) -> Option<PathBuf>;
-    /// What `program` says to stdout and stderr.
+    /// Returns the output of `program` on stdout and stderr.
     fn said(&self, program: &Path, args: &[String]) -> Option<String>;
 }
 
@@ -87,7 +87,7 @@ impl Programs for ThisMachine {
 }
 
 impl BuildTools {
-    /// What a machine has of them.
+    /// Returns those that `machine` has, sorted.
     fn of(&self, machine: &impl Programs) -> Vec<Provided> {
         let mut all: Vec<Provided> =
             self.tool.par_iter().filter_map(|tool| self.provided(tool, machine)).collect();
@@ -96,8 +96,7 @@ impl BuildTools {
         all
     }
 
-    /// What the machine has of one, if the program is there, is what it is called, and says its
-    /// version.
+    /// Detects one tool: the program must be there, be no impostor, and print its version.
     fn provided(&self, tool: &BuildTool, machine: &impl Programs) -> Option<Provided> {
         let program = machine.find(&tool.program)?;
         let said = machine.said(&program, &tool.version)?;
@@ -213,8 +212,8 @@ mod tests {
         }
     }
 
-    /// What the programs of a distribution say when they are asked as broot.toml asks, and what
-    /// follows from that.
+    /// The version output of a distribution's programs, run as broot.toml lists them, and the packages
+    /// that follow from it.
     #[derive(Deserialize)]
     struct Recorded {
         said: BTreeMap<String, String>,

@@ -25,13 +25,13 @@ pub(super) struct Fetched {
 }
 
 impl Fetched {
-    /// Where its programs are, on disk. They start from there as well.
+    /// The directory of its programs on disk. They start from there as well.
     pub(super) fn programs(&self) -> PathBuf {
         self.dir.join("bin")
     }
 }
 
-/// What [`fetch`] would fetch, as names and versions.
+/// Returns the releases that [`fetch`] would fetch, as names and versions.
 pub(crate) fn to_fetch(prefix: &Prefix) -> Result<Vec<String>> {
     let mut releases = wanted(prefix)?;
     releases.retain(|release| !dir(prefix, release).exists());
@@ -95,7 +95,7 @@ pub(super) fn link(broot: &Path, fetched: &[Fetched]) -> Result<()> {
     Ok(())
 }
 
-/// What this machine lacks of what the trees of `prefix` want, by their eclasses.
+/// Returns the tools that eclasses in the trees of `prefix` need and this machine lacks.
 fn wanted(prefix: &Prefix) -> Result<Vec<Release>> {
     let mut releases = pypi::pinned(LIST)?;
     releases.retain(|release| {

@@ -1,4 +1,4 @@
-//! What the machine's build tools bring beside programs, where ebuilds look for it below BROOT.
+//! Macros and scripts of the machine's build tools, linked to where ebuilds look below BROOT.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub(super) fn link(broot: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What is in `dir` under names that begin with `start`; nothing, where there is no such directory.
+/// Returns the entries of `dir` with names that begin with `start`; none where there is no `dir`.
 fn files(dir: &Path, start: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs_err::read_dir(dir) else { return Vec::new() };
     let mut found: Vec<PathBuf> = entries

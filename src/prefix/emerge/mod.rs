@@ -86,7 +86,7 @@ const STAGING_ACTIONS: &[&str] = &[
 /// The letters of those among them that have one.
 const STAGING_LETTERS: &str = "BFfhsSV";
 
-/// What the arguments of emerge ask for, as far as it matters here.
+/// The properties of emerge's arguments that decide how it is run.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct EmergeArguments {
     staging_action: bool,
@@ -180,8 +180,8 @@ impl EmergeRun<'_> {
         command.args(args)
     }
 
-    /// What would be installed into final is known to emerge only once it is built; before, it is
-    /// told to take ebuilds for what has no binpkg. (`--usepkgonly=n` does not take back what
+    /// Pretends to install into final. Before a package is built it has no binpkg, so emerge uses
+    /// ebuilds as well. (`--usepkgonly=n` does not take back what
     /// make.conf says: the dependency resolver asks whether the option is there at all.)
     fn pretend_final(&self, args: &[String]) -> Result<ExitStatus> {
         let options = "--usepkg --root-deps=rdeps";

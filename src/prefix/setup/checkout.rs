@@ -1,4 +1,4 @@
-//! Git checkouts in which repositories are: which ones are ours to bring up to date, and that.
+//! Git checkouts that hold repositories: detects those that the user owns, and updates them.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use anyhow::{Result, bail};
 use crate::base::command::Command;
 use crate::host::tools;
 
-/// What a repository's directory is to git.
+/// The state of a repository's directory for git.
 pub(super) enum CheckoutState {
-    /// None of git's.
+    /// No checkout.
     None,
     /// A checkout of another user.
     OfAnotherUser(PathBuf),
-    /// A checkout of ours.
+    /// A checkout of the user that we run as.
     Own(Checkout),
 }
 
@@ -24,7 +24,7 @@ pub(super) struct Checkout {
 }
 
 impl CheckoutState {
-    /// What the directory `path` is to the user that we run as.
+    /// Detects the state of the directory `path` for the user that we run as.
     pub(super) fn detect(path: &Path) -> Result<Self> {
         Self::detect_for(path, rustix::process::geteuid().as_raw())
     }
@@ -46,12 +46,12 @@ impl CheckoutState {
 }
 
 impl Checkout {
-    /// Where it is.
+    /// The top directory.
     pub(super) fn top(&self) -> &Path {
         &self.top
     }
 
-    /// Refuses a checkout that can not be brought up to date without a decision of its owner.
+    /// Refuses a checkout that cannot be updated without a decision of its owner.
     pub(super) fn check(&self) -> Result<()> {
         let top = self.top.display();
         let changed = self

@@ -115,8 +115,9 @@ fn write_masks(prefix: &Prefix, environment: Environment, mut imported: Vec<Stri
     Ok(())
 }
 
-/// Packages of the built-in repository of which a repository of the user has ebuilds as well: theirs
-/// are the ones to build, whichever version is newer. What every prefix starts with stays ours.
+/// Packages of the built-in repository of which a repository of the user has ebuilds as well. The
+/// user's are built, whichever version is newer, except for the packages that every prefix starts
+/// with.
 fn doubled(definition: &Definition) -> Result<Vec<String>> {
     let seeds = [Environment::Staging, Environment::Final]
         .map(crate::prefix::setup::first_packages)

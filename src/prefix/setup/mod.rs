@@ -44,7 +44,7 @@ pub(crate) use crate::prefix::setup::removal::remove;
 pub(crate) use crate::prefix::setup::repositories::{add_repository, remove_repository, sync};
 pub(crate) use crate::prefix::setup::scratch_final::another_final;
 
-/// What the user asked for.
+/// The options of setup, as the user gave them.
 #[derive(Clone, Debug)]
 pub(crate) struct SetupRequest {
     /// The prefix's name.
@@ -53,11 +53,11 @@ pub(crate) struct SetupRequest {
     pub eprefix: Eprefix,
     /// The board; this machine's when none is given.
     pub board: Option<String>,
-    /// Where staging goes, if not to its default place.
+    /// The directory of staging; `None` for the default.
     pub staging_dir: Option<PathBuf>,
-    /// Where final goes, if not to its default place.
+    /// The directory of final; `None` for the default.
     pub final_dir: Option<PathBuf>,
-    /// Where wrappers go, if not to their default place.
+    /// The directory of wrappers; `None` for the default.
     pub wrapper_dir: Option<PathBuf>,
     /// DISTDIR, if not the default.
     pub distdir: Option<PathBuf>,
@@ -73,7 +73,7 @@ pub(crate) struct SetupRequest {
     pub profile: Option<String>,
     /// USE flags.
     pub use_flags: Vec<UseFlags>,
-    /// Where shared binary packages are.
+    /// The place of shared binary packages.
     pub binhost: Option<Binhost>,
     /// Words of FEATURES.
     pub features: Vec<Feature>,
@@ -88,7 +88,7 @@ pub(crate) struct SetupPlan {
     imports: Vec<Import>,
     wrapper_dir: PathBuf,
     replace: Option<Prefix>,
-    /// Whether there is a prefix that is brought up to date.
+    /// An existing prefix is brought up to date.
     update: bool,
     package_config: PackageConfig,
     /// The board's own root directory, if the C library comes from there.
@@ -200,7 +200,7 @@ impl SetupPlan {
         self.imports.iter().map(cpv).collect()
     }
 
-    /// What will be done, a line a step.
+    /// Describes the steps, a line each.
     pub(crate) fn describe(&self) -> Result<Vec<String>> {
         let definition = &self.prefix.definition;
         let mut lines = Vec::new();
@@ -241,7 +241,7 @@ impl SetupPlan {
             reporter.detail(note);
         }
         sudo::make_directories(&self.prefix)?;
-        // The lock is in staging. Nothing else is written before it is ours.
+        // The lock is in staging. Nothing else is written before it is held.
         self.mark(Environment::Staging)?;
         let what = format!("fprefix setup {}", self.prefix.definition.id.name);
         let lock = self.prefix.lock(&what, &Busy::Fail)?;

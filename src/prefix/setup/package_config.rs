@@ -14,7 +14,7 @@ use crate::prefix::broot;
 use crate::prefix::definition::PrefixRepo;
 use crate::prefix::setup::preflight::absolute;
 
-/// What may be in such a folder (portage(5)): files or folders of lines.
+/// Files, or folders of files, that such a folder may have (portage(5)).
 const LISTS: &[&str] = &[
     "package.accept_keywords",
     "package.accept_restrict",
@@ -41,7 +41,7 @@ const PROFILE: &[&str] = &[
 ];
 /// Packages that the machine has for builds besides those that its tools tell of.
 const BROOT: &str = broot::PROVIDED_BESIDES;
-/// What a skeleton has besides, which setup writes itself.
+/// Other files of a skeleton, which setup writes itself.
 const OURS: &[&str] = &["make.conf", "make.profile", "repos.conf"];
 
 /// The configuration as it will be written: paths below etc/portage, and what is in them.
@@ -76,7 +76,7 @@ impl PackageConfig {
         self.source.clone()
     }
 
-    /// What was put right, a line each.
+    /// The corrections that were made, a line each.
     pub(super) fn notes(&self) -> impl Iterator<Item = &str> {
         self.notes.iter().map(String::as_str)
     }

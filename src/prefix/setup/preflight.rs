@@ -1,4 +1,4 @@
-//! All that can be wrong with a request, found before anything is written.
+//! Checks of a request, before anything is written.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     }
     let path = std::path::absolute(path)
         .with_context(|| format!("could not make {} absolute", path.display()))?;
-    // What exists is named by its real path, so that two spellings can not hide one place.
+    // What exists is named by its real path, so that two spellings cannot hide one place.
     let (ancestor, rest) = files::existing_ancestor(&path);
     let mut real = fs_err::canonicalize(&ancestor)?;
     if !rest.as_os_str().is_empty() && !real.is_dir() {
@@ -67,7 +67,7 @@ pub(super) fn check_apart(
     Ok(())
 }
 
-/// Refuses directories that are not ours.
+/// Refuses directories that belong to another prefix or to no prefix.
 pub(super) fn check_owners(id: &PrefixId, dirs: [&Path; 2]) -> Result<()> {
     for dir in dirs {
         match owner(dir)? {
@@ -273,7 +273,7 @@ fn named_profile(
     bail!("there is no profile {wanted:?} in any of the repositories that were given{hint}")
 }
 
-/// What the machine has to have, asked before anything is written.
+/// Checks that the machine has the programs and the namespaces that building needs.
 pub(super) fn check_machine(prefix: &Prefix) -> Result<()> {
     prove_bubblewrap()?;
     tools::BASH.require()?;
@@ -323,7 +323,7 @@ pub(super) fn check_features(features: &[Feature]) -> Result<()> {
     Ok(())
 }
 
-/// Whether we may write where we will have to.
+/// Checks that the directories that setup writes to are writable.
 pub(super) fn check_writable(prefix: &Prefix, wrapper_dir: &Path) -> Result<()> {
     let definition = &prefix.definition;
     for dir in [

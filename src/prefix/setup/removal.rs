@@ -37,7 +37,7 @@ pub(crate) fn remove(prefix: &Prefix) -> Result<()> {
 }
 
 /// Removes all that is in an environment's directory, its marker last: should this be cut short,
-/// what is left is still known to be ours.
+/// the rest still carries it.
 fn remove_contents(dir: &Path) -> Result<()> {
     if !dir.exists() {
         return Ok(());

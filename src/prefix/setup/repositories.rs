@@ -1,6 +1,6 @@
 //! Changing the repositories of a prefix that is there.
 //!
-//! What is written is what setup would have written for the new list. The definition has both lists
+//! The files are those that setup would have written for the new list. The definition has both lists
 //! while that goes on, and nobody builds then: a change that was cut short is ended by the next one.
 
 use std::path::{Path, PathBuf};
@@ -20,16 +20,16 @@ use crate::prefix::setup::files::write_repositories;
 use crate::prefix::setup::package_config::PackageConfig;
 use crate::prefix::setup::preflight::{check_profile, located, missing_master, with_priorities};
 
-/// What adding a repository did.
+/// The result of adding a repository.
 #[derive(Debug)]
 pub(crate) struct Added {
     /// The repository.
     pub repo: PrefixRepo,
-    /// Whether it was not there before.
+    /// It was not there before.
     pub is_new: bool,
 }
 
-/// What removing a repository did.
+/// The result of removing a repository.
 #[derive(Debug)]
 pub(crate) struct Removed {
     /// The packages that were built from it and stay installed, and what they are installed in.
@@ -109,8 +109,8 @@ pub(crate) fn remove_repository(
     Ok(Removed { packages })
 }
 
-/// Brings the checkout of the repository `name`, or all that are ours, up to date, and all that
-/// depends on what is in them. The reporter says how others are brought up to date.
+/// Updates the checkout of the repository `name`, or all that the user owns, and the configuration
+/// that depends on them. Reports how to update the others.
 pub(crate) fn sync(
     prefix: &Prefix,
     name: Option<&str>,
@@ -172,7 +172,7 @@ fn settle(prefix: &mut Prefix) -> Result<()> {
     prefix.save()
 }
 
-/// What the repositories `all` and the user's folder bring to etc/portage.
+/// Reads the configuration that the repositories `all` and the user's folder add to etc/portage.
 fn config(definition: &Definition, all: &[PrefixRepo]) -> Result<PackageConfig> {
     PackageConfig::read(definition.package_config.as_deref(), all)
 }
