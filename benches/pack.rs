@@ -136,8 +136,8 @@ impl World {
         let mut reported = Measure::default();
         for _ in 0..2 {
             bare.better(self.bare(name, format)?);
-            packed.better(self.pack(name, format, &["--no-reports", "--again"])?);
-            reported.better(self.pack(name, format, &["--again"])?);
+            packed.better(self.pack(name, format, &["--no-reports", "--force"])?);
+            reported.better(self.pack(name, format, &["--force"])?);
         }
         println!(
             "{name}, {format}: {:.2} x the bare tool ({:.1} s), {:.2} x with all reports; of \
@@ -157,7 +157,7 @@ impl World {
     fn again(&self, name: &str) -> Result<()> {
         // What changed just now may change again without a sign, so it is not taken for unchanged.
         std::thread::sleep(Duration::from_millis(200));
-        self.pack(name, "squashfs", &["--again"])?;
+        self.pack(name, "squashfs", &["--force"])?;
         let mut read = Duration::MAX;
         let mut again = Duration::MAX;
         for _ in 0..3 {
@@ -188,7 +188,7 @@ impl World {
             measure(Command::new(words.next().unwrap_or_default()).args(words))?;
             let theirs = fs_err::metadata(&image)?.len();
             fs_err::remove_file(&image)?;
-            self.pack(name, format, &["--no-reports", "--again"])?;
+            self.pack(name, format, &["--no-reports", "--force"])?;
             let ours = fs_err::metadata(self.dir.join("out").join(format!("{name}.raw")))?.len();
             println!("{format}: {:.3} x the size of {whose}", ours as f64 / theirs as f64);
         }

@@ -40,7 +40,7 @@ use crate::sysext::target::{TargetCheck, TargetFinding, TargetRule};
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Pack {
     /// Pack the root directory DIR instead of a prefix that was set up
-    #[arg(long, value_name = "DIR", requires = "eprefix")]
+    #[arg(long, alias = "rootfs", value_name = "DIR", requires = "eprefix")]
     root: Option<PathBuf>,
     /// Where the prefix is in that root directory
     #[arg(long, value_name = "PATH", requires = "root")]
@@ -114,7 +114,7 @@ pub(super) struct Pack {
     /// Put what is stripped into an extension NAME-debug, where debuggers find it when it is attached
     #[arg(long, conflicts_with = "no_strip")]
     splitdebug: bool,
-    /// Pack although this rule of `fprefix check` or of --against finds something
+    /// Pack although this rule of `fprefix check` or of --target-root finds something
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     waive: Vec<String>,
     /// What the target has: its root directory, or the _pkginfo.raw of an earlier extension
@@ -129,12 +129,12 @@ pub(super) struct Pack {
     /// Says which files of the target it hides, which directories it changes, and whether
     /// os-release, systemd and kernels of the target take it. Errors refuse, unless waived by name. With
     /// --dry-run this is about the content before --mangle.
-    #[arg(long, value_name = "DIR")]
-    against: Option<PathBuf>,
+    #[arg(long, alias = "against", value_name = "DIR")]
+    target_root: Option<PathBuf>,
     /// This extension, an image or a directory, is attached there as well; can be given several
     /// times
-    #[arg(long, value_name = "FILE|DIR", requires = "against")]
-    beside: Vec<PathBuf>,
+    #[arg(long, alias = "beside", value_name = "FILE|DIR", requires = "target_root")]
+    with_extension: Vec<PathBuf>,
     /// Link this program of the prefix into /usr/bin; "all" links what the target does not have
     #[arg(long, value_name = "PROGRAM", value_delimiter = ',')]
     expose: Vec<Expose>,
@@ -162,8 +162,8 @@ pub(super) struct Pack {
     #[arg(long)]
     no_reports: bool,
     /// Pack again although nothing has changed since
-    #[arg(long)]
-    again: bool,
+    #[arg(long, alias = "again")]
+    force: bool,
     /// Answer as JSON
     #[arg(long)]
     json: bool,
@@ -181,10 +181,10 @@ impl Pack {
         } else {
             fingerprint::Fingerprint::take(&request, &self.waive)?
         };
-        if let Some(stamp) = stamp.as_ref().filter(|_| !self.again)
+        if let Some(stamp) = stamp.as_ref().filter(|_| !self.force)
             && let Some(packed) = stamp.find(&request, &self.output)
         {
-            context.reporter.step("nothing has changed since this was packed (--again packs it)");
+            context.reporter.step("nothing has changed since this was packed (--force packs it)");
             return self.answer(context, &packed);
         }
         let mut prepared = pack::prepare(&request, &context.reporter)?;
@@ -298,8 +298,10 @@ impl Pack {
                 .map(|key| SumsKey::open(key, self.gnupg_home.as_deref()))
                 .transpose()?,
             bases: self.bases.iter().map(|path| Base::open(path)).collect::<Result<_>>()?,
-            against: match &self.against {
-                Some(root) => Some(TargetCheck::open(root, &self.beside, waivers(&self.waive).0)?),
+            against: match &self.target_root {
+                Some(root) => {
+                    Some(TargetCheck::open(root, &self.with_extension, waivers(&self.waive).0)?)
+                }
                 None => None,
             },
             expose: self.expose.clone(),

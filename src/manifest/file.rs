@@ -32,7 +32,8 @@ use crate::sysext::target::{TargetCheck, TargetRule};
 pub(crate) const FILE: &str = "fprefix.toml";
 
 /// Said where something is about a target and none is named.
-const NO_TARGET: &str = "this is about attaching to a target: name its root directory by against";
+const NO_TARGET: &str =
+    "this is about attaching to a target: name its root directory by target-root";
 
 /// What a build file asks for.
 #[derive(Debug)]
@@ -242,7 +243,7 @@ impl Reader<'_> {
             self.look(id, |id| PruneRules::load(std::slice::from_ref(id), &[]).map(|_| ()))?;
         }
         let paths = pack.base.iter_mut().chain(&mut pack.mangle);
-        let paths = paths.chain(&mut pack.against).chain(&mut pack.beside);
+        let paths = paths.chain(&mut pack.target_root).chain(&mut pack.with_extension);
         for path in paths.chain(&mut pack.private_key).chain(&mut pack.certificate) {
             if pkcs11::uri(path.get_ref()).is_none() {
                 *path.get_mut() = self.dir.join(path.get_ref());
@@ -286,10 +287,10 @@ impl Reader<'_> {
         for name in &pack.waive {
             self.look(name, rule)?;
         }
-        for beside in &pack.beside {
+        for beside in &pack.with_extension {
             self.look(beside, path)?;
         }
-        match (&pack.against, pack.beside.first(), pack.waive.first()) {
+        match (&pack.target_root, pack.with_extension.first(), pack.waive.first()) {
             (Some(root), ..) => {
                 self.look(root, |root| TargetCheck::open(root, &[], vec![]).map(drop))
             }

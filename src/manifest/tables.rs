@@ -118,8 +118,10 @@ pub(crate) struct Pack {
     pub start: Vec<Spanned<String>>,
     pub state: Vec<Spanned<String>>,
     pub mangle: Vec<Spanned<PathBuf>>,
-    pub against: Option<Spanned<PathBuf>>,
-    pub beside: Vec<Spanned<PathBuf>>,
+    #[serde(alias = "against")]
+    pub target_root: Option<Spanned<PathBuf>>,
+    #[serde(alias = "beside")]
+    pub with_extension: Vec<Spanned<PathBuf>>,
     pub waive: Vec<Spanned<String>>,
     pub pkginfo: bool,
     pub sysupdate: Option<Spanned<Text<SourceUrl>>>,

@@ -311,8 +311,8 @@ fn finish(
 
 /// The target on which attaching is tried out.
 fn against(table: &Pack) -> Result<Option<TargetCheck>> {
-    let Some(root) = &table.against else { return Ok(None) };
-    let beside: Vec<_> = table.beside.iter().map(|path| path.get_ref().clone()).collect();
+    let Some(root) = &table.target_root else { return Ok(None) };
+    let beside: Vec<_> = table.with_extension.iter().map(|path| path.get_ref().clone()).collect();
     let waived = table.waive.iter().filter_map(|name| TargetRule::named(name.get_ref())).collect();
     Ok(Some(TargetCheck::open(root.get_ref(), &beside, waived)?))
 }

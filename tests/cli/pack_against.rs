@@ -103,7 +103,7 @@ fn over(small: &SmallRoot, files: &[(&str, &str)]) -> String {
 /// Packs against `target`; returns the exit code, and what was found: rule, level, path, detail.
 fn findings(small: &SmallRoot, target: &Target, more: &[&str]) -> (i32, Vec<[String; 4]>) {
     let root = target.dir.path().to_str().unwrap();
-    let options = [&["--against", root, "--no-reports", "--json"], more].concat();
+    let options = [&["--target-root", root, "--no-reports", "--json"], more].concat();
     let output = small.try_pack("out", &options);
     let error = String::from_utf8_lossy(&output.stderr);
     let answer: Value =
@@ -141,7 +141,7 @@ fn a_target_that_fits_gives_no_finding() {
     assert!(small.beside("out/small.raw").is_file());
     let fields = ["--release", "ID=debian", "--release", "VERSION_ID=13"];
     assert_eq!(findings(&small, &target, &fields), (0, Vec::new()));
-    let plan = small.pack("out", &["--against", target.dir.path().to_str().unwrap(), "-n"]);
+    let plan = small.pack("out", &["--target-root", target.dir.path().to_str().unwrap(), "-n"]);
     assert!(plan.contains("usr/local/small"), "{plan}");
 }
 
@@ -298,7 +298,7 @@ fn other_extensions_are_looked_at() {
     let theirs = over(&other, &[("usr/bin/new", "theirs\n"), ("usr/share/clash/file", "")]);
     other.pack("out", &["--name", "other", "--mangle", &theirs]);
     let image = other.beside("out/other.raw");
-    let beside = ["--beside", image.to_str().unwrap()];
+    let beside = ["--with-extension", image.to_str().unwrap()];
     // The prefix of both is the same.
     assert_eq!(findings(&small, &target, &beside), (0, Vec::new()));
     let ours = over(&small, &[("usr/bin/new", "ours\n")]);
@@ -316,10 +316,20 @@ fn other_extensions_are_looked_at() {
 fn what_is_no_target_is_refused() {
     let small = SmallRoot::full();
     let empty = tempfile::tempdir().unwrap();
-    let error = small.refuse("out", &["--against", empty.path().to_str().unwrap()]);
+    let error = small.refuse("out", &["--target-root", empty.path().to_str().unwrap()]);
     assert!(error.contains("not the root directory of a target"), "{error}");
     let target = Target::debian();
     let root = target.dir.path().to_str().unwrap();
-    let error = small.refuse("out", &["--against", root, "--beside", "/none.raw"]);
+    let error = small.refuse("out", &["--target-root", root, "--with-extension", "/none.raw"]);
     assert!(error.contains("/none.raw"), "{error}");
+}
+
+#[test]
+fn old_spellings_of_options_still_work() {
+    let (small, target, other) = (SmallRoot::full(), Target::debian(), SmallRoot::full());
+    other.pack("out", &["--name", "other"]);
+    let (root, image) = (target.dir.path().to_str().unwrap(), other.beside("out/other.raw"));
+    let old = ["--against", root, "--beside", image.to_str().unwrap(), "--again"];
+    small.pack("out", &[&old[..], &["--no-reports"]].concat());
+    assert!(small.beside("out/small.raw").is_file());
 }

@@ -45,7 +45,7 @@ const CALLS: [(&str, u32); 11] = [
 #[test]
 fn killed_at_many_points() {
     let small = SmallRoot::full();
-    let options = ["--format", "squashfs", "--format", "erofs", "--again"];
+    let options = ["--format", "squashfs", "--format", "erofs", "--force"];
     small.pack("whole", &options);
     let arguments = small.arguments("out", &options);
     let mut killed = 0;

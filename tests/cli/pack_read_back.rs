@@ -98,7 +98,7 @@ fn what_has_not_changed_is_not_packed_again() {
     let made = identity();
     assert_eq!(small.pack("out", &["--json"]), first, "the answer is the same");
     assert_eq!(identity(), made);
-    for option in ["--again", "--no-reports", "--keep=doc", "--no-strip", "--name=small"] {
+    for option in ["--force", "--no-reports", "--keep=doc", "--no-strip", "--name=small"] {
         small.pack("out", &[option]);
     }
     assert_ne!(identity(), made, "other options give another image");

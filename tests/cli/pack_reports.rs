@@ -99,7 +99,7 @@ fn reports_are_reproducible_and_can_be_left_out() {
     let small = SmallRoot::full();
     small.pack("out", &[]);
     let first = [text(&small, "_sbom.spdx.json"), text(&small, "_manifest.json")];
-    small.pack("out", &["--again"]);
+    small.pack("out", &["--force"]);
     assert_eq!([text(&small, "_sbom.spdx.json"), text(&small, "_manifest.json")], first);
     small.pack("bare", &["--no-reports"]);
     let there = fs_err::read_dir(small.beside("bare")).unwrap();

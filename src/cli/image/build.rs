@@ -29,7 +29,7 @@ use crate::sysext::strip::StripOptions;
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Build {
     /// The root directory of the image; extensions go to /usr/share/flatcar/sysext in it
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, alias = "root", value_name = "DIR")]
     rootfs: PathBuf,
     /// The extensions, those that others build on first: NAME|CAT/PKG[&CAT/PKG...][,NAME|...]
     #[arg(long, value_name = "LIST")]

@@ -32,7 +32,7 @@ enum ImageCommand {
 #[derive(Debug, Args)]
 struct AddToImage {
     /// The root directory of the image
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, alias = "root", value_name = "DIR")]
     rootfs: PathBuf,
     /// How they come into the image
     #[arg(long, value_enum, default_value_t)]
@@ -52,7 +52,7 @@ struct AddToImage {
 #[derive(Debug, Args)]
 struct ListImage {
     /// The root directory of the image
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, alias = "root", value_name = "DIR")]
     rootfs: PathBuf,
     /// As JSON
     #[arg(long)]
@@ -63,7 +63,7 @@ struct ListImage {
 #[derive(Debug, Args)]
 struct RemoveFromImage {
     /// The root directory of the image
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, alias = "root", value_name = "DIR")]
     rootfs: PathBuf,
     /// Only show what would be done
     #[arg(short = 'n', long)]
@@ -81,7 +81,7 @@ struct RemoveFromImage {
 #[derive(Debug, Args)]
 struct EtcWhiteouts {
     /// The root directory of the image
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, alias = "root", value_name = "DIR")]
     rootfs: PathBuf,
     /// The base of /etc, a path in the image [default: /usr/share/flatcar/etc if it is there, else
     /// /etc]
