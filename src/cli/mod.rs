@@ -2,6 +2,8 @@
 //!
 //! All that users see is written here. Nothing in here does the work of a step.
 
+#[cfg(test)]
+mod book;
 mod build;
 mod check;
 mod diff;

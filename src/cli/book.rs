@@ -1,0 +1,164 @@
+//! Tests of the book in docs/: generated pages are current, links lead somewhere, commands parse.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::reference::{EXIT_CODES, FILES, Fact, PASSED_ON_CODE, VARIABLES};
+use crate::cli::{Cli, separate};
+
+/// The directory of the book's pages.
+const PAGES: &str = "docs/src";
+
+/// Compares a generated page with its file; `INSTA_UPDATE=always` writes the file.
+fn check_generated(page: &str, text: &str) {
+    let path = Path::new(PAGES).join("reference").join(page);
+    if std::env::var("INSTA_UPDATE").is_ok_and(|value| value == "always") {
+        fs_err::write(&path, text).unwrap();
+    }
+    assert!(
+        fs_err::read_to_string(&path).unwrap_or_default() == text,
+        "{} is not current; `INSTA_UPDATE=always cargo test --lib book` writes it",
+        path.display()
+    );
+}
+
+fn table(title: &str, heads: [&str; 2], facts: &[Fact]) -> String {
+    let rows = facts.iter().map(|fact| {
+        let commands = fact.commands.join("`, `");
+        let of = if commands.is_empty() { "all".to_owned() } else { format!("`{commands}`") };
+        format!("| {} | {} | {of} |\n", fact.name, fact.meaning)
+    });
+    let rows: String = rows.collect();
+    format!("# {title}\n\n| {} | {} | commands |\n|---|---|---|\n{rows}", heads[0], heads[1])
+}
+
+#[test]
+fn reference_pages_are_current() {
+    let mut codes: Vec<Fact> = EXIT_CODES.iter().map(|(_, fact)| *fact).collect();
+    codes.push(PASSED_ON_CODE);
+    check_generated("exit-codes.md", &table("Exit codes", ["code", "meaning"], &codes));
+    check_generated("environment.md", &table("Environment", ["variable", "meaning"], VARIABLES));
+    check_generated("files.md", &table("Files", ["file", "meaning"], FILES));
+}
+
+#[test]
+fn the_page_of_commands_is_current() {
+    let mut root = Cli::command().disable_help_subcommand(true).term_width(100);
+    root.build();
+    let mut text = "# Commands\n".to_owned();
+    let mut commands = vec![root];
+    while let Some(mut command) = commands.pop() {
+        let name = command.get_bin_name().unwrap_or("fprefix").to_owned();
+        let help = command.render_long_help().to_string();
+        let help: Vec<&str> = help.lines().map(str::trim_end).collect();
+        text += &format!("\n## {name}\n\n```text\n{}\n```\n", help.join("\n").trim_end());
+        let subcommands = command.get_subcommands().filter(|command| !command.is_hide_set());
+        let mut subcommands: Vec<_> = subcommands.cloned().collect();
+        subcommands.reverse();
+        commands.extend(subcommands.into_iter().map(|command| command.term_width(100)));
+    }
+    check_generated("commands.md", &text);
+}
+
+#[test]
+fn the_page_of_the_build_file_is_current() {
+    let template = fs_err::read_to_string("templates/fprefix.toml").unwrap();
+    let template =
+        template.replace("{{ name }}", "NAME").replace("{{ eprefix }}", "/usr/local/NAME");
+    check_generated(
+        "fprefix-toml.md",
+        &format!(
+            "# fprefix.toml\n\n```sh\nfprefix init --name NAME\n```\n\n`fprefix init` writes this \
+             file. Lines with a # show the other keys.\n\n```toml\n{template}```\n"
+        ),
+    );
+}
+
+/// Returns the pages of the book, and the texts at the top of the repository.
+fn documents() -> Vec<PathBuf> {
+    let pages = walkdir::WalkDir::new(PAGES).sort_by_file_name().into_iter().map(Result::unwrap);
+    let pages = pages.filter(|entry| entry.file_type().is_file());
+    let top = ["README.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md"];
+    pages.map(walkdir::DirEntry::into_path).chain(top.map(PathBuf::from)).collect()
+}
+
+#[test]
+fn links_lead_to_files_and_the_summary_lists_all_pages() {
+    let link = regex::Regex::new(r"\]\(([^)#]+)(?:#[^)]*)?\)").unwrap();
+    let mut broken = Vec::new();
+    let mut listed = vec![Path::new(PAGES).join("SUMMARY.md")];
+    for document in documents() {
+        let text = fs_err::read_to_string(&document).unwrap();
+        for target in link.captures_iter(&text).map(|found| found[1].to_owned()) {
+            if target.starts_with("https://") {
+                continue;
+            }
+            let path = document.parent().unwrap().join(&target);
+            if !path.exists() {
+                broken.push(format!("{}: {target}", document.display()));
+            }
+            if document.ends_with("SUMMARY.md") {
+                listed.push(path);
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    let missing: Vec<PathBuf> = documents()
+        .into_iter()
+        .filter(|page| page.starts_with(PAGES) && !listed.contains(page))
+        .collect();
+    assert!(missing.is_empty(), "SUMMARY.md does not list {missing:?}");
+}
+
+/// Returns the lines of shell code in a document: indented blocks, and those fenced as sh.
+fn shell_lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut fence = None;
+    for line in text.lines() {
+        if let Some(language) = line.strip_prefix("```") {
+            fence = if fence.is_some() { None } else { Some(language) };
+            continue;
+        }
+        let is_code = fence.map_or(line.starts_with("    "), |language| language == "sh");
+        if !is_code {
+            continue;
+        }
+        match lines.last_mut().filter(|last| last.ends_with('\\')) {
+            Some(last) => {
+                last.pop();
+                *last += line.trim();
+            }
+            None => lines.push(line.trim().to_owned()),
+        }
+    }
+    lines
+}
+
+#[test]
+fn commands_in_documents_parse() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for document in documents() {
+        for line in shell_lines(&fs_err::read_to_string(&document).unwrap()) {
+            let words = shlex::split(&line).unwrap_or_default();
+            let is_assignment = |word: &&String| word.contains('=') && !word.starts_with('-');
+            let words: Vec<&String> = words.iter().skip_while(is_assignment).collect();
+            if words.first().is_none_or(|word| *word != "fprefix") {
+                continue;
+            }
+            count += 1;
+            let args = words.iter().take_while(|word| !["|", "&&"].contains(&word.as_str()));
+            let args = separate(args.map(OsString::from).collect());
+            match Cli::try_parse_from(args) {
+                Err(error) if error.use_stderr() => {
+                    wrong.push(format!("{}: {line}\n{error}", document.display()));
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 50, "only {count} commands were found");
+}
