@@ -33,7 +33,7 @@ if ! command -v cargo > /dev/null; then
 	exit 1
 fi
 if command -v apt-get > /dev/null; then
-	# gcc alone can not link: it recommends libc6-dev and does not depend on it.
+	# gcc alone cannot link: it recommends libc6-dev and does not depend on it.
 	need cc=gcc cc=libc6-dev
 elif ! command -v cc > /dev/null; then
 	say "there is no C compiler, which cargo links with; install gcc"

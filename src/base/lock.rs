@@ -50,7 +50,7 @@ impl Lock {
             .create(true)
             .truncate(false)
             .open(path)
-            .context("the lock can not be taken; was the prefix removed meanwhile?")?;
+            .context("the lock cannot be taken; was the prefix removed meanwhile?")?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let holder = holder(&mut file);
             match busy {

@@ -172,12 +172,12 @@ impl FromStr for Eprefix {
         let path = format!("/{}", parts.join("/"));
         if parts.is_empty() || NOT_A_PREFIX.contains(&path.as_str()) {
             bail!(
-                "{path} belongs to the machine and can not be a prefix; take a directory of its \
+                "{path} belongs to the machine and cannot be a prefix; take a directory of its \
                  own, like /usr/local/my-stuff"
             );
         }
         if let Some(top) = NOT_BELOW.iter().find(|top| Path::new(&path).starts_with(top)) {
-            bail!("{path} can not be a prefix: nothing that is installed below {top} stays there");
+            bail!("{path} cannot be a prefix: nothing that is installed below {top} stays there");
         }
         if path.len() > EPREFIX_MAX {
             bail!(
@@ -233,7 +233,7 @@ impl FromStr for RepoArgument {
             bail!("{text:?} has to be NAME=PATH, like gentoo=/var/db/repos/gentoo");
         };
         if !is_repo_name(name) {
-            bail!("{name:?} can not be the name of a repository: letters, digits, - and _ only");
+            bail!("{name:?} cannot be the name of a repository: letters, digits, - and _ only");
         }
         Ok(Self { name: name.to_owned(), path: path.into() })
     }
@@ -291,7 +291,7 @@ impl FromStr for UseFlags {
             let good =
                 name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain);
             if !good && word != "-*" {
-                bail!("{word:?} can not be a USE flag: letters, digits and + _ @ - only");
+                bail!("{word:?} cannot be a USE flag: letters, digits and + _ @ - only");
             }
         }
         Ok(Self(text.split_whitespace().collect::<Vec<_>>().join(" ")))

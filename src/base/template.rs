@@ -49,7 +49,7 @@ fn line(text: &str) -> Result<String, Error> {
     if text.contains(['\n', '\r', '\0']) {
         return Err(Error::new(
             ErrorKind::InvalidOperation,
-            format!("{text:?} can not be written: it has a line break"),
+            format!("{text:?} cannot be written: it has a line break"),
         ));
     }
     Ok(text.to_owned())

@@ -248,6 +248,6 @@ pub(super) fn character_sets(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     match replace_directory(&bytes, dir) {
         Some(new) if new == *bytes => Vec::new(),
         Some(_) => vec![Detail::error("names modules that are not beside it")],
-        None => vec![Detail::error("can not be read")],
+        None => vec![Detail::error("cannot be read")],
     }
 }

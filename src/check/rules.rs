@@ -115,7 +115,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "elf",
         sentence: "Every ELF file can be read.",
-        reason: "What can not be read can not be proven.",
+        reason: "What cannot be read cannot be proven.",
         remedy: "Look at the file with readelf; test data that is broken on purpose is harmless.",
         rewrites: false,
         look: elf_rules::readable,

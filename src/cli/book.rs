@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser};
 
-use crate::cli::reference::{EXIT_CODES, FILES, Fact, PASSED_ON_CODE, VARIABLES};
+use crate::cli::reference::{EXIT_CODES, FILES, PASSED_ON_CODE, ReferenceEntry, VARIABLES};
 use crate::cli::{Cli, separate};
 
 /// The directory of the book's pages.
@@ -24,7 +24,7 @@ fn check_generated(page: &str, text: &str) {
     );
 }
 
-fn table(title: &str, heads: [&str; 2], facts: &[Fact]) -> String {
+fn table(title: &str, heads: [&str; 2], facts: &[ReferenceEntry]) -> String {
     let rows = facts.iter().map(|fact| {
         let commands = fact.commands.join("`, `");
         let of = if commands.is_empty() { "all".to_owned() } else { format!("`{commands}`") };
@@ -36,7 +36,7 @@ fn table(title: &str, heads: [&str; 2], facts: &[Fact]) -> String {
 
 #[test]
 fn reference_pages_are_current() {
-    let mut codes: Vec<Fact> = EXIT_CODES.iter().map(|(_, fact)| *fact).collect();
+    let mut codes: Vec<ReferenceEntry> = EXIT_CODES.iter().map(|(_, fact)| *fact).collect();
     codes.push(PASSED_ON_CODE);
     check_generated("exit-codes.md", &table("Exit codes", ["code", "meaning"], &codes));
     check_generated("environment.md", &table("Environment", ["variable", "meaning"], VARIABLES));

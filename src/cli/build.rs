@@ -15,7 +15,7 @@ use crate::pipeline::build::{self, BuildOptions, BuildOutcome};
 /// that explains itself.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-pub(super) struct Build {
+pub(super) struct BuildCommand {
     /// The build file
     #[arg(default_value = FILE)]
     file: PathBuf,
@@ -33,7 +33,7 @@ pub(super) struct Build {
     dry_run: bool,
 }
 
-impl Build {
+impl BuildCommand {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let file = BuildFile::load(&self.file)?;

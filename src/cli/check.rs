@@ -39,7 +39,7 @@ impl RootArgs {
 /// Looks at every file and reports what reaches outside of the prefix. Exit code 3 if something
 /// does.
 #[derive(Debug, Args)]
-pub(super) struct Check {
+pub(super) struct CheckCommand {
     #[command(flatten)]
     root: RootArgs,
     /// Apply these rules alone
@@ -63,7 +63,7 @@ pub(super) struct Check {
     json: bool,
 }
 
-impl Check {
+impl CheckCommand {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         if let Some(id) = &self.explain {

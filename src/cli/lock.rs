@@ -12,13 +12,13 @@ use crate::pipeline::build;
 /// Writes the states of ebuild repositories, the versions, USE flags and files of packages, and the
 /// digests of binary packages to fprefix.lock, beside the build file.
 #[derive(Debug, Args)]
-pub(super) struct Lock {
+pub(super) struct LockCommand {
     /// The build file
     #[arg(default_value = FILE)]
     file: PathBuf,
 }
 
-impl Lock {
+impl LockCommand {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let file = BuildFile::load(&self.file)?;

@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory};
 use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::base::output;
-use crate::cli::reference::{EXIT_CODES, FILES, Fact, PASSED_ON_CODE, VARIABLES};
+use crate::cli::reference::{EXIT_CODES, FILES, PASSED_ON_CODE, ReferenceEntry, VARIABLES};
 use crate::cli::{Cli, Context, DONE};
 
 /// The date in the header of all pages: the day on which the texts changed last.
@@ -98,13 +98,14 @@ fn command_page(command: &clap::Command) -> Result<ManPage> {
 /// Makes the sections that clap knows nothing of.
 fn own_sections(command: &clap::Command, name: &str) -> Roff {
     let words = command.get_bin_name().unwrap_or_default().trim_start_matches("fprefix").trim();
-    let mut codes: Vec<Fact> = EXIT_CODES.iter().map(|(_, fact)| *fact).collect();
+    let mut codes: Vec<ReferenceEntry> = EXIT_CODES.iter().map(|(_, fact)| *fact).collect();
     codes.push(PASSED_ON_CODE);
     let mut page = Roff::new();
     for (heading, facts) in
         [("EXIT STATUS", codes.as_slice()), ("ENVIRONMENT", VARIABLES), ("FILES", FILES)]
     {
-        let facts: Vec<&Fact> = facts.iter().filter(|fact| fact.concerns(words)).collect();
+        let facts: Vec<&ReferenceEntry> =
+            facts.iter().filter(|fact| fact.concerns(words)).collect();
         if !facts.is_empty() {
             page.control("SH", [heading]);
         }

@@ -38,7 +38,7 @@ use crate::sysext::target::{TargetCheck, TargetFinding, TargetRule};
 #[derive(Debug, Args)]
 #[command(disable_version_flag = true)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-pub(super) struct Pack {
+pub(super) struct PackCommand {
     /// Pack the root directory DIR instead of a prefix that was set up
     #[arg(long, alias = "rootfs", value_name = "DIR", requires = "eprefix")]
     root: Option<PathBuf>,
@@ -172,7 +172,7 @@ pub(super) struct Pack {
     dry_run: bool,
 }
 
-impl Pack {
+impl PackCommand {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let (request, _lock) = self.request(context)?;

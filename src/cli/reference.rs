@@ -5,7 +5,7 @@ use crate::cli::{DONE, FAILED, FOUND, USAGE};
 
 /// A fact, and the subcommands that it is about.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fact {
+pub(super) struct ReferenceEntry {
     /// The exit code, variable or path.
     pub(super) name: &'static str,
     /// One or two sentences.
@@ -14,7 +14,7 @@ pub(super) struct Fact {
     pub(super) commands: &'static [&'static str],
 }
 
-impl Fact {
+impl ReferenceEntry {
     const fn new(
         name: &'static str,
         meaning: &'static str,
@@ -59,13 +59,13 @@ const ON_PREFIXES: &[&str] = &[
 const CONFIGURED: &[&str] = &["build", "emerge", "image build", "run", "setup"];
 
 /// Exit codes, in their order. Scripts rely on them.
-pub(super) const EXIT_CODES: &[(u8, Fact)] = &[
-    (DONE, Fact::new("0", "The command did what it was asked to do.", &[])),
-    (FAILED, Fact::new("1", "The command failed. The cause is on stderr.", &[])),
-    (USAGE, Fact::new("2", "The command line was wrong.", &[])),
+pub(super) const EXIT_CODES: &[(u8, ReferenceEntry)] = &[
+    (DONE, ReferenceEntry::new("0", "The command did what it was asked to do.", &[])),
+    (FAILED, ReferenceEntry::new("1", "The command failed. The cause is on stderr.", &[])),
+    (USAGE, ReferenceEntry::new("2", "The command line was wrong.", &[])),
     (
         FOUND,
-        Fact::new(
+        ReferenceEntry::new(
             "3",
             "A check found something: a file that reaches outside of the prefix, a target that \
              refuses the extension, a difference, or a missing tool.",
@@ -75,7 +75,7 @@ pub(super) const EXIT_CODES: &[(u8, Fact)] = &[
 ];
 
 /// An exit code that is not a number of fprefix.
-pub(super) const PASSED_ON_CODE: Fact = Fact::new(
+pub(super) const PASSED_ON_CODE: ReferenceEntry = ReferenceEntry::new(
     "other",
     "The exit status of the program that was run; 128 and the number of the signal if a signal \
      ended it.",
@@ -83,8 +83,8 @@ pub(super) const PASSED_ON_CODE: Fact = Fact::new(
 );
 
 /// Variables of the environment, in alphabetical order.
-pub(super) const VARIABLES: &[Fact] = &[
-    Fact::new(
+pub(super) const VARIABLES: &[ReferenceEntry] = &[
+    ReferenceEntry::new(
         "FPREFIX",
         "The prefix to work on, as with --prefix.",
         &[
@@ -103,47 +103,47 @@ pub(super) const VARIABLES: &[Fact] = &[
             "status",
         ],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "FPREFIX_DATA",
         "A directory that replaces the profiles, wrappers, templates and ebuilds that are \
          compiled in.",
         &[],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "FPREFIX_HOME",
         "The directory that holds prefixes, sources and Portage. The default is \
          /var/lib/fprefix for root and $XDG_DATA_HOME/fprefix for other users.",
         &[],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "GNUPGHOME",
         "The directory of gpg's keys for --sign-sums, unless --gnupg-home names one.",
         &["build", "pack"],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "http_proxy, https_proxy, ftp_proxy, no_proxy, all_proxy",
         "Proxies for the programs that fetch sources.",
         CONFIGURED,
     ),
-    Fact::new("NO_COLOR", "Any value turns colors off.", &[]),
-    Fact::new(
+    ReferenceEntry::new("NO_COLOR", "Any value turns colors off.", &[]),
+    ReferenceEntry::new(
         "SOURCE_DATE_EPOCH",
         "The time of an image, in seconds since 1970. The default is the build time of the newest \
          package in it.",
         &["image build", "pack"],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "SSL_CERT_FILE, SSL_CERT_DIR",
         "Certificates for the programs that fetch sources.",
         CONFIGURED,
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "USE, FEATURES, MAKEOPTS, CFLAGS, ACCEPT_KEYWORDS, DISTCC_HOSTS ...",
         "Variables that emerge(1) and make.conf(5) define, for one command. Put lasting settings \
          into make.conf.user.",
         &["emerge", "image build"],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "XDG_DATA_HOME",
         "The parent of fprefix's directory for ordinary users. The default is ~/.local/share.",
         &[],
@@ -151,73 +151,77 @@ pub(super) const VARIABLES: &[Fact] = &[
 ];
 
 /// Files, grouped by the place that they are in.
-pub(super) const FILES: &[Fact] = &[
-    Fact::new(
+pub(super) const FILES: &[ReferenceEntry] = &[
+    ReferenceEntry::new(
         "/var/lib/fprefix/, ~/.local/share/fprefix/",
         "All that fprefix keeps, for root and for other users: prefixes, sources (distfiles), \
          Portage.",
         &[],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "prefixes/NAME-BOARD/prefix.toml",
         "The definition of a prefix, below that directory. `fprefix setup` writes it.",
         ON_PREFIXES,
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "/usr/local/bin/, ~/.local/bin/",
         "Wrappers like emerge-prefix-NAME-BOARD and portageq-prefix-NAME-BOARD.",
         &["remove", "setup"],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "etc/portage/make.conf.user",
         "Your settings for Portage, in each of the two environments. fprefix never replaces it. \
          `fprefix status` shows where the environments are.",
         CONFIGURED,
     ),
-    Fact::new("etc/portage/gnupg/", "Keys for signed binary packages, in staging.", CONFIGURED),
-    Fact::new(
+    ReferenceEntry::new(
+        "etc/portage/gnupg/",
+        "Keys for signed binary packages, in staging.",
+        CONFIGURED,
+    ),
+    ReferenceEntry::new(
         "fprefix.toml",
         "The build file, see fprefix.toml(5).",
         &["build", "init", "lock", "schema"],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "fprefix.lock",
         "The state of repositories and packages that a build came from, beside the build file.",
         &["build", "lock"],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "NAME.raw",
         "The image. systemd-sysext attaches it from /var/lib/extensions under this name. With a \
          version, it is a link to NAME-VERSION-ARCH.raw.",
         &["build", "image add", "pack"],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         ".NAME.packed",
         "The record of what an image was made from. An image that is up to date is not packed \
          again.",
         &["build", "pack"],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "NAME_packages.txt, NAME_contents.txt, NAME_contents_wtd.txt",
         "Lists of packages, of files, and of files with their details.",
         &["build", "image build", "pack"],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "NAME_licenses.json, NAME_licenses.txt",
         "Licences of all packages, and their texts.",
         &["build", "image build", "pack"],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "NAME_sbom.spdx.json, NAME_manifest.json",
         "The bill of materials (SPDX 2.3), and how the image was made.",
         &["build", "image build", "pack"],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "SHA256SUMS, SHA256SUMS.gpg",
         "Digests of the images, and their signature, for systemd-sysupdate.",
         &["build", "pack"],
     ),
-    Fact::new(
+    ReferenceEntry::new(
         "/usr/share/flatcar/sysext/",
         "Extensions in the root directory of an OS image.",
         &["image", "image add", "image build", "image list", "image remove"],

@@ -17,7 +17,7 @@ thread_local! {
 
 /// The bytes of a file.
 #[derive(Debug)]
-pub struct FileContents(ContentsStorage);
+pub struct ElfContents(ContentsStorage);
 
 #[derive(Debug)]
 enum ContentsStorage {
@@ -30,7 +30,7 @@ enum ContentsStorage {
 /// What another process writes to the file meanwhile may or may not be seen, and a large file
 /// that is cut short makes the access fail (SIGBUS), as with any mapping. Callers hold the lock
 /// of the prefix, or work on trees of their own.
-pub fn open(file: &File) -> io::Result<FileContents> {
+pub fn open(file: &File) -> io::Result<ElfContents> {
     let len = file.metadata()?.len();
     match usize::try_from(len) {
         Ok(len) if len <= SMALL => read(file, len),
@@ -38,11 +38,11 @@ pub fn open(file: &File) -> io::Result<FileContents> {
     }
 }
 
-fn read(file: &File, len: usize) -> io::Result<FileContents> {
+fn read(file: &File, len: usize) -> io::Result<ElfContents> {
     let mut buffer = BUFFER.take();
     buffer.resize(SMALL, 0);
-    let mut contents = FileContents(ContentsStorage::Read { buffer, len: 0 });
-    let FileContents(ContentsStorage::Read { buffer, len: got }) = &mut contents else {
+    let mut contents = ElfContents(ContentsStorage::Read { buffer, len: 0 });
+    let ElfContents(ContentsStorage::Read { buffer, len: got }) = &mut contents else {
         return Ok(contents);
     };
     while *got < len {
@@ -57,13 +57,13 @@ fn read(file: &File, len: usize) -> io::Result<FileContents> {
 }
 
 #[expect(unsafe_code, reason = "mapping a file has no safe form; see the callers' duty above")]
-fn map(file: &File) -> io::Result<FileContents> {
+fn map(file: &File) -> io::Result<ElfContents> {
     // SAFETY: the bytes are only ever read, and every read is checked against the mapped length;
     // no reference to them is given a stronger promise than that of a file's contents.
-    unsafe { memmap2::Mmap::map(file) }.map(|map| FileContents(ContentsStorage::Mapped(map)))
+    unsafe { memmap2::Mmap::map(file) }.map(|map| ElfContents(ContentsStorage::Mapped(map)))
 }
 
-impl std::ops::Deref for FileContents {
+impl std::ops::Deref for ElfContents {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -74,7 +74,7 @@ impl std::ops::Deref for FileContents {
     }
 }
 
-impl Drop for FileContents {
+impl Drop for ElfContents {
     fn drop(&mut self) {
         if let ContentsStorage::Read { buffer, .. } = &mut self.0 {
             BUFFER.set(std::mem::take(buffer));

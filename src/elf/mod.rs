@@ -33,7 +33,7 @@ mod tables;
 mod versions;
 mod write;
 
-pub use crate::elf::contents::{FileContents, open};
+pub use crate::elf::contents::{ElfContents, open};
 pub use crate::elf::edit::{Edit, Patch, PatchMethod, PatchPlan, SearchPathEdit, UnchangedReason};
 pub use crate::elf::image::{ElfClass, ElfData, ElfImage, NeededVersion, ObjectKind, read};
 pub use crate::elf::plan::plan;

@@ -156,7 +156,7 @@ impl FileTree {
                 .entry(above.to_owned())
                 .or_insert_with(|| Entry::shared_directory(self.epoch));
             if !there.is_directory() {
-                bail!("{} can not hold /{}: it is no directory", above.display(), path.display());
+                bail!("{} cannot hold /{}: it is no directory", above.display(), path.display());
             }
         }
         if self.entries.contains_key(&path) && !entry.is_directory() {

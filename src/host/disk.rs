@@ -133,7 +133,7 @@ fn state(paths: &[&Path]) -> String {
             }
         }
         Err(error) => {
-            let _ = writeln!(text, "  what the kernel said can not be read here: {error}");
+            let _ = writeln!(text, "  what the kernel said cannot be read here: {error}");
         }
     }
     text

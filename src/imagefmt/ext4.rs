@@ -88,12 +88,12 @@ fn commands(plan: &FileTree, dir: &Path) -> Result<Vec<u8>> {
     let of_two_lines = |path: &PathBuf| path.as_os_str().as_bytes().contains(&b'\n');
     if let Some(path) = plan.entries.keys().find(|path| of_two_lines(path)) {
         bail!(
-            "an ext4 image can not have the name {:?}: debugfs, which writes it, takes a line for \
+            "an ext4 image cannot have the name {:?}: debugfs, which writes it, takes a line for \
              each name",
             path.display()
         );
     }
-    let mut text = Text::default();
+    let mut text = DebugfsScript::default();
     text.line(&[b"cd", b"/"])?;
     text.line(&[b"rmdir", b"lost+found"])?;
     let mut inside = Path::new("");
@@ -169,13 +169,13 @@ fn file(content: &FileContent, dir: &Path, index: usize) -> Result<PathBuf> {
 
 /// Lines for debugfs: words in double quotes, with those doubled (libss).
 #[derive(Default)]
-struct Text(Vec<u8>);
+struct DebugfsScript(Vec<u8>);
 
-impl Text {
+impl DebugfsScript {
     fn line(&mut self, words: &[&[u8]]) -> Result<()> {
         for word in words {
             if word.contains(&b'\n') || word.is_empty() {
-                bail!("debugfs can not be told of {:?}", String::from_utf8_lossy(word));
+                bail!("debugfs cannot be told of {:?}", String::from_utf8_lossy(word));
             }
             self.0.push(b'"');
             for byte in *word {
@@ -262,7 +262,7 @@ fn ask(plan: &FileTree, image: &Path, dir: &Path, found: &mut FileTree) -> Resul
         })
         .map(|(path, _)| path.as_path())
         .collect();
-    let mut text = Text::default();
+    let mut text = DebugfsScript::default();
     for path in &names {
         text.line(&[b"stat", &absolute(path)])?;
     }

@@ -147,7 +147,7 @@ impl FromStr for Format {
             Some(wanted) => match find(COMPRESSORS, wanted).filter(|c| known.contains(c)) {
                 Some(compressor) => compressor,
                 None => {
-                    bail!("{kind} can not be compressed with {wanted:?}, but with {}", list(known))
+                    bail!("{kind} cannot be compressed with {wanted:?}, but with {}", list(known))
                 }
             },
         };

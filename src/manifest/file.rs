@@ -14,7 +14,7 @@ use crate::imagefmt::ddi::verity::Signing;
 use crate::imagefmt::format::{Format, FormatKind};
 use crate::imagefmt::writer;
 use crate::manifest::source::Source;
-use crate::manifest::tables::{Check, Emerge, Pack, PrefixTable, Tables, Trees};
+use crate::manifest::tables::{CheckTable, Emerge, PackTable, PrefixTable, Tables, Trees};
 use crate::portage::atom::Atom;
 use crate::portage::binhost::Binhost;
 use crate::portage::repos;
@@ -55,7 +55,7 @@ pub(crate) struct BuildFile {
     /// The programs that are proven, with their arguments.
     pub runs: Vec<Vec<String>>,
     /// What is written: the formats, what is not a list, and the lists that are parsed.
-    pub pack: Pack,
+    pub pack: PackTable,
     /// The formats to write.
     pub formats: Vec<Format>,
     /// Fields of the extension-release file.
@@ -223,7 +223,7 @@ impl Reader<'_> {
         Ok(atoms)
     }
 
-    fn check(&self, table: Check) -> Result<(Vec<String>, Vec<Vec<String>>)> {
+    fn check(&self, table: CheckTable) -> Result<(Vec<String>, Vec<Vec<String>>)> {
         for id in &table.waive {
             self.look(id, |id| check::rule(id).map(|_| ()))?;
         }
@@ -238,7 +238,7 @@ impl Reader<'_> {
 
     /// Looks at all that packing would open, so that nothing is built for an image that can not
     /// be made.
-    fn pack(&self, mut pack: Pack, formats: &[Format]) -> Result<Pack> {
+    fn pack(&self, mut pack: PackTable, formats: &[Format]) -> Result<PackTable> {
         for id in &pack.keep {
             self.look(id, |id| PruneRules::load(std::slice::from_ref(id), &[]).map(|_| ()))?;
         }
@@ -274,7 +274,7 @@ impl Reader<'_> {
         Ok(pack)
     }
 
-    fn against(&self, pack: &Pack) -> Result<()> {
+    fn against(&self, pack: &PackTable) -> Result<()> {
         let rule = |name: &String| {
             let known = TargetRule::named(name).is_some();
             anyhow::ensure!(known, "there is no rule {name:?} about attaching");
@@ -300,7 +300,7 @@ impl Reader<'_> {
         }
     }
 
-    fn strip(&self, pack: &Pack) -> Result<Option<StripOptions>> {
+    fn strip(&self, pack: &PackTable) -> Result<Option<StripOptions>> {
         let keep = self.parse(&pack.keep_symbols)?;
         let splitdebug = pack.splitdebug.as_ref().is_some_and(|split| *split.get_ref());
         if pack.strip == Some(false) {
@@ -314,7 +314,7 @@ impl Reader<'_> {
         Ok(Some(StripOptions { keep, splitdebug }))
     }
 
-    fn signing(&self, pack: &Pack, formats: &[Format]) -> Result<()> {
+    fn signing(&self, pack: &PackTable, formats: &[Format]) -> Result<()> {
         let ddi = formats.iter().any(|format| format.kind() == FormatKind::Ddi);
         match (&pack.private_key, &pack.certificate) {
             (Some(key), Some(certificate)) => self.look(key, |key| {

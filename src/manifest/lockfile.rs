@@ -77,7 +77,7 @@ impl LockFile {
         }
         let text = fs_err::read_to_string(path)?;
         let lock: Self = toml::from_str(&text)
-            .with_context(|| format!("the lock file {} can not be read", path.display()))?;
+            .with_context(|| format!("the lock file {} cannot be read", path.display()))?;
         if lock.form != FORM {
             bail!("{} has the form {}, and this fprefix knows {FORM}", path.display(), lock.form);
         }

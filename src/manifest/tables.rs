@@ -39,9 +39,9 @@ pub(crate) struct Tables {
     pub trees: Trees,
     pub emerge: Emerge,
     #[serde(default)]
-    pub check: Check,
+    pub check: CheckTable,
     #[serde(default)]
-    pub pack: Pack,
+    pub pack: PackTable,
 }
 
 /// What `setup` gets.
@@ -89,7 +89,7 @@ pub(crate) struct Emerge {
 /// What is proven.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Check {
+pub(crate) struct CheckTable {
     pub waive: Vec<Spanned<String>>,
     pub run: Vec<Spanned<String>>,
 }
@@ -97,7 +97,7 @@ pub(crate) struct Check {
 /// What is written.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub(crate) struct Pack {
+pub(crate) struct PackTable {
     pub name: Option<PrefixName>,
     pub version: Option<Text<Version>>,
     pub architecture: Option<Text<Architecture>>,
@@ -128,7 +128,7 @@ pub(crate) struct Pack {
     pub reports: Option<bool>,
 }
 
-impl Pack {
+impl PackTable {
     /// The key that the list of digests is signed with.
     pub(crate) fn sign_sums(&self) -> anyhow::Result<Option<SumsKey>> {
         self.sign_sums.as_ref().map(|key| SumsKey::open(key.get_ref(), None)).transpose()
@@ -157,7 +157,7 @@ impl FromStr for Keywords {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '~' | '*');
         if let Some(word) = text.split_whitespace().find(|word| !word.chars().all(plain)) {
-            anyhow::bail!("{word:?} can not be a keyword; write ~amd64, arm64 or **");
+            anyhow::bail!("{word:?} cannot be a keyword; write ~amd64, arm64 or **");
         }
         Ok(Self(text.split_whitespace().collect::<Vec<_>>().join(" ")))
     }

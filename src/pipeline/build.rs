@@ -15,7 +15,7 @@ use crate::host::home::Home;
 use crate::imagefmt::ddi::verity::Signing;
 use crate::manifest::file::BuildFile;
 use crate::manifest::lockfile::{LockFile, LockedRequest};
-use crate::manifest::tables::Pack;
+use crate::manifest::tables::PackTable;
 use crate::manifest::{configuration, installed, state, tidy};
 use crate::pipeline::pack::{self, Packed};
 use crate::portage::binhost::Binhost;
@@ -310,7 +310,7 @@ fn finish(
 }
 
 /// The target on which attaching is tried out.
-fn against(table: &Pack) -> Result<Option<TargetCheck>> {
+fn against(table: &PackTable) -> Result<Option<TargetCheck>> {
     let Some(root) = &table.target_root else { return Ok(None) };
     let beside: Vec<_> = table.with_extension.iter().map(|path| path.get_ref().clone()).collect();
     let waived = table.waive.iter().filter_map(|name| TargetRule::named(name.get_ref())).collect();

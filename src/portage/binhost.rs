@@ -38,10 +38,10 @@ impl FromStr for Binhost {
             return Ok(Self::Directory(rest.into()));
         }
         if !SCHEMES.contains(&scheme) {
-            bail!("{text:?} can not be a binhost: Portage knows {}", SCHEMES.join(", "));
+            bail!("{text:?} cannot be a binhost: Portage knows {}", SCHEMES.join(", "));
         }
         if rest.is_empty() || rest.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            bail!("{text:?} can not be a binhost: it is no URI");
+            bail!("{text:?} cannot be a binhost: it is no URI");
         }
         Ok(Self::Uri(text.trim_end_matches('/').to_owned()))
     }

@@ -201,7 +201,7 @@ impl Prefix {
         let definition = toml::from_str(&text).with_context(|| {
             let dir = path.parent().unwrap_or(path).display();
             format!(
-                "the definition {} can not be read; mend it, or remove {dir}, and \
+                "the definition {} cannot be read; mend it, or remove {dir}, and \
                      the prefix with it",
                 path.display()
             )
@@ -353,7 +353,7 @@ pub fn all(home: &Home) -> Result<Prefixes> {
 }
 
 fn one_of(broken: Vec<Error>) -> Error {
-    broken.into_iter().next().unwrap_or_else(|| anyhow!("a definition can not be read"))
+    broken.into_iter().next().unwrap_or_else(|| anyhow!("a definition cannot be read"))
 }
 
 /// The name under which `-P` finds the prefix `name` on `board`, were it set up.

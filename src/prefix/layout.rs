@@ -184,7 +184,7 @@ pub fn owner(dir: &Path) -> Result<Owner> {
     if marker.is_file() {
         let text = fs_err::read_to_string(&marker)?;
         let marker: Marker = toml::from_str(&text)
-            .with_context(|| format!("the marker {} can not be read", marker.display()))?;
+            .with_context(|| format!("the marker {} cannot be read", marker.display()))?;
         return Ok(Owner::Prefix(marker.prefix));
     }
     match fs_err::symlink_metadata(dir) {

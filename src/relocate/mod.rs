@@ -213,7 +213,7 @@ fn character_sets(bytes: &[u8], path: &Path) -> FileOutcome {
     let dir = path.parent().unwrap_or(Path::new("/"));
     match libc::replace_directory(bytes, dir) {
         None => {
-            FileOutcome::Skipped("it can not be read as a cache of character set modules".into())
+            FileOutcome::Skipped("it cannot be read as a cache of character set modules".into())
         }
         Some(new) if new == bytes => FileOutcome::Nothing,
         Some(new) => {

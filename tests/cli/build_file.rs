@@ -95,7 +95,7 @@ fn locked_without_a_lock_or_with_one_that_is_none() {
     world.fprefix(["build", "--locked"]).said().ends_with(1).tells("`fprefix lock` writes it");
     assert_eq!(world.contents(), before);
     world.write("fprefix.lock", "form = 1\n");
-    world.fprefix(["build", "--locked"]).said().ends_with(1).tells("fprefix.lock can not be read");
+    world.fprefix(["build", "--locked"]).said().ends_with(1).tells("fprefix.lock cannot be read");
     // What is not set up has nothing to record.
     world.fprefix(["lock"]).said().ends_with(1).tells("build it first: `fprefix build`");
 }

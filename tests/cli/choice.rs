@@ -147,7 +147,7 @@ fn a_reader_that_has_gone_away_is_no_error() {
     world.run("bash").args(["-c", script, env!("CARGO_BIN_EXE_fprefix")]).said().succeeds();
 }
 
-/// One definition that can not be read does not hide the others.
+/// One definition that cannot be read does not hide the others.
 #[test]
 fn a_definition_that_cannot_be_read() {
     let world = World::new();
@@ -156,7 +156,7 @@ fn a_definition_that_cannot_be_read() {
     let file = world.home().join("prefixes/broken-amd64-usr/prefix.toml");
     fs_err::write(&file, "no = [\n").unwrap();
     let said = world.fprefix(["list"]).said().ends_with(1);
-    said.prints("demo-amd64-usr  /usr/local/demo\n").tells("broken-amd64-usr/prefix.toml can not");
+    said.prints("demo-amd64-usr  /usr/local/demo\n").tells("broken-amd64-usr/prefix.toml cannot");
     assert_eq!(chosen(&world, &["-P", "demo"]), "demo-amd64-usr");
     // Which one is meant is not known.
     let said = world.fprefix(["status"]).said().ends_with(1).tells("mend it, or remove");

@@ -28,7 +28,7 @@ fn native() -> &'static str {
 
 #[test]
 fn no_bubblewrap() {
-    // The namespace is made by unshare, since bwrap can not hide itself.
+    // The namespace is made by unshare, since bwrap cannot hide itself.
     let world = World::new();
     let said = world
         .fprefix(["setup", "demo", "/usr/local/demo", "--wrapper-dir", "w"])

@@ -159,7 +159,7 @@ fn a_name_that_a_format_can_not_have() {
     fs_err::write(over.join("usr/share/two\nlines"), "x\n").unwrap();
     let over = over.to_str().unwrap();
     let error = small.refuse("out", &["--format", "ext4", "--mangle", over, "--waive", "name"]);
-    assert!(error.contains("can not have the name \"usr/share/two\\nlines\""), "{error}");
+    assert!(error.contains("cannot have the name \"usr/share/two\\nlines\""), "{error}");
     assert!(!small.beside("out/small.raw").exists());
     // The others can.
     for format in ["squashfs", "erofs", "tar", "directory"] {

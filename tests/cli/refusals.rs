@@ -197,7 +197,7 @@ fn directories_that_may_not_be_written() {
             .through([closed.as_os_str(), closed.as_os_str(), "--".as_ref()])
             .through(words)
             .said();
-        said.ends_with(1).tells("[WORLD]/closed/new can not be written");
+        said.ends_with(1).tells("[WORLD]/closed/new cannot be written");
         assert!(!world.home().exists());
     }
 }

@@ -165,7 +165,7 @@ fn refuses_while_somebody_works_on_it() {
 #[test]
 fn a_removal_that_was_cut_short() {
     let (world, definition) = world();
-    // What can not be removed stands for a kill: here a mount point.
+    // What cannot be removed stands for a kill: here a mount point.
     let busy = definition.staging.join("busy");
     fs_err::create_dir(&busy).unwrap();
     let bind = ["bwrap", "--dev-bind", "/", "/", "--tmpfs"];

@@ -24,7 +24,7 @@ fn pretend_changes_nothing() {
     let lines: Vec<&str> = said.stdout.lines().filter(|line| line.contains("zlib-")).collect();
     assert!(lines.iter().any(|line| !line.contains(INTO_FINAL)), "{said}");
     assert!(lines.iter().any(|line| line.contains(INTO_FINAL)), "{said}");
-    // What can not be installed without being built can not be pretended to be.
+    // What cannot be installed without being built cannot be pretended to be.
     let said = prefix.fprefix(&["emerge", "--install", "-p", "sys-libs/zlib"]).said();
     said.ends_with(1).tells("there are no binary packages to satisfy");
     let after = (prefix.packages(), crate::harness::contents(&prefix.staging.join("pkgs")));

@@ -54,7 +54,7 @@ fn gentoo(world: &World) -> LookAlike<'_> {
     world.write(portage.join("repos.conf/gentoo.conf"), conf);
     let conf = "[local]\nlocation = /var/db/repos/local\npriority = 50\n";
     world.write(portage.join("repos.conf/local.conf"), conf);
-    // What the namespace of an ordinary user can not do.
+    // What the namespace of an ordinary user cannot do.
     let conf = format!(
         "ACCEPT_KEYWORDS=\"{}\"\n\
          FEATURES=\"-sandbox -usersandbox -userpriv -userfetch -usersync -ipc-sandbox \

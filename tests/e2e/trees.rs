@@ -47,7 +47,7 @@ pub(crate) fn repository(world: &World, dir: &str, name: &str, masters: &str) {
 }
 
 /// Profiles as Gentoo's repository has them, in the one at `dir`: for each kind of machine one, and
-/// two below it for prefixes, of which the older can not be used.
+/// two below it for prefixes, of which the older cannot be used.
 pub(crate) fn profiles(world: &World, dir: &str) {
     let profiles = format!("{dir}/profiles");
     let linux = format!("{profiles}/default/linux");

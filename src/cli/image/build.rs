@@ -27,7 +27,7 @@ use crate::sysext::strip::StripOptions;
 /// only when all extensions are whole.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-pub(super) struct Build {
+pub(super) struct ImageBuild {
     /// The root directory of the image; extensions go to /usr/share/flatcar/sysext in it
     #[arg(long, alias = "root", value_name = "DIR")]
     rootfs: PathBuf,
@@ -77,7 +77,7 @@ pub(super) struct Build {
     dry_run: bool,
 }
 
-impl Build {
+impl ImageBuild {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let request = self.request()?;

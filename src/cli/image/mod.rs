@@ -24,7 +24,7 @@ enum ImageCommand {
     Add(AddToImage),
     List(ListImage),
     Remove(RemoveFromImage),
-    Build(Box<build::Build>),
+    Build(Box<build::ImageBuild>),
     EtcWhiteouts(EtcWhiteouts),
 }
 

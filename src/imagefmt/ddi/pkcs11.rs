@@ -96,7 +96,7 @@ impl KeySource {
                 return Ok(source);
             }
         }
-        bail!("openssl can not read keys of tokens: {hint}")
+        bail!("openssl cannot read keys of tokens: {hint}")
     }
 
     /// The options by which openssl loads it; keys are then of the form that is named with the
@@ -182,7 +182,7 @@ fn reason(said: &str) -> &'static str {
         "the token wants a PIN, and there is no terminal to ask for it: add pin-source=FILE to \
          the URI"
     } else if has("Unable to load") && has("module") {
-        "the module that was named for tokens can not be loaded (PKCS11_MODULE_PATH)"
+        "the module that was named for tokens cannot be loaded (PKCS11_MODULE_PATH)"
     } else {
         "the token has no such object, or does not give it with this PIN"
     }

@@ -97,7 +97,7 @@ fn filesystem(head: &[u8]) -> (Kind, bool) {
 /// The certificate's digest out of the JSON of a signature partition.
 fn signer(partition: &[u8]) -> Result<Option<String>> {
     let text = partition.split(|byte| *byte == 0).next().unwrap_or_default();
-    let json: Value = serde_json::from_slice(text).context("its signature can not be read")?;
+    let json: Value = serde_json::from_slice(text).context("its signature cannot be read")?;
     Ok(json["certificateFingerprint"].as_str().map(str::to_lowercase))
 }
 

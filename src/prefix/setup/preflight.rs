@@ -27,7 +27,7 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     let (ancestor, rest) = files::existing_ancestor(&path);
     let mut real = fs_err::canonicalize(&ancestor)?;
     if !rest.as_os_str().is_empty() && !real.is_dir() {
-        bail!("{} can not be made: {} is not a directory", path.display(), ancestor.display());
+        bail!("{} cannot be made: {} is not a directory", path.display(), ancestor.display());
     }
     for part in rest.components() {
         if matches!(part, std::path::Component::ParentDir) {
@@ -57,7 +57,7 @@ pub(super) fn check_apart(
         let kept = absolute(&kept)?;
         if let Some(dir) = [staging, r#final].into_iter().find(|dir| kept.starts_with(dir)) {
             bail!(
-                "{} can not be an environment: fprefix keeps {} in it, which belongs to more than \
+                "{} cannot be an environment: fprefix keeps {} in it, which belongs to more than \
                  that",
                 dir.display(),
                 kept.display()
@@ -304,7 +304,7 @@ pub(super) fn check_binhost(binhost: &Binhost) -> Result<Binhost> {
     }
     let writable = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     rustix::fs::access(&path, writable).with_context(|| {
-        format!("binary packages can not go to {}: no permission", path.display())
+        format!("binary packages cannot go to {}: no permission", path.display())
     })?;
     Ok(Binhost::Directory(path))
 }
@@ -342,14 +342,14 @@ pub(super) fn check_writable(prefix: &Prefix, wrapper_dir: &Path) -> Result<()> 
         }
         let (ancestor, _) = files::existing_ancestor(dir);
         if !ancestor.is_dir() {
-            bail!("{} can not be made: {} is not a directory", dir.display(), ancestor.display());
+            bail!("{} cannot be made: {} is not a directory", dir.display(), ancestor.display());
         }
         if definition.machine == Machine::Sdk && tools::SUDO.find().is_some() {
             continue;
         }
         rustix::fs::access(&ancestor, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
             .with_context(|| {
-            format!("{} can not be written: no permission in {}", dir.display(), ancestor.display())
+            format!("{} cannot be written: no permission in {}", dir.display(), ancestor.display())
         })?;
     }
     Ok(())

@@ -222,7 +222,7 @@ fn without(definition: &Definition, name: &str) -> Result<Vec<PrefixRepo>> {
     }
     let all = with_priorities(named)?;
     check(definition, &all)
-        .with_context(|| format!("{} can not do without {name}", definition.id))?;
+        .with_context(|| format!("{} cannot do without {name}", definition.id))?;
     Ok(all)
 }
 

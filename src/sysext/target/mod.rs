@@ -101,7 +101,7 @@ const RULES: &[(TargetRule, &str, &str, &str)] = &[
     (
         TargetRule::OldKernel,
         "old-kernel",
-        "a kernel that can not mount the image attaches nothing",
+        "a kernel that cannot mount the image attaches nothing",
         "pack another format or compressor (--format)",
     ),
     (

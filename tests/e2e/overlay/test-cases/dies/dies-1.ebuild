@@ -3,7 +3,7 @@
 
 EAPI=8
 
-DESCRIPTION="Can not be compiled"
+DESCRIPTION="Cannot be compiled"
 HOMEPAGE="https://packages.gentoo.org"
 S="${WORKDIR}"
 
