@@ -145,7 +145,6 @@ fn see_also(command: &clap::Command, name: &str) -> Vec<String> {
     let mut pages: Vec<String> = pages.iter().map(|page| format!("{page}(1)")).collect();
     let field: &[&str] = match name {
         "fprefix" => &["emerge(1)", "systemd-sysext(8)"],
-        "fprefix-build" | "fprefix-init" | "fprefix-lock" => &["fprefix.toml(5)"],
         "fprefix-emerge" => &["emerge(1)", "make.conf(5)"],
         "fprefix-setup" => &["make.conf(5)", "portage(5)"],
         "fprefix-pack" => &["systemd-sysext(8)", "systemd-sysupdate(8)"],

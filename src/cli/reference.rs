@@ -181,8 +181,8 @@ pub(super) const FILES: &[ReferenceEntry] = &[
     ),
     ReferenceEntry::new(
         "fprefix.toml",
-        "The build file, see fprefix.toml(5).",
-        &["build", "init", "lock", "schema"],
+        "The build file. The one that `fprefix init` writes explains itself.",
+        &["build", "init", "lock"],
     ),
     ReferenceEntry::new(
         "fprefix.lock",
