@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::data;
 
-/// A board; its fields are explained in profiles/boards.toml.
+/// Board; its fields are explained in profiles/boards.toml.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Board {
-    /// The board's name, like `amd64-usr`.
+    /// Name of the board, like `amd64-usr`.
     #[serde(default)]
     pub name: String,
     /// CHOST.
@@ -20,24 +20,24 @@ pub struct Board {
     pub arch: String,
     /// `ACCEPT_KEYWORDS`.
     pub keywords: String,
-    /// The machine as uname(2) says it.
+    /// Machine name in uname(2).
     pub machine: String,
-    /// The same as ELF headers say it (`e_machine`).
+    /// Machine number in ELF headers (`e_machine`).
     pub elf_machine: u16,
     /// Other names of compilers for this machine.
     pub compilers: Vec<String>,
-    /// The directory of native libraries below /usr.
+    /// Directory of native libraries below /usr.
     pub libdir: String,
-    /// The loader's file name.
+    /// File name of the loader.
     pub loader: String,
-    /// `ARCHITECTURE=` of an extension-release file.
+    /// Value of `ARCHITECTURE=` in an extension-release file.
     pub architecture: String,
     /// CFLAGS.
     pub cflags: String,
 }
 
 impl Board {
-    /// The board named `name`.
+    /// Returns the board named `name`.
     pub fn named(name: &str) -> Result<Self> {
         let mut boards = load()?;
         let known = boards.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -46,7 +46,7 @@ impl Board {
             .with_context(|| format!("there is no board {name:?}; the boards are {known}"))
     }
 
-    /// The board of the machine that we run on.
+    /// Returns the board of the machine that fprefix runs on.
     pub fn of_this_machine() -> Result<Self> {
         let machine = machine();
         load()?.into_values().find(|board| board.machine == machine).with_context(|| {
@@ -54,17 +54,18 @@ impl Board {
         })
     }
 
-    /// The board whose programs have this machine number, if there is one.
+    /// Returns the board of programs with this machine number, if there is one.
     pub fn of_elf_machine(number: u16) -> Result<Option<Self>> {
         Ok(load()?.into_values().find(|board| board.elf_machine == number))
     }
 
-    /// All boards.
+    /// Returns all boards.
     pub fn all() -> Result<Vec<Self>> {
         Ok(load()?.into_values().collect())
     }
 
-    /// CBUILD: CHOST where programs for this board run here, else that of this machine's board.
+    /// Returns CBUILD: CHOST if programs for this board run here, else the CHOST of this machine's
+    /// board.
     pub fn cbuild(&self) -> Result<String> {
         if self.is_native() {
             return Ok(self.chost.clone());
@@ -72,13 +73,13 @@ impl Board {
         Ok(Self::of_this_machine()?.chost)
     }
 
-    /// Whether programs for this board run on this machine as they are.
+    /// Returns whether programs for this board run natively on this machine.
     pub fn is_native(&self) -> bool {
         self.machine == machine()
     }
 }
 
-/// This machine's kind, as uname(2) says it.
+/// Returns the machine name in uname(2).
 fn machine() -> String {
     rustix::system::uname().machine().to_string_lossy().into_owned()
 }

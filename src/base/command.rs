@@ -1,8 +1,8 @@
-//! The one door to external programs.
+//! The only module that starts external programs.
 //!
-//! A command is built with an environment of its own, prints as text that can be pasted into a
-//! shell, and each way to run it says what happens to its streams. Errors carry the purpose, the
-//! command, its status and the end of what it wrote to stderr.
+//! A command is built with its own environment and prints as text that can be pasted into a shell.
+//! Each way to run it documents the use of its streams. Errors carry the purpose, the command, its
+//! status and the end of its stderr.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -15,8 +15,8 @@ use std::process::ExitStatus;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-/// Variables that pass from the caller to every child: how to reach the network, and the
-/// terminal's nature. Everything else is set on purpose.
+/// Variables that every child inherits from the caller: network access and terminal type. Every
+/// other variable is set explicitly.
 const PASSED_ON: &[&str] = &[
     "HOME",
     "USER",
@@ -39,13 +39,13 @@ const PASSED_ON: &[&str] = &[
     "SOURCE_DATE_EPOCH",
 ];
 
-/// The directories of the machine that a build may find tools in: those of its own packages.
+/// Directories of the machine in which a build may find tools: those of its own packages.
 pub(crate) const MACHINE_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The search path of children that bring none of their own.
+/// Search path of children that bring none of their own.
 pub const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// An external program, why it is run, and everything it gets.
+/// External program with its purpose, arguments, environment and directory.
 #[derive(Clone, Debug)]
 pub struct Command {
     purpose: String,
@@ -53,12 +53,12 @@ pub struct Command {
     args: Vec<OsString>,
     env: BTreeMap<OsString, OsString>,
     dir: Option<PathBuf>,
-    /// How many of the arguments messages leave out.
+    /// Number of arguments that messages leave out.
     unsaid: usize,
 }
 
 impl Command {
-    /// A command to run `program`; `purpose` completes the sentence "could not ...".
+    /// Makes a command that runs `program`; `purpose` completes the sentence "could not ...".
     pub fn new(purpose: impl Into<String>, program: impl AsRef<OsStr>) -> Self {
         let mut env: BTreeMap<OsString, OsString> = PASSED_ON
             .iter()
@@ -76,7 +76,7 @@ impl Command {
         }
     }
 
-    /// Leaves the arguments that it has so far out of messages, which they would make unreadable.
+    /// Leaves the arguments added so far out of messages, which they would make unreadable.
     #[must_use]
     pub fn brief(mut self) -> Self {
         self.unsaid = self.args.len();
@@ -108,7 +108,7 @@ impl Command {
         self
     }
 
-    /// Passes a variable of our own environment on, where it is set.
+    /// Passes on a variable of this process's environment if it is set.
     #[must_use]
     pub fn pass(self, name: &str) -> Self {
         match std::env::var_os(name) {
@@ -117,14 +117,14 @@ impl Command {
         }
     }
 
-    /// The directory that the child starts in.
+    /// Sets the directory in which the child starts.
     #[must_use]
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
         self
     }
 
-    /// Runs with no input; returns stdout. stderr is kept for the error alone.
+    /// Runs with no input and returns stdout. stderr is kept for the error message only.
     pub fn read(&self) -> Result<String> {
         let output = self
             .expression()
@@ -139,7 +139,7 @@ impl Command {
             .with_context(|| format!("`{self}` printed something that is not UTF-8"))
     }
 
-    /// Runs with no input and returns both streams and the status, whatever it is.
+    /// Runs with no input and returns both streams and the status, even on failure.
     pub fn output(&self) -> Result<std::process::Output> {
         self.expression()
             .stdin_null()
@@ -150,7 +150,7 @@ impl Command {
             .map_err(|error| self.not_started(&error))
     }
 
-    /// Runs with no input; what it prints is dropped unless it fails.
+    /// Runs with no input; the output is dropped unless the command fails.
     pub fn run_quiet(&self) -> Result<()> {
         let output = self
             .expression()
@@ -163,7 +163,7 @@ impl Command {
         self.judge(output.status, &output.stdout)
     }
 
-    /// Runs with no input; both streams go to the file at `log`, whose path the error names.
+    /// Runs with no input; both streams are written to the file `log`, whose path the error names.
     pub fn run_logged(&self, log: &Path) -> Result<()> {
         let file = fs_err::File::create(log)?;
         let copy = file.try_clone()?;
@@ -183,7 +183,7 @@ impl Command {
             .with_context(|| format!("its whole output is in {}", log.display()))
     }
 
-    /// Runs with what `feed` writes as its input; what it prints is dropped unless it fails.
+    /// Runs with the output of `feed` as its input; its own output is dropped unless it fails.
     pub fn run_fed(&self, feed: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
         let (input, mut output) = std::io::pipe().context("could not make a pipe")?;
         let running = self
@@ -203,7 +203,7 @@ impl Command {
                 .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
         };
         if outcome.as_ref().is_err_and(|error| !gone(error)) {
-            // It would take what it has for all there is.
+            // End of input would look like complete input, so the child is killed instead.
             running.kill().with_context(|| format!("could not end `{self}`"))?;
             return outcome;
         }
@@ -212,8 +212,8 @@ impl Command {
         outcome
     }
 
-    /// Runs with no input; `read` gets what it prints, as it comes. stderr is kept for the error
-    /// alone.
+    /// Runs with no input and passes stdout to `read` as it arrives. stderr is kept for the error
+    /// message only.
     pub fn run_read<T>(&self, read: impl FnOnce(&mut dyn std::io::Read) -> Result<T>) -> Result<T> {
         let running = self
             .expression()
@@ -224,7 +224,7 @@ impl Command {
             .map_err(|error| self.not_started(&error))?;
         let mut output = &running;
         let outcome = read(&mut output);
-        // It ends when it has said all; nobody hears what it says after a failure.
+        // The child ends once all its output is read. After a failure nobody reads the rest.
         if outcome.is_ok() {
             std::io::copy(&mut output, &mut std::io::sink())
                 .with_context(|| format!("could not read what `{self}` prints"))?;
@@ -242,14 +242,15 @@ impl Command {
         outcome
     }
 
-    /// Runs on our own stdin, stdout and stderr and returns the status, whatever it is.
+    /// Runs with the stdin, stdout and stderr of this process and returns the status, even on
+    /// failure.
     pub fn run_attached(&self) -> Result<ExitStatus> {
         let output =
             self.expression().unchecked().run().map_err(|error| self.not_started(&error))?;
         Ok(output.status)
     }
 
-    /// Runs on our own stdin; `each` gets what the child prints (both streams), chunk by chunk.
+    /// Runs with the stdin of this process and passes chunks of both output streams to `each`.
     pub fn run_piped(&self, mut each: impl FnMut(&[u8])) -> Result<ExitStatus> {
         use std::io::Read;
         let mut reader = self
@@ -274,8 +275,8 @@ impl Command {
         }
     }
 
-    /// Starts it beside us. Its input ends when the attendant is dismissed or dropped, and when
-    /// this process ends, however that comes; what it prints is dropped.
+    /// Starts the command in parallel; its output is dropped. Its input ends when the attendant is
+    /// dismissed or dropped, and when this process ends for any reason.
     pub fn attend(&self) -> Result<Attendant> {
         let (input, output) = std::io::pipe().context("could not make a pipe")?;
         let running = self
@@ -312,16 +313,16 @@ impl Command {
     }
 }
 
-/// A program that runs beside us and waits for its input to end.
+/// Program that runs in parallel and waits for the end of its input.
 pub struct Attendant {
     running: duct::Handle,
     output: std::io::PipeWriter,
 }
 
 impl Attendant {
-    /// Gives it its last words, and waits for it to end.
+    /// Writes a last word to the program's input and waits for the program to end.
     pub fn dismiss(mut self, word: &str) {
-        // It may have ended by itself.
+        // The program may have ended already.
         let _ = self.output.write_all(word.as_bytes());
         drop(self.output);
         let _ = self.running.wait();
@@ -341,17 +342,17 @@ impl fmt::Display for Command {
     }
 }
 
-/// `text` as one word of a POSIX shell.
+/// Returns `text` as one word of a POSIX shell.
 pub(crate) fn quote(text: impl AsRef<OsStr>) -> String {
     let bytes = text.as_ref().as_bytes();
     match shlex::bytes::try_quote(bytes) {
         Ok(quoted) => String::from_utf8_lossy(&quoted).into_owned(),
-        // A NUL byte can be in no argument; only a message can come here.
+        // An argument cannot contain a NUL byte, so only a message can fail here.
         Err(_) => text.as_ref().display().to_string(),
     }
 }
 
-/// How a process ended, in words.
+/// Returns a description of how a process ended.
 pub(crate) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended with status {code}"),
@@ -360,13 +361,13 @@ pub(crate) fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The exit code that a shell would report for `status`.
+/// Returns the exit code that a shell would report for `status`.
 pub(crate) fn shell_code(status: ExitStatus) -> u8 {
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     u8::try_from(code).unwrap_or(1)
 }
 
-/// Where `program` is on `path`, which is a list as in `$PATH`.
+/// Returns the path of `program` on `path`, a list in the form of `$PATH`; `None` if it is absent.
 pub fn find_program(program: &str, path: &OsStr) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     std::env::split_paths(path).map(|dir| dir.join(program)).find(|candidate| {
@@ -375,10 +376,10 @@ pub fn find_program(program: &str, path: &OsStr) -> Option<PathBuf> {
     })
 }
 
-/// What every program says of a full disk, and some long before they end.
+/// Message of every program for a full disk. Some programs print it long before they end.
 pub(crate) const NO_SPACE: &str = "No space left on device";
 
-/// The last twelve lines of `written`, and the one that says that the disk is full.
+/// Returns the last twelve lines of `written`, and an earlier line that reports a full disk.
 fn tail(written: &[u8]) -> String {
     let text = String::from_utf8_lossy(written);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();

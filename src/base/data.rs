@@ -1,4 +1,4 @@
-//! The built-in data: profiles/, wrappers/, templates/ and overlay/ are compiled in, so that the
+//! Built-in data: profiles/, wrappers/, templates/ and overlay/ are compiled in, so that the
 //! program is one file. `FPREFIX_DATA` names a directory that replaces all of them.
 
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ static WRAPPERS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/wrappers");
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates");
 static OVERLAY: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/overlay");
 
-/// The variable that names a directory to read instead of the built-in data.
+/// Variable that names a directory to read instead of the built-in data.
 pub const DATA_VARIABLE: &str = "FPREFIX_DATA";
 
 /// One of the four trees of data.
@@ -26,7 +26,7 @@ pub enum Folder {
     Wrappers,
     /// Templates of configuration files, ebuilds and reports.
     Templates,
-    /// The built-in ebuild repository.
+    /// Built-in ebuild repository.
     Overlay,
 }
 
@@ -50,11 +50,11 @@ impl Folder {
     }
 }
 
-/// A file of the data, by its path below the folder.
+/// File of the data, with its path below the folder.
 pub struct DataFile {
-    /// The path below the folder.
+    /// Path below the folder.
     pub path: PathBuf,
-    /// What is in it.
+    /// Contents of the file.
     pub contents: Cow<'static, [u8]>,
 }
 
@@ -62,7 +62,7 @@ fn replacement(folder: Folder) -> Option<PathBuf> {
     Some(Path::new(&std::env::var_os(DATA_VARIABLE)?).join(folder.name()))
 }
 
-/// The text of the file at `path` below `folder`.
+/// Returns the text of the file at `path` below `folder`.
 pub fn text(folder: Folder, path: &str) -> Result<Cow<'static, str>> {
     if let Some(dir) = replacement(folder) {
         return Ok(Cow::Owned(fs_err::read_to_string(dir.join(path))?));
@@ -75,13 +75,13 @@ pub fn text(folder: Folder, path: &str) -> Result<Cow<'static, str>> {
         .with_context(|| format!("there is no built-in file {}/{path}", folder.name()))
 }
 
-/// The TOML file at `path` below profiles/, as `T`.
+/// Loads the TOML file at `path` below profiles/ as `T`.
 pub fn toml<T: DeserializeOwned>(path: &str) -> Result<T> {
     let text = text(Folder::Profiles, path)?;
     toml::from_str(&text).with_context(|| format!("could not load profiles/{path}"))
 }
 
-/// All files below `below` of `folder`, sorted by path, which is relative to `below`.
+/// Returns all files below `below` of `folder`, sorted by path, which is relative to `below`.
 pub fn files(folder: Folder, below: &str) -> Result<Vec<DataFile>> {
     let mut files = match replacement(folder) {
         Some(dir) => files_on_disk(&dir.join(below))?,
@@ -143,7 +143,7 @@ pub fn write_out(folder: Folder, below: &str, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A digest of all the data, to see whether what was written out is from this program.
+/// Returns a digest of all data, which shows whether files written earlier are from this program.
 pub fn stamp() -> Result<String> {
     let mut hash = Sha256::new();
     for folder in [Folder::Profiles, Folder::Wrappers, Folder::Templates, Folder::Overlay] {
@@ -156,7 +156,7 @@ pub fn stamp() -> Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
-/// Bytes as lower-case hexadecimal digits.
+/// Returns `bytes` as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {

@@ -1,4 +1,4 @@
-//! Files and directories: atomic writes, and removal that never follows a link out.
+//! Files and directories: atomic writes, and removal that never follows a link.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-/// Writes `contents` to a temporary file beside `path`, then renames it: a reader sees the old
-/// file or the new one, never a half of either.
+/// Writes `contents` to a temporary file beside `path`, then renames it: a reader sees either the
+/// old file or the new one, each complete.
 pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
     write_with_mode(path, contents, 0o644)
 }
 
-/// The same for a script.
+/// Writes a script atomically, like [`write`].
 pub fn write_executable(path: &Path, contents: &[u8]) -> Result<()> {
     write_with_mode(path, contents, 0o755)
 }
@@ -31,13 +31,13 @@ fn write_with_mode(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
     Ok(())
 }
 
-/// Gives `file`, which was made for its maker alone, the mode that written files have.
+/// Sets the mode of written files on `file`, which was created readable by its owner only.
 pub fn open_to_all(file: &std::fs::File) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     file.set_permissions(std::fs::Permissions::from_mode(0o644))
 }
 
-/// Makes `link` a symbolic link to `target`, replacing a link that is there.
+/// Makes `link` a symbolic link to `target`, replacing an existing link.
 pub fn link(target: impl AsRef<Path>, link: &Path) -> Result<()> {
     let target = target.as_ref();
     match fs_err::symlink_metadata(link) {
@@ -74,8 +74,8 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes the tree at `dir`, without following links. Directories that Portage left without
-/// write permission for their owner are opened first.
+/// Removes the tree at `dir` without following links. Directories that Portage left without write
+/// permission for their owner are made writable first.
 pub fn remove(dir: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     if fs_err::symlink_metadata(dir).is_err() {
@@ -104,7 +104,7 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// The deepest ancestor of `path` that exists (or `path` itself), and the rest below it.
+/// Returns the deepest existing ancestor of `path` (or `path` itself), and the rest below it.
 pub fn existing_ancestor(path: &Path) -> (PathBuf, PathBuf) {
     for ancestor in path.ancestors() {
         if ancestor.exists() {
@@ -115,11 +115,10 @@ pub fn existing_ancestor(path: &Path) -> (PathBuf, PathBuf) {
     (PathBuf::from("/"), path.strip_prefix("/").unwrap_or(path).to_owned())
 }
 
-/// The contents of the file at `path`, mapped into memory: a large file costs only what is
-/// looked at.
+/// Maps the file at `path` into memory: of a large file, only the accessed parts are read.
 ///
-/// Whoever shrinks the file meanwhile ends this process with SIGBUS (mmap(2)); trees that are
-/// looked at are not at the same time written to, which the lock of a prefix sees to.
+/// If another process shrinks the file meanwhile, SIGBUS ends this process (mmap(2)). The lock of a
+/// prefix prevents writes to a tree while it is read.
 #[expect(unsafe_code, reason = "memory that another process may change; see above")]
 pub fn map(path: &Path) -> Result<memmap2::Mmap> {
     let file = fs_err::File::open(path)?;
@@ -127,7 +126,7 @@ pub fn map(path: &Path) -> Result<memmap2::Mmap> {
         .with_context(|| format!("could not map {}", path.display()))
 }
 
-/// Copies the extended attributes of one open file to another: capabilities, labels, the user's.
+/// Copies the extended attributes of one open file to another: capabilities, labels, `user.*`.
 pub fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     for (name, value) in attributes(from)? {
         rustix::fs::fsetxattr(to, &name, &value, rustix::fs::XattrFlags::empty())
@@ -136,10 +135,10 @@ pub fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The extended attributes of an open file (xattr(7)); none where the file system has none.
+/// Returns the extended attributes of an open file (xattr(7)); none if the file system has none.
 pub fn attributes(file: BorrowedFd<'_>) -> Result<Vec<(OsString, Vec<u8>)>> {
     let act = "could not list the attributes of a file";
-    // Most files have none or few; 64 KiB is the most that a file can have (xattr(7)).
+    // Most files have none or few; 64 KiB is the maximum for a file (xattr(7)).
     let mut names = vec![0_u8; 512];
     let mut listed = rustix::fs::flistxattr(file, &mut names);
     if listed == Err(rustix::io::Errno::RANGE) {

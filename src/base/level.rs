@@ -1,8 +1,8 @@
-//! The weight of a finding, shared by the check of a root and the check against a target.
+//! Severity of a finding, shared by the check of a root and the check against a target.
 
 use serde::{Deserialize, Serialize};
 
-/// The weight of a finding, the heaviest first.
+/// Severity of a finding, the most severe first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Level {

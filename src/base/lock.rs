@@ -1,4 +1,4 @@
-//! One lock per prefix: two runs do not change the same environments at once.
+//! One lock per prefix: two runs cannot change the same environments at once.
 
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
@@ -8,26 +8,27 @@ use anyhow::{Context, Result, bail};
 use fs_err::{File, OpenOptions};
 use rustix::fs::{FlockOperation, flock};
 
-/// A held lock; dropping it, or the end of the process however it ends, lets it go (flock(2)).
+/// Held lock. It is released when dropped and when the process ends for any reason (flock(2)).
 #[derive(Debug)]
 pub struct Lock {
     file: File,
 }
 
-/// What to do when somebody else holds the lock.
+/// Behaviour while another process holds the lock.
 pub enum Busy<'a> {
     /// Fail at once, naming the holder.
     Fail,
-    /// Tell the caller who holds it, then wait.
+    /// Report the holder, then wait.
     Wait(&'a dyn Fn(&str)),
 }
 
 impl Lock {
-    /// Takes the lock of which the file is at `path`, for `what` (shown to whoever waits).
+    /// Takes the lock file `path`; processes that wait for it show `what`.
     pub fn take(path: &Path, what: &str, busy: &Busy<'_>) -> Result<Self> {
         loop {
             let lock = Self::take_file(path, what, busy)?;
-            // Whoever held the lock may have removed its file, and somebody else made a new one.
+            // The last holder may have removed the file, and another process may have made a new
+            // one.
             if lock.is_at(path)? {
                 return Ok(lock);
             }
@@ -79,7 +80,7 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-/// The path of the lock file below a directory that carries our marker.
+/// Returns the path of the lock file in a marker directory of fprefix.
 pub fn path_below(marker: &Path) -> PathBuf {
     marker.join("lock")
 }

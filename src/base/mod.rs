@@ -1,7 +1,7 @@
-//! The ground that everything stands on: external programs, built-in data, templates, locks, files,
-//! and the values that users type.
+//! Foundation of all modules: external programs, built-in data, templates, locks, files, and the
+//! values that users type.
 //!
-//! Nothing in here knows Portage, ELF, images or extensions.
+//! Nothing in this module depends on Portage, ELF, images or extensions.
 
 pub(crate) mod board;
 pub mod command;

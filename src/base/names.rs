@@ -1,4 +1,4 @@
-//! Names and paths that users give, parsed at the edge: inside there are no strings.
+//! Names and paths from users, parsed at the boundary: other modules get typed values, not strings.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::board::Board;
 
-/// The longest EPREFIX: a `#!` line ends after 255 bytes (Linux 5.1, `BINPRM_BUF_SIZE`), and
+/// Maximum length of EPREFIX: a `#!` line ends after 255 bytes (Linux 5.1, `BINPRM_BUF_SIZE`), and
 /// `<EPREFIX>/usr/bin/<program> <argument>` has to fit in.
 pub const EPREFIX_MAX: usize = 160;
 
-/// The name of a prefix. It becomes part of script names, directories and, in the end, of the
-/// extension's image name, which systemd takes as a file name (systemd-sysext(8)).
+/// Name of a prefix. It becomes part of script names, directories and the extension's image name,
+/// which systemd uses as a file name (systemd-sysext(8)).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PrefixName(String);
 
 impl PrefixName {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -74,12 +74,12 @@ impl fmt::Display for PrefixName {
     }
 }
 
-/// EPREFIX: the absolute path that a prefix has on every machine that runs its programs.
+/// EPREFIX: the absolute path of a prefix on every machine that runs its programs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Eprefix(String);
 
-/// Directories that belong to the machine: a prefix may be below some of them, never be one.
+/// Directories that belong to the machine: a prefix may be below some of them, but never be one.
 const NOT_A_PREFIX: &[&str] = &[
     "/bin",
     "/boot",
@@ -118,27 +118,27 @@ const NOT_A_PREFIX: &[&str] = &[
     "/var",
 ];
 
-/// Places whose content the sandbox or the kernel makes anew: nothing can be installed below.
+/// Directories that the sandbox or the kernel creates anew: nothing can be installed below them.
 const NOT_BELOW: &[&str] = &["/dev", "/proc", "/sys", "/fprefix", "/tmp"];
 
 impl Eprefix {
-    /// The path as text.
+    /// Returns the path as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The path.
+    /// Returns the path.
     pub fn as_path(&self) -> &Path {
         Path::new(&self.0)
     }
 
-    /// The same place below `root`.
+    /// Returns the same path below `root`.
     pub fn below(&self, root: &Path) -> PathBuf {
         root.join(self.0.trim_start_matches('/'))
     }
 
-    /// Why this prefix can not become a sysext, if it can not: only /usr and /opt are merged
-    /// (systemd-sysext(8)).
+    /// Returns why this prefix cannot become a sysext, or `None` if it can. systemd merges only
+    /// /usr and /opt (systemd-sysext(8)).
     pub fn sysext_obstacle(&self) -> Option<String> {
         let path = self.as_path();
         if path.starts_with("/usr") || path.starts_with("/opt") {
@@ -216,12 +216,12 @@ impl AsRef<OsStr> for Eprefix {
     }
 }
 
-/// A repository that the user named: `NAME=PATH`.
+/// Repository that the user named: `NAME=PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepoArgument {
-    /// The name that the repository is expected to have.
+    /// Expected name of the repository.
     pub name: String,
-    /// Where it is.
+    /// Path of the repository.
     pub path: PathBuf,
 }
 
@@ -239,12 +239,12 @@ impl FromStr for RepoArgument {
     }
 }
 
-/// A repository that may be named: `NAME=PATH` or `PATH`.
+/// Repository with an optional name: `NAME=PATH` or `PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepoPlace {
-    /// The name that it is expected to have.
+    /// Expected name of the repository; `None` if any name will do.
     pub name: Option<String>,
-    /// Where it is.
+    /// Path of the repository.
     pub path: PathBuf,
 }
 
@@ -252,7 +252,7 @@ impl FromStr for RepoPlace {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        // A path may have an equals sign in it, behind what no repository can be called.
+        // A path may contain an equals sign; the text before it is then no valid repository name.
         Ok(match text.split_once('=') {
             Some((name, path)) if is_repo_name(name) => {
                 Self { name: Some(name.to_owned()), path: path.into() }
@@ -262,19 +262,19 @@ impl FromStr for RepoPlace {
     }
 }
 
-/// Whether `name` can be a repository's name (PMS 3.1.5).
+/// Returns whether `name` is a valid repository name (PMS 3.1.5).
 pub fn is_repo_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('-')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
 }
 
-/// USE flags as make.conf(5) takes them, in one text: words like `-nls` or `ssl`.
+/// USE flags in the form of make.conf(5), in one text: words like `-nls` or `ssl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UseFlags(String);
 
 impl UseFlags {
-    /// The flags as text.
+    /// Returns the flags as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -283,7 +283,7 @@ impl UseFlags {
 impl FromStr for UseFlags {
     type Err = Error;
 
-    /// PMS 3.1.4 says what a flag's name may have; `-*` takes back what the profile set.
+    /// PMS 3.1.4 defines the characters of a flag's name; `-*` removes all flags of the profile.
     fn from_str(text: &str) -> Result<Self> {
         for word in text.split_whitespace() {
             let name = word.strip_prefix(['-', '+']).unwrap_or(word);
@@ -298,12 +298,12 @@ impl FromStr for UseFlags {
     }
 }
 
-/// A word of Portage's FEATURES, like `ccache` or `-strict` (make.conf(5)).
+/// Word of Portage's FEATURES, like `ccache` or `-strict` (make.conf(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feature(String);
 
 impl Feature {
-    /// The word as text.
+    /// Returns the word as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -322,17 +322,17 @@ impl FromStr for Feature {
     }
 }
 
-/// What tells prefixes apart: a name and a board. It is written `<name>-<board>`.
+/// Identity of a prefix: a name and a board. It is written `<name>-<board>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PrefixId {
-    /// The name.
+    /// Name of the prefix.
     pub name: PrefixName,
-    /// The board's name.
+    /// Name of the board.
     pub board: String,
 }
 
 impl PrefixId {
-    /// The prefix `name` for `board`.
+    /// Returns the identity of the prefix `name` for `board`.
     pub fn new(name: &PrefixName, board: &Board) -> Self {
         Self { name: name.clone(), board: board.name.clone() }
     }
@@ -350,7 +350,7 @@ impl fmt::Display for PrefixId {
 pub enum Environment {
     /// The full build environment.
     Staging,
-    /// What programs need when they run, and nothing else.
+    /// Only the packages that programs need at run time.
     Final,
 }
 

@@ -1,24 +1,24 @@
-//! What the user sees while work is done: bars on a terminal, plain lines in a log, nothing when
-//! it is to be quiet. All of it goes to stderr; stdout is for answers.
+//! Messages to the user during a run: bars on a terminal, plain lines in a log, nothing when quiet.
+//! All of them are written to stderr; stdout is reserved for results.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How much is said.
+/// Amount of output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
-    /// Errors alone.
+    /// Errors only.
     Quiet,
     /// Steps and warnings.
     #[default]
     Normal,
-    /// Also what is run.
+    /// Also the commands that are run.
     Verbose,
 }
 
-/// Tells the user what is going on.
+/// Reports progress, warnings and errors to the user.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reporter {
     verbosity: Verbosity,
@@ -27,50 +27,50 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// A reporter for our own stderr.
+    /// Makes a reporter for the stderr of this process.
     pub fn new(verbosity: Verbosity) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self { verbosity, terminal, colour: terminal && !plain }
     }
 
-    /// Whether stderr is a terminal that bars may be drawn on.
+    /// Returns whether stderr is a terminal on which bars may be drawn.
     pub fn draws(&self) -> bool {
         self.terminal && self.verbosity > Verbosity::Quiet
     }
 
-    /// Whether details are wanted.
+    /// Returns whether details are shown.
     pub fn is_verbose(&self) -> bool {
         self.verbosity == Verbosity::Verbose
     }
 
-    /// Says that a step begins.
+    /// Reports the start of a step.
     pub fn step(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
             line(&format!("{} {text}", self.paint("32", ">>>")));
         }
     }
 
-    /// Says something that only those who asked for details want to know.
+    /// Reports a detail, which is shown only in verbose mode.
     pub fn detail(&self, text: &str) {
         if self.is_verbose() {
             line(&format!("    {text}"));
         }
     }
 
-    /// Warns.
+    /// Reports a warning.
     pub fn warn(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
             line(&format!("{} {text}", self.paint("33", "warning:")));
         }
     }
 
-    /// Says what went wrong.
+    /// Reports an error.
     pub fn error(&self, text: &str) {
         line(&format!("{} {text}", self.paint("31", "error:")));
     }
 
-    /// A line that turns while something is done, on a terminal; hidden elsewhere.
+    /// Shows a spinner on a terminal while something is done; it is hidden elsewhere.
     pub fn spinner(&self) -> ProgressBar {
         if !self.draws() {
             return ProgressBar::hidden();
@@ -88,11 +88,11 @@ impl Reporter {
 }
 
 fn line(text: &str) {
-    // Nothing can be done where stderr is closed.
+    // If stderr is closed, there is nowhere to report the failure.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// Writes an answer to stdout. A reader that has gone away is not an error of ours.
+/// Writes a result to stdout. It is no error if the reader has closed the pipe.
 pub(crate) fn answer(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

@@ -1,5 +1,5 @@
-//! Templates are strict: an unknown name is an error. Each kind of file has its own quoting,
-//! given as a filter, so that no value can change the meaning of the text around it.
+//! Strict templates: an unknown name is an error. Each kind of file has its own quoting filter, so
+//! that no value can change the meaning of the text around it.
 
 use anyhow::{Context, Result};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
@@ -29,7 +29,7 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// A value for make.conf, which Portage reads as a shell would: in double quotes.
+/// Quotes a value for make.conf, which Portage reads like a shell: in double quotes.
 fn conf(text: &str) -> Result<String, Error> {
     let text = line(text)?;
     let mut quoted = String::from("\"");
@@ -43,8 +43,8 @@ fn conf(text: &str) -> Result<String, Error> {
     Ok(quoted)
 }
 
-/// A value for a format that ends it at the end of the line and knows no quoting (repos.conf,
-/// the files of a profile).
+/// Checks a value for a format without quoting, in which the end of the line ends the value
+/// (repos.conf, the files of a profile).
 fn line(text: &str) -> Result<String, Error> {
     if text.contains(['\n', '\r', '\0']) {
         return Err(Error::new(

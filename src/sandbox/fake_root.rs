@@ -1,8 +1,8 @@
 //! Commands that see themselves as root without being root.
 //!
-//! Tools that read a tree from disk, or write one there, take owners and capabilities from it. An
-//! ordinary user gets a user namespace in which their own files are root's (`user_namespaces(7)`).
-//! Nothing is mounted, and the tool can do nothing that its user cannot do.
+//! Tools that read a tree from disk, or write one to disk, use its owners and capabilities. An
+//! ordinary user gets a user namespace in which their own files belong to root
+//! (`user_namespaces(7)`). Nothing is mounted, and the tool gains no rights over its user.
 
 use std::path::Path;
 
@@ -13,12 +13,12 @@ use crate::host::machine;
 use crate::host::tools::{self, ExternalTool};
 use crate::sandbox::namespaces::prove_bubblewrap;
 
-/// Starts a command that runs `tool` as root, or in a namespace where it looks like root.
+/// Makes a command that runs `tool` as root, or in a namespace where it appears to be root.
 pub(crate) fn command(purpose: &str, tool: ExternalTool) -> Result<Command> {
     command_at(purpose, tool.require()?.path())
 }
 
-/// Starts the same command for the program at `path`.
+/// Makes the same command for the program at `path`.
 pub(crate) fn command_at(purpose: &str, path: &Path) -> Result<Command> {
     if machine::is_root() {
         return Ok(Command::new(purpose, path));

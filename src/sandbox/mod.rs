@@ -1,6 +1,6 @@
 //! Namespaces of bubblewrap: the options that make them, and whether this machine allows them.
 //!
-//! Nothing in here knows what a prefix is.
+//! Nothing in this module depends on prefixes.
 
 pub(crate) mod fake_root;
 pub(crate) mod namespaces;

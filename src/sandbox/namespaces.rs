@@ -1,10 +1,10 @@
-//! Whether this machine lets bubblewrap make the namespaces that prefixes are built in.
+//! Checks whether this machine lets bubblewrap make the namespaces that prefixes are built in.
 
 use anyhow::{Context, Result};
 
 use crate::host::{machine, tools};
 
-/// Tries whether bubblewrap may make a namespace, and explains what forbids it.
+/// Tries to make a namespace with bubblewrap, and explains what forbids it.
 pub(crate) fn prove_bubblewrap() -> Result<()> {
     let mut try_it = tools::BWRAP.command("enter a namespace of its own")?;
     if !machine::is_root() {
@@ -22,8 +22,8 @@ pub(crate) fn prove_bubblewrap() -> Result<()> {
         )
 }
 
-/// Tries whether there may be a namespace in a namespace, in which builds can write to their own
-/// directories alone (templates/broot/ebuild.sh), and tells what follows where there may not.
+/// Tries to make a nested namespace, in which builds can write only to their own directories
+/// (templates/broot/ebuild.sh). Reports the consequences if the machine forbids it.
 pub(crate) fn prove_nesting() -> Result<()> {
     let bwrap = tools::BWRAP.require()?;
     let mut try_it = bwrap.command("enter a namespace in a namespace");
