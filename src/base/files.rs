@@ -14,7 +14,7 @@ pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
     write_with_mode(path, contents, 0o644)
 }
 
-/// Writes a script atomically, like [`write`].
+/// Writes a script atomically, like [`write_atomically`].
 pub fn write_executable(path: &Path, contents: &[u8]) -> Result<()> {
     write_with_mode(path, contents, 0o755)
 }

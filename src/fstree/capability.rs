@@ -2,20 +2,20 @@
 
 use anyhow::{Result, bail};
 
-/// The attribute that holds them.
+/// Name of the attribute that holds file capabilities.
 pub(crate) const NAME: &str = "security.capability";
 
 const REVISION_MASK: u32 = 0xff00_0000;
 const REVISION_2: u32 = 0x0200_0000;
 const REVISION_3: u32 = 0x0300_0000;
 
-/// The length of revision 2: the magic number, and two words for each of two sets.
+/// Length of revision 2: the magic number, and two words for each of two sets.
 const LENGTH_2: usize = 20;
-/// Revision 3 adds the user who is root in the namespace that set it.
+/// Length of revision 3, which adds the user who is root in the namespace that set it.
 const LENGTH_3: usize = 24;
 
-/// The same capabilities, valid in the initial user namespace. A build without root sets them
-/// in a user namespace, and the kernel then stores whose namespace that was.
+/// Returns the same capabilities, valid in the initial user namespace. A build without root sets
+/// them in a user namespace, and the kernel then stores the root user of that namespace.
 pub(crate) fn drop_namespace(value: &[u8]) -> Result<Vec<u8>> {
     let Some(magic) = value.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes)) else {
         bail!("{NAME} is too short");

@@ -1,5 +1,5 @@
-//! What was written, compared with the plan: an image is published only when it holds exactly
-//! what was planned.
+//! Comparison of a written image with its plan: an image is published only if it matches the plan
+//! exactly.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,26 +10,26 @@ use anyhow::{Result, bail};
 use crate::fstree::entries::{Entry, EntryKind, FileTree};
 use crate::fstree::{digest, scan};
 
-/// How many differences are named.
+/// Maximum number of differences in an error message.
 const NAMED: usize = 10;
 
-/// What a way of unpacking keeps.
+/// Properties that an unpacking method keeps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keeps {
-    /// Which files are one.
+    /// True if names of the same file are kept as hard links.
     pub hard_links: bool,
-    /// Extended attributes.
+    /// True if extended attributes are kept.
     pub xattrs: bool,
-    /// setuid, setgid and sticky.
+    /// True if setuid, setgid and sticky are kept.
     pub special_bits: bool,
 }
 
 impl Keeps {
-    /// All of it.
+    /// Keeps every property.
     pub(crate) const ALL: Self = Self { hard_links: true, xattrs: true, special_bits: true };
 }
 
-/// Compares the tree at `dir`, that an image was unpacked to, with `plan`.
+/// Compares the unpacked image in `dir` with `plan` and returns the differences.
 pub(crate) fn compare_unpacked(plan: &FileTree, dir: &Path, keeps: Keeps) -> Result<Vec<String>> {
     let mut found = FileTree::new(&plan.eprefix, plan.epoch);
     scan::scan_unpacked(dir, &mut found)?;
@@ -37,7 +37,7 @@ pub(crate) fn compare_unpacked(plan: &FileTree, dir: &Path, keeps: Keeps) -> Res
     Ok(compare_trees(plan, &found, keeps))
 }
 
-/// Compares what was `found`, with all digests, with `plan`.
+/// Compares `found`, which has all digests, with `plan` and returns the differences.
 pub(crate) fn compare_trees(plan: &FileTree, found: &FileTree, keeps: Keeps) -> Vec<String> {
     let mut differences = Vec::new();
     for (path, entry) in &plan.entries {
@@ -73,7 +73,7 @@ pub(crate) fn require_equal(differences: &[String]) -> Result<()> {
     bail!("what was written is not what was planned:\n  {}{more}", named.join("\n  "))
 }
 
-/// What is compared of an entry.
+/// Properties of an entry that are compared.
 struct Compared<'a> {
     kind: &'a EntryKind,
     mode: u32,
@@ -89,7 +89,7 @@ impl<'a> Compared<'a> {
             }
             kind => kind,
         };
-        // The attributes of another name are those of the first.
+        // The first name of a file carries the attributes of its other names.
         let has_own = keeps.xattrs && !matches!(kind, EntryKind::HardLink(_));
         Self {
             kind,

@@ -1,5 +1,5 @@
-//! The digests of a plan's content: what images are compared with, and what makes two of them
-//! the same.
+//! Digests of a plan's content: images are compared with them, and two images with equal digests
+//! are the same.
 
 use std::cell::RefCell;
 use std::io::Read;
@@ -14,7 +14,7 @@ use crate::base::data::hex;
 
 use crate::fstree::entries::{ContentSource, EntryKind, FileContent, FileTree};
 
-/// Reads every file of `plan` once and keeps its digest.
+/// Reads every file of `plan` once and stores its digest.
 pub(crate) fn hash_contents(plan: &mut FileTree) -> Result<()> {
     each(plan, |content| {
         let (sha256, size) = hash_source(&content.source, &mut |_| {})?;
@@ -23,7 +23,7 @@ pub(crate) fn hash_contents(plan: &mut FileTree) -> Result<()> {
     })
 }
 
-/// The same, with the digest that a bill of materials has besides.
+/// Reads every file of `plan` once and stores its SHA-256, and its SHA-1 for bills of materials.
 pub(crate) fn hash_contents_for_reports(plan: &mut FileTree) -> Result<()> {
     each(plan, |content| {
         let mut sha1 = Sha1::new();
@@ -34,7 +34,8 @@ pub(crate) fn hash_contents_for_reports(plan: &mut FileTree) -> Result<()> {
     })
 }
 
-/// Does something with the content of every file; it says how many bytes there were.
+/// Calls `read`, which returns the number of bytes, on the content of every file. Fails if the
+/// size of a file on disk has changed.
 fn each(plan: &mut FileTree, read: impl Fn(&mut FileContent) -> Result<u64> + Sync) -> Result<()> {
     let mut contents: Vec<&mut FileContent> = plan
         .entries
@@ -65,7 +66,7 @@ fn hash_source(source: &ContentSource, take: &mut dyn FnMut(&[u8])) -> Result<([
     }
 }
 
-/// A UUID that is the same for the same content and time (RFC 9562, version 8).
+/// Returns a UUID that is the same for the same content and time (RFC 9562, version 8).
 pub(crate) fn tree_uuid(plan: &FileTree) -> String {
     let mut bytes = hash_tree(plan);
     bytes[6] = (bytes[6] & 0x0f) | 0x80;
@@ -75,7 +76,7 @@ pub(crate) fn tree_uuid(plan: &FileTree) -> String {
     format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
 }
 
-/// A digest of all that `plan` says, with the content of its files.
+/// Returns a digest of all entries of `plan`, including the content of files.
 pub(crate) fn hash_tree(plan: &FileTree) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
@@ -106,20 +107,20 @@ pub(crate) fn hash_tree(plan: &FileTree) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// The SHA-256 of the file at `path`, and its size.
+/// Returns the SHA-256 and the size of the file at `path`.
 pub(crate) fn hash_file(path: &Path) -> Result<([u8; 32], u64)> {
     hash_reader(fs_err::File::open(path)?)
 }
 
-/// The SHA-256 of all that `reader` gives, and how much that is.
+/// Returns the SHA-256 and the length of everything that `reader` yields.
 pub(crate) fn hash_reader(reader: impl Read) -> Result<([u8; 32], u64)> {
     hash_parts(reader, &mut |_| {})
 }
 
-/// The same; `take` is given all of it as well.
+/// Returns the SHA-256 and the length of everything that `reader` yields, and passes it to `take`.
 fn hash_parts(mut reader: impl Read, take: &mut dyn FnMut(&[u8])) -> Result<([u8; 32], u64)> {
     thread_local! {
-        // A buffer for each file would cost more than most files do.
+        // Allocating a buffer for each file would cost more than reading most files.
         static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 256 * 1024]);
     }
     BUFFER.with_borrow_mut(|buffer| {

@@ -8,31 +8,31 @@ use crate::base::data::hex;
 use crate::fstree::capability;
 use crate::fstree::entries::{Entry, EntryKind, FileTree};
 
-/// An entry as JSON has it.
+/// Entry in the JSON listing.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ListedEntry {
-    /// The path in the image, absolute.
+    /// Absolute path in the image.
     pub path: String,
     /// `directory`, `file`, `link` or `hardlink`.
     pub kind: &'static str,
-    /// The permission bits in octal digits.
+    /// Permission bits in octal digits.
     pub mode: String,
-    /// The owner.
+    /// User ID of the owner.
     pub uid: u32,
-    /// The group.
+    /// Group ID.
     pub gid: u32,
-    /// Seconds since 1970.
+    /// Modification time in seconds since 1970.
     pub mtime: u64,
-    /// The size of a file.
+    /// Size of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// The digest of a file.
+    /// SHA-256 of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// What a link points to; which file a hard link is another name of.
+    /// Target of a link, or the first name of a hard link's file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The names of its extended attributes.
+    /// Names of the extended attributes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub xattrs: Vec<String>,
 }
@@ -71,12 +71,12 @@ impl ListedEntry {
     }
 }
 
-/// All entries of `plan`.
+/// Returns all entries of `plan`.
 pub(crate) fn list_entries(plan: &FileTree) -> impl Iterator<Item = ListedEntry> {
     plan.entries.iter().map(|(path, entry)| ListedEntry::new(path, entry))
 }
 
-/// All entries of `plan` as lines in the manner of `ls -ln`.
+/// Returns all entries of `plan` as lines in the style of `ls -ln`.
 pub(crate) fn render_listing(plan: &FileTree) -> String {
     let mut text = String::new();
     for (path, entry) in &plan.entries {
@@ -98,8 +98,8 @@ pub(crate) fn render_listing(plan: &FileTree) -> String {
     text
 }
 
-/// The programs that run with rights that their caller does not have, which somebody should look
-/// at before they ship: setuid, setgid, and file capabilities.
+/// Returns the programs that run with rights that their caller does not have, which should be
+/// reviewed before they ship: setuid, setgid, and file capabilities.
 pub(crate) fn list_privileged(plan: &FileTree) -> Vec<String> {
     plan.entries
         .iter()

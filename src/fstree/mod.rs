@@ -1,6 +1,6 @@
-//! A file tree as values: its entries, one scanner, one resolver of links, hashing and comparison.
+//! A file tree as values: entries, a scanner, a resolver of links, hashing and comparison.
 //!
-//! Nothing in here knows image formats, prefixes or extensions.
+//! Nothing in this module depends on image formats, prefixes or extensions.
 
 pub(crate) mod capability;
 pub(crate) mod compare;

@@ -1,4 +1,4 @@
-//! Paths as a program sees them when a tree is its root directory: links are followed, and none
+//! Paths as a program sees them when a tree is its root directory: links are followed, and no link
 //! leads out of the tree.
 
 use std::collections::HashMap;
@@ -7,59 +7,59 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Links that are followed before it is taken for a loop, as `path_resolution(7)` has it.
+/// Maximum number of links before a path counts as a loop, as in `path_resolution(7)`.
 pub(crate) const MOST_LINKS: usize = 40;
 
-/// Trees laid over each other: what is in an earlier one hides what is in a later one.
+/// Trees layered over each other: entries of an earlier tree hide those of a later one.
 #[derive(Clone, Debug)]
 pub(crate) struct RootResolver {
     trees: Vec<PathBuf>,
-    /// Links that are to lead elsewhere than they do.
+    /// Links with a target that replaces the one on disk.
     links: Arc<HashMap<PathBuf, PathBuf>>,
-    /// Where paths led, in trees that do not change meanwhile.
+    /// Cache of resolved paths, for trees that do not change meanwhile; `None` without a cache.
     known: Option<Arc<RwLock<HashMap<PathBuf, ResolvedPath>>>>,
 }
 
-/// Where a path leads.
+/// Result of resolving a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResolvedPath {
-    /// To something that is there.
+    /// The path exists.
     There {
-        /// Its path without links, as programs see it.
+        /// Path without links, as programs see it.
         inside: PathBuf,
-        /// The same on disk.
+        /// Path on disk.
         disk: PathBuf,
     },
-    /// To nothing, at this path without links.
+    /// Nothing exists at this path without links.
     Missing(PathBuf),
-    /// Round in a circle.
+    /// The links form a loop.
     Loop,
 }
 
 impl RootResolver {
-    /// The trees at these directories; earlier ones win.
+    /// Makes a resolver for the trees at these directories; earlier ones win.
     pub(crate) fn new(trees: Vec<PathBuf>) -> Self {
         Self { trees, links: Arc::default(), known: None }
     }
 
-    /// The same for trees that nothing changes as long as this is used: each path is looked up
-    /// once, however many files lead to it.
+    /// Makes a resolver for trees that do not change during its use: each path is looked up once,
+    /// however many files share it.
     pub(crate) fn cached(trees: Vec<PathBuf>) -> Self {
         Self { trees, links: Arc::default(), known: Some(Arc::default()) }
     }
 
-    /// The same, with these links leading to these targets.
+    /// Replaces the targets of these links.
     #[must_use]
     pub(crate) fn with_links(self, links: HashMap<PathBuf, PathBuf>) -> Self {
         Self { links: Arc::new(links), known: Some(Arc::default()), ..self }
     }
 
-    /// The place of `path` on disk in the first tree that has it, and where it leads if it is a
-    /// link.
+    /// Returns the path on disk in the first tree that has `path`, and the target if it is a link.
     fn on_disk(&self, path: &Path) -> Option<(PathBuf, Option<PathBuf>)> {
         let below = path.strip_prefix("/").unwrap_or(path);
         self.trees.iter().map(|tree| tree.join(below)).find_map(|place| {
-            // One call tells files from links and from nothing: readlink(2) has EINVAL for a file.
+            // One call distinguishes links, other files and missing paths: for a file, readlink(2)
+            // fails with EINVAL.
             match rustix::fs::readlink(&place, Vec::new()) {
                 Ok(target) => {
                     let found = || OsString::from_vec(target.into_bytes()).into();
@@ -71,7 +71,7 @@ impl RootResolver {
         })
     }
 
-    /// Where the absolute `path` leads.
+    /// Resolves the absolute `path`.
     pub(crate) fn resolve(&self, path: &Path) -> ResolvedPath {
         let Some(known) = &self.known else { return self.walk(Path::new("/"), parts(path)) };
         if let Some(place) = known.read().unwrap_or_else(PoisonError::into_inner).get(path) {
@@ -91,7 +91,7 @@ impl RootResolver {
         place
     }
 
-    /// Where `rest` leads from `start`, a path without links that is there.
+    /// Resolves `rest` from `start`, an existing path without links.
     fn walk(&self, start: &Path, mut rest: Vec<OsString>) -> ResolvedPath {
         rest.reverse();
         let mut at = start.to_owned();
@@ -126,12 +126,12 @@ impl RootResolver {
         ResolvedPath::There { inside: at, disk }
     }
 
-    /// Whether there is anything at this path, be it a link that leads nowhere.
+    /// Returns whether an entry exists at this path, even a dangling link.
     pub(crate) fn has(&self, path: &Path) -> bool {
         self.on_disk(path).is_some()
     }
 
-    /// The place on disk of a path that is there.
+    /// Returns the path on disk of an existing path.
     fn disk_of(&self, path: &Path) -> PathBuf {
         if path == Path::new("/") {
             return self.trees.first().cloned().unwrap_or_default();
@@ -139,7 +139,7 @@ impl RootResolver {
         self.on_disk(path).map(|(place, _)| place).unwrap_or_default()
     }
 
-    /// The path without links, if something is there.
+    /// Returns the path without links, or `None` if nothing exists there.
     pub(crate) fn find(&self, path: &Path) -> Option<PathBuf> {
         match self.resolve(path) {
             ResolvedPath::There { inside, .. } => Some(inside),
@@ -158,7 +158,7 @@ fn parts(path: &Path) -> Vec<OsString> {
         .collect()
 }
 
-/// `path` with `.`, `..` and doubled slashes taken out, without a look at any link.
+/// Returns `path` without `.`, `..` and doubled slashes. Links are not resolved.
 pub(crate) fn normalize_path(path: &Path) -> PathBuf {
     let mut normal = PathBuf::from("/");
     for part in parts(path) {
@@ -192,7 +192,7 @@ mod tests {
         let planned = RootResolver::cached(trees.clone()).with_links(other);
         assert_eq!(planned.find(Path::new("/up/jq")), Some("/opt/x/usr/bin/jq".into()));
         for rooted in [RootResolver::new(trees.clone()), RootResolver::cached(trees)] {
-            // Twice: what is known is no other than what is found out.
+            // The second lookup comes from the cache and must give the same result.
             for _ in 0..2 {
                 let inside = |path: &str| rooted.find(Path::new(path));
                 assert_eq!(inside("/up"), Some("/opt/x/usr/lib64".into()));

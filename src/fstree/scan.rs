@@ -1,4 +1,4 @@
-//! Reading a root: what the prefix on disk holds becomes entries of a plan.
+//! Scan of a root: the prefix on disk becomes entries of a plan.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -13,20 +13,21 @@ use rustix::io::Errno;
 use crate::fstree::capability;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 
-/// Attributes by which overlayfs hides what is below (overlayfs documentation of the kernel,
-/// "whiteouts and opaque directories"). An extension that carries one hides the target's files.
+/// Attributes with which overlayfs hides entries of lower layers (kernel documentation of
+/// overlayfs, "whiteouts and opaque directories"). An extension that carries one hides the target's
+/// files.
 const OVERLAY_MARKERS: &[&str] = &["trusted.overlay.", "user.overlay."];
 
-/// Reads all of the prefix at `eroot`, which lies in the root directory `root`, into `plan`.
+/// Reads the prefix at `eroot`, which lies in the root directory `root`, into `plan`.
 ///
-/// Files keep their times, but none is later than the plan's epoch. Directories and links take
-/// the epoch: their times on disk say when they were put there, which is no property of the
-/// prefix. Whoever owns the prefix is root in the image; other owners are kept.
+/// Files keep their times, limited to the plan's epoch. Directories and links get the epoch: their
+/// times on disk are those of the installation, which is no property of the prefix. The owner of
+/// the prefix becomes root in the image; other owners are kept.
 pub(crate) fn scan_prefix(eroot: &Path, root: &Path, plan: &mut FileTree) -> Result<()> {
     normal(eroot, root, plan)
 }
 
-/// Reads all of the tree at `dir`, which will be the root directory, into `plan`, by the same rules.
+/// Reads the tree at `dir`, which will be the root directory, into `plan`, by the same rules.
 pub(crate) fn scan_tree(dir: &Path, plan: &mut FileTree) -> Result<()> {
     normal(dir, dir, plan)
 }
@@ -53,8 +54,8 @@ fn normal(top: &Path, base: &Path, plan: &mut FileTree) -> Result<()> {
     Ok(())
 }
 
-/// Reads the tree at `dir`, to which an image was unpacked, into `plan`, as it is. What an
-/// ordinary user unpacks is theirs, and stands for what is root's.
+/// Reads the unpacked image in `dir` into `plan` without changes. Only the owner is mapped: files
+/// that an ordinary user unpacks belong to that user and count as root's.
 pub(crate) fn scan_unpacked(dir: &Path, plan: &mut FileTree) -> Result<()> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     for (path, mut entry) in read(dir, dir)? {
@@ -75,7 +76,7 @@ pub(crate) fn scan_unpacked(dir: &Path, plan: &mut FileTree) -> Result<()> {
     Ok(())
 }
 
-/// All that is in the tree at `top`, by its path below `base`, as it is on disk.
+/// Returns all entries of the tree at `top` as they are on disk, by path below `base`.
 fn read(top: &Path, base: &Path) -> Result<Vec<(PathBuf, Entry)>> {
     let mut entries = Vec::new();
     let mut seen = HashMap::new();
@@ -96,7 +97,7 @@ fn read(top: &Path, base: &Path) -> Result<Vec<(PathBuf, Entry)>> {
     Ok(entries)
 }
 
-/// What lies in `root` beside the prefix and its parents: it will not be in the extension.
+/// Lists entries of `root` beside the prefix and its parents: they will not be in the extension.
 pub(crate) fn list_outside(eroot: &Path, root: &Path) -> Result<Vec<PathBuf>> {
     let mut outside = Vec::new();
     let mut dir = root.to_owned();
@@ -145,8 +146,8 @@ fn kind(
     Ok(EntryKind::File(FileContent::unread(source, meta.len())))
 }
 
-/// The attributes that belong to the file and not to the machine that it lies on: the user's
-/// own, capabilities, and signatures for IMA. Labels and ACLs are the machine's.
+/// Returns the attributes that belong to the file and not to its machine: `user.*`, capabilities,
+/// and signatures for IMA. Labels and ACLs belong to the machine.
 fn xattrs(path: &Path) -> Result<BTreeMap<OsString, Vec<u8>>> {
     let act = || format!("could not read the extended attributes of {}", path.display());
     let mut kept = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! A plan as a tar stream, which is how the writers get it: owners, modes and times are then the
-//! plan's, whoever runs them, and nothing has to be copied first.
+//! A plan as a tar stream, the input of image writers. Owners, modes and times in the image are
+//! those of the plan, whoever runs the writer, and no file has to be copied first.
 
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -10,14 +10,14 @@ use tar::{EntryType, Header};
 
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileTree};
 
-/// What the fields of a ustar header can hold (POSIX.1-2017, pax, "ustar Interchange Format").
+/// Limits of the fields of a ustar header (POSIX.1-2017, pax, "ustar Interchange Format").
 const NAME_MAX: usize = 100;
 const SIZE_MAX: u64 = 0o777_7777_7777;
 
-/// The prefix of extended attributes in pax headers.
+/// Prefix of extended attributes in pax headers.
 const XATTR: &str = "SCHILY.xattr.";
 
-/// Writes `plan` as a tar stream in the pax format. `progress` is told of bytes of content.
+/// Writes `plan` as a tar stream in the pax format. `progress` gets the number of content bytes.
 pub(crate) fn write_tar(
     plan: &FileTree,
     output: &mut dyn Write,
@@ -26,7 +26,7 @@ pub(crate) fn write_tar(
     write_entries(tar::Builder::new(output), plan, progress)
 }
 
-/// The same with the root directory, for programs that do not make it up.
+/// Writes `plan` with an entry for the root directory, for programs that do not create one.
 pub(crate) fn write_tar_with_root(
     plan: &FileTree,
     output: &mut dyn Write,
@@ -97,7 +97,7 @@ fn append(
         EntryKind::File(content) => {
             let mut counted = Counted { left: size, progress, inner: open(&content.source)? };
             builder.append(&header, &mut counted)?;
-            // One byte more than planned, or one less, and the file is not the one planned.
+            // A file with more or fewer bytes than planned was changed meanwhile.
             if counted.left > 0 || counted.inner.read(&mut [0])? > 0 {
                 bail!("it was changed while it was packed");
             }
@@ -107,7 +107,7 @@ fn append(
     Ok(())
 }
 
-/// What does not fit into the header itself.
+/// Returns the pax records for values that do not fit into the header.
 fn records(name: &[u8], target: &[u8], size: u64, entry: &Entry) -> Result<Vec<(String, Vec<u8>)>> {
     let mut records = Vec::new();
     if name.len() > NAME_MAX {
@@ -119,7 +119,7 @@ fn records(name: &[u8], target: &[u8], size: u64, entry: &Entry) -> Result<Vec<(
     if size > SIZE_MAX {
         records.push(("size".to_owned(), size.to_string().into_bytes()));
     }
-    // Another name of a file has its attributes already.
+    // The first name of the file carries its attributes.
     if !matches!(entry.kind, EntryKind::HardLink(_)) {
         for (name, value) in &entry.xattrs {
             let name = name.to_str().context("an extended attribute has a name not in UTF-8")?;
@@ -142,7 +142,7 @@ fn open(source: &ContentSource) -> Result<Box<dyn Read + '_>> {
     })
 }
 
-/// A reader that gives exactly as much as was planned, and says what it gave.
+/// Reader that yields at most the planned size and reports its progress.
 struct Counted<'a> {
     inner: Box<dyn Read + 'a>,
     left: u64,
