@@ -1,4 +1,4 @@
-//! The machines that an extension is for, as systemd names them (os-release(5), ARCHITECTURE=).
+//! Architectures of extensions, under systemd's names (os-release(5), ARCHITECTURE=).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::fstree::entries::{ContentSource, EntryKind, FileTree};
 
-/// A machine.
+/// Architecture of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) enum Architecture {
@@ -21,11 +21,11 @@ pub(crate) enum Architecture {
     Arm64,
 }
 
-/// Each machine, its name, and its number in an ELF header (`e_machine`, elf.h).
+/// All architectures: type, name, and number in an ELF header (`e_machine`, elf.h).
 const ALL: &[(Architecture, &str, u16)] =
     &[(Architecture::X86_64, "x86-64", 62), (Architecture::Arm64, "arm64", 183)];
 
-/// The names of all machines.
+/// Returns the names of all architectures.
 pub(crate) fn names() -> Vec<&'static str> {
     ALL.iter().map(|(_, name, _)| *name).collect()
 }
@@ -35,15 +35,15 @@ impl Architecture {
         ALL.iter().find(|(known, ..)| *known == self).map_or("", |(_, name, _)| name)
     }
 
-    /// The machine that the ELF file at `path` is for; none where it is no such file, or for a
-    /// machine that is not known.
+    /// Returns the architecture of the ELF file at `path`; `None` if it is no ELF file or its
+    /// architecture is unknown.
     pub(crate) fn of_file(path: &Path) -> Result<Option<Self>> {
         let number = machine(path)?;
         let known = ALL.iter().find(|(_, _, known)| Some(*known) == number);
         Ok(known.map(|(architecture, ..)| *architecture))
     }
 
-    /// The machine that the programs and libraries in `plan` are for; none where there are none.
+    /// Returns the architecture of the programs and libraries in `plan`; `None` if there are none.
     pub(crate) fn of(plan: &FileTree) -> Result<Option<Self>> {
         let mut numbers = BTreeSet::new();
         for (path, entry) in &plan.entries {
@@ -67,9 +67,9 @@ impl Architecture {
     }
 }
 
-/// Whether a file at `path` below EPREFIX is one that the system loads: a program, or a library
-/// that lies directly in a directory of libraries. Firmware and cross compilers have files for
-/// other machines elsewhere.
+/// Returns whether the system loads the file at `path` below EPREFIX: a program, or a library
+/// directly in a library directory. Elsewhere, firmware and cross compilers have files for other
+/// machines.
 fn is_loaded(path: &Path) -> bool {
     let mut parts: Vec<_> = path.iter().filter_map(|part| part.to_str()).collect();
     if parts.first() == Some(&"usr") {
@@ -78,7 +78,7 @@ fn is_loaded(path: &Path) -> bool {
     matches!(parts.as_slice(), [dir, _] if *dir == "bin" || *dir == "sbin" || dir.starts_with("lib"))
 }
 
-/// The machine number of the ELF file at `path`, if it is one.
+/// Returns the machine number of the ELF file at `path`; `None` for other files.
 fn machine(path: &Path) -> Result<Option<u16>> {
     let mut header = Vec::with_capacity(20);
     fs_err::File::open(path)?.take(20).read_to_end(&mut header)?;

@@ -1,5 +1,5 @@
-//! A plan as a tree on disk: the format `directory`, what tools read that take no stream, and
-//! what images are unpacked to.
+//! A plan as a tree on disk: the format `directory`, the input of tools that do not read streams,
+//! and the place where images are unpacked.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -17,8 +17,8 @@ use crate::fstree::tar_stream;
 use crate::host::{machine, tools};
 use crate::sandbox::fake_root;
 
-/// Writes `plan` as a tree into the directory `dir`, which it makes. An ordinary user owns what
-/// is in it, and a tool that is run through [`as_root`] sees it as root's.
+/// Writes `plan` as a tree into the new directory `dir`. An ordinary user owns the files in it, but
+/// a tool that runs through [`fake_root::command`] sees root as their owner.
 pub(crate) fn write(plan: &FileTree, dir: &Path, progress: &dyn Fn(u64)) -> Result<()> {
     if !machine::is_root() && !plan.is_all_root() {
         let (path, entry) = plan.first_not_of_root();
@@ -34,7 +34,7 @@ pub(crate) fn write(plan: &FileTree, dir: &Path, progress: &dyn Fn(u64)) -> Resu
     if is_plain {
         return lay_out(plan, dir, progress);
     }
-    // Owners and capabilities take rights that only the tool gets.
+    // Setting owners and capabilities needs rights that only the tool gets.
     untar(dir)?.run_fed(|input| tar_stream::write_tar_with_root(plan, input, progress))
 }
 
@@ -51,7 +51,7 @@ fn untar(dir: &Path) -> Result<crate::base::command::Command> {
         .arg(dir))
 }
 
-/// Writes what belongs to whoever runs this, on all processors.
+/// Writes a plan without foreign owners and attributes, on all processors.
 fn lay_out(plan: &FileTree, dir: &Path, progress: &dyn Fn(u64)) -> Result<()> {
     let mut directories = vec![(dir.to_owned(), Entry::shared_directory(plan.epoch))];
     let mut files = Vec::new();
@@ -76,8 +76,8 @@ fn lay_out(plan: &FileTree, dir: &Path, progress: &dyn Fn(u64)) -> Result<()> {
             fs_err::hard_link(dir.join(first), dir.join(path))?;
         }
     }
-    // Inside out: a directory may be one that nobody may write to, and gets a new time with
-    // everything that is put into it.
+    // Innermost first: a directory may be read-only, and its time changes with every entry added to
+    // it.
     for (place, entry) in directories.iter().rev() {
         fs_err::set_permissions(place, std::fs::Permissions::from_mode(entry.mode))?;
         set_time_of_link(place, entry.mtime)?;
@@ -119,7 +119,7 @@ fn write_file(place: &Path, entry: &Entry, content: &FileContent) -> Result<()> 
     if size != content.size {
         bail!("it was changed while it was packed");
     }
-    // setuid goes when a file is written to (chmod(2)), and the time changes: both at the end.
+    // Writing to a file clears setuid (chmod(2)) and changes its time, so both are set at the end.
     file.set_permissions(std::fs::Permissions::from_mode(entry.mode))?;
     file.file().set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(entry.mtime))?;
     Ok(())

@@ -1,7 +1,7 @@
-//! ext4 images, by mke2fs and debugfs of e2fsprogs: without root and without loop devices.
+//! ext4 images, written by mke2fs and debugfs of e2fsprogs: without root and without loop devices.
 //!
-//! `mke2fs -d` would take the times of access and change from the disk. debugfs writes just what
-//! it is told, in the order in which it is told, at the time of `E2FSPROGS_FAKE_TIME`.
+//! `mke2fs -d` would copy the access and change times from the disk. debugfs writes exactly the
+//! entries that it is given, in the given order, with the time in `E2FSPROGS_FAKE_TIME`.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -18,12 +18,12 @@ use crate::host::tools::{self, ExternalTool};
 
 const BLOCK: u64 = 4096;
 const INODE: u64 = 256;
-/// What a mounted image never needs (ext4(5)): a journal, room to grow. What is left is known to
-/// every kernel that attaches extensions.
+/// Features without those that a mounted image never needs (ext4(5)): a journal, room to grow.
+/// Every kernel that attaches extensions knows the remaining ones.
 const FEATURES: &str = "none,dir_index,dir_nlink,ext_attr,extent,extra_isize,filetype,flex_bg,\
                         huge_file,large_file,sparse_super";
 
-/// Writes `plan` as the ext4 image `output`; `dir` is a place for files.
+/// Writes `plan` as the ext4 image `output`; `dir` is a path for a temporary directory.
 pub(crate) fn write(
     plan: &FileTree,
     output: &Path,
@@ -34,7 +34,7 @@ pub(crate) fn write(
     let commands = commands(plan, dir)?;
     let uuid = digest::tree_uuid(plan);
     let inodes = plan.entries.len() + 32;
-    // The machine's mke2fs.conf(5) has no say.
+    // The machine's mke2fs.conf(5) must have no effect.
     command("write the ext4 image", tools::MKE2FS, plan)?
         .env("MKE2FS_CONFIG", "/dev/null")
         .args(["-q", "-F", "-t", "ext4", "-m", "0", "-O", FEATURES, "-U", &uuid])
@@ -50,7 +50,7 @@ pub(crate) fn write(
         .arg(&list)
         .arg(output)
         .output()?;
-    // It always ends with status 0, and says its version.
+    // debugfs always ends with status 0, and prints its version to stderr.
     let said = String::from_utf8_lossy(&written.stderr);
     let errors: Vec<&str> = said.lines().filter(|line| !line.starts_with("debugfs ")).collect();
     if let Some(first) = errors.first() {
@@ -64,7 +64,7 @@ fn command(purpose: &str, tool: ExternalTool, plan: &FileTree) -> Result<Command
     Ok(tool.command(purpose)?.env("E2FSPROGS_FAKE_TIME", plan.epoch.to_string()))
 }
 
-/// How many blocks it takes: data, directories, inodes, bitmaps, and a little for maps.
+/// Returns the number of blocks: data, directories, inodes, bitmaps, and a reserve for extent maps.
 fn blocks(plan: &FileTree) -> u64 {
     let mut names: BTreeMap<&Path, u64> = BTreeMap::new();
     let mut blocks = 0;
@@ -77,13 +77,13 @@ fn blocks(plan: &FileTree) -> u64 {
         };
         blocks += u64::from(!entry.xattrs.is_empty());
     }
-    // A block of a directory may be left with nearly the longest name's room.
+    // A block of a directory may have unused space of nearly the longest name.
     blocks += names.values().map(|bytes| bytes.div_ceil(BLOCK - 264)).sum::<u64>();
     blocks += (plan.entries.len() as u64 + 32) * INODE / BLOCK;
     blocks + blocks / 50 + 256
 }
 
-/// What debugfs is told.
+/// Returns the commands for debugfs.
 fn commands(plan: &FileTree, dir: &Path) -> Result<Vec<u8>> {
     let of_two_lines = |path: &PathBuf| path.as_os_str().as_bytes().contains(&b'\n');
     if let Some(path) = plan.entries.keys().find(|path| of_two_lines(path)) {
@@ -137,7 +137,7 @@ fn commands(plan: &FileTree, dir: &Path) -> Result<Vec<u8>> {
             text.line(&[b"ea_set", b"-f", from, name, attribute])?;
         }
     }
-    // At the end, since a directory gets a new time with everything that is put into it.
+    // Times are set last, since a directory gets a new time with every entry added to it.
     for (path, entry) in plan.entries.iter().filter(|(_, entry)| entry.mtime != plan.epoch) {
         if !matches!(entry.kind, EntryKind::HardLink(_)) {
             let time = format!("@{}", entry.mtime);
@@ -155,7 +155,7 @@ fn absolute(path: &Path) -> Vec<u8> {
     [b"/", path.as_os_str().as_bytes()].concat()
 }
 
-/// Where debugfs finds the content.
+/// Returns the path from which debugfs reads the content.
 fn file(content: &FileContent, dir: &Path, index: usize) -> Result<PathBuf> {
     Ok(match &content.source {
         ContentSource::Disk(path) => path.clone(),
@@ -167,7 +167,7 @@ fn file(content: &FileContent, dir: &Path, index: usize) -> Result<PathBuf> {
     })
 }
 
-/// Lines for debugfs: words in double quotes, with those doubled (libss).
+/// Lines for debugfs: words in double quotes, with quotes in them doubled (libss).
 #[derive(Default)]
 struct DebugfsScript(Vec<u8>);
 
@@ -192,7 +192,7 @@ impl DebugfsScript {
     }
 }
 
-/// How `image` differs from `plan`; `dir` is a place for files.
+/// Returns the differences of `image` from `plan`; `dir` is a path for a temporary directory.
 pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
     let mut found = FileTree::new(&plan.eprefix, plan.epoch);
     read(image, &mut found)?;
@@ -202,8 +202,8 @@ pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
     Ok(differences)
 }
 
-/// Reads what `image` holds into `found`, with the root directory, but neither which files are
-/// one nor extended attributes.
+/// Reads the contents of `image` into `found`, with the root directory. Neither hard links nor
+/// extended attributes are read.
 pub(crate) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
     let opened = Ext4::load_from_path(image)
         .with_context(|| format!("{} is no whole ext4 image", image.display()))?;
@@ -226,7 +226,8 @@ pub(crate) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
     Ok(())
 }
 
-/// An entry, but for what the reader does not tell: attributes, and which files are one.
+/// Reads an entry without the properties that the reader does not support: extended attributes and
+/// hard links.
 fn entry(image: &Ext4, path: &[u8]) -> Result<Entry> {
     let meta = image.symlink_metadata(path)?;
     let kind = if meta.is_dir() {
@@ -251,7 +252,7 @@ fn entry(image: &Ext4, path: &[u8]) -> Result<Entry> {
     })
 }
 
-/// Asks debugfs for the inodes of names that should be one file, and for attributes.
+/// Asks debugfs for the inodes of planned hard links, and for extended attributes.
 fn ask(plan: &FileTree, image: &Path, dir: &Path, found: &mut FileTree) -> Result<Vec<String>> {
     let others = plan.other_names();
     let names: Vec<&Path> = plan

@@ -1,4 +1,4 @@
-//! The kinds of image that systemd attaches.
+//! Kinds of image that systemd attaches.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,29 +6,29 @@ use std::str::FromStr;
 use anyhow::{Error, Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// A kind of image.
+/// Kind of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum FormatKind {
-    /// squashfs: every kernel that attaches extensions mounts it.
+    /// squashfs: every kernel that attaches extensions can mount it.
     Squashfs,
-    /// erofs in the form that Linux 5.10 mounts.
+    /// erofs in a form that Linux 5.10 and newer can mount.
     Erofs,
-    /// erofs as small as it gets; Linux 6.1 and newer mount it.
+    /// erofs in its smallest form, which Linux 6.1 and newer can mount.
     ErofsTight,
-    /// A disk image with a squashfs and the hashes by which kernels check it.
+    /// Disk image with a squashfs and the hashes with which kernels verify it.
     Ddi,
     /// btrfs with a read-only top-level subvolume.
     Btrfs,
     /// ext4 without a journal.
     Ext4,
-    /// A directory, which systemd attaches as it is.
+    /// Directory, which systemd attaches as it is.
     Directory,
-    /// A tar archive, for other tools.
+    /// Tar archive, for other tools.
     Tar,
 }
 
-/// How the bytes are made smaller.
+/// Compression algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Compressor {
@@ -42,11 +42,11 @@ pub(crate) enum Compressor {
     Lz4,
     /// lz4 in its high compression form, which is read just as fast.
     Lz4hc,
-    /// Not at all: for images that lie on a filesystem which compresses.
+    /// No compression, for images on a filesystem that compresses.
     None,
 }
 
-/// A kind of image, and how it is compressed. As text: `FORMAT[:COMPRESSOR[:LEVEL]]`.
+/// Kind of an image and its compression. As text: `FORMAT[:COMPRESSOR[:LEVEL]]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Format {
     kind: FormatKind,
@@ -75,7 +75,7 @@ const COMPRESSORS: &[(&str, Compressor)] = &[
 ];
 
 impl FormatKind {
-    /// What it compresses with, the default first.
+    /// Returns the supported compressors, the default first.
     fn compressors(self) -> &'static [Compressor] {
         use Compressor::{Gzip, Lz4, Lz4hc, None, Xz, Zstd};
         match self {
@@ -88,7 +88,8 @@ impl FormatKind {
         }
     }
 
-    /// The levels that its tool takes for `compressor`.
+    /// Returns the levels that the format's tool accepts for `compressor`; `None` if it accepts
+    /// none.
     fn levels(self, compressor: Compressor) -> Option<std::ops::RangeInclusive<u32>> {
         match (self, compressor) {
             (Self::Squashfs | Self::Ddi, Compressor::Zstd) => Some(1..=22),
@@ -102,22 +103,22 @@ impl FormatKind {
 }
 
 impl Format {
-    /// What kind of image it is.
+    /// Returns the kind of image.
     pub(crate) fn kind(&self) -> FormatKind {
         self.kind
     }
 
-    /// How it is compressed.
+    /// Returns the compressor.
     pub(crate) fn compressor(&self) -> Compressor {
         self.compressor
     }
 
-    /// How hard it is compressed, where that was said.
+    /// Returns the compression level, or `None` for the default.
     pub(crate) fn level(&self) -> Option<u32> {
         self.level
     }
 
-    /// How the file name ends.
+    /// Returns the suffix of the file name.
     pub(crate) fn suffix(&self) -> &'static str {
         match self.kind {
             FormatKind::Squashfs

@@ -1,4 +1,4 @@
-//! What an extension that somebody brings is: its name is in it, whatever its file is called.
+//! Inspection of extensions that users supply: the name is in the extension, not in its file name.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use crate::imagefmt::erofs::{self, inodes};
 use crate::imagefmt::{btrfs, ddi, ext4, squashfs};
 use crate::sandbox::fake_root;
 
-/// The directory of extension-release files, and how their names begin.
+/// Directory of extension-release files, and the start of their names.
 const RELEASES: &str = "usr/lib/extension-release.d";
 const RELEASE: &str = "extension-release.";
 
-/// The name of the extension in the image or directory at `path`: the end of the name of its
-/// extension-release file, of which there has to be one.
+/// Returns the name of the extension in the image or directory at `path`: the end of the name of
+/// its only extension-release file.
 pub(crate) fn name(path: &Path) -> Result<String> {
     let names =
         releases(path).with_context(|| format!("could not look into {}", path.display()))?;
@@ -28,9 +28,9 @@ pub(crate) fn name(path: &Path) -> Result<String> {
     }
 }
 
-/// All that is in the image or directory at `path`, but for extended attributes.
+/// Reads the image or directory at `path`; extended attributes of images are left out.
 pub(crate) fn read(path: &Path) -> Result<FileTree> {
-    // Nothing is asked of the plan but what it holds.
+    // Only the entries of this plan are used, so EPREFIX and epoch are arbitrary.
     let mut found = FileTree::new(&"/opt/any".parse()?, 0);
     if path.is_dir() {
         scan::scan_tree(path, &mut found)?;
@@ -56,7 +56,7 @@ pub(crate) fn read(path: &Path) -> Result<FileTree> {
     Ok(found)
 }
 
-/// What an image begins with.
+/// Format of an image, detected by its magic number.
 enum Form {
     Squashfs,
     Erofs,
@@ -65,7 +65,7 @@ enum Form {
     Ddi,
 }
 
-/// Where a btrfs says what it is.
+/// Offset and value of the magic number of btrfs.
 const BTRFS: (usize, &[u8]) = ((64 << 10) + 64, b"_BHRfS_M");
 
 fn form(path: &Path) -> Result<Form> {

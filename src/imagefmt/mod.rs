@@ -1,6 +1,6 @@
-//! Image formats: writing a file tree as an image, and reading one back.
+//! Image formats: writing a file tree as an image, and reading an image back.
 //!
-//! Nothing in here knows what makes an image an extension.
+//! Nothing in this module depends on what makes an image an extension.
 
 pub(crate) mod architecture;
 pub(crate) mod btrfs;

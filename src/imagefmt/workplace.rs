@@ -1,5 +1,5 @@
-//! Where images are made: a directory beside their final place, so that they appear there by
-//! rename, complete, or not at all.
+//! Working directories beside the final place of images, so that an image appears there by rename:
+//! complete, or not at all.
 
 use std::path::{Path, PathBuf};
 
@@ -10,22 +10,22 @@ use crate::base::files;
 use crate::base::lock::{Busy, Lock, path_below};
 use crate::base::names::PrefixName;
 
-/// How the name of such a directory begins.
+/// Start of the name of such a directory.
 const PREFIX: &str = ".fprefix-pack-";
 
-/// The folder in it for what is made, in which every name is free.
+/// Subdirectory for the files that are made, in which every name is free.
 const MADE: &str = "made";
 
-/// The file in it that marks it as ours.
+/// File that marks the directory as a workplace of fprefix.
 const MARKER: &str = "lock";
 
-/// The name of the record that lies beside the images of the extension `name`.
+/// Returns the name of the record that lies beside the images of the extension `name`.
 pub(crate) fn record(name: &PrefixName) -> String {
     format!(".{name}.packed")
 }
 
-/// A directory for work, which goes when it is dropped. What a killed run left is removed by the
-/// next one: its lock went with it.
+/// Working directory, which is removed when dropped. The next run removes the directory of a killed
+/// run, whose lock was released with it.
 #[derive(Debug)]
 pub(crate) struct Workplace {
     output: PathBuf,
@@ -34,11 +34,11 @@ pub(crate) struct Workplace {
 }
 
 impl Workplace {
-    /// Makes one in the directory `output`.
+    /// Makes a workplace in the directory `output`.
     pub(crate) fn open(output: &Path) -> Result<Self> {
         fs_err::create_dir_all(output)?;
         let output = fs_err::canonicalize(output)?;
-        // Until it is locked, nobody else may take it for abandoned.
+        // Until the new directory is locked, no other run may remove it as abandoned.
         let making = fs_err::File::open(&output)?;
         rustix::fs::flock(&making, FlockOperation::LockExclusive)
             .with_context(|| format!("could not lock {}", output.display()))?;
@@ -52,18 +52,18 @@ impl Workplace {
         Ok(Self { output, dir, _lock: lock })
     }
 
-    /// A path to work at.
+    /// Returns a path to work at.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(MADE).join(name)
     }
 
-    /// The final place of what is made at `name`.
+    /// Returns the final path of the file that is made at `name`.
     pub(crate) fn place(&self, name: &str) -> PathBuf {
         self.output.join(name)
     }
 
-    /// Moves what was made at `name` to its final place, which it returns. A file replaces a
-    /// file; a directory replaces one that `may_replace` agrees to.
+    /// Moves the file or directory made at `name` to its final path and returns that path. A file
+    /// replaces a file; a directory replaces one that `may_replace` accepts.
     pub(crate) fn publish(
         &self,
         name: &str,
@@ -76,7 +76,7 @@ impl Workplace {
             bail!("{} is there, and is a directory that is not ours to replace", target.display());
         }
         if !old {
-            // The rename may reach the disk before the content does (fsync(2)).
+            // Without fsync(2), the rename may reach the disk before the content does.
             fs_err::File::open(&made)?.sync_all()?;
             if new {
                 let _ = fs_err::remove_file(&target);
@@ -90,7 +90,7 @@ impl Workplace {
         Ok(target)
     }
 
-    /// The text of the file `name` in the final place; nothing where there is none.
+    /// Returns the text of the published file `name`, or an empty text if there is none.
     pub(crate) fn published(&self, name: &str) -> Result<String> {
         if !self.has_published(name) {
             return Ok(String::new());
@@ -98,12 +98,12 @@ impl Workplace {
         Ok(fs_err::read_to_string(self.place(name))?)
     }
 
-    /// Whether there is a file `name` in the final place.
+    /// Returns whether a file `name` is published.
     pub(crate) fn has_published(&self, name: &str) -> bool {
         self.place(name).is_file()
     }
 
-    /// Makes the link `name` to `target` in the final place, whatever was there by that name.
+    /// Publishes a link `name` to `target`, replacing any other file of that name.
     pub(crate) fn publish_link(&self, name: &str, target: &str) -> Result<PathBuf> {
         let place = self.place(name);
         if is_directory(&place) {
@@ -122,19 +122,20 @@ fn is_directory(path: &Path) -> bool {
 
 impl Drop for Workplace {
     fn drop(&mut self) {
-        // What was unpacked can have directories without write permission. What can not be
-        // removed now is removed by the next run.
+        // Unpacked directories may have no write permission. The next run removes the directories
+        // that cannot be removed now.
         let _ = files::remove(self.dir.path());
     }
 }
 
-/// Removes the workplaces in `output` whose makers are no more.
+/// Removes the workplaces in `output` whose runs have ended.
 fn remove_abandoned(output: &Path) -> Result<()> {
     for entry in fs_err::read_dir(output)? {
         let path = entry?.path();
         let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
         if ours && !path.join(MARKER).exists() {
-            // Its maker was killed before there was anything in it. What has content is not ours.
+            // The run was killed before it wrote anything. A directory with content is not from
+            // fprefix; rmdir(2) leaves it in place.
             let _ = fs_err::remove_dir(&path);
         } else if ours
             && path.join(MARKER).is_file()

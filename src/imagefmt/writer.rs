@@ -1,4 +1,4 @@
-//! A plan as bytes, in each format, and back again.
+//! Writes a plan as an image, in each format, and reads it back.
 
 use std::path::Path;
 
@@ -15,24 +15,24 @@ use crate::imagefmt::format::{Format, FormatKind};
 use crate::imagefmt::workplace::Workplace;
 use crate::imagefmt::{btrfs, directory, erofs, ext4, squashfs};
 
-/// The name of the tree in a workplace that is written from, or unpacked to.
+/// Name of the tree in a workplace from which an image is written, or to which it is unpacked.
 const TREE: &str = ".tree";
 
-/// The name of the parts of a DDI in a workplace.
+/// Name of the directory in a workplace for the parts of a DDI.
 const PARTS: &str = ".parts";
 
-/// What an image is made from, beside its format.
+/// Input of an image, besides its format.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ImageInput<'a> {
-    /// What it holds.
+    /// Contents of the image.
     pub tree: &'a FileTree,
-    /// The machines that it is for.
+    /// Architecture of its programs.
     pub architecture: Option<Architecture>,
-    /// What it is signed with, where its format can be.
+    /// Key and certificate, for a format that can be signed.
     pub signing: Option<&'a Signing>,
 }
 
-/// Fails where the machine can not write `format`, which is better known before than after.
+/// Fails if the machine cannot write `format`; the error is more useful before the work than after.
 pub(crate) fn ready(format: Format) -> Result<()> {
     if format.kind() == FormatKind::Btrfs {
         tools::MKFS_BTRFS.require()?;
@@ -40,7 +40,7 @@ pub(crate) fn ready(format: Format) -> Result<()> {
     Ok(())
 }
 
-/// Writes it in `format` under the name `name` of the workplace.
+/// Writes `input` in `format` under the name `name` of the workplace.
 pub(crate) fn write(
     input: ImageInput<'_>,
     format: Format,
@@ -89,7 +89,7 @@ fn write_ddi(
     crate::base::files::remove(dir)
 }
 
-/// Unpacks what was written and compares it with `plan`.
+/// Unpacks the written image and compares it with `plan`.
 pub(crate) fn verify(
     plan: &FileTree,
     format: Format,

@@ -1,5 +1,5 @@
-//! btrfs images, by mkfs.btrfs of btrfs-progs 7.3 and newer: the first that writes the same bytes
-//! again (mkfs.btrfs(8), "ENVIRONMENT"). Nothing is mounted, and no root is needed.
+//! btrfs images, written by mkfs.btrfs of btrfs-progs 7.3 and newer, the first version with
+//! reproducible output (mkfs.btrfs(8), "ENVIRONMENT"). Nothing is mounted, and no root is needed.
 
 pub(crate) mod trees;
 
@@ -16,10 +16,10 @@ use crate::imagefmt::directory;
 use crate::imagefmt::format::{Compressor, Format};
 use crate::sandbox::fake_root;
 
-/// The level where none is named: as for squashfs, the image is read more often than written.
+/// Default level: as for squashfs, the image is read more often than written.
 const LEVEL: u32 = 15;
 
-/// Writes `plan` as the btrfs image `output`; `dir` is a place for a tree.
+/// Writes `plan` as the btrfs image `output`; `dir` is a path for a temporary tree.
 pub(crate) fn write(
     plan: &FileTree,
     format: Format,
@@ -33,8 +33,8 @@ pub(crate) fn write(
         .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
         .env("DETERMINISTIC_SEED", "1")
         .args(["--quiet", "--uuid", &digest::tree_uuid(plan), "--shrink"])
-        // One copy of everything: images are copied whole. The tree that is taken out would keep
-        // kernels before 6.1 from mounting it (mkfs.btrfs(8), "block-group-tree").
+        // One copy of all data and metadata, since images are copied whole. Kernels before 6.1
+        // cannot mount an image with the block group tree (mkfs.btrfs(8), "block-group-tree").
         .args(["--metadata", "single", "--data", "single", "--features", "^block-group-tree"])
         .args(compression(format))
         .arg("--rootdir")
@@ -56,7 +56,7 @@ fn compression(format: Format) -> Vec<String> {
     }
 }
 
-/// How `image` differs from `plan`; `dir` is a place to unpack it to.
+/// Returns the differences of `image` from `plan`; `dir` is a path to unpack it to.
 pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
     fake_root::command("check the btrfs image", tools::BTRFS)?
         .args(["check", "--readonly"])
@@ -67,10 +67,10 @@ pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
     Ok(compare::compare_trees(plan, &found, Keeps::ALL))
 }
 
-/// Reads what `image` holds into `found`; it is unpacked into the new directory `dir`.
+/// Reads the contents of `image` into `found`; the image is unpacked into the new directory `dir`.
 pub(crate) fn read(image: &Path, found: &mut FileTree, dir: &Path) -> Result<()> {
     unpack(image, dir)?;
-    // The directory of the image is as the image says, of which nothing else is known here.
+    // The epoch of the image is known only from the time of its root directory.
     found.epoch = u64::try_from(fs_err::metadata(dir)?.mtime()).unwrap_or(0);
     scan::scan_unpacked(dir, found)?;
     trees::join_names(found, image)?;
@@ -84,7 +84,7 @@ fn unpack(image: &Path, dir: &Path) -> Result<()> {
         .args(["restore", "--metadata", "--symlink", "--xattr"])
         .arg(image)
         .arg(dir)
-        // It asks whether to go on when a file or a directory is large.
+        // For a large file or directory, btrfs asks whether to continue.
         .run_fed(|answers| {
             while answers.write_all(b"a\n").is_ok() {}
             Ok(())

@@ -1,5 +1,5 @@
-//! What of a btrfs image its tools neither set nor restore without mounting it: that its top-level
-//! subvolume is read-only, and which names are one file.
+//! Properties of a btrfs image that its tools neither set nor restore without mounting it: the
+//! read-only flag of the top-level subvolume, and hard links.
 //!
 //! Structures are those of Linux's `include/uapi/linux/btrfs_tree.h`.
 
@@ -17,19 +17,20 @@ use crate::fstree::entries::{EntryKind, FileTree};
 use crate::host::tools;
 use crate::sandbox::fake_root;
 
-/// Where the superblock is, and how large it is.
+/// Offset and size of the superblock.
 const SUPERBLOCK: (u64, usize) = (64 << 10, 4096);
 const MAGIC: &[u8] = b"_BHRfS_M";
-/// The top-level subvolume, and the type of the item that describes it.
+/// Number of the top-level subvolume, and type of the item that describes it.
 const FS_TREE: u64 = 5;
 const ROOT_ITEM: u8 = 132;
-/// The header of a block and of an item in it.
+/// Sizes of the headers of a block and of an item in it.
 const HEADER: usize = 101;
 const ITEM: usize = 25;
-/// In a root item: flags of its inode, its own flags.
+/// Offsets in a root item: flags of its inode, its own flags.
 const INODE_FLAGS: usize = 64;
 const ROOT_FLAGS: usize = 208;
-/// Without this flag of the inode the kernel passes the others over (`btrfs_check_and_init_root_item`).
+/// Without this flag of the inode, the kernel ignores the others
+/// (`btrfs_check_and_init_root_item`).
 const INODE_ROOT_ITEM_INIT: u64 = 1 << 31;
 const SUBVOL_RDONLY: u64 = 1;
 
@@ -42,8 +43,8 @@ fn small(bytes: &[u8], at: usize) -> Option<usize> {
     usize::try_from(number).ok()
 }
 
-/// Makes the top-level subvolume of `image` read-only, as `btrfs property set ... ro true` does in
-/// a mounted one.
+/// Makes the top-level subvolume of `image` read-only, as `btrfs property set ... ro true` does for
+/// a mounted image.
 pub(crate) fn make_read_only(image: &Path) -> Result<()> {
     let file = File::options().read(true).write(true).open(image)?;
     let (at, mut block) = root_tree(&file)
@@ -62,7 +63,8 @@ pub(crate) fn make_read_only(image: &Path) -> Result<()> {
         .with_context(|| format!("could not write to {}", image.display()))
 }
 
-/// The only block of the tree of roots, and where in the file it is: blocks say which they are.
+/// Returns the offset in the file and the bytes of the only block of the root tree. The header of
+/// each block contains its logical address.
 fn root_tree(file: &File) -> Result<(u64, Vec<u8>)> {
     let mut superblock = [0; SUPERBLOCK.1];
     file.file().read_exact_at(&mut superblock, SUPERBLOCK.0)?;
@@ -82,7 +84,7 @@ fn root_tree(file: &File) -> Result<(u64, Vec<u8>)> {
         }
         file.file().read_exact_at(&mut block, at)?;
         let sum = crc32c(block.get(32..).unwrap_or_default());
-        // Data may look like a block, but for its checksum.
+        // Data may look like a block, except for the checksum.
         if small(&block, 0) == usize::try_from(sum).ok() && header.last() == Some(&0) {
             return Ok((at, block));
         }
@@ -90,7 +92,7 @@ fn root_tree(file: &File) -> Result<(u64, Vec<u8>)> {
     bail!("its tree of roots is in no block")
 }
 
-/// Where in `block` the root item of the top-level subvolume begins.
+/// Returns the offset in `block` of the root item of the top-level subvolume.
 fn item_of_top_level(block: &[u8]) -> Option<usize> {
     let count = small(block, 96)?;
     let items = block.get(HEADER..)?.chunks_exact(ITEM).take(count);
@@ -101,7 +103,7 @@ fn item_of_top_level(block: &[u8]) -> Option<usize> {
     (size >= ROOT_FLAGS + 8).then_some(HEADER + offset)
 }
 
-/// CRC-32C (RFC 3720, appendix B.4), which btrfs has over all of a block behind the sum.
+/// CRC-32C (RFC 3720, appendix B.4), with which btrfs covers a block after the checksum field.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |mut sum: u32, byte| {
         sum ^= u32::from(*byte);
@@ -112,8 +114,8 @@ fn crc32c(bytes: &[u8]) -> u32 {
     })
 }
 
-/// Makes names in `found` one file that are one in `image`: btrfs restore gives every name a file of
-/// its own.
+/// Makes hard links in `found` of the names that share an inode in `image`: btrfs restore writes a
+/// separate file for every name.
 pub(crate) fn join_names(found: &mut FileTree, image: &Path) -> Result<()> {
     let listing = fake_root::command("list the btrfs image", tools::BTRFS)?
         .args(["inspect-internal", "dump-tree", "-t", "5"])
@@ -136,8 +138,8 @@ pub(crate) fn join_names(found: &mut FileTree, image: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The inodes by path, out of what dump-tree prints:
-/// `item 1 key (256 DIR_INDEX 2) ...`, `location key (257 INODE_ITEM 0) ...`, `name: usr`.
+/// Parses the inodes by path from the output of dump-tree: `item 1 key (256 DIR_INDEX 2) ...`,
+/// `location key (257 INODE_ITEM 0) ...`, `name: usr`.
 fn inodes(listing: &str) -> HashMap<PathBuf, u64> {
     let mut below: HashMap<u64, Vec<(u64, OsString)>> = HashMap::new();
     let (mut parent, mut inode) = (None, None);
@@ -167,7 +169,7 @@ fn inodes(listing: &str) -> HashMap<PathBuf, u64> {
     found
 }
 
-/// A name without backslashes before what can not be printed: `\ `, `\n`, `\303`.
+/// Returns a name without the escapes of unprintable characters: `\ `, `\n`, `\303`.
 fn unescaped(text: &str) -> OsString {
     let mut bytes = Vec::new();
     let mut rest = text.bytes().peekable();

@@ -1,7 +1,7 @@
-//! A DDI: a disk image with a partition for the filesystem, one for its hashes and one for their
-//! signature, which systemd finds by the partitions' types (Discoverable Partitions
-//! Specification, <https://uapi-group.org/specifications/specs/discoverable_partitions_specification/>).
-//! Made without systemd-repart, which knows how only since version 255.
+//! A DDI: a disk image with partitions for the filesystem, its hashes and their signature, which
+//! systemd finds by the partitions' types (Discoverable Partitions Specification,
+//! <https://uapi-group.org/specifications/specs/discoverable_partitions_specification/>). fprefix
+//! writes it without systemd-repart, which can do so only since version 255.
 
 pub(crate) mod pkcs11;
 pub(crate) mod verity;
@@ -24,18 +24,18 @@ use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::ddi::verity::RootHash;
 
 const SECTOR: u64 = 512;
-/// Where the first partition begins, as with systemd-repart and sfdisk.
+/// Offset of the first partition, as with systemd-repart and sfdisk.
 const FIRST: u64 = 1 << 20;
-/// Partitions begin and end at multiples of this: the block of hashes and filesystems.
+/// Alignment of partitions: the block size of hashes and filesystems.
 const GRAIN: u64 = 4096;
-/// What a signature's partition has at least; systemd-repart makes it as large.
+/// Minimum size of a signature's partition, the same as with systemd-repart.
 const SIGNATURE_SIZE: u64 = 16 << 10;
-/// The backup of the partition table: its entries and its header.
+/// Size of the backup partition table: its entries and its header.
 const BACKUP: u64 = 33 * SECTOR;
-/// The flag by which a partition is read-only (the specification, "partition flags").
+/// Flag of a read-only partition (the specification, "partition flags").
 const READ_ONLY: u64 = 1 << 60;
 
-/// The types of the three partitions, by architecture.
+/// Types of the three partitions, by architecture.
 const TYPES: &[(Architecture, [&str; 3])] = &[
     (
         Architecture::X86_64,
@@ -55,18 +55,18 @@ const TYPES: &[(Architecture, [&str; 3])] = &[
     ),
 ];
 
-/// The names of the partitions.
+/// Names of the partitions.
 const NAMES: [&str; 3] = ["root", "root-verity", "root-verity-sig"];
 
-/// What goes into the partitions.
+/// Contents of the partitions.
 pub(crate) struct Parts<'a> {
-    /// The filesystem image.
+    /// Path of the filesystem image.
     pub data: &'a Path,
-    /// Its hashes.
+    /// Path of its hashes.
     pub hashes: &'a Path,
-    /// The signature of their root, if the image is signed.
+    /// Signature of the root hash, if the image is signed.
     pub signature: Option<Vec<u8>>,
-    /// The root of the hashes.
+    /// Root hash.
     pub root: RootHash,
 }
 
@@ -131,8 +131,8 @@ fn write_table(
     Ok(())
 }
 
-/// Takes the partitions of the disk image `image` apart: the filesystem image and the hashes
-/// go to files in the directory `dir`, the root hash comes from the partitions' UUIDs.
+/// Splits the disk image `image` into its partitions: the filesystem image and the hashes are
+/// written to files in the directory `dir`. The root hash comes from the partitions' UUIDs.
 pub(crate) fn take_apart(image: &Path, dir: &Path) -> Result<RootHash> {
     fs_err::create_dir_all(dir)?;
     let mut file = fs_err::File::open(image)?;
@@ -155,12 +155,12 @@ pub(crate) fn take_apart(image: &Path, dir: &Path) -> Result<RootHash> {
     }
 }
 
-/// The name of the file that [`take_apart`] makes of the partition with the filesystem.
+/// Name of the file that [`take_apart`] writes for the filesystem partition.
 pub(crate) const DATA: &str = NAMES[0];
-/// The name of the file that it makes of the partition with the hashes.
+/// Name of the file that [`take_apart`] writes for the partition with the hashes.
 pub(crate) const HASHES: &str = NAMES[1];
 
-/// A UUID for something beside the content.
+/// Returns a UUID for a part of the image other than the content, derived from the content's UUID.
 fn derived(plan: &FileTree, what: &str) -> Uuid {
     let space = digest::tree_uuid(plan).parse().unwrap_or_default();
     Uuid::new_v5(&space, what.as_bytes())

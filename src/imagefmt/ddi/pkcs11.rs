@@ -1,5 +1,5 @@
 //! Keys that stay in a token or a security module: PKCS#11 URIs (RFC 7512), which openssl resolves
-//! through an engine (libp11's) or a provider (OpenSSL 3: pkcs11-provider).
+//! through an engine (libp11) or a provider (OpenSSL 3: pkcs11-provider).
 
 use std::fmt;
 use std::path::Path;
@@ -12,13 +12,13 @@ use regex::Regex;
 use crate::base::command::Command;
 use crate::host::tools;
 
-/// How such a URI begins.
+/// Start of a PKCS#11 URI.
 const SCHEME: &str = "pkcs11:";
 
-/// The name under which both kinds of plugin are known.
+/// Name of both kinds of plugin.
 const NAME: &str = "pkcs11";
 
-/// Variables by which the caller says which module and which tokens there are.
+/// Variables with which the caller sets the module and the tokens.
 const PASSED_ON: &[&str] = &[
     "OPENSSL_CONF",
     "OPENSSL_MODULES",
@@ -28,18 +28,19 @@ const PASSED_ON: &[&str] = &[
     "SOFTHSM2_CONF",
 ];
 
-/// openssl, for keys in files and in tokens.
+/// Makes an openssl command, for keys in files and in tokens.
 pub(crate) fn openssl(purpose: &str) -> Result<Command> {
     let command = tools::OPENSSL.command(purpose)?;
     Ok(PASSED_ON.iter().fold(command, |command, name| command.pass(name)))
 }
 
-/// What of openssl gets keys out of tokens, as `--private-key-source` of systemd-repart(1) names it.
+/// Plugin with which openssl reads keys of tokens, in the form of `--private-key-source` of
+/// systemd-repart(1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum KeySource {
-    /// A provider of OpenSSL 3.
+    /// Provider of OpenSSL 3.
     Provider(String),
-    /// An engine, as before.
+    /// Engine, the older mechanism.
     Engine(String),
 }
 
@@ -68,7 +69,7 @@ impl fmt::Display for KeySource {
 }
 
 impl KeySource {
-    /// Whether openssl has it.
+    /// Returns whether openssl has this plugin.
     fn is_there(&self) -> Result<bool> {
         let command = openssl("look for what reads tokens")?;
         let command = match self {
@@ -80,7 +81,7 @@ impl KeySource {
         Ok(output.status.success() && !said.contains("[ unavailable ]"))
     }
 
-    /// The one that was named, else the first that the machine has.
+    /// Returns the plugin `named`, or the first that the machine has.
     pub(crate) fn find(named: Option<&Self>) -> Result<Self> {
         let hint = "install pkcs11-provider or libp11's engine (Debian: pkcs11-provider, \
                     libengine-pkcs11-openssl)";
@@ -90,7 +91,8 @@ impl KeySource {
             }
             return Ok(named.clone());
         }
-        // With some modules (SoftHSM 2.6 for one) openssl crashes when it ends with a provider.
+        // Engines first: with some modules (e.g. SoftHSM 2.6), openssl crashes at its end if it
+        // uses a provider.
         for source in [Self::Engine(NAME.to_owned()), Self::Provider(NAME.to_owned())] {
             if source.is_there()? {
                 return Ok(source);
@@ -99,11 +101,11 @@ impl KeySource {
         bail!("openssl cannot read keys of tokens: {hint}")
     }
 
-    /// The options by which openssl loads it; keys are then of the form that is named with the
-    /// option `form`.
+    /// Returns the options with which openssl loads the plugin. For an engine, `form` is the option
+    /// that sets the form of the key.
     fn options(&self, form: &str) -> Vec<String> {
         let words: [&str; 4] = match self {
-            // A module that uses OpenSSL itself waits for ever where its own comes first.
+            // If the plugin's provider is loaded first, a module that uses OpenSSL itself hangs.
             Self::Provider(name) => ["-provider", "default", "-provider", name],
             Self::Engine(name) => ["-engine", name, form, "engine"],
         };
@@ -111,7 +113,7 @@ impl KeySource {
     }
 }
 
-/// A key in a token.
+/// Key in a token.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct TokenKey {
     uri: String,
@@ -124,14 +126,14 @@ impl fmt::Debug for TokenKey {
     }
 }
 
-/// The URI that `path` is, if it is one.
+/// Returns the PKCS#11 URI in `path`, or `None` for a file.
 pub(crate) fn uri(path: &Path) -> Option<&str> {
     path.to_str().filter(|text| text.starts_with(SCHEME))
 }
 
 impl TokenKey {
-    /// The key that `uri` names. Where the URI has its PIN, the key is asked for at once: nothing
-    /// is made for a signature that can not be.
+    /// Opens the key that `uri` names. If the URI contains its PIN, the key is read at once, so
+    /// that a bad key fails before the image is made.
     pub(crate) fn open(uri: &str, source: KeySource) -> Result<Self> {
         let key = Self { uri: uri.to_owned(), source };
         if uri.contains("pin-value=") || uri.contains("pin-source=") {
@@ -146,14 +148,14 @@ impl TokenKey {
         Ok(key)
     }
 
-    /// The arguments by which `openssl smime` signs with it.
+    /// Returns the arguments with which `openssl smime` signs with the key.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let mut arguments = vec!["-inkey".to_owned(), self.uri.clone()];
         arguments.extend(self.source.options("-keyform"));
         arguments
     }
 
-    /// Runs `command`, which uses the key; a PIN is in no error.
+    /// Runs `command`, which uses the key; errors contain no PIN.
     pub(crate) fn run(&self, command: &Command) -> Result<()> {
         run(&self.uri, command)
     }
@@ -167,7 +169,7 @@ fn run(uri: &str, command: &Command) -> Result<()> {
     })
 }
 
-/// What openssl and its plugins mean.
+/// Explains the error messages of openssl and its plugins.
 fn reason(said: &str) -> &'static str {
     let has = |text: &str| said.contains(text);
     if has("PIN incorrect") || has("CKR_PIN_INCORRECT") {
@@ -188,7 +190,7 @@ fn reason(said: &str) -> &'static str {
     }
 }
 
-/// Text without the PINs of URIs in it.
+/// Returns `text` with the PINs of URIs removed.
 fn without_pin(text: &str) -> String {
     #[expect(clippy::unwrap_used, reason = "a constant that a test compiles")]
     static PIN: LazyLock<Regex> =
@@ -196,7 +198,7 @@ fn without_pin(text: &str) -> String {
     PIN.replace_all(text, "${1}...").into_owned()
 }
 
-/// Reads the certificate that `uri` names into the file `to`, as PEM.
+/// Writes the certificate that `uri` names to the file `to`, as PEM.
 pub(crate) fn certificate(uri: &str, source: &KeySource, to: &Path) -> Result<()> {
     let KeySource::Provider(_) = source else {
         bail!(

@@ -1,5 +1,5 @@
-//! dm-verity: the tree of hashes by which a kernel checks every block that it reads, and the
-//! signature of its root (systemd's Verity documentation, veritysetup(8)).
+//! dm-verity: the hash tree with which a kernel verifies every block that it reads, and the
+//! signature of its root hash (systemd's Verity documentation, veritysetup(8)).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,42 +18,42 @@ use crate::fstree::entries::FileTree;
 use crate::host::tools;
 use crate::imagefmt::ddi::pkcs11::{self, KeySource, TokenKey, openssl};
 
-/// What an image is signed with.
+/// Key and certificate that sign an image.
 #[derive(Clone, Debug)]
 pub(crate) struct Signing {
     key: Key,
-    /// The certificate of which targets have a copy in /etc/verity.d, in the PEM form.
+    /// Certificate in PEM form, of which targets have a copy in /etc/verity.d.
     pub certificate: PathBuf,
     _fetched: Option<Arc<NamedTempFile>>,
 }
 
-/// A private key.
+/// Private key.
 #[derive(Clone, Debug)]
 enum Key {
-    /// A file in the PEM form.
+    /// File in PEM form.
     File(PathBuf),
-    /// One in a token.
+    /// Key in a token.
     Token(TokenKey),
 }
 
-/// The root of a tree of hashes.
+/// Root of a hash tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RootHash(pub [u8; 32]);
 
 impl RootHash {
-    /// The half that is the UUID of the partition with the data (Discoverable Partitions
+    /// Returns the half that is the UUID of the data partition (Discoverable Partitions
     /// Specification, "verity").
     pub(crate) fn data_uuid(&self) -> uuid::Uuid {
         uuid::Uuid::from_slice(&self.0[..16]).unwrap_or_default()
     }
 
-    /// The half that is the UUID of the partition with the hashes.
+    /// Returns the half that is the UUID of the partition with the hashes.
     pub(crate) fn hashes_uuid(&self) -> uuid::Uuid {
         uuid::Uuid::from_slice(&self.0[16..]).unwrap_or_default()
     }
 }
 
-/// Writes the hashes of the filesystem image `data` to the file `hashes`. The salt comes from
+/// Writes the hashes of the filesystem image `data` to the file `hashes`. The salt is derived from
 /// the content, so that the same content has the same hashes.
 pub(crate) fn write(plan: &FileTree, data: &Path, hashes: &Path) -> Result<RootHash> {
     let salt = hex(&Sha256::digest([b"verity salt".as_slice(), &digest::hash_tree(plan)].concat()));
@@ -68,7 +68,7 @@ pub(crate) fn write(plan: &FileTree, data: &Path, hashes: &Path) -> Result<RootH
     root_hash(&said).with_context(|| format!("veritysetup did not say the root hash: {said}"))
 }
 
-/// Proves that `hashes` and `root` are those of `data`.
+/// Verifies that `hashes` and `root` belong to `data`.
 pub(crate) fn verify(data: &Path, hashes: &Path, root: RootHash) -> Result<()> {
     veritysetup()?.arg("verify").arg(data).arg(hashes).arg(hex(&root.0)).run_quiet()
 }
@@ -90,7 +90,7 @@ fn root_hash(said: &str) -> Option<RootHash> {
 }
 
 impl Signing {
-    /// A key and its certificate, both of which have to be there: files or PKCS#11 URIs, which
+    /// Opens a key and its certificate, both of which must exist: files, or PKCS#11 URIs, which
     /// `source` reads.
     pub(crate) fn open(key: &Path, certificate: &Path, source: Option<&KeySource>) -> Result<Self> {
         for file in [key, certificate] {
@@ -120,13 +120,15 @@ impl Signing {
         Ok(Self { key, certificate, _fetched: Some(Arc::new(fetched)) })
     }
 
-    /// Signs `root`: what the signature's partition holds. `dir` is a place for files.
+    /// Signs `root` and returns the content of the signature's partition; `dir` is a directory for
+    /// temporary files.
     pub(crate) fn sign(&self, root: RootHash, dir: &Path) -> Result<Vec<u8>> {
         let text = hex(&root.0);
         let (message, signature) = (dir.join("message"), dir.join("signature"));
         fs_err::create_dir_all(dir)?;
         fs_err::write(&message, &text)?;
-        // Without signed attributes there is no time in it, and the kernel wants none (PKCS#7).
+        // Without signed attributes, the signature contains no time; the kernel requires none
+        // (PKCS#7).
         let command = openssl("sign the root hash")?.args(["smime", "-sign"]);
         let command = match &self.key {
             Key::File(file) => command.arg("-inkey").arg(file),
@@ -159,7 +161,8 @@ impl Signing {
         Ok(serde_json::to_vec(&json)?)
     }
 
-    /// openssl signs with any key; a target accepts the one of its certificate alone.
+    /// Verifies the signature with the certificate: openssl signs with any key, but a target
+    /// accepts only the key of its certificate.
     fn prove(&self, message: &Path, signature: &Path) -> Result<()> {
         openssl("verify the signature with the certificate")?
             .args([

@@ -1,6 +1,6 @@
-//! The content of files in an erofs image (Linux, Documentation/filesystems/erofs.rst,
-//! `fs/erofs/erofs_fs.h` and `zmap.c`), for those forms that mkfs.erofs writes for us. What has
-//! another form is an error here, and is left to fsck.erofs.
+//! Content of files in an erofs image (Linux, Documentation/filesystems/erofs.rst,
+//! `fs/erofs/erofs_fs.h` and `zmap.c`), in the forms that mkfs.erofs writes for fprefix. Any other
+//! form is an error in this module, and is left to fsck.erofs.
 
 use std::io::Write;
 
@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::imagefmt::erofs::inodes::{Image, Place, u16_at, u32_at};
 
-/// `h_advise`: 2-byte indices; big physical clusters, for either head; the last extent beside
-/// the inode; plain clusters that are turned; the last extent in the packed inode.
+/// Flags of `h_advise`: 2-byte indices; big physical clusters, for either head; the last extent
+/// beside the inode; interlaced plain clusters; the last extent in the packed inode.
 const COMPACTED_2B: u16 = 0x01;
 const BIG_PCLUSTER: u16 = 0x06;
 const INLINE_TAIL: u16 = 0x08;
@@ -19,30 +19,31 @@ const INTERLACED: u16 = 0x10;
 const FRAGMENT: u16 = 0x20;
 const KNOWN_ADVICE: u16 = 0x3f;
 
-/// The types of logical clusters.
+/// Types of logical clusters.
 const PLAIN: u8 = 0;
 const NOT_A_HEAD: u8 = 2;
 const SECOND_HEAD: u8 = 3;
-/// How a cluster that is no head says how many blocks its extent has.
+/// Flag of a cluster that is no head: its value is the number of blocks of its extent.
 const BLOCK_COUNT: u32 = 1 << 11;
 
 const LZ4: u8 = 0;
 const ZSTD: u8 = 3;
 
-/// No extent of mkfs.erofs is longer; anything else would be an attack on our memory.
+/// Maximum length of an extent. mkfs.erofs writes none that is longer; the limit protects against
+/// images that exhaust memory.
 const LONGEST: usize = 16 << 20;
 
-/// An image with what its files share.
+/// Image with the data that its files share.
 pub(crate) struct Contents<'a> {
     image: &'a Image<'a>,
-    /// The ends of files, decompressed once.
+    /// Ends of files (the packed inode), decompressed once.
     packed: Option<Mmap>,
 }
 
 type Take<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
 
 impl<'a> Contents<'a> {
-    /// Looks at `image`.
+    /// Decompresses the packed inode of `image`.
     pub(crate) fn open(image: &'a Image<'a>) -> Result<Self> {
         let mut contents = Self { image, packed: None };
         if let Some(number) = image.packed.filter(|number| *number != 0) {
@@ -56,7 +57,7 @@ impl<'a> Contents<'a> {
         Ok(contents)
     }
 
-    /// The SHA-256 of the content of the file at `place`.
+    /// Returns the SHA-256 of the content of the file at `place`.
     pub(crate) fn digest(&self, place: &Place) -> Result<[u8; 32]> {
         let mut hash = Sha256::new();
         self.each_part(place, &mut |part| {
@@ -66,7 +67,7 @@ impl<'a> Contents<'a> {
         Ok(hash.finalize().into())
     }
 
-    /// What the symbolic link at `place` says.
+    /// Returns the target of the symbolic link at `place`.
     pub(crate) fn target(&self, place: &Place) -> Result<Vec<u8>> {
         ensure!(place.size <= LONGEST, "a link is too long");
         let mut target = Vec::new();
@@ -77,14 +78,14 @@ impl<'a> Contents<'a> {
         Ok(target)
     }
 
-    /// Gives all content to `take`, piece by piece.
+    /// Passes all content to `take`, piece by piece.
     fn each_part(&self, place: &Place, take: Take<'_>) -> Result<()> {
         let Image { block, .. } = *self.image;
         match place.layout {
             _ if place.size == 0 => Ok(()),
             0 => take(self.image.slice(place.block * block, place.size)?),
             2 => {
-                // The last block's part follows the inode, also where it is a whole block.
+                // The data of the last block follows the inode, even if it is a whole block.
                 let before = (place.size - 1) / block * block;
                 take(self.image.slice(place.block * block, before)?)?;
                 take(self.image.slice(place.tail, place.size - before)?)
@@ -100,7 +101,7 @@ impl<'a> Contents<'a> {
         let low = u64::from(u32_at(bytes, header)?);
         let bits = *bytes.get(header + 7).context("it ends early")?;
         if bits & 0x80 != 0 {
-            // All of it is in the packed inode; the header is the place.
+            // All content is in the packed inode; the header gives its offset.
             let high = u64::from(u32_at(bytes, header + 4)? & 0x7fff_ffff);
             return self.fragment(low | high << 32, place.size, take);
         }
@@ -120,7 +121,7 @@ impl<'a> Contents<'a> {
             inline_size: usize::from(u16_at(bytes, header + 2)?),
         };
         let (mut extents, after) = if map.is_full { map.full()? } else { map.compact()? };
-        // A last one may say no more than where the file ends.
+        // The last index may only mark the end of the file.
         extents.retain(|extent| extent.from < place.size);
         map.decode(&extents, after, take)
     }
@@ -133,7 +134,7 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// A run of a file that was compressed as one.
+/// Part of a file that was compressed as a unit.
 #[derive(Debug)]
 struct Extent {
     from: usize,
@@ -143,7 +144,7 @@ struct Extent {
     blocks: usize,
 }
 
-/// A compressed file's map.
+/// Map of a compressed file.
 struct Map<'a> {
     contents: &'a Contents<'a>,
     header: usize,
@@ -158,7 +159,7 @@ struct Map<'a> {
 }
 
 impl Map<'_> {
-    /// Indices of eight bytes each.
+    /// Reads indices of eight bytes each.
     fn full(&self) -> Result<(Vec<Extent>, usize)> {
         let start = self.header + 16;
         let bytes = self.contents.image.bytes;
@@ -184,10 +185,11 @@ impl Map<'_> {
         Ok((extents, start + self.clusters * 8))
     }
 
-    /// Indices of four or two bytes each, in packs.
+    /// Reads packed indices of four or two bytes each.
     fn compact(&self) -> Result<(Vec<Extent>, usize)> {
         let start = self.header + 8;
-        // Four bytes each until a boundary of 32 bytes, then two where that is said, then four.
+        // Four bytes each up to a boundary of 32 bytes, then two if `h_advise` allows them, then
+        // four.
         let first = ((32 - start % 32) / 4 % 8).min(self.clusters);
         let two = if self.advice & COMPACTED_2B != 0 && self.clusters > first {
             (self.clusters - first) / 16 * 16
@@ -209,7 +211,7 @@ impl Map<'_> {
                 left -= used;
             }
         }
-        // The last pack may be filled half.
+        // The last pack may be half full.
         Ok((extents, at))
     }
 
@@ -227,7 +229,7 @@ impl Map<'_> {
         let low = self.bits.max(12);
         let base = u32_at(self.contents.image.bytes, at + size - 4)? as usize;
         let is_big = self.advice & BIG_PCLUSTER != 0;
-        // Where extents have one block, the base is that of the one before.
+        // Without big clusters, the base is the block before the first extent of the pack.
         let mut blocks = usize::from(!is_big);
         for member in 0..used {
             let bit = encoded * member;
@@ -237,7 +239,7 @@ impl Map<'_> {
             let number = cluster + member;
             if kind == NOT_A_HEAD {
                 if value & BLOCK_COUNT != 0 && is_big {
-                    // The head counted for one, unless it is in the pack before.
+                    // The head counted as one block, unless it is in the pack before.
                     let count = (value & !BLOCK_COUNT) as usize;
                     blocks = (blocks + count).saturating_sub(usize::from(member > 0));
                 }
@@ -295,7 +297,7 @@ impl Map<'_> {
             return take(data.get(..length - first).context("a plain extent ends early")?);
         }
         let algorithm = if extent.second { self.algorithms >> 4 } else { self.algorithms & 15 };
-        // It ends where its blocks end, so what it does not need is in front.
+        // Compressed data is aligned to the end of its blocks, so padding comes first.
         let data = data.get(data.iter().position(|byte| *byte != 0).unwrap_or(0)..);
         let data = data.unwrap_or_default();
         let mut out = vec![0; length];
@@ -309,7 +311,7 @@ impl Map<'_> {
     }
 }
 
-/// The second cluster of a large extent says how many blocks that has.
+/// Reads the number of blocks of a large extent from its second cluster.
 fn count_blocks(extents: &mut [Extent], value: u32, cluster: usize, bits: u32) -> Result<()> {
     let last = extents.last_mut().context("a file begins in the middle of an extent")?;
     if value & BLOCK_COUNT != 0 && last.from >> bits == cluster - 1 {

@@ -1,6 +1,6 @@
-//! The inodes of an erofs image (Linux, Documentation/filesystems/erofs.rst and
-//! `fs/erofs/erofs_fs.h`). No tool of erofs-utils 1.5 tells of setuid or of hard links, or gives
-//! the content of files without writing all of them to disk.
+//! Inodes of an erofs image (Linux, Documentation/filesystems/erofs.rst and `fs/erofs/erofs_fs.h`).
+//! No tool of erofs-utils 1.5 shows setuid or hard links, or the content of files without writing
+//! all of them to disk.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -11,85 +11,85 @@ use anyhow::{Context, Result, bail};
 
 const SUPERBLOCK: usize = 1024;
 const MAGIC: u32 = 0xe0f5_e1e2;
-/// The unit in which inodes are numbered.
+/// Unit in which inodes are numbered.
 const SLOT: usize = 32;
 const DIRECTORY_ENTRY: usize = 12;
 const TYPE: u32 = 0o170_000;
-/// The type of directories (inode(7)).
+/// Type of directories (inode(7)).
 pub(crate) const DIRECTORY: u32 = 0o040_000;
-/// The type of regular files.
+/// Type of regular files.
 pub(crate) const FILE: u32 = 0o100_000;
-/// The type of symbolic links.
+/// Type of symbolic links.
 pub(crate) const LINK: u32 = 0o120_000;
-/// `EROFS_FEATURE_INCOMPAT_FRAGMENTS`; the same bit says that data is there once only.
+/// `EROFS_FEATURE_INCOMPAT_FRAGMENTS`; the same bit stands for deduplicated data.
 const FRAGMENTS: u32 = 0x20;
 
-/// An inode.
+/// Inode of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Inode {
-    /// Its number.
+    /// Number of the inode.
     pub number: u64,
-    /// The type and the permission bits.
+    /// Type and permission bits.
     pub mode: u32,
-    /// How many names it has.
+    /// Link count.
     pub names: u32,
-    /// The owner and the group.
+    /// Owner and group.
     pub owner: (u32, u32),
-    /// The time of its last change, in seconds since 1970.
+    /// Modification time, in seconds since 1970.
     pub mtime: u64,
-    /// Whether it has extended attributes.
+    /// True if it has extended attributes.
     pub xattrs: bool,
 }
 
 impl Inode {
-    /// Its type, like `S_IFDIR`.
+    /// Returns the type, like `S_IFDIR`.
     pub(crate) fn kind(&self) -> u32 {
         self.mode & TYPE
     }
 }
 
-/// An image in memory.
+/// Image in memory.
 pub(crate) struct Image<'a> {
-    /// All of it.
+    /// Bytes of the whole image.
     pub bytes: &'a [u8],
-    /// The size of a block.
+    /// Size of a block in bytes.
     pub block: usize,
     inodes: usize,
     root: u64,
-    /// The inode that holds the ends of files, where that is done.
+    /// Inode that holds the ends of files (the packed inode), if the image has one.
     pub packed: Option<u64>,
     time: u64,
 }
 
-/// Where an inode's data is.
+/// Inode and the location of its data.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
-    /// What the inode says besides.
+    /// Other fields of the inode.
     pub inode: Inode,
-    /// How the data is laid out.
+    /// Layout of the data (`EROFS_INODE_*`).
     pub layout: u16,
-    /// How long it is.
+    /// Length of the data in bytes.
     pub size: usize,
-    /// Its first block.
+    /// First block of the data.
     pub block: usize,
-    /// What follows the inode.
+    /// Offset of the bytes after the inode and its attributes.
     pub tail: usize,
 }
 
-/// The paths of all inodes in the image at `path`.
+/// Returns the paths of all inodes in the image at `path`.
 pub(crate) fn paths(path: &Path) -> Result<Vec<PathBuf>> {
     let map = crate::base::files::map(path)?;
     let tree = Image::open(&map).and_then(|image| image.tree());
     Ok(tree.with_context(|| about(path))?.into_keys().collect())
 }
 
-/// Completes the sentence that something is wrong.
+/// Returns the context of an error in the image at `path`.
 pub(crate) fn about(path: &Path) -> String {
     format!("{} is an erofs image that is not known", path.display())
 }
 
 impl<'a> Image<'a> {
-    /// Looks at the image in `bytes`.
+    /// Reads the superblock of the image in `bytes`.
     pub(crate) fn open(bytes: &'a [u8]) -> Result<Self> {
         let field = |offset| SUPERBLOCK + offset;
         if u32_at(bytes, field(0))? != MAGIC {
@@ -109,7 +109,7 @@ impl<'a> Image<'a> {
         })
     }
 
-    /// All inodes by path; that of the root directory has an empty one.
+    /// Returns all inodes by path; the path of the root directory is empty.
     pub(crate) fn tree(&self) -> Result<BTreeMap<PathBuf, Place>> {
         let mut found = BTreeMap::new();
         let mut ahead = vec![(PathBuf::new(), self.root)];
@@ -127,7 +127,7 @@ impl<'a> Image<'a> {
         Ok(found)
     }
 
-    /// So many bytes at `start`, which is anywhere where they are none.
+    /// Returns `length` bytes at `start`; with a length of zero, any `start` is valid.
     pub(crate) fn slice(&self, start: usize, length: usize) -> Result<&'a [u8]> {
         if length == 0 {
             return Ok(&[]);
@@ -136,7 +136,7 @@ impl<'a> Image<'a> {
         self.bytes.get(start..end).context("it ends early")
     }
 
-    /// Where the inode `number` is.
+    /// Reads the inode `number`.
     pub(crate) fn place(&self, number: u64) -> Result<Place> {
         let bytes = self.bytes;
         let start = self.inodes + usize::try_from(number)? * SLOT;
@@ -164,7 +164,7 @@ impl<'a> Image<'a> {
         })
     }
 
-    /// The names in a directory, and the inodes that they are names of.
+    /// Returns the names in a directory and their inode numbers.
     fn names(&self, place: &Place) -> Result<Vec<(&'a OsStr, u64)>> {
         let mut names = Vec::new();
         let blocks = place.size.div_ceil(self.block);
@@ -189,7 +189,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// One entry of a directory's block: the entries come first, then their names.
+/// Reads one entry of a directory's block: the entries come first, then their names.
 fn name(data: &[u8], entry: usize, count: usize) -> Result<(&OsStr, u64)> {
     let at = entry * DIRECTORY_ENTRY;
     let number = u64_at(data, at)?;
@@ -204,13 +204,13 @@ fn name(data: &[u8], entry: usize, count: usize) -> Result<(&OsStr, u64)> {
     Ok((OsStr::from_bytes(name), number))
 }
 
-/// The number at `offset`.
+/// Returns the little-endian number at `offset`.
 pub(crate) fn u16_at(bytes: &[u8], offset: usize) -> Result<u16> {
     let field = bytes.get(offset..).and_then(|rest| rest.first_chunk());
     Ok(u16::from_le_bytes(*field.context("it ends early")?))
 }
 
-/// The number at `offset`.
+/// Returns the little-endian number at `offset`.
 pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Result<u32> {
     let field = bytes.get(offset..).and_then(|rest| rest.first_chunk());
     Ok(u32::from_le_bytes(*field.context("it ends early")?))

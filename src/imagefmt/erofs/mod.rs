@@ -1,4 +1,4 @@
-//! erofs images, by mkfs.erofs of erofs-utils 1.5 and newer.
+//! erofs images, written by mkfs.erofs of erofs-utils 1.5 and newer.
 
 pub(crate) mod content;
 pub(crate) mod inodes;
@@ -21,8 +21,8 @@ use crate::imagefmt::erofs::inodes::{Image, Inode, Place};
 use crate::imagefmt::format::{Compressor, Format, FormatKind};
 use crate::sandbox::fake_root;
 
-/// Writes `plan` as the erofs image `output`; `dir` is a place for a tree, since mkfs.erofs takes
-/// streams only since 1.7.
+/// Writes `plan` as the erofs image `output`; `dir` is a path for a temporary tree, since
+/// mkfs.erofs reads streams only since 1.7.
 pub(crate) fn write(
     plan: &FileTree,
     format: Format,
@@ -33,10 +33,10 @@ pub(crate) fn write(
     directory::write(plan, dir, progress)?;
     let written = fake_root::command("write the erofs image", tools::MKFS_EROFS)?
         .args(compression(format))
-        // The variable gives the image its time and keeps those of files; -T gives all files
-        // its own time, whatever --preserve-mtime says.
+        // The variable sets the time of the image and keeps those of files. -T sets its own time on
+        // all files, even with --preserve-mtime.
         .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
-        // overlayfs tells its layers apart by UUID, so none that all images share.
+        // overlayfs distinguishes its layers by UUID, so each image needs its own.
         .args(["-U", &digest::tree_uuid(plan)])
         .arg("--quiet")
         .arg(output)
@@ -55,20 +55,20 @@ fn compression(format: Format) -> Vec<String> {
         }
     };
     if format.kind() == FormatKind::ErofsTight {
-        // Larger clusters, and the ends of files beside their inodes or together: Linux 6.1.
+        // Larger clusters, and the ends of files beside their inodes or together, need Linux 6.1.
         options.extend(["-C65536", "-Eztailpacking,fragments"].map(String::from));
     }
     options
 }
 
-/// How `image` differs from `plan`; `dir` is a place to unpack it to, where that has to be.
+/// Returns the differences of `image` from `plan`; `dir` is a path to unpack it to if necessary.
 pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
     let map = crate::base::files::map(image)?;
     let opened = Image::open(&map).with_context(|| inodes::about(image))?;
     let tree = opened.tree().with_context(|| inodes::about(image))?;
     let mut differences = inode_differences(plan, &tree);
-    // The form that a newer mkfs.erofs writes may be one that we do not know, but its own
-    // fsck.erofs does. So that one has the last word.
+    // A newer mkfs.erofs may write a form that this reader does not know, but its own fsck.erofs
+    // does. If this reader fails or finds other contents, fsck.erofs decides.
     let mut found = FileTree::new(&plan.eprefix, plan.epoch);
     let ours = contents(&opened, &tree, &mut found);
     let keeps = Keeps { xattrs: false, ..Keeps::ALL };
@@ -83,7 +83,7 @@ pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
 }
 
 /// Unpacks `image` into the directory `dir`. fsck.erofs keeps neither setuid nor attributes nor
-/// hard links; [`inode_differences`] looks at those.
+/// hard links; [`inode_differences`] compares those.
 fn unpack(image: &Path, dir: &Path) -> Result<()> {
     fake_root::command("read the erofs image back", tools::FSCK_EROFS)?
         .arg(format!("--extract={}", dir.display()))
@@ -92,7 +92,7 @@ fn unpack(image: &Path, dir: &Path) -> Result<()> {
         .run_quiet()
 }
 
-/// Reads what `image` holds into `found`, but no extended attributes.
+/// Reads the contents of `image` into `found`, except extended attributes.
 pub(crate) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
     let map = crate::base::files::map(image)?;
     let opened = Image::open(&map).with_context(|| inodes::about(image))?;
@@ -100,7 +100,7 @@ pub(crate) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
     contents(&opened, &tree, found).with_context(|| inodes::about(image))
 }
 
-/// The same, of an image in memory; nothing is written to disk.
+/// Reads the contents of an image in memory into `found`; nothing is written to disk.
 fn contents(
     image: &Image<'_>,
     tree: &BTreeMap<PathBuf, Place>,
@@ -140,7 +140,7 @@ fn contents(
     })
 }
 
-/// How the inodes of the image differ from `plan`.
+/// Returns the differences of the image's inodes from `plan`.
 fn inode_differences(plan: &FileTree, found: &BTreeMap<PathBuf, Place>) -> Vec<String> {
     let other_names = plan.other_names();
     let number = |path: &Path| found.get(path).map_or(0, |place| place.inode.number);
@@ -160,7 +160,7 @@ fn inode_differences(plan: &FileTree, found: &BTreeMap<PathBuf, Place>) -> Vec<S
             number: number(first),
             mode: entry.mode | kind,
             names: match entry.kind {
-                // A directory's names are the filesystem's.
+                // The filesystem sets the link count of a directory.
                 EntryKind::Directory => inode.names,
                 _ => 1 + other_names.get(first.as_path()).copied().unwrap_or(0),
             },

@@ -1,4 +1,4 @@
-//! squashfs images, by mksquashfs (squashfs-tools 4.5 and newer read tar streams).
+//! squashfs images, written by mksquashfs (squashfs-tools 4.5 and newer read tar streams).
 
 pub(crate) mod pseudo;
 
@@ -14,8 +14,8 @@ use crate::host::tools;
 use crate::imagefmt::format::{Compressor, Format};
 use crate::sandbox::fake_root;
 
-/// Writes `plan` as the squashfs image `output`. Its time comes from the environment variable
-/// alone, since mksquashfs refuses options beside it.
+/// Writes `plan` as the squashfs image `output`. Its time is set only by the environment variable,
+/// since mksquashfs refuses time options beside it.
 pub(crate) fn write(
     plan: &FileTree,
     format: Format,
@@ -27,8 +27,8 @@ pub(crate) fn write(
         .arg("-")
         .arg(output)
         .args(["-tar", "-no-progress", "-quiet", "-exit-on-error", "-noappend"])
-        // The root directory is not in the stream: mksquashfs makes it up, and 4.5 gives it to
-        // whoever runs it, whatever -root-uid says; only -all-root is heard.
+        // The root directory is not in the stream: mksquashfs creates it. Version 4.5 gives it to
+        // the calling user despite -root-uid; only -all-root has an effect.
         .args(["-root-mode", "755", "-root-uid", "0", "-root-gid", "0"])
         .args(plan.is_all_root().then_some("-all-root"))
         .args(["-root-time", &plan.epoch.to_string()])
@@ -37,7 +37,7 @@ pub(crate) fn write(
         .run_fed(|input| tar_stream::write_tar(plan, input, progress))
 }
 
-/// How `image` differs from `plan`; `dir` is a place to unpack it to, where that has to be.
+/// Returns the differences of `image` from `plan`; `dir` is a path to unpack it to if necessary.
 pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
     if !pseudo::can_say(plan) {
         unpack(image, dir)?;
@@ -53,7 +53,8 @@ pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
     Ok(differences)
 }
 
-/// Reads what `image` holds into `found`, with the root directory, but no extended attributes.
+/// Reads the contents of `image` into `found`, with the root directory, but without extended
+/// attributes.
 pub(crate) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
     tools::UNSQUASHFS
         .command("read the squashfs image")?
@@ -62,8 +63,8 @@ pub(crate) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
         .run_read(|stream| pseudo::read(stream, found))
 }
 
-/// Whether anything in `image` has extended attributes (`squashfs_fs.h` of Linux:
-/// `xattr_id_table_start` of the superblock is all ones where there is no such table).
+/// Returns whether an entry of `image` has extended attributes. Without them,
+/// `xattr_id_table_start` of the superblock is all ones (`squashfs_fs.h` of Linux).
 fn has_xattrs(image: &Path) -> Result<bool> {
     let mut superblock = [0; 96];
     fs_err::File::open(image)?.read_exact(&mut superblock)?;

@@ -1,6 +1,6 @@
-//! What a squashfs image holds, as unsquashfs tells it in one stream: a line for each entry in the
-//! form of pseudo files (squashfs-tools, "Pseudo file definitions"), then the content of all
-//! files. Nothing is written to disk, so a large image costs no more than a small one.
+//! Contents of a squashfs image, from a stream of unsquashfs. A line for each entry in the form of
+//! pseudo files comes first (squashfs-tools, "Pseudo file definitions"), then the content of all
+//! files. Nothing is written to disk, so a large image needs no more space than a small one.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -13,11 +13,12 @@ use anyhow::{Context, Result, bail};
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 
-/// How the lines end and the content begins.
+/// Separator between the lines and the content.
 const DATA: &[u8] = b"#\n# START OF DATA - DO NOT MODIFY\n#\n";
 
-/// Whether the lines can say all that `plan` holds: they have no extended attributes (before
-/// squashfs-tools 4.6), and a name that spans two of them can not be told from two names.
+/// Returns whether the lines can express all entries of `plan`. They have no extended attributes
+/// (before squashfs-tools 4.6), and a name with a line break cannot be distinguished from two
+/// names.
 pub(crate) fn can_say(plan: &FileTree) -> bool {
     plan.entries.iter().all(|(path, entry)| {
         let of_two_lines = |path: &Path| path.as_os_str().as_bytes().contains(&b'\n');
@@ -26,7 +27,7 @@ pub(crate) fn can_say(plan: &FileTree) -> bool {
     })
 }
 
-/// Reads such a stream into `found`, with the root directory, of which the path is empty.
+/// Reads such a stream into `found`, with the root directory, whose path is empty.
 pub(crate) fn read(stream: &mut dyn Read, found: &mut FileTree) -> Result<()> {
     let mut stream = BufReader::with_capacity(1 << 20, stream);
     let mut files = Vec::new();
@@ -66,14 +67,14 @@ pub(crate) fn read(stream: &mut dyn Read, found: &mut FileTree) -> Result<()> {
     Ok(())
 }
 
-/// Lets the first name of a file be the one that comes first, as in every plan.
+/// Makes the lowest name of each file its first name, as in every plan.
 fn name_first(found: &mut FileTree) {
     let mut firsts: HashMap<PathBuf, PathBuf> = HashMap::new();
     for (path, entry) in &found.entries {
         if let EntryKind::HardLink(of) = &entry.kind
             && path < of
         {
-            // The entries come in order, so the first of them is the least.
+            // The entries are in order, so the first of these names is the lowest.
             firsts.entry(of.clone()).or_insert_with(|| path.clone());
         }
     }
@@ -94,7 +95,7 @@ fn name_first(found: &mut FileTree) {
             of.clone_from(first);
         }
     }
-    // Another name of a file says nothing else of it.
+    // Other names of a file get all properties of the file.
     let others: Vec<(PathBuf, PathBuf)> = found
         .entries
         .iter()
@@ -111,7 +112,7 @@ fn name_first(found: &mut FileTree) {
     }
 }
 
-/// One line: `NAME TYPE TIME MODE UID GID ...`, or `NAME L FIRST-NAME`.
+/// Parses one line: `NAME TYPE TIME MODE UID GID ...`, or `NAME L FIRST-NAME`.
 fn parse(line: &[u8]) -> Result<(PathBuf, Entry)> {
     let (name, rest) = name(line)?;
     let path = PathBuf::from(OsString::from_vec(name));
@@ -142,8 +143,8 @@ fn parse(line: &[u8]) -> Result<(PathBuf, Entry)> {
     Ok((path, entry))
 }
 
-/// The name that `line` begins with, which has a backslash before spaces, quotes and
-/// backslashes, and what follows it.
+/// Returns the name at the start of `line` and the rest after it. Spaces, quotes and backslashes in
+/// the name are escaped with a backslash.
 fn name(line: &[u8]) -> Result<(Vec<u8>, &[u8])> {
     let mut name = Vec::new();
     let mut bytes = line.iter().enumerate();
@@ -161,7 +162,7 @@ fn path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes.to_owned()))
 }
 
-/// The first word of `text`, and what follows it.
+/// Returns the first word of `text` and the rest after it.
 fn word(text: &[u8]) -> Result<(&[u8], &[u8])> {
     let mut parts = text.splitn(2, |byte| *byte == b' ');
     let word = parts.next().filter(|word| !word.is_empty()).context("it ends early")?;
@@ -188,7 +189,7 @@ mod tests {
     #[test]
     fn entries_and_content() {
         let lines = "/ D 7 755 0 0\nb\\ \\\\ R 6 4755 1 2 3 0\na L b\\\\\nl S 7 777 0 0 to this\n";
-        // The target of a hard link is written as it is.
+        // The target of a hard link is not escaped.
         let lines = lines.replace("L b\\\\", "L b \\");
         let mut found = plan();
         read(&mut stream(&lines, "abc").as_slice(), &mut found).unwrap();
