@@ -1,5 +1,5 @@
-//! A plan as a tree on disk: the format `directory`, the input of tools that do not read streams,
-//! and the place where images are unpacked.
+//! A plan as a tree on disk: the format `directory`, input for tools that do not read streams, and
+//! output of unpacking.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,5 @@
-//! A DDI: a disk image with partitions for the filesystem, its hashes and their signature, which
-//! systemd finds by the partitions' types (Discoverable Partitions Specification,
+//! A DDI: a disk image with partitions for the filesystem, its hashes and their signature. systemd
+//! finds them by the partitions' types (Discoverable Partitions Specification,
 //! <https://uapi-group.org/specifications/specs/discoverable_partitions_specification/>). fprefix
 //! writes it without systemd-repart, which can do so only since version 255.
 

@@ -1,5 +1,5 @@
-//! dm-verity: the hash tree with which a kernel verifies every block that it reads, and the
-//! signature of its root hash (systemd's Verity documentation, veritysetup(8)).
+//! dm-verity: the hash tree with which a kernel verifies every block that it reads. The signature
+//! of its root hash is made here too (systemd's Verity documentation, veritysetup(8)).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
