@@ -1,7 +1,7 @@
-//! The whole line from one file: setup, emerge, check, prove, pack.
+//! Runs every step that a build file asks for: setup, emerge, check, prove, pack.
 //!
-//! Each step looks at what is there and does what is missing, so a build that was killed goes on
-//! when it is run again, and one that is done has nothing left to do.
+//! Each step looks at the present state and does only the missing work. A build that was killed
+//! therefore continues when it is run again, and a finished build does nothing.
 
 use anyhow::{Context, Result, bail};
 
@@ -29,31 +29,31 @@ use crate::sysext::epoch;
 use crate::sysext::mangle::Mangle;
 use crate::sysext::target::{TargetCheck, TargetFinding, TargetRule};
 
-/// How a build is to go.
+/// Options of a build.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BuildOptions {
-    /// Hold it to the lock file.
+    /// True if the build must match the lock file.
     pub locked: bool,
-    /// Set the prefix up anew.
+    /// True if the prefix is set up anew.
     pub force: bool,
 }
 
-/// What a build came to.
+/// Outcome of a build.
 #[derive(Debug)]
 pub(crate) enum BuildOutcome {
-    /// The images are there.
+    /// The images were written.
     Packed(Box<Packed>),
-    /// emerge failed, and said why.
+    /// emerge failed and printed the reason.
     Emerge,
     /// The root is not self-contained.
     Found(check::CheckReport),
-    /// The target would not take the extension, or be broken by it.
+    /// The target would reject the extension, or the extension would break the target.
     Refused(Vec<TargetFinding>),
-    /// A program did not end with status 0, or took something from outside.
+    /// A program exited with a status other than 0, or used a file outside the prefix.
     NotProven(Box<Proof>),
 }
 
-/// What would be done, a line a step. Nothing is written.
+/// Lists the steps of the build, one per line. Writes nothing.
 pub(crate) fn describe(
     home: &Home,
     file: &BuildFile,
@@ -72,7 +72,7 @@ pub(crate) fn describe(
     Ok(lines)
 }
 
-/// Carries the build file out.
+/// Runs the build that the file describes.
 pub(crate) fn run(
     home: &Home,
     file: &BuildFile,
@@ -86,7 +86,7 @@ pub(crate) fn run(
         NextStep::Ready(prefix) => *prefix,
     };
     let _held = hold(&prefix, "fprefix build", reporter)?;
-    // Whoever held it may have set the prefix up as another.
+    // The previous holder of the lock may have set up a different prefix.
     let definition = &prefix.definition;
     let there = Prefix::load(home, &definition.id)?.definition;
     if !there.complete || there.eprefix != definition.eprefix || there.repos != definition.repos {
@@ -101,8 +101,8 @@ pub(crate) fn run(
     finish(&prefix, file, lock.as_ref(), reporter)
 }
 
-/// Records what the prefix of `file` was built from, beside it. Returns the lock file's path, and
-/// how many packages it has.
+/// Records beside the build file what the prefix of `file` was built from. Returns the path of the
+/// lock file and the number of its packages.
 pub(crate) fn record(
     home: &Home,
     file: &BuildFile,
@@ -131,17 +131,17 @@ fn hold(prefix: &Prefix, what: &str, reporter: &Reporter) -> Result<Lock> {
     prefix.lock(what, &Busy::Wait(&tell))
 }
 
-/// A build of which all was looked at that can be, before anything is written.
+/// A build that was checked as far as possible before anything is written.
 struct PlannedBuild {
     next: NextStep,
     lock: Option<LockFile>,
 }
 
-/// What is next.
+/// Next step of a build.
 enum NextStep {
-    /// There is no such prefix, or not all of it, or another one is wanted.
+    /// The prefix is missing or incomplete, or a new one is wanted.
     SetUp(Box<setup::SetupPlan>),
-    /// It is there, as the file asks for it.
+    /// The prefix exists as the file asks for it.
     Ready(Box<Prefix>),
 }
 
@@ -164,7 +164,7 @@ impl PlannedBuild {
                 if prefix.update_command()?.is_none() {
                     NextStep::Ready(Box::new(prefix))
                 } else {
-                    // Another version of fprefix made it: it is brought up to date.
+                    // Another version of fprefix made this prefix, so setup brings it up to date.
                     let flags = prefix.definition.use_flags.iter().map(|flags| flags.parse());
                     request.use_flags = flags.collect::<Result<_>>()?;
                     NextStep::SetUp(Box::new(setup::SetupPlan::new(home, &request)?))
@@ -200,7 +200,7 @@ impl NextStep {
     }
 }
 
-/// Refuses a prefix that is there and is another than the file asks for.
+/// Fails if the existing prefix differs from the one that the file asks for.
 fn compare(prefix: &Prefix, file: &BuildFile, home: &Home) -> Result<()> {
     let wanted = setup::SetupRequest { force: true, ..file.setup.clone() };
     let wanted = setup::SetupPlan::new(home, &wanted)?;
@@ -247,7 +247,7 @@ fn repos(all: &[PrefixRepo]) -> String {
     all.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
-/// Builds in staging, installs into final, and takes out what is not wanted.
+/// Builds packages in staging, installs them into final and removes those that are not wanted.
 fn build(
     prefix: &Prefix,
     file: &BuildFile,
@@ -262,7 +262,8 @@ fn build(
     if code != 0 {
         return Ok(code);
     }
-    // USE may have changed at the same version: of several binary packages, the one that fits.
+    // USE may have changed while the version stayed the same. Then emerge must choose the binary
+    // package with the right USE flags.
     args.insert(0, "--binpkg-respect-use=y".to_owned());
     if let Some(lock) = lock {
         lock.hold_staging(&installed::packages(prefix)?)?;
@@ -274,7 +275,7 @@ fn build(
     tidy::tidy(prefix, file, reporter)
 }
 
-/// Checks, proves and packs what is in final.
+/// Checks, proves and packs the final environment.
 fn finish(
     prefix: &Prefix,
     file: &BuildFile,
@@ -309,7 +310,7 @@ fn finish(
     })
 }
 
-/// The target on which attaching is tried out.
+/// Returns the target for the attach test.
 fn against(table: &PackTable) -> Result<Option<TargetCheck>> {
     let Some(root) = &table.target_root else { return Ok(None) };
     let beside: Vec<_> = table.with_extension.iter().map(|path| path.get_ref().clone()).collect();
@@ -317,7 +318,7 @@ fn against(table: &PackTable) -> Result<Option<TargetCheck>> {
     Ok(Some(TargetCheck::open(root.get_ref(), &beside, waived)?))
 }
 
-/// What is to be packed, as the file says it.
+/// Builds the pack request from the build file.
 fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::PackRequest> {
     let table = &file.pack;
     let paths = prefix.definition.repos.iter().filter_map(|repo| repo.path.clone());
@@ -357,7 +358,7 @@ fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::PackRequest> 
         package_information: table.pkginfo,
         sysupdate: table.sysupdate.as_ref().map(|url| url.get_ref().0.clone()),
         reports: table.reports.unwrap_or(true).then_some(Repositories::at(paths)),
-        // The files of a package have the times of its build, which another build does not give them.
+        // Files of a package carry the times of their build, which differ in every build.
         epoch: Some(epoch::given()?.unwrap_or(BUILD_EPOCH)),
     })
 }

@@ -1,4 +1,4 @@
-//! The order of the steps. No step runs another; this is where they meet.
+//! Order of the steps. No step runs another one; only this module combines them.
 //!
 //! Nothing in here does the work of a step.
 

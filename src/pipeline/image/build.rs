@@ -1,10 +1,10 @@
-//! Extensions for an OS image, one after the other, from a prefix.
+//! Builds extensions for an OS image from a prefix, one after the other.
 //!
-//! Nothing is mounted, and neither the prefix's final environment nor the image's root takes
-//! part before the end: packages are built in staging as ever and installed into a second final
-//! environment, which starts empty. Each extension is packed against the package information of
-//! the one before, as `sysext_prod_builder` of flatcar/scripts does it, so that nothing is in two
-//! of them. Only when all are whole do they appear, and only then is the image's root changed.
+//! Nothing is mounted. The prefix's final environment and the image's root stay unchanged until the
+//! end: packages are built in staging and installed into a second final environment, which starts
+//! empty. Each extension is packed against the package information of the one before, as
+//! `sysext_prod_builder` of flatcar/scripts does, so no package is in two extensions. The
+//! extensions are published only when all are complete. The image's root is changed after that.
 
 use std::path::{Path, PathBuf};
 
@@ -33,30 +33,31 @@ use crate::sysext::mangle::Mangle;
 use crate::sysext::sums;
 use crate::sysext::target::{TargetCheck, TargetFinding};
 
-/// How the names of mangle scripts begin, before the extension's name (flatcar/scripts,
+/// Start of the names of mangle scripts, before the name of the extension (flatcar/scripts,
 /// `build_library/sysext_mangle_NAME`).
 const MANGLE: &str = "sysext_mangle_";
 
-/// The second final environment, in the workplace.
+/// Name of the second final environment in the workplace.
 const SCRATCH: &str = ".final";
 
-/// How it ended.
+/// Outcome of an image build.
 #[derive(Debug)]
 pub(crate) enum ImageBuildOutcome {
-    /// All is there.
+    /// Everything was built.
     Built {
         /// The extensions.
         extensions: Vec<Packed>,
-        /// The files about the whole image.
+        /// Files about the image as a whole.
         reports: Vec<PathBuf>,
     },
-    /// This extension is not self-contained; nothing was changed.
+    /// This extension is not self-contained. Nothing was changed.
     Found(PrefixName, check::CheckReport),
-    /// The image would not take this extension, or be broken by it; nothing was changed.
+    /// The image would reject this extension, or the extension would break it. Nothing was changed.
     Refused(PrefixName, Vec<TargetFinding>),
 }
 
-/// What mangles the extension `name`: the script or directory that is named after it.
+/// Returns the script or directory that mangles the extension `name`; it is named after the
+/// extension.
 fn mangle(dir: Option<&Path>, name: &PrefixName) -> Result<Vec<Mangle>> {
     let Some(dir) = dir else { return Ok(Vec::new()) };
     let path = dir.join(format!("{MANGLE}{name}"));
@@ -67,7 +68,7 @@ fn mangle(dir: Option<&Path>, name: &PrefixName) -> Result<Vec<Mangle>> {
 }
 
 impl ImageRequest {
-    /// What will be done, a line a step.
+    /// Lists the steps of the build, one per line.
     pub(crate) fn describe(&self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         for recipe in &self.recipes {
@@ -82,18 +83,18 @@ impl ImageRequest {
     }
 }
 
-/// Builds what `request` asks for from `prefix`, of which the caller holds the lock.
+/// Builds the extensions of `request` from `prefix`. The caller must hold the lock of the prefix.
 pub(crate) fn build(
     request: &ImageRequest,
     prefix: &Prefix,
     reporter: &Reporter,
 ) -> Result<ImageBuildOutcome> {
-    // A script that can not be run is found before anything is built.
+    // Fails before anything is built if a script cannot be run.
     request.describe()?;
     let workplace = Workplace::open(&request.output)?;
     let made = workplace.path("");
     let _clean_up = CleanupGuard::of(made.parent().context("a workplace has no directory")?)?;
-    // What there is to know of a full disk is to be looked at before the work is removed.
+    // A full disk must be diagnosed before the work directory is removed.
     let places = [made.as_path(), request.root.path(), &prefix.definition.staging];
     all(request, prefix, &workplace, reporter).map_err(|error| {
         let error = disk::explain(error, &places);
@@ -101,7 +102,8 @@ pub(crate) fn build(
     })
 }
 
-/// Moves the logs of the environment that is about to go to those of the prefix, and says so.
+/// Copies the logs of the environment that will be removed to the logs of the prefix, and adds
+/// their new place to the error.
 fn keep_logs(prefix: &Prefix, workplace: &Workplace, error: Error) -> Error {
     let (from, to) = (workplace.path(SCRATCH).join("logs"), prefix.layout.logs(Environment::Final));
     if !from.is_dir() || files::copy(&from, &to).is_err() {
@@ -110,7 +112,7 @@ fn keep_logs(prefix: &Prefix, workplace: &Workplace, error: Error) -> Error {
     Error::msg(format!("{error:#}\n  logs that are named above were moved to {}", to.display()))
 }
 
-/// The steps of a build, in `workplace`.
+/// Runs the steps of a build in `workplace`.
 fn all(
     request: &ImageRequest,
     prefix: &Prefix,
@@ -151,7 +153,7 @@ fn repositories(prefix: &Prefix) -> Repositories {
     Repositories::at(paths)
 }
 
-/// Moves everything that was made to its place, and plans what that means for the image's root.
+/// Moves all files that were made to their places and plans the changes to the image's root.
 fn publish(
     request: &ImageRequest,
     workplace: &Workplace,
@@ -182,8 +184,8 @@ fn publish(
     plan_add(&request.root, &images, InstallMethod::BuiltIn, certificate)
 }
 
-/// Builds and packs one extension into `made`, on top of the `earlier` ones. Fails with an outcome if it
-/// should not be shipped.
+/// Builds and packs one extension into `made`, on top of the `earlier` ones. Returns an outcome as
+/// the error if the extension must not be shipped.
 fn extension(
     request: &ImageRequest,
     recipe: &ExtensionRecipe,

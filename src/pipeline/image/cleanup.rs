@@ -1,4 +1,4 @@
-//! A directory that goes when we end, however we end.
+//! A directory that is removed when this process ends, even if it is killed.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,9 @@ use anyhow::Result;
 use crate::base::command::{Attendant, Command};
 use crate::base::files;
 
-/// Waits until its input ends, which it does when we do, and removes the directory then, unless
-/// it was told that this is done. What runs in a sandbox of ours ends with us, but not at once.
+/// Waits for the end of its input, which comes when this process ends. Then it removes the
+/// directory, unless it has read `done`. It tries for a while, because the programs in our sandbox
+/// end with this process, but not at once.
 const SCRIPT: &str = "trap '' HUP INT QUIT TERM
 read -r word
 [ \"$word\" != done ] || exit 0
@@ -24,7 +25,7 @@ pub(super) struct CleanupGuard {
 }
 
 impl CleanupGuard {
-    /// For the directory `dir`.
+    /// Guards the directory `dir`.
     pub(super) fn of(dir: &Path) -> Result<Self> {
         let attendant = Command::new("watch over a directory", "sh")
             .args(["-c", SCRIPT, "clean-up"])
@@ -36,7 +37,7 @@ impl CleanupGuard {
 
 impl Drop for CleanupGuard {
     fn drop(&mut self) {
-        // What can not be removed now is left to whoever watches.
+        // If the directory cannot be removed now, the attendant removes it later.
         if files::remove(&self.dir).is_ok()
             && let Some(attendant) = self.attendant.take()
         {

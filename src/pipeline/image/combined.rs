@@ -1,4 +1,4 @@
-//! The reports about a whole image: its base and its extensions together, in sections.
+//! Reports about a whole image: sections for its base and for each extension.
 
 use std::path::Path;
 
@@ -12,10 +12,11 @@ use crate::portage::atom::Atom;
 use crate::portage::vdb;
 use crate::report::{self, ReportSection, Repositories};
 
-/// The parts of a root that Flatcar has on filesystems of their own.
+/// Directories of a root that Flatcar keeps on separate filesystems.
 const PLACES: &[&str] = &["boot", "usr", ""];
 
-/// Writes them into `made`, where those of the extensions are; returns their names.
+/// Writes the combined reports into `made`, which has the reports of the extensions. Returns their
+/// names.
 pub(super) fn write(
     request: &ImageRequest,
     parts: &[Part],
@@ -50,7 +51,7 @@ pub(super) fn write(
     Ok(names)
 }
 
-/// The reports of an extension, as they were written beside it.
+/// Reads the reports that were written beside an extension.
 fn section(part: &Part, made: &Path) -> Result<ReportSection> {
     let name = part.packed.name.to_string();
     let text = |end: &str| fs_err::read_to_string(made.join(format!("{name}{end}")));
@@ -66,7 +67,7 @@ fn section(part: &Part, made: &Path) -> Result<ReportSection> {
     })
 }
 
-/// A table in the manner of df(1): the image's filesystems, then its extensions.
+/// Renders a table like that of df(1): the filesystems of the image, then its extensions.
 fn disk_usage(request: &ImageRequest, parts: &[Part]) -> Result<String> {
     let mut rows = Vec::new();
     for place in PLACES {

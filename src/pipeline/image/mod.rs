@@ -1,4 +1,4 @@
-//! From images to an OS root: what is there, where it goes, and building it in the first place.
+//! Adds extension images to an OS root, and builds them for it.
 
 mod build;
 mod cleanup;
@@ -16,8 +16,8 @@ pub(crate) use crate::pipeline::image::build::{ImageBuildOutcome, build};
 use crate::pipeline::image::repack::Facts;
 pub(crate) use crate::pipeline::image::request::ImageRequest;
 
-/// Plans to add the extensions in `files` to `root`; `certificate` is what signed ones are
-/// trusted by.
+/// Plans to add the extensions in `files` to `root`. Signed extensions are verified against
+/// `certificate`.
 pub(crate) fn plan_add(
     root: &OsRoot,
     files: &[PathBuf],
@@ -47,7 +47,7 @@ pub(crate) fn plan_add(
     Ok(changes)
 }
 
-/// Carries `changes` out on `root`.
+/// Applies `changes` to `root`.
 pub(crate) fn apply(root: &OsRoot, changes: &[ImageChange]) -> Result<()> {
     let work = tempfile::tempdir().context("could not make a temporary directory")?;
     let mut ready = Vec::new();

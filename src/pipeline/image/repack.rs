@@ -1,4 +1,4 @@
-//! What matters of an image that somebody brings, and the same image without compression.
+//! Reads the facts about an image that a user supplies, and repacks it without compression.
 
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -17,10 +17,10 @@ use crate::imagefmt::workplace::Workplace;
 use crate::imagefmt::writer::{self, ImageInput};
 use crate::imagefmt::{ddi, squashfs};
 
-/// The partition of a disk image with the signature of its hashes.
+/// Name of the partition of a disk image that holds the signature of the verity root hash.
 const SIGNATURE: &str = "root-verity-sig";
 
-/// What kind of filesystem an image has.
+/// Filesystem of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Squashfs,
@@ -29,18 +29,18 @@ enum Kind {
     Other,
 }
 
-/// Facts of an image.
+/// Facts about an image.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
     kind: Kind,
-    /// Whether its data is compressed.
+    /// True if its data is compressed.
     pub compressed: bool,
-    /// Whom it is signed by: the SHA-256 of the certificate.
+    /// SHA-256 of the certificate that the image is signed with.
     signer: Option<String>,
 }
 
 impl Facts {
-    /// Those of the image at `path`.
+    /// Reads the facts about the image at `path`.
     pub(super) fn of(path: &Path) -> Result<Self> {
         if path.is_dir() {
             bail!("{} is a directory; an image gets image files", path.display());
@@ -58,7 +58,7 @@ impl Facts {
         Ok(Self { kind: Kind::Disk, compressed, signer })
     }
 
-    /// Whether [`uncompressed`] works on it, or why not.
+    /// Fails with the reason if [`uncompressed`] does not support the image.
     pub(super) fn repackable(&self) -> std::result::Result<(), &'static str> {
         match self.kind {
             Kind::Squashfs => Ok(()),
@@ -70,21 +70,22 @@ impl Facts {
     }
 }
 
-/// The first bytes of the file at `path`: all that tells filesystems apart.
+/// Reads the first bytes of the file at `path`: enough to detect its filesystem.
 fn head(path: &Path) -> Result<Vec<u8>> {
     let mut head = Vec::new();
     fs_err::File::open(path)?.take(2048).read_to_end(&mut head)?;
     Ok(head)
 }
 
-/// What filesystem begins with `head`, and whether it is compressed.
+/// Detects the filesystem that begins with `head`, and returns whether it is compressed.
 fn filesystem(head: &[u8]) -> (Kind, bool) {
     let number = |at: usize| {
         let bytes = head.get(at..at + 4).and_then(|bytes| bytes.first_chunk());
         u32::from_le_bytes(bytes.copied().unwrap_or_default())
     };
     if head.starts_with(b"hsqs") {
-        // Documentation/filesystems/squashfs.rst: the second flag says that data is as it is.
+        // Documentation/filesystems/squashfs.rst: the second flag means that data is not
+        // compressed.
         return (Kind::Squashfs, number(24) & 0x2 == 0);
     }
     if number(1024) == 0xe0f5_e1e2 {
@@ -94,14 +95,14 @@ fn filesystem(head: &[u8]) -> (Kind, bool) {
     (Kind::Other, false)
 }
 
-/// The certificate's digest out of the JSON of a signature partition.
+/// Reads the digest of the certificate from the JSON of a signature partition.
 fn signer(partition: &[u8]) -> Result<Option<String>> {
     let text = partition.split(|byte| *byte == 0).next().unwrap_or_default();
     let json: Value = serde_json::from_slice(text).context("its signature cannot be read")?;
     Ok(json["certificateFingerprint"].as_str().map(str::to_lowercase))
 }
 
-/// Whether a target with `certificate` accepts an image of these facts.
+/// Fails if a target with `certificate` would reject an image with these facts.
 pub(super) fn trust(facts: &Facts, certificate: Option<&Path>) -> Result<()> {
     match (&facts.signer, certificate) {
         (None, None) => Ok(()),
@@ -129,14 +130,14 @@ pub(super) fn trust(facts: &Facts, certificate: Option<&Path>) -> Result<()> {
     }
 }
 
-/// Packs the squashfs image at `path` without compression below `dir`, which is made; returns its
-/// place. Entries, times and owners stay as they are.
+/// Packs the squashfs image at `path` again without compression, below the new directory `dir`.
+/// Returns the path of the result. Entries, times and owners are preserved.
 pub(super) fn uncompressed(path: &Path, dir: &Path) -> Result<PathBuf> {
     let workplace = Workplace::open(dir)?;
     let tree = workplace.path(".image");
     squashfs::unpack(path, &tree)?;
     let epoch = u64::try_from(fs_err::symlink_metadata(&tree)?.mtime()).unwrap_or(0);
-    // Where a prefix is says nothing here: the plan is of the tree as it is.
+    // The prefix path has no effect here, because the plan holds the tree unchanged.
     let mut plan = FileTree::new(&"/usr/local/image".parse()?, epoch);
     scan::scan_unpacked(&tree, &mut plan)?;
     digest::hash_contents(&mut plan)?;

@@ -1,4 +1,4 @@
-//! The extensions that are asked for, and those that were packed.
+//! Requested extensions, and extensions that were packed.
 
 use crate::base::names::PrefixName;
 use crate::check;
@@ -13,39 +13,39 @@ use crate::sysext::strip::StripOptions;
 use crate::sysext::target::TargetRule;
 use std::path::PathBuf;
 
-/// What is to be built.
+/// Request for an image build.
 #[derive(Clone, Debug)]
 pub(crate) struct ImageRequest {
-    /// The root directory of the image.
+    /// Root directory of the image.
     pub root: OsRoot,
-    /// The extensions, those that others build on first.
+    /// Extensions in dependency order: a base comes before the extensions that build on it.
     pub recipes: Vec<ExtensionRecipe>,
-    /// Where images and reports go.
+    /// Output directory of images and reports.
     pub output: PathBuf,
-    /// How the names of the combined reports begin.
+    /// Start of the names of the combined reports.
     pub image_name: PrefixName,
-    /// The format of the extensions.
+    /// Image format of the extensions.
     pub format: Format,
-    /// What they are signed with.
+    /// Key and certificate that the extensions are signed with.
     pub signing: Option<Signing>,
-    /// How symbols are kept out; none where they stay in.
+    /// Strip options. `None` keeps the symbols in the extension.
     pub strip: Option<StripOptions>,
     /// Fields of each extension-release file.
     pub fields: Vec<ReleaseField>,
-    /// Whether programs get links in /usr/bin.
+    /// True if programs get links in /usr/bin.
     pub expose: bool,
-    /// Where scripts are that change the content of extensions, by name.
+    /// Directory of the mangle scripts, which are named after the extensions.
     pub mangle: Option<PathBuf>,
-    /// Which rules of the check do not keep an extension from being packed.
+    /// Rules of the check that are applied, and those whose findings do not prevent packing.
     pub choice: check::RuleChoice,
-    /// The same of the rules about attaching to the image.
+    /// Rules about attaching whose findings do not prevent packing.
     pub waive: Vec<TargetRule>,
 }
 
-/// An extension that was packed, and what it was packed from.
+/// An extension that was packed, with its packages.
 pub(super) struct Part {
-    /// What was written.
+    /// The files that were written.
     pub packed: Packed,
-    /// Its packages.
+    /// Packages of the extension.
     pub packages: Vec<InstalledPackage>,
 }

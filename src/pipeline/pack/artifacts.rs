@@ -1,4 +1,4 @@
-//! What is written beside images.
+//! Files that are written beside images.
 
 use anyhow::{Context, Result};
 
@@ -10,7 +10,7 @@ use crate::pipeline::pack::{PackRequest, PackedImage, Prepared, write_image};
 use crate::report::{self, ImageFile, ReportSubject, Repositories};
 use crate::sysext::{base, sums, sysupdate};
 
-/// Writes it into `workplace`; returns the names.
+/// Writes these files into `workplace` and returns their names.
 pub(super) fn write(
     request: &PackRequest,
     prepared: &mut Prepared,

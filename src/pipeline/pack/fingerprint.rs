@@ -1,9 +1,9 @@
-//! Packing again what has not changed: nothing is read but the names, sizes and times of files.
+//! Skips packing when nothing has changed. The test reads only the names, sizes and times of files.
 //!
-//! Beside the images lies a record of what they were made from, in the terms by which make and
-//! git tell that a file is the same: its inode, size, and the times of its last change. Nobody
-//! but the kernel sets the last of these (`st_ctime`, inode(7)). What such facts do not tell of,
-//! content that mangling changes and keys, is always packed anew.
+//! A record beside the images says what they were made from. It compares files as make and git do:
+//! by inode, size, and the times of the last change. Only the kernel sets the last of these
+//! (`st_ctime`, inode(7)). Such facts do not reveal changes in mangled content or in keys. A
+//! request with these is always packed anew.
 
 use std::fmt::Write;
 use std::os::unix::fs::MetadataExt;
@@ -23,7 +23,7 @@ use crate::pipeline::pack::{PackRequest, Packed};
 use crate::report;
 use crate::sysext::{strip, sums};
 
-/// The programs that images come from; another version may write other bytes.
+/// Programs that write the images. Another version may write other bytes.
 const TOOLS: &[ExternalTool] = &[
     tools::MKSQUASHFS,
     tools::MKFS_EROFS,
@@ -35,29 +35,30 @@ const TOOLS: &[ExternalTool] = &[
     tools::GPG,
 ];
 
-/// How far the clock that files get their times from may lag behind (time(7): the tick of the
-/// kernel), and how far where a filesystem keeps whole seconds alone (FAT has two).
+/// Largest lag of the clock that sets file times: the tick of the kernel (time(7)), or `COARSE` on
+/// a filesystem that keeps whole seconds only (FAT has two).
 const TICK: Duration = Duration::from_millis(50);
 const COARSE: Duration = Duration::from_secs(3);
 
-/// What images would be made from.
+/// Digest of everything that the images depend on.
 #[derive(Debug)]
 pub(crate) struct Fingerprint {
     begun: SystemTime,
     key: String,
 }
 
-/// The file beside images.
+/// Record that is kept beside the images.
 #[derive(Debug, Serialize, Deserialize)]
 struct FingerprintRecord {
     key: String,
-    /// What the reports were made from besides, and what was written.
+    /// Other files that the reports were made from, and the files that were written.
     files: Vec<(PathBuf, String)>,
     packed: Packed,
 }
 
 impl Fingerprint {
-    /// Looks at everything that `request` names; none where that would not tell enough.
+    /// Reads the facts of every file that `request` names. Returns `None` if facts are not enough
+    /// to detect changes.
     pub(crate) fn take(request: &PackRequest, waived: &[String]) -> Result<Option<Self>> {
         let begun = SystemTime::now();
         let is_told = request.bases.is_empty()
@@ -86,7 +87,8 @@ impl Fingerprint {
         Ok(Some(Self { begun, key: hex(&hash.finalize()) }))
     }
 
-    /// What was packed into the directory `output` from just this, if it is all still there.
+    /// Returns the earlier result in the directory `output`, if it has the same fingerprint and all
+    /// of its files still exist unchanged.
     pub(crate) fn find(&self, request: &PackRequest, output: &Path) -> Option<Packed> {
         let output = fs_err::canonicalize(output).ok()?;
         let text = fs_err::read_to_string(output.join(workplace::record(&request.name))).ok()?;
@@ -97,8 +99,8 @@ impl Fingerprint {
         is_same.then_some(record.packed)
     }
 
-    /// Keeps what was packed, for the next time. Files that changed just now may do so again
-    /// without a sign; then nothing is kept.
+    /// Records the result for the next run. A file that changed just now may change again without a
+    /// new time. In that case nothing is recorded.
     pub(crate) fn keep(&self, request: &PackRequest, output: &Path, packed: &Packed) -> Result<()> {
         let output = fs_err::canonicalize(output)?;
         let place = output.join(workplace::record(&request.name));
@@ -120,7 +122,8 @@ impl Fingerprint {
     }
 }
 
-/// Whether the list of digests, which other extensions share, has those of the images.
+/// Returns whether the list of digests contains those of the images. Other extensions share that
+/// list.
 fn has_sums(packed: &Packed, output: &Path) -> bool {
     let sums = output.join(sums::FILE_NAME);
     if !packed.reports.contains(&sums) {
@@ -128,7 +131,7 @@ fn has_sums(packed: &Packed, output: &Path) -> bool {
     }
     let signature = output.join(sums::SIGNATURE_NAME);
     let written = |path: &Path| fs_err::metadata(path).and_then(|meta| meta.modified()).ok();
-    // The list is signed when it is written: a signature that is older is of another list.
+    // The list is signed when it is written, so an older signature belongs to another list.
     if packed.reports.contains(&signature) && written(&signature) < written(&sums) {
         return false;
     }
@@ -140,7 +143,7 @@ fn has_sums(packed: &Packed, output: &Path) -> bool {
     })
 }
 
-/// The facts of the file at `path`, also that there is none.
+/// Returns the facts of the file at `path`; a missing file is a fact too.
 fn of_maybe(path: &Path) -> Option<String> {
     if path.symlink_metadata().is_err() {
         return Some("none".to_owned());
@@ -148,8 +151,8 @@ fn of_maybe(path: &Path) -> Option<String> {
     facts(path, None)
 }
 
-/// What says that a file is still the same. None where it can not be looked at, or where it may
-/// have changed after `before` without a sign.
+/// Returns the facts that identify an unchanged file. Returns `None` if they cannot be read, or if
+/// the file may have changed after `before` without a new time.
 fn facts(path: &Path, before: Option<SystemTime>) -> Option<String> {
     let meta = path.symlink_metadata().ok()?;
     if let Some(before) = before {

@@ -1,4 +1,4 @@
-//! Changing the content as its packer says, and what that means for the check.
+//! Applies the user's changes to the content of an extension, and reports them to the check.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +14,8 @@ use crate::imagefmt::workplace::Workplace;
 use crate::pipeline::pack::{PackRequest, Prepared};
 use crate::sysext::release;
 
-/// Changes what was prepared as `request` says. Returns what is different from then on.
+/// Mangles the prepared content as `request` asks for it. Returns the differences from the tree on
+/// disk.
 pub(super) fn mangle(
     request: &PackRequest,
     prepared: &mut Prepared,
@@ -45,7 +46,8 @@ pub(super) fn mangle(
     Ok(changes)
 }
 
-/// `entry` as the check sees it. Whoever owns the prefix on disk is root in a plan.
+/// Converts `entry` for the check. In a plan, root owns the files that the owner of the prefix has
+/// on disk.
 fn put(plan: &FileTree, entry: &Entry, owner: (u32, u32)) -> Option<NewEntry> {
     let (kind, format) = match &entry.kind {
         EntryKind::HardLink(first) => (&plan.entries.get(first)?.kind, FileType::RegularFile),

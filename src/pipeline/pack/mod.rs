@@ -1,4 +1,4 @@
-//! From a final root to images: plan, write, compare, publish.
+//! Packs a final root into images: plan, write, compare, publish.
 
 mod artifacts;
 pub(crate) mod fingerprint;
@@ -35,30 +35,30 @@ use crate::sysext::{base, epoch, expose, services};
 pub(crate) use crate::pipeline::pack::packed::{Packed, PackedImage};
 pub(crate) use crate::pipeline::pack::request::PackRequest;
 
-/// What will be written.
+/// An extension that is ready to be written.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    /// What the extension holds.
+    /// Content of the extension.
     pub plan: FileTree,
-    /// What it is called.
+    /// Names of the extension.
     pub naming: Naming,
-    /// What was left out.
+    /// Entries that were pruned.
     pub left_out: Vec<Pruned>,
-    /// The packages that a base has, and which are left out for that.
+    /// Packages that are left out because a base contains them.
     pub in_base: Vec<Cpv>,
-    /// The package database, where that is wanted.
+    /// Package database, if the request asks for it.
     pub package_information: Option<FileTree>,
-    /// Symbols that are apart already, by where they will be in an extension of their own.
+    /// Symbols that are already in separate files, by path in the extension with symbols.
     pub debug: BTreeMap<PathBuf, Entry>,
-    /// What was stripped, once it was.
+    /// Files that were stripped; empty before that step.
     pub stripped: Stripped,
-    /// What somebody should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    /// What attaching it would do to the target.
+    /// Effects of attaching the extension to the target.
     pub against: Vec<TargetFinding>,
 }
 
-/// Plans the extension that `request` asks for. Nothing is written.
+/// Plans the extension that `request` asks for. Writes nothing.
 pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prepared> {
     if let Some(obstacle) = request.root.eprefix().sysext_obstacle() {
         bail!("{obstacle}");
@@ -142,7 +142,7 @@ fn expose(request: &PackRequest, plan: &mut FileTree) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
-/// Puts what is for systemd into place. Returns whether there are units.
+/// Adds the files for systemd. Returns whether there are units.
 fn services(
     request: &PackRequest,
     plan: &mut FileTree,
@@ -158,19 +158,19 @@ fn services(
     Ok(placed.has_units)
 }
 
-/// How packing ended.
+/// Outcome of packing.
 #[derive(Debug)]
 pub(crate) enum PackOutcome {
-    /// The images are there.
+    /// The images were written.
     Packed(Box<Packed>),
-    /// What would be packed is not self-contained; nothing was packed.
+    /// The content is not self-contained. Nothing was packed.
     Found(check::CheckReport),
-    /// The target would not take it, or be broken by it; nothing was packed.
+    /// The target would reject the extension, or the extension would break it. Nothing was packed.
     Refused(Vec<TargetFinding>),
 }
 
-/// Changes what was prepared as `request` says, checks it, tries out the attach, and writes it
-/// into the directory `output`.
+/// Mangles and checks the prepared content, simulates the attach, and writes the images into the
+/// directory `output`.
 pub(crate) fn carry_out(
     request: &PackRequest,
     mut prepared: Prepared,
@@ -191,7 +191,8 @@ pub(crate) fn carry_out(
     Ok(PackOutcome::Packed(Box::new(packed)))
 }
 
-/// What carrying out would find, without what mangling would change.
+/// Runs the checks of [`carry_out`] on the content as it is before mangling. Returns whether they
+/// pass.
 pub(crate) fn look(
     request: &PackRequest,
     prepared: &mut Prepared,
@@ -202,7 +203,7 @@ pub(crate) fn look(
     Ok(try_out(request, prepared, reporter)? && report.passes())
 }
 
-/// What of it would be stripped.
+/// Lists the files that would be stripped.
 pub(crate) fn with_symbols(request: &PackRequest, prepared: &Prepared) -> Result<strip::StripPlan> {
     match &request.strip {
         Some(stripping) => strip::choose(&prepared.plan, &request.root, stripping),
@@ -210,8 +211,8 @@ pub(crate) fn with_symbols(request: &PackRequest, prepared: &Prepared) -> Result
     }
 }
 
-/// Checks what is about to be packed: the findings about files that the plan has. The rest of
-/// the root is looked at as well, since a base that is attached beside may have it.
+/// Checks the content to be packed and keeps the findings about files in the plan. The check reads
+/// the rest of the root as well, because a base that is attached too may contain it.
 fn gate(
     request: &PackRequest,
     prepared: &Prepared,
@@ -227,9 +228,9 @@ fn gate(
     Ok(report)
 }
 
-/// Tries out attaching what is planned on the target that `request` names, and keeps what is
-/// found. Returns whether nothing speaks against it. After mangling, this is about the content as
-/// it will be.
+/// Simulates attaching the plan to the target that `request` names, and stores the findings.
+/// Returns whether no finding prevents it. After mangling, the simulation covers the mangled
+/// content.
 fn try_out(request: &PackRequest, prepared: &mut Prepared, reporter: &Reporter) -> Result<bool> {
     let Some(against) = &request.against else { return Ok(true) };
     reporter.step("trying out the attach");
@@ -242,7 +243,7 @@ fn try_out(request: &PackRequest, prepared: &mut Prepared, reporter: &Reporter) 
     Ok(!prepared.against.iter().any(TargetFinding::refuses))
 }
 
-/// Writes what was prepared and mangled to where `workplace` is.
+/// Writes the prepared and mangled content into `workplace`.
 fn write(
     request: &PackRequest,
     mut prepared: Prepared,
@@ -273,7 +274,7 @@ fn write(
     let debug = stripped::write(request, &mut prepared, workplace, reporter)?;
     let reports =
         artifacts::write(request, &mut prepared, &images, &debug.images, workplace, reporter)?;
-    // All of it is whole: now it appears.
+    // All files are complete, so they can be published.
     publish(workplace, &names, &request.name)?;
     publish(workplace, &debug.names, &debug.name)?;
     for report in &reports {
@@ -299,7 +300,7 @@ fn write(
     })
 }
 
-/// Moves images of the extension `extension` to their places, with their links.
+/// Moves the images of the extension `extension` to their places, with their links.
 fn publish(workplace: &Workplace, names: &[FileNames], extension: &PrefixName) -> Result<()> {
     for names in names {
         workplace.publish(&names.file, |there| is_extension(there, extension))?;
@@ -332,7 +333,7 @@ fn write_image(
     result
 }
 
-/// Whether the directory at `path` is an extension of this name, and nothing else.
+/// Returns whether the directory at `path` has the extension-release file of the extension `name`.
 fn is_extension(path: &Path, name: &PrefixName) -> bool {
     path.join(release::path(name)).is_file()
 }

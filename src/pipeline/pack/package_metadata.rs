@@ -1,4 +1,4 @@
-//! What the extension-release file says of the package that an extension is about.
+//! Fields of the extension-release file that describe the main package of an extension.
 
 use anyhow::Result;
 
@@ -6,8 +6,8 @@ use crate::pipeline::pack::PackRequest;
 use crate::portage::{vdb, world};
 use crate::sysext::release::ReleaseField;
 
-/// Fields that describe the package, where somebody asked for one alone: where there are more, the
-/// extension is about none of them.
+/// Returns the fields that describe the package, if the user asked for exactly one. An extension
+/// with several requested packages has no main package.
 pub(super) fn fields(request: &PackRequest) -> Result<Vec<ReleaseField>> {
     let mut asked = world::read(&request.root.world())?.into_iter().filter_map(|(_, atom)| atom);
     let (Some(atom), None) = (asked.next(), asked.next()) else { return Ok(Vec::new()) };
@@ -21,10 +21,10 @@ pub(super) fn fields(request: &PackRequest) -> Result<Vec<ReleaseField>> {
     let mut facts = vec![("SYSEXT_NAME", package.cpv().name())];
     if request.version.is_none() {
         facts.push(("SYSEXT_ID", request.name.as_str()));
-        // The revision is Gentoo's, and no part of the version upstream.
+        // The revision is Gentoo's, not part of the upstream version.
         facts.push(("SYSEXT_VERSION_ID", package.cpv().version()));
     }
     facts.extend(homepage.split_whitespace().next().map(|page| ("SYSEXT_HOME_URL", page)));
-    // What is no value of such a file describes nothing.
+    // Text that is not a valid value of such a file is omitted.
     Ok(facts.iter().filter_map(|(key, value)| format!("{key}={value}").parse().ok()).collect())
 }

@@ -1,4 +1,4 @@
-//! What was packed, as it is answered and kept beside the images.
+//! Result of packing, as it is printed and recorded beside the images.
 
 use std::path::PathBuf;
 
@@ -22,22 +22,22 @@ use crate::sysext::target::TargetFinding;
 /// An image that was written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PackedImage {
-    /// The format.
+    /// Format of the image.
     pub format: FormatKind,
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// The name under which it can be attached, where that is a link to the file.
+    /// Link to the file under the name that systemd attaches, if the file has another name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<PathBuf>,
-    /// Its size; of a directory, that of the files in it.
+    /// Size in bytes. For a directory, the sum of its files.
     pub size: u64,
-    /// Its digest, where it is a file.
+    /// SHA-256 digest; `None` for a directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }
 
 impl PackedImage {
-    /// What was made in the workplace, by the names that it will have.
+    /// Describes the image in the workplace under its final names.
     pub(super) fn of(
         format: Format,
         names: &FileNames,
@@ -60,7 +60,7 @@ impl PackedImage {
         })
     }
 
-    /// What reports say of it.
+    /// Returns the facts that reports list about the image.
     pub(crate) fn file(&self) -> ImageFile {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (format, sha256) = (self.format.to_string(), self.sha256.clone());
@@ -68,40 +68,40 @@ impl PackedImage {
     }
 }
 
-/// What was packed.
+/// Result of packing an extension.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Packed {
-    /// The name under which the extension is attached.
+    /// Name under which the extension is attached.
     pub name: PrefixName,
-    /// Its version.
+    /// Version of the extension.
     pub version: Option<Version>,
-    /// The machines it is for.
+    /// Architecture that the extension is for.
     pub architecture: Option<Architecture>,
     /// EPREFIX.
     pub eprefix: String,
-    /// The time of the image, in seconds since 1970.
+    /// Time of the image, in seconds since 1970.
     pub epoch: u64,
-    /// The images.
+    /// Images of the extension.
     pub images: Vec<PackedImage>,
-    /// The images with the symbols, where they were wanted.
+    /// Images of the extension with symbols, if they were wanted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub debug_images: Vec<PackedImage>,
-    /// What was stripped.
+    /// Files that were stripped.
     #[serde(default)]
     pub stripped: Stripped,
-    /// What was written beside them.
+    /// Files that were written beside the images.
     pub reports: Vec<PathBuf>,
-    /// What they hold.
+    /// Totals of the content.
     pub contents: Totals,
-    /// What was left out.
+    /// Entries that were pruned.
     pub left_out: Vec<Pruned>,
-    /// The packages that a base has, and which are left out for that.
+    /// Packages that are left out because a base contains them.
     pub in_base: Vec<Cpv>,
     /// Programs with setuid, setgid or capabilities.
     pub privileged: Vec<String>,
-    /// What somebody should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    /// What attaching it would do to the target, where one was named.
+    /// Effects of attaching the extension to the target, if the request named one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub against: Vec<TargetFinding>,
 }

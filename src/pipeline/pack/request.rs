@@ -1,4 +1,4 @@
-//! What is to be packed, and how.
+//! Request for packing an extension.
 
 use crate::base::names::PrefixName;
 use crate::imagefmt::architecture::Architecture;
@@ -18,34 +18,34 @@ use crate::sysext::strip::StripOptions;
 use crate::sysext::sysupdate::SourceUrl;
 use crate::sysext::target::TargetCheck;
 
-/// What is to be packed, and how.
+/// Request for packing an extension.
 #[derive(Clone, Debug)]
 pub(crate) struct PackRequest {
-    /// The root that holds the prefix.
+    /// Root that holds the prefix.
     pub root: FinalRoot,
-    /// The name under which the extension is attached.
+    /// Name under which the extension is attached.
     pub name: PrefixName,
-    /// Its version.
+    /// Version of the extension.
     pub version: Option<Version>,
-    /// The machines it is for, where that is not to be read from its programs.
+    /// Architecture of the extension. `None` detects it from the programs.
     pub architecture: Option<Architecture>,
     /// Fields of the extension-release file.
     pub fields: Vec<ReleaseField>,
-    /// The formats to write.
+    /// Formats to write.
     pub formats: Vec<Format>,
-    /// The slimming rules that are not to be applied.
+    /// Pruning rules that are skipped.
     pub keep: Vec<String>,
-    /// The languages that are wanted; all where none is named.
+    /// Languages to keep. An empty list keeps all.
     pub locales: Vec<Locale>,
-    /// How symbols are kept out; none where they stay in.
+    /// Strip options. `None` keeps the symbols in the extension.
     pub strip: Option<StripOptions>,
-    /// What a DDI is signed with.
+    /// Key and certificate that a DDI is signed with.
     pub signing: Option<Signing>,
-    /// What the list of digests is signed with.
+    /// Key that the list of digests is signed with.
     pub sign_sums: Option<SumsKey>,
-    /// What the target has already.
+    /// Roots and package information images of the target. Packages that they contain are left out.
     pub bases: Vec<Base>,
-    /// The target on which attaching is tried out before.
+    /// Target for the attach test before packing.
     pub against: Option<TargetCheck>,
     /// Programs that get a link in /usr/bin.
     pub expose: Vec<Expose>,
@@ -53,14 +53,14 @@ pub(crate) struct PackRequest {
     pub start: Vec<UnitName>,
     /// Directories of the prefix that programs write to.
     pub state: Vec<StatePath>,
-    /// What changes the content in the end.
+    /// Changes to the content, applied as the last step.
     pub mangle: Vec<Mangle>,
-    /// Whether to write the package database as an image for extensions that build on this one.
+    /// True if the package database is written as an image, for extensions that build on this one.
     pub package_information: bool,
-    /// Where images will be fetched from, for systemd-sysupdate.
+    /// URL that systemd-sysupdate downloads images from.
     pub sysupdate: Option<SourceUrl>,
-    /// Where the ebuilds of its packages are; none if no reports are wanted.
+    /// Repositories with the ebuilds of the packages. `None` disables the reports.
     pub reports: Option<Repositories>,
-    /// The time of the image, in seconds since 1970, where that is not to be read from the root.
+    /// Time of the image, in seconds since 1970. `None` reads it from the root.
     pub epoch: Option<u64>,
 }

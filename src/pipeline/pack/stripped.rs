@@ -1,4 +1,4 @@
-//! Keeping symbols out of an extension, and in one of their own.
+//! Moves symbols from an extension into an extension of their own.
 
 use anyhow::{Context, Result};
 
@@ -13,13 +13,13 @@ use crate::sysext::name::{FileNames, Naming};
 use crate::sysext::release::{self, ExtensionRelease, ReleaseField};
 use crate::sysext::strip;
 
-/// How the name of an extension with symbols ends.
+/// Suffix of the name of an extension with symbols.
 const SUFFIX: &str = "-debug";
 
-/// The directory for stripped copies in a workplace.
+/// Directory in a workplace for stripped copies.
 const STRIPPED: &str = ".stripped";
 
-/// Strips what `prepared` holds, if that is wanted.
+/// Strips the prepared content, if the request asks for it.
 pub(super) fn strip(
     request: &PackRequest,
     prepared: &mut Prepared,
@@ -42,17 +42,17 @@ pub(super) fn strip(
     Ok(())
 }
 
-/// The extension with the symbols.
+/// The extension with symbols.
 pub(super) struct DebugExtension {
-    /// Its name.
+    /// Name of the extension.
     pub name: PrefixName,
-    /// Its files.
+    /// Names of its files.
     pub names: Vec<FileNames>,
-    /// Its images; none where no symbols were put apart.
+    /// Images of the extension; empty if no symbols were separated.
     pub images: Vec<PackedImage>,
 }
 
-/// Writes an extension with what was put apart into `workplace`, in every format.
+/// Writes the extension with symbols into `workplace` in every format.
 pub(super) fn write(
     request: &PackRequest,
     prepared: &mut Prepared,
