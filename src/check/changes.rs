@@ -1,34 +1,33 @@
-//! A tree as it will be: what is on disk, with something gone and something else in its place.
+//! Planned state of a tree: the tree on disk, with some entries removed or replaced.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// What differs from the tree on disk, by path as programs see it: what will be there, or that
-/// nothing will.
+/// Differences from the tree on disk, by path as programs see it. `None` removes the entry.
 #[derive(Debug, Default)]
 pub(crate) struct TreeChanges(pub BTreeMap<PathBuf, Option<NewEntry>>);
 
-/// What will be there.
+/// An entry that is added or replaced.
 #[derive(Debug)]
 pub(crate) struct NewEntry {
-    /// What it is.
+    /// Type and content of the entry.
     pub content: NewContent,
-    /// Its permission bits and file type, as in stat(2).
+    /// Permission bits and file type, as in stat(2).
     pub mode: u32,
-    /// Its user and group.
+    /// User and group.
     pub owner: (u32, u32),
-    /// The names of its extended attributes.
+    /// Names of the extended attributes.
     pub attributes: Vec<std::ffi::OsString>,
 }
 
-/// What something that is not in the tree is, and where its bytes are.
+/// Type of a new entry, and the source of its bytes.
 #[derive(Debug)]
 pub(crate) enum NewContent {
     /// A directory.
     Directory,
     /// A symbolic link to this target.
     Link(PathBuf),
-    /// A file, whose bytes are those of the file at this path.
+    /// A file with the content of the file at this path.
     Disk(PathBuf),
     /// A file with these bytes.
     Bytes(Vec<u8>),

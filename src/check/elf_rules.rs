@@ -1,4 +1,4 @@
-//! Rules about ELF files. How the loader searches is as in ld.so(8).
+//! Rules about ELF files. They search for libraries as the loader does (ld.so(8)).
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +13,7 @@ fn path_of(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 
-/// Whether the loader ever works on the file.
+/// Returns whether the loader ever processes the file.
 fn is_dynamic(image: &ElfImage) -> bool {
     matches!(
         image.kind,
@@ -25,16 +25,16 @@ fn dynamic(fact: &Fact) -> Option<&ElfImage> {
     fact.elf().filter(|image| is_dynamic(image))
 }
 
-/// The entries of the file's own search path, as they are written.
+/// Entries of the file's own search path, unexpanded.
 fn entries(image: &ElfImage) -> Vec<&[u8]> {
-    // DT_RPATH is not looked at where there is a DT_RUNPATH.
+    // The loader ignores DT_RPATH if there is a DT_RUNPATH.
     match image.runpath.as_ref().or(image.rpath.as_ref()) {
         Some(text) => text.split(|byte| *byte == b':').collect(),
         None => Vec::new(),
     }
 }
 
-/// An entry of the search path of the file at `path`, as the loader expands it.
+/// Expands an entry of the search path of the file at `path`, as the loader does.
 fn expand(entry: &[u8], path: &Path) -> PathBuf {
     let origin = path.parent().unwrap_or(Path::new("/"));
     for token in ["$ORIGIN", "${ORIGIN}"] {
@@ -46,7 +46,7 @@ fn expand(entry: &[u8], path: &Path) -> PathBuf {
 }
 
 pub(super) fn search_dirs(fact: &Fact, image: &ElfImage, scene: &Scene<'_>) -> Vec<PathBuf> {
-    // $ORIGIN is where the file is without links.
+    // $ORIGIN is the directory of the file after links are resolved.
     let real = scene.at(&fact.path).map_or(&fact.path, |real| &real.path);
     entries(image).into_iter().map(|entry| expand(entry, real)).collect()
 }
@@ -130,8 +130,8 @@ pub(super) fn search_path(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     details
 }
 
-/// The versions that a file needs of a library are those that the library defines
-/// (`.gnu.version_r` against `.gnu.version_d`).
+/// Requires that a library defines the versions that a file needs of it (`.gnu.version_r` against
+/// `.gnu.version_d`).
 pub(super) fn symbol_versions(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let Some(image) = dynamic(fact) else { return Vec::new() };
     let libraries = scene.libraries(fact);
@@ -166,7 +166,7 @@ pub(super) fn machine(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     ))]
 }
 
-/// A machine as people know it (`e_machine` of the gABI).
+/// Common name of a machine (`e_machine` of the gABI).
 fn machine_name(machine: u16, class: ElfClass) -> String {
     let bits = if class == ElfClass::Elf64 { 64 } else { 32 };
     let name = goblin::elf::header::machine_to_str(machine);
@@ -187,7 +187,7 @@ pub(super) fn hardening(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     details
 }
 
-/// A loader that still reads the target's configuration.
+/// Finds loaders that still read the target's configuration.
 pub(super) fn loader(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let may_be = |image: &&ElfImage| image.needed.is_empty() && image.interpreter.is_none();
     let Some(image) = fact
@@ -213,7 +213,7 @@ pub(super) fn loader(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     }
 }
 
-/// A C library that uses what the target has: its modules, its locales.
+/// Finds C libraries that use modules or locales of the target.
 fn libc_rule(fact: &Fact, scene: &Scene<'_>, subject: LibcFacility) -> Vec<Detail> {
     if !scene.is_inside(&fact.path) || !dynamic(fact).is_some_and(is_libc) {
         return Vec::new();
@@ -238,7 +238,7 @@ pub(super) fn locales(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     libc_rule(fact, scene, LibcFacility::Locales)
 }
 
-/// Modules of the target, by way of the C library or of the cache that it reads.
+/// Finds uses of the target's modules, by the C library or by the cache that it reads.
 pub(super) fn character_sets(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     if !fact.path.ends_with(GCONV_CACHE) || !scene.is_inside(&fact.path) {
         return libc_rule(fact, scene, LibcFacility::CharacterSets);

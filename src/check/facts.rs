@@ -1,4 +1,4 @@
-//! What the one walk over a root gathers: every file is opened and read once.
+//! Facts that a single walk over a root gathers. Every file is opened and read once.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -21,37 +21,37 @@ use crate::check::symbols::DynamicSymbols;
 use crate::elf::{self, ElfImage};
 use crate::prefix::final_root::FinalRoot;
 
-/// One entry of the tree.
+/// Facts about one entry of the tree.
 pub(crate) struct Fact {
-    /// Its path as programs see it.
+    /// Path as programs see it.
     pub path: PathBuf,
-    /// What it is.
+    /// Type of the entry.
     pub kind: FactKind,
-    /// Its permission bits and file type, as in stat(2).
+    /// Permission bits and file type, as in stat(2).
     pub mode: u32,
-    /// Its user and group.
+    /// User and group.
     pub owner: (u32, u32),
-    /// Its extended attributes.
+    /// Names of the extended attributes.
     pub attributes: Vec<OsString>,
-    /// Where the contents name a path that only the build sandbox has.
+    /// First path in the content that exists only in the build sandbox.
     pub staging: Option<String>,
-    /// The dynamic symbols of an ELF file.
+    /// Dynamic symbols of an ELF file.
     pub symbols: Option<DynamicSymbols>,
-    /// Where the contents are, if not in the tree.
+    /// Place of the content, if it is not in the tree.
     elsewhere: Option<Elsewhere>,
 }
 
-/// Contents that are not in the tree.
+/// Content that is not in the tree.
 enum Elsewhere {
     Disk(PathBuf),
     Bytes(Vec<u8>),
 }
 
-/// What a file holds.
+/// Content of a file.
 pub(crate) enum FileContents<'a> {
-    /// It is on disk.
+    /// Content that is mapped from disk.
     Mapped(Mmap),
-    /// It is in memory.
+    /// Content in memory.
     Bytes(&'a [u8]),
 }
 
@@ -66,7 +66,7 @@ impl Deref for FileContents<'_> {
     }
 }
 
-/// What an entry is.
+/// Type of an entry.
 pub(crate) enum FactKind {
     /// A directory.
     Directory,
@@ -74,21 +74,21 @@ pub(crate) enum FactKind {
     Link(PathBuf),
     /// An ELF file.
     Elf(Box<ElfImage>),
-    /// A file that begins like an ELF file and can not be read as one.
+    /// A file that begins like an ELF file and cannot be parsed; the reason.
     BrokenElf(String),
-    /// A file that begins with `#!`: its first bytes.
+    /// A file that begins with `#!`; its first bytes.
     Script(Vec<u8>),
     /// Any other file.
     File,
-    /// A device, a socket or a pipe; and whether it is a whiteout of overlayfs.
+    /// A device, a socket or a pipe.
     Special {
-        /// A character device 0/0.
+        /// True for a whiteout of overlayfs: a character device 0/0.
         whiteout: bool,
     },
 }
 
 impl Fact {
-    /// The ELF file that it is, if it is one.
+    /// Returns the ELF file, if the entry is one.
     pub(crate) fn elf(&self) -> Option<&ElfImage> {
         match &self.kind {
             FactKind::Elf(image) => Some(image),
@@ -96,7 +96,7 @@ impl Fact {
         }
     }
 
-    /// What the file holds.
+    /// Returns the content of the file.
     pub(crate) fn contents(&self, root: &FinalRoot) -> Result<FileContents<'_>> {
         Ok(match &self.elsewhere {
             None => FileContents::Mapped(files::map(&root.on_disk(&self.path))?),
@@ -106,10 +106,10 @@ impl Fact {
     }
 }
 
-/// Bytes of a file that are looked at for a `#!` line: more than the kernel reads.
+/// Number of bytes that are kept of a script for its `#!` line: more than the kernel reads.
 const START: usize = 4096;
 
-/// Looks at everything in the tree, as it will be after `changes`.
+/// Gathers facts about every entry of the tree, as it will be after `changes`.
 pub(super) fn gather(root: &FinalRoot, changes: &TreeChanges) -> Result<Vec<Fact>> {
     let mut entries = Vec::new();
     for entry in walkdir::WalkDir::new(root.path()).min_depth(1).sort_by_file_name() {
@@ -190,14 +190,14 @@ fn look_at(root: &FinalRoot, path: PathBuf, entry: &walkdir::DirEntry) -> Result
     Ok(fact)
 }
 
-/// Files of at most this size are copied: that is faster than to map them.
+/// Largest size of files that are copied into memory: this is faster than mapping them.
 const SMALL: u64 = 128 << 10;
 
 fn look_into(root: &FinalRoot, disk: &Path, size: u64, fact: &mut Fact) -> Result<()> {
     thread_local! {
         static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
-    // Portage's own records say where packages were built; they are never shipped.
+    // Portage's own records name the build paths of packages; they are never shipped.
     let is_record = disk.starts_with(root.eroot().join("var"));
     if size > LARGE && !begins_like_elf(disk)? {
         return look_through(fs_err::File::open(disk)?, is_record, fact);
@@ -221,13 +221,14 @@ fn look_into(root: &FinalRoot, disk: &Path, size: u64, fact: &mut Fact) -> Resul
     })
 }
 
-/// What is larger and no ELF file is read in pieces: it need not fit into memory.
+/// Size above which files other than ELF files are read in pieces, because they may not fit into
+/// memory.
 const LARGE: u64 = 32 << 20;
 
-/// How much of it is in memory at once.
+/// Size of a piece in memory.
 const PIECE: usize = 4 << 20;
 
-/// The longest text that is quoted of a path of the sandbox.
+/// Longest quotation of a sandbox path.
 const QUOTED: usize = 200;
 
 fn begins_like_elf(disk: &Path) -> Result<bool> {
@@ -236,8 +237,8 @@ fn begins_like_elf(disk: &Path) -> Result<bool> {
     Ok(elf::is_elf(&start))
 }
 
-/// The same as [`look_at_bytes`] for a file that is no ELF file. Pieces overlap, so that nothing is
-/// missed between two of them.
+/// Does the work of [`look_at_bytes`] for a file that is not an ELF file. The pieces overlap, so a
+/// path across two pieces is found too.
 fn look_through(mut file: impl Read, is_record: bool, fact: &mut Fact) -> Result<()> {
     let mut piece = Vec::with_capacity(PIECE);
     let mut is_first = true;
@@ -248,8 +249,8 @@ fn look_through(mut file: impl Read, is_record: bool, fact: &mut Fact) -> Result
         if is_first && piece.starts_with(b"#!") {
             fact.kind = FactKind::Script(piece.get(..START).unwrap_or(&piece).to_vec());
         }
-        // The one at the end is looked at again when all of it is there, and that byte before it
-        // that says whether it is a path at all.
+        // The end of a piece is searched again with the next piece, which completes it. The first
+        // byte of a later piece is only context: it shows whether a path begins after it.
         let begin = usize::from(!is_first);
         let end = if is_last { piece.len() } else { piece.len() - QUOTED };
         is_first = false;
@@ -280,7 +281,7 @@ fn look_at_bytes(bytes: &[u8], is_record: bool, fact: &mut Fact) {
     }
 }
 
-/// The names of the extended attributes of what is at `disk` (xattr(7)).
+/// Reads the names of the extended attributes of the entry at `disk` (xattr(7)).
 fn attributes(disk: &Path) -> Result<Vec<OsString>> {
     let mut names = [0_u8; 4096];
     let act = || format!("could not list the attributes of {}", disk.display());
@@ -299,17 +300,17 @@ fn attributes(disk: &Path) -> Result<Vec<OsString>> {
     Ok(names.map(|name| OsString::from_vec(name.to_vec())).collect())
 }
 
-/// The first path of the build sandbox that `bytes` name.
+/// Returns the first path of the build sandbox that `bytes` contain.
 fn names_staging(bytes: &[u8]) -> Option<String> {
     names_staging_in(bytes, 0..bytes.len())
 }
 
-/// The same, if the path begins in this range.
+/// Returns the first path of the build sandbox that begins in this range.
 fn names_staging_in(bytes: &[u8], range: Range<usize>) -> Option<String> {
     static NEEDLE: LazyLock<Finder<'static>> =
         LazyLock::new(|| Finder::new(&format!("{INSIDE}/")).into_owned());
     let at = NEEDLE.find_iter(bytes).filter(|at| range.contains(at)).find(|&at| {
-        // "/usr/share/fprefix/" names no path of the sandbox.
+        // "/usr/share/fprefix/" is not a path of the sandbox.
         let before = at.checked_sub(1).and_then(|at| bytes.get(at));
         before.is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'.' && *byte != b'_')
     })?;

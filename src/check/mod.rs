@@ -1,7 +1,7 @@
-//! The proof, per file, that nothing in a root reaches outside the prefix.
+//! Checks, per file, that nothing in a root reaches outside the prefix.
 //!
-//! One walk gathers facts; a registry of rules looks at them. That a rule finds something is a
-//! result; that a file could not be read is an error.
+//! One walk gathers facts, and a registry of rules examines them. A finding is a result; a file
+//! that cannot be read is an error.
 //!
 //! Nothing in here changes a file.
 
@@ -29,22 +29,22 @@ pub(crate) use crate::check::changes::{NewContent, NewEntry, TreeChanges};
 pub(crate) use crate::check::facts::{Fact, FactKind};
 pub(crate) use crate::check::scene::Scene;
 
-/// A rule: what must hold, why, and what to do where it does not.
+/// A rule: its requirement, the reason, and the remedy for a finding.
 pub(crate) struct Rule {
-    /// The name to waive or explain it by.
+    /// Name by which the rule is waived or explained.
     pub id: &'static str,
-    /// What must hold, in a sentence.
+    /// Requirement, as a sentence.
     pub sentence: &'static str,
-    /// Why.
+    /// Reason for the requirement.
     pub reason: &'static str,
-    /// What to do about a finding.
+    /// Remedy for a finding.
     pub remedy: &'static str,
-    /// Whether rewriting the file mends what it finds.
+    /// True if rewriting the file fixes the finding.
     pub rewrites: bool,
     look: fn(&Fact, &Scene<'_>) -> Vec<Detail>,
 }
 
-/// What a rule says of a file.
+/// Result of a rule for one file.
 pub(crate) struct Detail {
     level: Level,
     text: String,
@@ -60,58 +60,58 @@ impl Detail {
     }
 }
 
-/// Something that a rule found.
+/// A finding of a rule.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Finding {
-    /// The rule.
+    /// Name of the rule.
     pub rule: &'static str,
-    /// What it means.
+    /// Severity of the finding.
     pub level: Level,
-    /// The file, as programs see it.
+    /// Path of the file, as programs see it.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// Description of the problem.
     pub detail: String,
-    /// Whether the user waived the rule.
+    /// True if the user waived the rule.
     pub waived: bool,
-    /// The package that the file belongs to, where Portage knows it: `category/PF`.
+    /// Package that the file belongs to, if Portage knows it: `category/PF`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<String>,
 }
 
-/// What a check came to.
+/// Result of a check.
 #[derive(Debug, Serialize)]
 pub(crate) struct CheckReport {
-    /// How many files, directories and links were looked at.
+    /// Number of files, directories and links that were checked.
     pub files: usize,
-    /// How many of them are ELF files.
+    /// Number of ELF files among them.
     pub elf_files: usize,
-    /// What was found, by file.
+    /// Findings, by file.
     pub findings: Vec<Finding>,
-    /// What to do about it: commands by rule, for what a command mends.
+    /// Commands that fix findings, by rule.
     pub commands: BTreeMap<&'static str, String>,
-    /// What may be behind that, by rule.
+    /// Possible causes of findings, by rule.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub suspicions: BTreeMap<&'static str, String>,
 }
 
 impl CheckReport {
-    /// Whether nothing was found that speaks against the root.
+    /// Returns whether the root passes: no error that is not waived.
     pub(crate) fn passes(&self) -> bool {
         !self.findings.iter().any(|finding| finding.level == Level::Error && !finding.waived)
     }
 }
 
-/// Which rules are applied.
+/// Selection of rules.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RuleChoice {
-    /// These alone; all when none is named.
+    /// Rules to apply. An empty list applies all.
     pub only: Vec<String>,
-    /// Findings of these do not count.
+    /// Rules whose findings do not fail the check.
     pub waive: Vec<String>,
 }
 
 impl RuleChoice {
-    /// Refuses names that are no rule's.
+    /// Fails if a name is not the name of a rule.
     pub(crate) fn validate(&self) -> Result<()> {
         for id in self.only.iter().chain(&self.waive) {
             rule(id)?;
@@ -120,12 +120,12 @@ impl RuleChoice {
     }
 }
 
-/// All rules, in the order in which they are reported.
+/// Returns all rules, in the order in which they are reported.
 pub(crate) fn rules() -> &'static [Rule] {
     rules::RULES
 }
 
-/// The rule named `id`.
+/// Returns the rule with the name `id`.
 pub(crate) fn rule(id: &str) -> Result<&'static Rule> {
     let Some(rule) = rules().iter().find(|rule| rule.id == id) else {
         let known = rules().iter().map(|rule| rule.id).collect::<Vec<_>>().join(", ");

@@ -1,6 +1,6 @@
-//! The command that mends a finding. Which one is right depends on who knows the file: what
-//! Portage installed is installed again, so that its records stay true, and is rewritten on the
-//! way; other trees are rewritten where they are.
+//! Commands that fix findings. The right command depends on the origin of the file. Packages of
+//! Portage are installed again, which rewrites the files and keeps Portage's records correct. Other
+//! trees are rewritten in place.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::check::{Finding, rule};
 use crate::portage::{provided, vdb};
 use crate::prefix::final_root::{FinalRoot, Origin};
 
-/// Notes with each finding which package its file belongs to.
+/// Adds to each finding the package that its file belongs to.
 pub(super) fn name_packages(root: &FinalRoot, findings: &mut [Finding]) -> Result<()> {
     if findings.is_empty() {
         return Ok(());
@@ -30,7 +30,7 @@ pub(super) fn name_packages(root: &FinalRoot, findings: &mut [Finding]) -> Resul
     Ok(())
 }
 
-/// The commands that mend what rules found that rewriting mends, by rule.
+/// Returns the commands that fix findings of the rules that rewriting fixes, by rule.
 pub(super) fn commands(root: &FinalRoot, findings: &[Finding]) -> BTreeMap<&'static str, String> {
     let mut packages: BTreeMap<&'static str, BTreeSet<Option<&str>>> = BTreeMap::new();
     for finding in findings.iter().filter(|finding| finding.level == Level::Error) {
@@ -46,8 +46,8 @@ pub(super) fn commands(root: &FinalRoot, findings: &[Finding]) -> BTreeMap<&'sta
     packages.into_iter().filter_map(|(rule, of)| Some((rule, command(of)?))).collect()
 }
 
-/// What may be behind findings, by rule: a library that is nowhere may be of a package that was said
-/// to be there.
+/// Returns possible causes of findings, by rule. A missing library may belong to a package that was
+/// declared as provided.
 pub(super) fn suspicions(
     root: &FinalRoot,
     findings: &[Finding],
@@ -62,7 +62,7 @@ pub(super) fn suspicions(
     Ok(suspicions)
 }
 
-/// The rule by which needed libraries have to be there.
+/// Name of the rule that needed libraries must exist.
 const NEEDED: &str = "needed";
 
 fn rewrite(root: &FinalRoot) -> String {
@@ -70,7 +70,7 @@ fn rewrite(root: &FinalRoot) -> String {
     command.arg(root.path()).args(["--eprefix", root.eprefix().as_str()]).to_string()
 }
 
-/// Installs the packages once more; nothing where a file belongs to none.
+/// Returns the command that installs the packages again, or `None` if no file belongs to a package.
 fn install(name: &str, packages: &BTreeSet<Option<&str>>) -> Option<String> {
     let atoms: Vec<String> =
         packages.iter().flatten().map(|package| format!("={package}")).collect();

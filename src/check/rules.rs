@@ -1,4 +1,4 @@
-//! The registry of rules, and those that are not about ELF files.
+//! Registry of rules, and the rules that are not about ELF files.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -204,7 +204,7 @@ pub(super) const RULES: &[Rule] = &[
 
 fn shebang(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let FactKind::Script(start) = &fact.kind else { return Vec::new() };
-    // Only what may be executed is ever run by its first line.
+    // The kernel reads the first line only of files that may be executed.
     if fact.mode & 0o111 == 0 {
         return Vec::new();
     }
@@ -230,12 +230,12 @@ fn shebang(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     } else {
         return Vec::new();
     };
-    // Examples are to be read.
+    // Examples are documentation and are not run.
     let is_example = fact.path.components().any(|part| part.as_os_str() == "doc");
     vec![if is_example { Detail::note(text) } else { Detail::error(text) }]
 }
 
-/// Where every target has something of its own that programs may well be meant to use.
+/// Directories in which every target has files that programs may use on purpose.
 const TARGETS_OWN: &[&str] = &["/etc", "/dev", "/proc", "/run", "/sys", "/tmp", "/var"];
 
 fn link(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
@@ -244,7 +244,7 @@ fn link(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let absolute = normalize_path(&fact.path.parent().unwrap_or(Path::new("/")).join(target));
     match scene.resolve(&fact.path) {
         Lead::There(found) if scene.is_inside(&found.path) => Vec::new(),
-        // What is in the root is shipped, so a link to it from beside the prefix is whole.
+        // Everything in the root is shipped, so a link to it from outside the prefix is not broken.
         Lead::There(_) if !scene.is_inside(&fact.path) => Vec::new(),
         Lead::There(found) => {
             vec![Detail::error(format!("leads to {}, outside of the prefix", found.path.display()))]
@@ -266,7 +266,7 @@ fn staging(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     fact.staging.iter().map(|path| Detail::error(format!("names {path}"))).collect()
 }
 
-/// Directories that are links on some targets: a directory of an extension takes their place.
+/// Directories that are links on some targets. A directory of an extension would replace the link.
 const LINKS_ON_TARGETS: &[(&str, &str)] = &[
     ("/usr/sbin", "/usr/bin on distributions that have merged the two"),
     ("/usr/local", "/var/usrlocal on ostree-based ones"),
@@ -318,14 +318,14 @@ fn name(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     }
 }
 
-/// Users that distributions number as they like from here on (systemd's UIDS-GIDS.md).
+/// First of the user numbers that distributions assign as they like (systemd's UIDS-GIDS.md).
 const FIRST_PERSON: u32 = 1000;
 
 fn owner(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     judge_owner(fact.owner, scene.owner.unwrap_or_default())
 }
 
-/// What to say of these numbers where the prefix has its `own`.
+/// Reports these numbers, for a prefix that belongs to `own`.
 fn judge_owner((user, group): (u32, u32), own: (u32, u32)) -> Vec<Detail> {
     let of = |word: &str, id: u32, own: u32| match id {
         0 => None,
@@ -362,7 +362,7 @@ mod tests {
     use super::*;
     use crate::base::level::Level;
 
-    /// Only root could make such files for a test of the whole.
+    /// Only root could create such files for an end-to-end test.
     #[test]
     fn owners() {
         let levels = |owner, own| {

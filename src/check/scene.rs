@@ -1,5 +1,5 @@
-//! What rules ask of the root as a whole. All of it is answered from the facts of the walk: no file
-//! is looked at again.
+//! Queries of rules about the whole root. The facts of the walk answer all of them, so no file is
+//! read again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -14,35 +14,34 @@ use crate::elf;
 use crate::fstree::resolve::{MOST_LINKS, RootResolver};
 use crate::prefix::final_root::FinalRoot;
 
-/// The root as a whole.
+/// View of the whole root.
 pub(crate) struct Scene<'a> {
     /// The root.
     pub root: &'a FinalRoot,
-    /// Its paths as programs see them, for those who look for more than a path.
+    /// Resolves paths as programs see them, for rules that need more than a path.
     pub rooted: RootResolver,
     facts: &'a [Fact],
     by_path: HashMap<&'a [u8], usize>,
-    /// For each fact that is an ELF file, what each of its needed libraries leads to by its own
-    /// search path.
+    /// For each fact about an ELF file, its needed libraries as its own search path finds them.
     libraries: Vec<Vec<Option<&'a Fact>>>,
-    /// Machines and classes of the prefix's loaders: programs are for one of them.
+    /// Machines and classes of the prefix's loaders. Every program is for one of them.
     pub machines: BTreeSet<(u16, elf::ElfClass)>,
-    /// Who owns the prefix: that is root on a target.
+    /// Owner of the prefix on disk, who becomes root on a target.
     pub owner: Option<(u32, u32)>,
 }
 
-/// Where a path leads.
+/// Result of resolving a path.
 pub(crate) enum Lead<'a> {
-    /// To something in the root.
+    /// An entry of the root.
     There(&'a Fact),
-    /// To nothing, at this path without links.
+    /// A missing entry, at this path after links are resolved.
     Missing(PathBuf),
-    /// Round in a circle.
+    /// A loop of links.
     Loop,
 }
 
 impl<'a> Scene<'a> {
-    /// The root with these facts.
+    /// Indexes the facts about the root.
     pub(crate) fn new(root: &'a FinalRoot, facts: &'a [Fact]) -> Self {
         let inside = |fact: &&Fact| fact.path.starts_with(root.eprefix().as_path());
         let images = facts.iter().filter(inside).filter_map(Fact::elf);
@@ -68,7 +67,7 @@ impl<'a> Scene<'a> {
         };
         let dirs = search_dirs(fact, image, self);
         let find = |name: &Vec<u8>| {
-            // A name with a slash is a path and is not searched for (ld.so(8)).
+            // The loader uses a name with a slash as a path and does not search for it (ld.so(8)).
             if name.contains(&b'/') {
                 return self.at(Path::new(OsStr::from_bytes(name)));
             }
@@ -77,12 +76,12 @@ impl<'a> Scene<'a> {
         image.needed.iter().map(find).collect()
     }
 
-    /// Whether programs see `path` inside the prefix.
+    /// Returns whether programs see `path` inside the prefix.
     pub(crate) fn is_inside(&self, path: &Path) -> bool {
         path.starts_with(self.root.eprefix().as_path())
     }
 
-    /// What is at `path`, links followed.
+    /// Returns the entry at `path`, following links.
     pub(crate) fn at(&self, path: &Path) -> Option<&'a Fact> {
         match self.resolve(path) {
             Lead::There(fact) => Some(fact),
@@ -90,7 +89,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Where the absolute `path` leads, links followed.
+    /// Resolves the absolute `path`, following links.
     pub(crate) fn resolve(&self, path: &Path) -> Lead<'a> {
         let mut rest: Vec<Component<'_>> = parts(path);
         let mut at: Vec<u8> = Vec::with_capacity(256);
@@ -125,7 +124,8 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// What the needed libraries of `fact` lead to, in their order.
+    /// Returns the needed libraries of `fact` in their order. `None` is a library that was not
+    /// found.
     pub(crate) fn libraries(&self, fact: &Fact) -> &[Option<&'a Fact>] {
         let at = self.by_path.get(bytes(&fact.path));
         at.and_then(|at| self.libraries.get(*at)).map_or(&[], Vec::as_slice)
@@ -136,7 +136,7 @@ fn bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes()
 }
 
-/// The parts of a path that matter, the last one first.
+/// Significant components of a path, in reverse order.
 fn parts(path: &Path) -> Vec<Component<'_>> {
     let matters =
         |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);

@@ -1,4 +1,4 @@
-//! Symbols: whether something provides what a program and its libraries leave undefined.
+//! Checks that a program's libraries define the symbols that the program leaves undefined.
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -10,18 +10,18 @@ use elf::abi::{SHN_UNDEF, STB_LOCAL, STB_WEAK};
 use crate::check::{Detail, Fact, Scene};
 use crate::elf::{ElfImage, ObjectKind};
 
-/// What a file takes from others and what it gives them (gABI, "Symbol Table"): digests of names,
-/// since a root may have millions of them. That two names of one program share a digest of 64 bits
-/// does not happen.
+/// Symbols that a file needs and defines (gABI, "Symbol Table"). Only digests of names are kept,
+/// because a root may have millions of names. A collision of 64-bit digests within one program is
+/// too unlikely to matter.
 #[derive(Debug, Default)]
 pub(crate) struct DynamicSymbols {
-    /// Names that it needs somebody to define. Weak ones may stay undefined.
+    /// Names that another file must define. Weak symbols are omitted: they may stay undefined.
     undefined: Vec<u64>,
-    /// Names that it defines for all.
+    /// Names that the file defines for other files.
     defined: HashSet<u64, BuildHasherDefault<AsItIs>>,
 }
 
-/// A hasher for what is a digest already.
+/// Hasher for values that are already digests.
 #[derive(Debug, Default)]
 struct AsItIs(u64);
 
@@ -38,7 +38,7 @@ impl Hasher for AsItIs {
 }
 
 impl DynamicSymbols {
-    /// Reads the dynamic symbols of an ELF file; nothing where they can not be read.
+    /// Reads the dynamic symbols of an ELF file. Returns `None` if they cannot be read.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let mut symbols = Self::default();
         for_each(bytes, |name, defined, weak| {
@@ -56,7 +56,8 @@ impl DynamicSymbols {
     }
 }
 
-/// Calls `act` with the name of each symbol that others see, whether it is defined and weak.
+/// Calls `act` for each symbol that other files see: with its name, whether it is defined, and
+/// whether it is weak.
 fn for_each(bytes: &[u8], mut act: impl FnMut(&[u8], bool, bool)) -> Option<()> {
     let mut see = |name: &[u8], section: usize, bind: u8| {
         if !name.is_empty() && bind != STB_LOCAL {
@@ -72,7 +73,7 @@ fn for_each(bytes: &[u8], mut act: impl FnMut(&[u8], bool, bool)) -> Option<()> 
         }
         return Some(());
     }
-    // Where there are no section headers, the hash table says how many symbols there are.
+    // Without section headers, the hash table gives the number of symbols.
     let elf = goblin::elf::Elf::parse(bytes).ok()?;
     for symbol in &elf.dynsyms {
         let name = elf.dynstrtab.get_at(symbol.st_name).unwrap_or_default();
@@ -87,8 +88,8 @@ fn digest(name: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// The libraries that are loaded with `fact`, itself first, in the order of ld.so(8): breadth
-/// first.
+/// Returns the libraries that are loaded with `fact`, itself first, in the order of ld.so(8):
+/// breadth first. Returns `None` if a library is missing.
 fn closure<'a>(fact: &'a Fact, scene: &Scene<'a>) -> Option<Vec<&'a Fact>> {
     let mut loaded: Vec<&Fact> = vec![fact];
     let mut seen: HashSet<*const Fact> = HashSet::from([std::ptr::from_ref(fact)]);
@@ -96,7 +97,7 @@ fn closure<'a>(fact: &'a Fact, scene: &Scene<'a>) -> Option<Vec<&'a Fact>> {
     while let Some(file) = loaded.get(next).copied() {
         next += 1;
         for library in scene.libraries(file) {
-            // What is missing is another rule's to report; without it nothing can be said here.
+            // Another rule reports the missing library. Without it this rule has no answer.
             let library = (*library)?;
             if seen.insert(library) {
                 loaded.push(library);
@@ -126,14 +127,14 @@ pub(super) fn undefined(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     };
     let first = first_name(fact, scene, &missing).unwrap_or_default();
     let text = format!("needs the symbol {first}{more}, which none of its libraries defines");
-    // A plugin takes symbols from the program that opens it.
+    // A plugin uses symbols of the program that opens it.
     vec![match image.kind {
         ObjectKind::Executable | ObjectKind::PieExecutable => Detail::error(text),
         _ => Detail::note(text),
     }]
 }
 
-/// The first by name of the undefined symbols whose digests are `missing`.
+/// Returns the first name, in sorted order, of the undefined symbols whose digests are `missing`.
 fn first_name(fact: &Fact, scene: &Scene<'_>, missing: &HashSet<u64>) -> Option<String> {
     let bytes = fact.contents(scene.root).ok()?;
     let mut names = BTreeSet::new();

@@ -1,10 +1,10 @@
-//! systemd units: whether the programs that they start are there (systemd.service(5)).
+//! Checks that the programs that systemd units start exist (systemd.service(5)).
 
 use std::path::Path;
 
 use crate::check::{Detail, Fact, FactKind, Scene};
 
-/// Settings of which the value is a command line.
+/// Settings with a command line as their value.
 const COMMANDS: &[&str] = &[
     "ExecStart",
     "ExecStartPre",
@@ -14,10 +14,11 @@ const COMMANDS: &[&str] = &[
     "ExecStop",
     "ExecStopPost",
 ];
-/// What may stand before the program in such a value.
+/// Characters that may precede the program in such a value.
 const PREFIXES: &[char] = &['@', '-', ':', '+', '!', '|'];
 
-/// Whether the entry is a unit that starts something, where systemd or a package looks for one.
+/// Returns whether the entry is a unit that starts programs, in a directory where systemd or a
+/// package searches for units.
 fn is_unit(fact: &Fact) -> bool {
     let suffix = fact.path.extension().is_some_and(|suffix| {
         ["service", "socket", "mount", "swap"].iter().any(|unit| suffix == *unit)
@@ -28,7 +29,7 @@ fn is_unit(fact: &Fact) -> bool {
         && (dir.ends_with("systemd/system") || dir.ends_with("systemd/user"))
 }
 
-/// The programs that the unit with this text starts.
+/// Returns the programs that the unit with this text starts.
 fn programs(text: &str) -> Vec<&str> {
     text.lines()
         .filter_map(|line| line.split_once('='))

@@ -1,4 +1,4 @@
-//! Programs for another machine, which qemu's user mode emulation runs here.
+//! Runs programs for another machine with qemu's user mode emulation.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,23 +13,25 @@ use crate::host::tools;
 use crate::prefix::final_root::FinalRoot;
 use crate::relocate::shebang::Shebang;
 
-/// Where the emulator is in the empty root.
+/// Path of the emulator in the empty root.
 pub(super) const INSIDE: &str = "/.fprefix-emulator";
 
-/// How many scripts may start each other (`BINPRM` recursion limit, execve(2)).
+/// Largest number of scripts that start each other (`BINPRM` recursion limit, execve(2)).
 const SCRIPTS: usize = 4;
 
-/// An emulator, and what it is to be given.
+/// An emulator and its arguments.
 #[derive(Debug)]
 pub(super) struct Emulator {
-    /// The program, which needs no library: there is none of this machine's in the empty root.
+    /// Path of the emulator. It must be static, because the empty root has no libraries of this
+    /// machine.
     pub program: PathBuf,
-    /// The program that it runs, with the arguments that come before the user's.
+    /// Program to run, with the arguments that come before the user's.
     pub words: Vec<String>,
 }
 
 impl Emulator {
-    /// What runs `program` of `root`, if this machine does not do that itself.
+    /// Returns the emulator for `program` of `root`, or `None` if this machine runs the program
+    /// itself.
     pub(super) fn of(root: &FinalRoot, program: &Path) -> Result<Option<Self>> {
         let mut words = vec![program.display().to_string()];
         let mut binary = program.to_owned();
@@ -50,7 +52,8 @@ impl Emulator {
     }
 }
 
-/// The interpreter of the script at `path` and its argument; nothing if it is no script.
+/// Reads the interpreter of the script at `path` and its argument. Returns `None` if the file is
+/// not a script.
 fn interpreter(root: &FinalRoot, path: &Path) -> Result<Option<Vec<String>>> {
     let mut start = Vec::new();
     fs_err::File::open(on_disk(root, path)?)?.take(4096).read_to_end(&mut start)?;
@@ -69,8 +72,8 @@ fn on_disk(root: &FinalRoot, path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Whether the kernel starts an emulator itself, wherever a program is run: it opened it when it
-/// was told of it (binfmt-misc, the flag F).
+/// Returns whether the kernel starts an emulator itself, in any root. With the flag F it opens the
+/// emulator at registration (binfmt-misc).
 fn is_registered(board: &Board) -> bool {
     let entry = format!("/proc/sys/fs/binfmt_misc/qemu-{}", board.machine);
     let Ok(text) = fs_err::read_to_string(entry) else { return false };

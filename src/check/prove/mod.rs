@@ -1,5 +1,5 @@
-//! The proof at run time: a program is started in an empty root that holds the prefix alone, and
-//! every file that it or a process that it starts executes, maps or opens is listed.
+//! Proof at run time. A program is started in an empty root that holds only the prefix. The proof
+//! lists every file that the program or its child processes execute, map or open.
 
 mod emulator;
 
@@ -24,33 +24,33 @@ use crate::host::tools;
 use crate::prefix::final_root::FinalRoot;
 use crate::relocate::shebang::Shebang;
 
-/// What a program did.
+/// Result of running a program.
 #[derive(Debug, Serialize)]
 pub(crate) struct Proof {
-    /// The program as programs see it.
+    /// Path of the program, as programs see it.
     pub program: PathBuf,
-    /// Its exit status.
+    /// Exit status.
     pub status: i32,
-    /// What it printed.
+    /// Text on stdout.
     pub stdout: String,
-    /// What it printed to stderr.
+    /// Text on stderr.
     pub stderr: String,
     /// Files of the prefix that were executed or mapped as code.
     pub inside: BTreeSet<PathBuf>,
-    /// Files outside of the prefix that were executed, mapped or opened.
+    /// Files outside the prefix that were executed, mapped or opened.
     pub outside: BTreeSet<PathBuf>,
 }
 
-/// What every process may open and nobody can put a library into.
+/// Directories that every process may open, and in which nobody can put a library.
 const HARMLESS: &[&str] = &["/proc", "/dev", "/sys"];
 
 impl Proof {
-    /// Whether nothing came from outside.
+    /// Returns whether no file came from outside the prefix.
     pub(crate) fn passes(&self) -> bool {
         self.outside.is_empty()
     }
 
-    /// The proof as people read it.
+    /// Renders the proof for people.
     pub(crate) fn text(&self) -> String {
         let mut text = self.stdout.clone();
         text += &self.stderr;
@@ -95,7 +95,8 @@ pub(crate) fn in_empty_root(root: &FinalRoot, words: &[String]) -> Result<Proof>
         command = command.arg("--ro-bind").arg(&emulator.program).arg(emulator::INSIDE);
     }
     let command = command
-        // What a program leaves running ends with it, and the proof does not wait for it.
+        // Processes that the program leaves behind end with it, so the proof does not wait for
+        // them.
         .args(["--die-with-parent", "--unshare-pid"])
         .arg("--ro-bind")
         .args([&root.eroot(), root.eprefix().as_path()])
@@ -119,8 +120,8 @@ pub(crate) fn in_empty_root(root: &FinalRoot, words: &[String]) -> Result<Proof>
     trace.judge(program, &command, &output)
 }
 
-/// Attaches the extension `image` to an empty root through systemd-sysext, as a target would, and
-/// runs `words` there. Needs root.
+/// Attaches the extension `image` to an empty root with systemd-sysext, as a target does, and runs
+/// `words` there. Needs root.
 pub(crate) fn on_image(image: &Path, eprefix: &Eprefix, words: &[String]) -> Result<Proof> {
     if !machine::is_root() {
         bail!("attaching an extension needs root: run this with sudo");
@@ -162,28 +163,29 @@ pub(crate) fn on_image(image: &Path, eprefix: &Eprefix, words: &[String]) -> Res
     if !trace.exists() {
         bail!("could not attach {}: {}", image.display(), text(&output.stderr).trim_end());
     }
-    // What was attached is gone with its namespace, but for a copy of the program.
+    // The attached files disappear with their namespace, except a copy of the program.
     let on_disk = work.path().join("programs");
     Trace { path: &trace, target: &target, eprefix, on_disk: &on_disk, emulated: false }
         .judge(program, &command, &output)
 }
 
-/// The name under which systemd-sysext knows an extension: the file's without its suffix.
+/// Name by which systemd-sysext knows an extension: the file name without its suffix.
 fn extension_name(image: &Path) -> Result<String> {
     let file = image.file_name().context("an extension needs a name")?.to_string_lossy();
     let file = file.strip_suffix(".raw").unwrap_or(&file);
     Ok(file.to_owned())
 }
 
-/// What strace wrote, and what its paths mean.
+/// Output of strace, and the roots that its paths refer to.
 struct Trace<'a> {
     path: &'a Path,
-    /// The root directory of the program, as strace sees it.
+    /// Root directory of the program, as strace sees it.
     target: &'a Path,
     eprefix: &'a Eprefix,
-    /// Where the program's files can be read.
+    /// Directory on disk with the program's files.
     on_disk: &'a Path,
-    /// Whether an emulator runs the program: it maps code as it maps anything.
+    /// True if an emulator runs the program. An emulator maps code without `PROT_EXEC`, like any
+    /// file.
     emulated: bool,
 }
 
@@ -219,8 +221,8 @@ impl Trace<'_> {
         let harmless = |path: &PathBuf| HARMLESS.iter().any(|own| path.starts_with(own));
         let (inside, outside): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) =
             seen.code.into_iter().partition(|path| path.starts_with(eprefix));
-        // What leads to the prefix is a directory, opened with O_DIRECTORY or without, as find(1)
-        // opens the one it is started in.
+        // Parents of the prefix are directories. A program may open them with O_DIRECTORY or
+        // without: find(1) opens its start directory without.
         let leads_there = |path: &PathBuf| path.starts_with(eprefix) || eprefix.starts_with(path);
         let opened = seen.opened.into_iter().filter(|path| !leads_there(path));
         Ok(Proof {
@@ -234,8 +236,8 @@ impl Trace<'_> {
     }
 }
 
-/// What the kernel starts for the program at `path`, and no system call shows: a program's loader,
-/// a script's interpreter.
+/// Returns the file that the kernel starts for the program at `path` without a system call: the
+/// loader of a program, or the interpreter of a script.
 fn starter(on_disk: &Path, path: &Path) -> Option<PathBuf> {
     let bytes = files::map(&on_disk.join(path.strip_prefix("/").ok()?)).ok()?;
     if let Some(shebang) = Shebang::parse(bytes.get(..4096).unwrap_or(&bytes)) {
@@ -249,7 +251,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The program that is meant: a path, or a name in the prefix's usr/bin.
+/// Finds the program to run: a path, or a name in the prefix's usr/bin.
 fn find(root: &FinalRoot, program: &str) -> Result<PathBuf> {
     let path = in_prefix(root.eprefix(), program);
     if root.on_disk(&path).symlink_metadata().is_err() {
@@ -265,7 +267,7 @@ fn in_prefix(eprefix: &Eprefix, program: &str) -> PathBuf {
     eprefix.as_path().join("usr/bin").join(program)
 }
 
-/// What a trace says.
+/// Files that a trace shows.
 #[derive(Debug, Default)]
 struct Seen {
     started: bool,
@@ -287,10 +289,11 @@ static OPENED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"open(?:at|at2)?\(.* = \d+<([^>]+)>$").unwrap());
 
 impl Seen {
-    /// Reads a trace from where `program` is executed: what is before is the way into the root.
+    /// Reads a trace from the execution of `program` on. The calls before it belong to entering the
+    /// root.
     ///
-    /// `mapped` finds the files whose mappings count. Descriptors are shown with paths as strace
-    /// sees them, so those in `target` are shortened.
+    /// `mapped` matches the mappings that count. strace shows descriptors with paths as it sees
+    /// them, so `target` is removed from the start of paths.
     fn collect(trace: &str, program: &Path, mapped: &Regex, target: &Path) -> Self {
         let mut seen = Self::default();
         for line in &whole_calls(trace) {
@@ -304,7 +307,7 @@ impl Seen {
                 seen.code.extend(seen.started.then_some(path));
             } else if seen.started {
                 seen.code.extend(found(mapped));
-                // To look into a directory is not to take anything from it.
+                // Listing a directory does not use a file in it.
                 if !line.contains("O_DIRECTORY") {
                     seen.opened.extend(found(&OPENED));
                 }
@@ -314,8 +317,8 @@ impl Seen {
     }
 }
 
-/// The lines of a trace, with the two parts of a call put together during which another process
-/// made one (strace(1): "unfinished", "resumed").
+/// Returns the lines of a trace with interrupted calls joined. strace splits a call if another
+/// process makes one meanwhile (strace(1): "unfinished", "resumed").
 fn whole_calls(trace: &str) -> Vec<String> {
     let mut begun: HashMap<&str, &str> = HashMap::new();
     let mut calls = Vec::new();
