@@ -1,5 +1,5 @@
-//! Reports about an image with extensions: the lists of its base and of each extension one after
-//! the other, under a line that begins with `#`, and their bills of materials as one.
+//! Reports about an image with extensions. Lists have a section for the base and for each
+//! extension, under a line that begins with `#`. The bills of materials are merged into one.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -17,40 +17,40 @@ use crate::report::{
 use crate::sysext::name::Naming;
 use crate::sysext::strip::Stripped;
 
-/// The root directory of an image, apart from its extensions.
+/// Root directory of an image, without its extensions.
 pub(crate) struct ImageBase<'a> {
-    /// Where it is.
+    /// Path of the root directory.
     pub root: &'a Path,
-    /// Its packages, where Portage installed them.
+    /// Packages of the base, if Portage installed them.
     pub packages: &'a [InstalledPackage],
-    /// Where ebuilds and licences are.
+    /// Repositories with the ebuilds and licences.
     pub repositories: &'a Repositories,
-    /// The time of the reports.
+    /// Time of the reports, in seconds since 1970.
     pub epoch: u64,
-    /// The name of the image.
+    /// Name of the image.
     pub name: &'a PrefixName,
 }
 
-/// What is reported of the base, or of one extension.
+/// Reports of the base or of one extension.
 pub(crate) struct ReportSection {
-    /// What it is.
+    /// Heading of the section.
     pub title: String,
-    /// What tells its parts from those of others.
+    /// Identifier that keeps SPDX identifiers of different sections apart.
     pub id: String,
-    /// Its packages, one a line.
+    /// Packages, one per line.
     pub packages: String,
-    /// Its files.
+    /// List of files.
     pub contents: String,
-    /// The same for programs.
+    /// List of files for programs.
     pub details: String,
-    /// Its licences.
+    /// Licences.
     pub licenses: Value,
-    /// Its bill of materials.
+    /// Bill of materials.
     pub sbom: Value,
 }
 
 impl ImageBase<'_> {
-    /// The reports of the base alone.
+    /// Makes the reports of the base alone.
     pub(crate) fn section(&self) -> Result<ReportSection> {
         let mut plan = listing(self.root, self.epoch)?;
         digest::hash_contents_for_reports(&mut plan).context("could not read the image")?;
@@ -82,7 +82,8 @@ impl ImageBase<'_> {
     }
 }
 
-/// What is in the tree at `root`, for lists alone: as it is on disk, without devices and sockets.
+/// Lists the tree at `root` as it is on disk, without devices and sockets. The plan serves for
+/// lists only.
 fn listing(root: &Path, epoch: u64) -> Result<FileTree> {
     let mut plan = FileTree::new(&"/usr/local/image".parse()?, epoch);
     let mut first_names = std::collections::HashMap::new();
@@ -116,7 +117,7 @@ fn listing(root: &Path, epoch: u64) -> Result<FileTree> {
     Ok(plan)
 }
 
-/// The reports of all `sections`, each with the end of its file name.
+/// Combines the reports of all `sections`. Returns each with the suffix of its file name.
 pub(crate) fn combine(
     name: &PrefixName,
     sections: &[ReportSection],
@@ -139,7 +140,8 @@ pub(crate) fn combine(
     ])
 }
 
-/// One SPDX document about the image, which contains what those of `sections` describe.
+/// Returns one SPDX document about the image. It contains the elements of the documents of all
+/// `sections`.
 fn merged(name: &PrefixName, sections: &[ReportSection]) -> Value {
     const IMAGE: &str = "SPDXRef-Image";
     const DOCUMENT: &str = "SPDXRef-DOCUMENT";
@@ -199,12 +201,13 @@ fn merged(name: &PrefixName, sections: &[ReportSection]) -> Value {
     })
 }
 
-/// `value` with the identifiers of a document made different from those of others.
+/// Returns `value` with `id` added to the identifiers of its document, so that they differ from
+/// those of other documents.
 fn apart(value: &Value, id: &str) -> Value {
     match value {
         Value::String(text) => match text.strip_prefix("SPDXRef-") {
             Some(rest) if rest != "DOCUMENT" => {
-                // Letters, digits, dots and dashes are allowed (3.2).
+                // SPDX allows letters, digits, dots and dashes (3.2).
                 let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
                 let id: String = id.chars().map(plain).collect();
                 json!(format!("SPDXRef-{id}-{rest}"))

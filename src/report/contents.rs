@@ -1,5 +1,6 @@
-//! Lists of files, in the forms of Flatcar's `write_contents`, `write_contents_with_technical_details`
-//! and `write_disk_space_usage` (flatcar/scripts, `build_library/reports_util.sh`).
+//! Lists of files in the formats of Flatcar's `write_contents`,
+//! `write_contents_with_technical_details` and `write_disk_space_usage` (flatcar/scripts,
+//! `build_library/reports_util.sh`).
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -13,7 +14,7 @@ use crate::fstree::entries::{Entry, EntryKind, FileTree};
 use crate::host::disk::Fill;
 use crate::report::ImageFile;
 
-/// Writes a list in the manner of `ls -l`, sorted by path.
+/// Writes a list like that of `ls -l`, sorted by path.
 pub(super) fn contents(plan: &FileTree, out: &mut dyn Write) -> Result<()> {
     let names = LinkCounts::of(plan);
     let root = Entry::shared_directory(plan.epoch);
@@ -42,12 +43,12 @@ pub(super) fn contents(plan: &FileTree, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-/// Writes a list for programs that compare images. The number of the device is always 0, and that
-/// of the inode counts the files of this image.
+/// Writes a list for programs that compare images. The device number is always 0. Inode numbers
+/// count the files of this image.
 pub(super) fn with_details(plan: &FileTree, out: &mut dyn Write) -> Result<()> {
     let names = LinkCounts::of(plan);
     let root = Entry::shared_directory(plan.epoch);
-    // Only files with more names are asked for again.
+    // Only files with several names are looked up again.
     let mut numbers: BTreeMap<&Path, usize> = BTreeMap::new();
     for (index, (path, entry)) in with_root(plan, &root).enumerate() {
         let number = match &entry.kind {
@@ -71,7 +72,7 @@ pub(super) fn with_details(plan: &FileTree, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-/// A table in the manner of `df`: filesystems that are mounted, with their types, then images. A
+/// Renders a table like that of `df`: mounted filesystems with their types, then images. A
 /// read-only filesystem is always full.
 pub(crate) fn disk_usage(mounted: &[(String, Fill, String)], images: &[ImageFile]) -> String {
     let mut rows = vec![["File", "Size", "Used", "Avail", "Use%", "Type"].map(String::from)];
@@ -105,7 +106,7 @@ pub(crate) fn disk_usage(mounted: &[(String, Fill, String)], images: &[ImageFile
     text
 }
 
-/// The entries with the root directory before them.
+/// Returns the root directory, then all entries.
 fn with_root<'a>(
     plan: &'a FileTree,
     root: &'a Entry,
@@ -114,7 +115,7 @@ fn with_root<'a>(
     std::iter::once((Path::new(""), root)).chain(entries)
 }
 
-/// How many names everything has.
+/// Link counts of the entries.
 struct LinkCounts<'a> {
     others: BTreeMap<&'a Path, u32>,
     directories: BTreeMap<&'a Path, u32>,
@@ -133,7 +134,7 @@ impl<'a> LinkCounts<'a> {
 
     fn count(&self, path: &Path, entry: &Entry) -> u32 {
         match &entry.kind {
-            // Its own name, the one in itself, and the one in each directory in it.
+            // Its own name, its entry `.`, and the entry `..` of each subdirectory.
             EntryKind::Directory => 2 + self.directories.get(path).copied().unwrap_or(0),
             EntryKind::HardLink(first) => {
                 1 + self.others.get(first.as_path()).copied().unwrap_or(0)
@@ -155,7 +156,7 @@ fn owner(id: u32) -> String {
     if id == 0 { "root".to_owned() } else { id.to_string() }
 }
 
-/// `drwxr-xr-x` and the like.
+/// Renders type and permissions as in `drwxr-xr-x`.
 fn permissions(entry: &Entry) -> String {
     let kind = match entry.kind {
         EntryKind::Directory => 'd',

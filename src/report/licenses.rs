@@ -1,4 +1,4 @@
-//! The licences of packages: Gentoo's LICENSE, the list that Flatcar keeps of it, and SPDX.
+//! Licences of packages: Gentoo's LICENSE, Flatcar's list of licences, and SPDX.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,11 +11,11 @@ use crate::portage::license::LicenseExpression;
 use crate::report::package::InstalledPackage;
 use crate::report::repositories::Repositories;
 
-/// Categories of packages that hold nothing of their own, as in Flatcar's list.
+/// Categories of packages without content of their own, as in Flatcar's list.
 const WITHOUT_LICENSE: &[&str] = &["virtual", "acct-group", "acct-user"];
 
-/// The list of Flatcar's `write_licenses` (flatcar/scripts, `build_library/build_image_util.sh`).
-/// The files are those that the image holds.
+/// Makes the list of Flatcar's `write_licenses` (flatcar/scripts,
+/// `build_library/build_image_util.sh`). It names only the files that the image holds.
 pub(super) fn list(packages: &[InstalledPackage], plan: &FileTree) -> Value {
     let rows = packages.iter().filter(|package| is_licensed(package)).map(|package| {
         let mut licenses = BTreeSet::new();
@@ -44,7 +44,7 @@ fn held<'a>(
     package.files.iter().filter(|file| plan.entries.contains_key(*file))
 }
 
-/// The texts of all licences of `packages`.
+/// Returns the texts of all licences of `packages`.
 pub(crate) fn license_texts(
     packages: &[InstalledPackage],
     repositories: &Repositories,

@@ -1,4 +1,4 @@
-//! Everything about an extension in one JSON file.
+//! Manifest of an extension: all facts in one JSON file.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::sysext::name::Version;
 use crate::sysext::prune::Pruned;
 use crate::sysext::strip::Stripped;
 
-/// The form of the file; a number that grows when a reader has to know.
+/// Format version of the file. It increases when a reader must know about a change.
 const FORM: u32 = 1;
 
 #[derive(Serialize)]
@@ -37,7 +37,7 @@ struct ExtensionManifest<'a, E: Serialize> {
     entries: E,
 }
 
-/// The manifest.
+/// Builds the manifest.
 pub(super) fn render<'a>(subject: &'a ReportSubject<'a>) -> impl Serialize + use<'a> {
     let packages = subject.packages.iter().map(|package| {
         json!({

@@ -1,10 +1,10 @@
-//! What goes with an image: lists of its packages and files, its licences and its bill of
-//! materials, in the forms that Flatcar's image build writes and reads.
+//! Reports about an image: lists of its packages and files, its licences and its bill of materials,
+//! in the formats of Flatcar's image build.
 //!
-//! An image is published only when it was read back and is exactly what was planned, so what
-//! the plan says is what the image holds.
+//! An image is published only if it was read back and equals the plan. The plan therefore describes
+//! the image exactly.
 //!
-//! Nothing in here changes what an image holds.
+//! Nothing in here changes the content of an image.
 
 mod combined;
 mod contents;
@@ -32,41 +32,41 @@ pub(crate) use crate::report::licenses::license_texts;
 pub(crate) use crate::report::package::{InstalledPackage, installed};
 pub(crate) use crate::report::repositories::Repositories;
 
-/// An image, for those reports that name it.
+/// Facts about an image, for the reports that name it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ImageFile {
-    /// The file name.
+    /// File name.
     pub name: String,
-    /// The format.
+    /// Image format.
     pub format: String,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its digest, where it is a file.
+    /// SHA-256 digest; `None` for a directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }
 
-/// What the reports are about.
+/// Subject of the reports: one extension.
 pub(crate) struct ReportSubject<'a> {
-    /// What the extension is called.
+    /// Names of the extension.
     pub naming: &'a Naming,
-    /// What it holds.
+    /// Content of the extension.
     pub plan: &'a FileTree,
-    /// The packages that this came from.
+    /// Packages that the content came from.
     pub packages: &'a [InstalledPackage],
-    /// Where ebuilds, their digests and their licences are.
+    /// Repositories with the ebuilds, digests of sources and licences.
     pub repositories: &'a Repositories,
-    /// What was left out.
+    /// Entries that were pruned.
     pub left_out: &'a [Pruned],
-    /// What was stripped.
+    /// Files that were stripped.
     pub stripped: &'a Stripped,
-    /// The images.
+    /// Images of the extension.
     pub images: &'a [ImageFile],
-    /// The images of the extension with the symbols.
+    /// Images of the extension with symbols.
     pub debug: &'a [ImageFile],
 }
 
-/// The ends of the names of the reports.
+/// Suffixes of the names of the reports.
 const PACKAGES: &str = "_packages.txt";
 const CONTENTS: &str = "_contents.txt";
 const CONTENTS_WITH_DETAILS: &str = "_contents_wtd.txt";
@@ -76,8 +76,8 @@ const LICENSE_TEXTS: &str = "_licenses.txt";
 const SBOM: &str = "_sbom.spdx.json";
 const MANIFEST: &str = "_manifest.json";
 
-/// Writes the reports into the directory `dir`; returns their names. They are written as they are
-/// made: those of a great many files would be larger in memory than all else.
+/// Writes the reports into the directory `dir` and returns their names. Each report is streamed to
+/// its file: a report about very many files would need more memory than all other data.
 pub(crate) fn write(subject: &ReportSubject<'_>, dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     let mut report = |end: &str, write: &dyn Fn(&mut dyn Write) -> Result<()>| -> Result<()> {
@@ -104,7 +104,7 @@ pub(crate) fn write(subject: &ReportSubject<'_>, dir: &Path) -> Result<Vec<Strin
     Ok(names)
 }
 
-/// Writes `value` as JSON for people to read.
+/// Writes `value` as indented JSON.
 fn json_lines(mut out: &mut dyn Write, value: &impl Serialize) -> Result<()> {
     serde_json::to_writer_pretty(&mut out, value)?;
     Ok(out.write_all(b"\n")?)

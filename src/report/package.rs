@@ -1,4 +1,4 @@
-//! The facts about an installed package that reports list.
+//! Facts about installed packages that the reports list.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::portage::vdb::{self, VdbEntry};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InstalledPackage {
     pub cpv: Cpv,
-    /// The repository that its ebuild is from.
+    /// Repository of its ebuild.
     pub repository: String,
     /// LICENSE, with USE conditions resolved.
     pub license: String,
@@ -21,7 +21,7 @@ pub(crate) struct InstalledPackage {
     pub homepage: String,
     /// `SRC_URI` as pairs of URI and file name.
     pub sources: Vec<(String, String)>,
-    /// The files and links that it installed, relative to ROOT.
+    /// Files and links that it installed, relative to ROOT.
     pub files: Vec<PathBuf>,
 }
 

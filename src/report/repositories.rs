@@ -1,5 +1,5 @@
-//! The ebuild repositories that packages came from, for what the package database does not keep:
-//! the digests of sources, and the texts of licences.
+//! Ebuild repositories that packages came from. Reports need them for data that the package
+//! database does not keep: digests of sources, and texts of licences.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -13,37 +13,37 @@ use crate::portage::cpv::Cpv;
 /// Repositories on disk, and the built-in one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Repositories {
-    /// Where they are.
+    /// Paths of the repositories on disk.
     pub paths: Vec<PathBuf>,
     looked_at: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
-/// The digest of a source.
+/// Digest of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SourceChecksum {
-    /// The algorithm, as Manifest files and SPDX name it.
+    /// Algorithm, as Manifest files and SPDX name it.
     pub algorithm: &'static str,
-    /// In hexadecimal digits.
+    /// Digest in hexadecimal digits.
     pub value: String,
 }
 
 impl Repositories {
-    /// The repositories at `paths`, and the built-in one.
+    /// Refers to the repositories at `paths`, and to the built-in one.
     pub(crate) fn at(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         Self { paths: paths.into_iter().collect(), ..Self::default() }
     }
 
-    /// The files that were looked for so far, and may have been there.
+    /// Returns the paths that were looked up so far, including those of missing files.
     pub(crate) fn looked_at(&self) -> BTreeSet<PathBuf> {
         self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The text of the licence that Gentoo calls `name`.
+    /// Returns the text of the licence with Gentoo's name `name`.
     pub(crate) fn license(&self, name: &str) -> Result<Option<String>> {
         self.file(&format!("licenses/{name}"))
     }
 
-    /// The digest of the source `file` of a package (Manifest files, GLEP 74).
+    /// Returns the digest of the source `file` of a package (Manifest files, GLEP 74).
     pub(crate) fn checksum(&self, cpv: &Cpv, file: &str) -> Result<Option<SourceChecksum>> {
         let manifest = self.file(&format!("{}/Manifest", cpv.package()))?.unwrap_or_default();
         for line in manifest.lines() {
@@ -58,7 +58,7 @@ impl Repositories {
         Ok(None)
     }
 
-    /// The file at `path` in the first repository that has it.
+    /// Reads the file at `path` from the first repository that has it.
     fn file(&self, path: &str) -> Result<Option<String>> {
         for repository in &self.paths {
             let file = repository.join(path);

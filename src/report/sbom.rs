@@ -1,4 +1,4 @@
-//! The bill of materials in SPDX 2.3 (<https://spdx.github.io/spdx-spec/v2.3/>), as JSON.
+//! Bill of materials in SPDX 2.3 (<https://spdx.github.io/spdx-spec/v2.3/>), as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -22,8 +22,8 @@ use crate::report::{ReportSubject, json_lines};
 const EXTENSION: &str = "SPDXRef-Extension";
 const NO_ASSERTION: &str = "NOASSERTION";
 
-/// A document. Packages are some dozens; files can be a great many, so their part is made as it
-/// is written.
+/// An SPDX document. It has few packages, but may have very many files, so the list of files is
+/// streamed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SpdxDocument<'a, F: Serialize, R: Serialize> {
@@ -40,7 +40,7 @@ struct SpdxDocument<'a, F: Serialize, R: Serialize> {
     has_extracted_licensing_infos: Vec<Value>,
 }
 
-/// That one element has to do with another (11).
+/// A relationship between two elements (11).
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SpdxRelationship<'a> {
@@ -68,7 +68,7 @@ struct SpdxChecksum {
     checksum_value: String,
 }
 
-/// Collects what is not about files.
+/// Parts of the document that are not about files.
 #[derive(Default)]
 struct SpdxParts {
     packages: Vec<Value>,
@@ -81,8 +81,8 @@ impl SpdxParts {
         self.relations.push((from.to_owned(), kind, to.to_owned()));
     }
 
-    /// Gives packages of which files are listed the code that they are verified by (7.9): the
-    /// digest of the sorted digests of its files.
+    /// Adds verification codes to the packages with a list of files (7.9). The code is the digest
+    /// of the sorted digests of the files.
     fn verify(&mut self, held: BTreeMap<&str, Vec<[u8; 20]>>) {
         for (owner, mut digests) in held {
             digests.sort_unstable();
@@ -169,7 +169,7 @@ pub(super) fn write(subject: &ReportSubject<'_>, out: &mut dyn Write) -> Result<
     json_lines(out, &bill)
 }
 
-/// The files of `plan`, with their numbers.
+/// Returns the files of `plan` with their numbers.
 fn files(plan: &FileTree) -> impl Iterator<Item = (usize, &Path, &FileContent)> {
     plan.entries.iter().enumerate().filter_map(|(index, (path, entry))| match &entry.kind {
         EntryKind::File(content) => Some((index, path.as_path(), content)),
@@ -179,7 +179,7 @@ fn files(plan: &FileTree) -> impl Iterator<Item = (usize, &Path, &FileContent)> 
 
 fn file((index, path, content): (usize, &Path, &FileContent)) -> SpdxFile {
     let sum = |algorithm, digest: &[u8]| SpdxChecksum { algorithm, checksum_value: hex(digest) };
-    // SPDX 2.3 wants SHA-1 of every file (8.4).
+    // SPDX 2.3 requires SHA-1 of every file (8.4).
     let sha1 = sum("SHA1", &content.sha1.unwrap_or_default());
     let sha256 = sum("SHA256", &content.sha256.unwrap_or_default());
     SpdxFile {
@@ -233,7 +233,7 @@ fn add_package(
     add_sources(parts, subject, package, id)
 }
 
-/// What the package was built from: a package of its own for each file that was fetched.
+/// Adds the sources of the package: an SPDX package for each file that was fetched.
 fn add_sources(
     parts: &mut SpdxParts,
     subject: &ReportSubject<'_>,
@@ -243,7 +243,7 @@ fn add_sources(
     let mut uris: BTreeMap<&str, &str> = BTreeMap::new();
     for (uri, file) in &package.sources {
         let place = uris.entry(file).or_insert(uri);
-        // SPDX knows no mirrors of Portage's.
+        // SPDX does not know Portage's mirror:// URIs.
         if place.starts_with("mirror:") {
             *place = uri;
         }
@@ -273,7 +273,7 @@ fn add_sources(
     Ok(())
 }
 
-/// The licences that SPDX does not know, with their texts.
+/// Returns the licences that SPDX does not know, with their texts.
 fn extracted(
     licenses: &BTreeSet<String>,
     subject: &ReportSubject<'_>,

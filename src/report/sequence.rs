@@ -1,9 +1,9 @@
-//! Lists in JSON that are made as they are written: a list of all files would be larger than
-//! what is known of them.
+//! Streamed JSON lists. A list of all files in memory would be larger than the plan that it is made
+//! from.
 
 use serde::{Serialize, Serializer};
 
-/// A list of what the iterators that this makes give.
+/// A list of the items of an iterator. The function makes a new iterator for each serialization.
 pub(super) struct Sequence<F>(pub F);
 
 impl<F, I> Serialize for Sequence<F>
