@@ -1,6 +1,7 @@
-//! Extensions in the root directory of an OS image that is being built: where Flatcar looks for them.
+//! Extensions in the root directory of an OS image that is being built, in the places where Flatcar
+//! expects them.
 //!
-//! What is to be done is a list of values first, so that it can be shown, and then applied.
+//! Changes are planned as a list of values, which can be shown, and then applied.
 //!
 //! Nothing in here builds or packs.
 
@@ -19,60 +20,60 @@ use crate::fstree::resolve::{ResolvedPath, RootResolver};
 use crate::os_image::places::{BUILT_IN, CERTIFICATES, EXTENSIONS, EXTRA, OEM, OPT};
 pub(crate) use crate::os_image::places::{Extension, InstallMethod};
 
-/// Something to do to the image.
+/// A change to the image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "act")]
 pub(crate) enum ImageChange {
-    /// Copy a file into it.
+    /// Copies a file into the image.
     Copy {
-        /// The file.
+        /// Path of the source file.
         from: PathBuf,
-        /// The path in the image.
+        /// Path in the image.
         to: PathBuf,
-        /// Whether the image file is packed anew without compression.
+        /// True if the image file is repacked without compression.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         uncompressed: bool,
     },
-    /// Write a text file in it.
+    /// Writes a text file in the image.
     Write {
-        /// The path in the image.
+        /// Path in the image.
         to: PathBuf,
-        /// What it says.
+        /// Content of the file.
         text: String,
     },
-    /// Write a program in it.
+    /// Writes an executable file in the image.
     Script {
-        /// The path in the image.
+        /// Path in the image.
         to: PathBuf,
-        /// What it says.
+        /// Content of the file.
         text: String,
     },
-    /// Make a link in it.
+    /// Makes a link in the image.
     Link {
-        /// Where.
+        /// Path of the link in the image.
         at: PathBuf,
-        /// What it says.
+        /// Target of the link.
         target: PathBuf,
     },
-    /// Remove a file or a link from it.
+    /// Removes a file or a link from the image.
     Remove {
-        /// The path in the image.
+        /// Path in the image.
         path: PathBuf,
     },
 }
 
-/// An extension that an image has.
+/// An extension that is in an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct PresentExtension {
-    /// The name under which it is attached.
+    /// Name under which it is attached.
     pub name: String,
-    /// Its path in the image, after the link.
+    /// Path in the image, after following the link.
     pub path: PathBuf,
-    /// Its size; none if the link leads nowhere.
+    /// Size in bytes; `None` if the link is broken.
     pub size: Option<u64>,
 }
 
-/// The root directory of an OS image.
+/// Root directory of an OS image.
 #[derive(Clone, Debug)]
 pub(crate) struct OsRoot {
     dir: PathBuf,
@@ -80,7 +81,7 @@ pub(crate) struct OsRoot {
 }
 
 impl OsRoot {
-    /// The directory itself.
+    /// Returns the path of the root directory.
     pub(crate) fn path(&self) -> &Path {
         &self.dir
     }
@@ -94,7 +95,7 @@ impl OsRoot {
         Ok(Self { rooted: RootResolver::new(vec![dir.clone()]), dir })
     }
 
-    /// Plans to add `extensions`; `certificate` is what signed ones are trusted by.
+    /// Plans to add `extensions`. Signed extensions are verified against `certificate`.
     pub(crate) fn add(
         &self,
         extensions: &[Extension],
@@ -135,7 +136,7 @@ impl OsRoot {
         Ok(changes)
     }
 
-    /// The extensions that it has.
+    /// Lists the extensions in the image.
     pub(crate) fn list(&self) -> Result<Vec<PresentExtension>> {
         let dir = self.on_disk(Path::new(EXTENSIONS))?;
         let mut present = Vec::new();
@@ -158,7 +159,7 @@ impl OsRoot {
         Ok(present)
     }
 
-    /// Carries `changes` out, in their order: a link is made when its file is whole.
+    /// Applies `changes` in their order: a file is complete before its link is made.
     pub(crate) fn apply(&self, changes: &[ImageChange]) -> Result<()> {
         for change in changes {
             self.change(change).with_context(|| format!("could not {change}"))?;
@@ -189,7 +190,7 @@ impl OsRoot {
             ImageChange::Remove { path } => {
                 let place = self.on_disk(path)?;
                 fs_err::remove_file(&place)?;
-                // The directory of an extension's own goes with its last file.
+                // The extension's own directory is removed with its last file.
                 if let Some(dir) = path.parent().filter(|dir| dir.parent() == Some(Path::new(OPT)))
                 {
                     let _ = fs_err::remove_dir(self.on_disk(dir)?);
@@ -199,8 +200,8 @@ impl OsRoot {
         Ok(())
     }
 
-    /// Where `path` of the image is on disk: links in the image lead to places in the image, but
-    /// the last part is not followed.
+    /// Returns the place on disk of `path` in the image. Links resolve within the image; a link in
+    /// the last component is not followed.
     fn on_disk(&self, path: &Path) -> Result<PathBuf> {
         let name = path.file_name().context("a path ends without a name")?;
         let parent = path.parent().unwrap_or(Path::new("/"));

@@ -1,4 +1,4 @@
-//! Flatcar's classes of extensions, and where its build and its boot expect each.
+//! Flatcar's classes of extensions, and the paths where its build and its boot expect each class.
 
 use std::path::{Path, PathBuf};
 
@@ -9,24 +9,24 @@ use crate::fstree::resolve::ResolvedPath;
 use crate::host::os_release;
 use crate::os_image::{ImageChange, OsRoot};
 
-/// Where systemd looks for the extensions that an image brings or its user chose.
+/// Directory where systemd finds the extensions that an image brings or its user chose.
 pub(super) const EXTENSIONS: &str = "/etc/extensions";
-/// Where systemd looks for certificates that signed extensions are trusted by.
+/// Directory where systemd finds the certificates that verify signed extensions.
 pub(super) const CERTIFICATES: &str = "/usr/lib/verity.d";
-/// Where image files of extensions are, by method.
+/// Directory of image files for [`InstallMethod::Opt`].
 pub(super) const OPT: &str = "/opt/extensions";
-/// See [`OPT`].
+/// Directory of image files for [`InstallMethod::BuiltIn`].
 pub(super) const BUILT_IN: &str = "/usr/share/flatcar/sysext";
-/// See [`OPT`].
+/// Directory of image files for [`InstallMethod::Oem`].
 pub(super) const OEM: &str = "/oem/sysext";
-/// See [`OPT`].
+/// Directory of image files for [`InstallMethod::Extra`].
 pub(super) const EXTRA: &str = "/etc/flatcar/sysext";
-/// The names of the extras that are wanted, one a line.
+/// File with the names of the enabled extras, one per line.
 const ENABLED: &str = "/etc/flatcar/enabled-sysext.conf";
-/// Which vendor's platform the image is for.
+/// File that names the vendor platform of the image.
 const OEM_RELEASE: &str = "/oem/oem-release";
 
-/// How an extension comes into an image: Flatcar's classes.
+/// Method of adding an extension to an image: Flatcar's classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum InstallMethod {
     /// /opt/extensions/NAME, as sysext-bakery and systemd-sysupdate have it
@@ -44,25 +44,25 @@ pub(crate) enum InstallMethod {
 /// An extension to add.
 #[derive(Clone, Debug)]
 pub(crate) struct Extension {
-    /// The image file.
+    /// Path of the image file.
     pub file: PathBuf,
-    /// The name that is in it.
+    /// Name of the extension, from its content.
     pub name: String,
-    /// What a file name ends with after the version, where it says an architecture.
+    /// Names of the architecture that may follow the version in a file name.
     pub architectures: Vec<&'static str>,
-    /// Whether it is compressed.
+    /// True if the image is compressed.
     pub compressed: bool,
 }
 
 impl InstallMethod {
-    /// Whether the place that it puts images in is on a filesystem that compresses.
+    /// Returns whether the method puts images on a compressed filesystem.
     fn is_compressed(self) -> bool {
         matches!(self, Self::BuiltIn | Self::Oem)
     }
 }
 
 impl Extension {
-    /// The file name for a versioned place: that of the image, whatever link led to it.
+    /// Returns the file name for a versioned place: that of the image itself, not of a link to it.
     fn file_name(&self) -> Result<String> {
         let file = fs_err::canonicalize(&self.file)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -77,7 +77,7 @@ impl Extension {
         Ok(name)
     }
 
-    /// The version in the file's name, without what follows it.
+    /// Returns the version in the file name, without the architecture.
     fn version(&self) -> Result<String> {
         let name = self.file_name()?;
         let rest =
@@ -93,7 +93,8 @@ impl Extension {
         Ok(bare.unwrap_or(rest).to_owned())
     }
 
-    /// The part of its name after `start`, which its method wants it to have.
+    /// Returns the part of the name after `start`. Fails if the name does not begin with `start`,
+    /// as its method requires.
     fn id(&self, start: &str, kind: &str) -> Result<&str> {
         self.name.strip_prefix(start).with_context(|| {
             format!(
@@ -105,14 +106,14 @@ impl Extension {
 }
 
 impl ImageChange {
-    /// Whether it says which OEM an image is for.
+    /// Returns whether the change selects the OEM of an image.
     pub(super) fn chooses_oem(&self) -> bool {
         matches!(self, Self::Write { to, .. } if to == Path::new(OEM_RELEASE))
     }
 }
 
 impl OsRoot {
-    /// Plans to add `extension` by `method`; `certificate` is what a signed one is trusted by.
+    /// Plans to add `extension` by `method`. A signed extension is verified against `certificate`.
     pub(super) fn add_one(
         &self,
         extension: &Extension,
@@ -153,9 +154,9 @@ impl OsRoot {
         Ok(changes)
     }
 
-    /// The version in the name of an OEM extension or an extra: the initrd of Flatcar looks for
-    /// the file that has the version of the OS (flatcar/bootengine,
-    /// initrd-setup-root-after-ignition). In other images it is the extension's own.
+    /// Returns the version for the file name of an OEM extension or an extra. Flatcar's initrd
+    /// searches for the file with the version of the OS (flatcar/bootengine,
+    /// initrd-setup-root-after-ignition). In other images it is the extension's own version.
     fn version_for(&self, extension: &Extension) -> Result<String> {
         match self.flatcar_version()? {
             Some(version) => Ok(version),
@@ -163,7 +164,7 @@ impl OsRoot {
         }
     }
 
-    /// VERSION in os-release, where the OS is Flatcar or made of it.
+    /// Returns VERSION of os-release if the OS is Flatcar or a derivative.
     fn flatcar_version(&self) -> Result<Option<String>> {
         let text = self.text(Path::new("/usr/lib/os-release"))?;
         let fields = os_release::parse(&text);
@@ -181,8 +182,8 @@ impl OsRoot {
         Ok(Some(version))
     }
 
-    /// Makes the OEM extension `id` the one that is attached: the initrd takes the one that
-    /// oem-release names and that is marked as active.
+    /// Selects the OEM extension `id`. The initrd attaches the extension that oem-release names and
+    /// that is marked as active.
     fn choose_oem(&self, id: &str) -> Result<Vec<ImageChange>> {
         let release = self.text(Path::new(OEM_RELEASE))?;
         let there = release.lines().find_map(|line| line.strip_prefix("ID="));
@@ -202,14 +203,14 @@ impl OsRoot {
         Ok(changes)
     }
 
-    /// Adds the extras `extensions` to those that are wanted, where they are not among them.
+    /// Adds the extras `extensions` to the list of enabled extras, unless they are in it.
     pub(super) fn enable(&self, extensions: &[Extension]) -> Result<Option<ImageChange>> {
         let old = self.text(Path::new(ENABLED))?;
         let mut lines: Vec<&str> = old.lines().collect();
         for extension in extensions {
             let id = extension.id("flatcar-", "an extra")?;
             if !lines.iter().any(|line| named(line) == id) {
-                // A minus in front takes back what the OS enables.
+                // A line with a leading minus disables an extra that the OS enables.
                 lines.retain(|line| named(line).strip_prefix('-') != Some(id));
                 lines.push(id);
             }
@@ -218,7 +219,8 @@ impl OsRoot {
         Ok((text != old).then_some(ImageChange::Write { to: ENABLED.into(), text }))
     }
 
-    /// Plans to undo what adding the extension `name` did besides its file, link and certificate.
+    /// Plans to undo the changes of adding the extension `name`, apart from its file, link and
+    /// certificate.
     pub(super) fn withdraw(&self, name: &str) -> Result<Option<ImageChange>> {
         if let Some(id) = name.strip_prefix("oem-") {
             let path = Path::new(OEM).join(format!("active-oem-{id}"));
@@ -238,7 +240,7 @@ impl OsRoot {
         }))
     }
 
-    /// The text of a file of the image, after links; nothing where there is none.
+    /// Reads a file of the image, following links. Returns an empty text if the file is missing.
     pub(super) fn text(&self, path: &Path) -> Result<String> {
         match self.rooted.resolve(path) {
             ResolvedPath::There { disk, .. } => {
@@ -252,7 +254,7 @@ impl OsRoot {
     }
 }
 
-/// What a line of the list of extras names; a comment names nothing.
+/// Returns the name in a line of the list of extras; empty for a comment.
 fn named(line: &str) -> &str {
     line.split('#').next().unwrap_or_default().trim()
 }

@@ -1,4 +1,4 @@
-//! Which extensions an image gets and what is in them, in the words of Flatcar's `build_image
+//! Extensions of an image and their packages, in the syntax of Flatcar's `build_image
 //! --base_sysexts` (flatcar/scripts): `name|cat/pkg&cat/pkg,name2|cat/pkg`.
 
 use std::collections::BTreeSet;
@@ -12,9 +12,9 @@ use crate::portage::atom::Atom;
 /// An extension and its packages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ExtensionRecipe {
-    /// The name under which it is attached.
+    /// Name under which it is attached.
     pub name: PrefixName,
-    /// What it is for; what these need comes with them.
+    /// Requested packages; their dependencies are added.
     pub packages: Vec<Atom>,
 }
 

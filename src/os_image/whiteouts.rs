@@ -1,11 +1,11 @@
-//! Whiteouts in the upper layer of /etc that hide what tmpfiles rules would make again.
+//! Whiteouts in the upper layer of /etc that hide files that tmpfiles rules would create.
 //!
-//! Where /etc is an overlay over what the OS brings, removing a file leaves a whiteout in the
-//! upper layer: a character device 0:0 (Documentation/filesystems/overlayfs.rst of Linux). On a
-//! plain /etc a tmpfiles rule makes the file again at the next boot; here the rule has nothing to
-//! do, since the base has the file, so the whiteout has to go instead. That can be done only
-//! before the overlay is mounted. Flatcar's initrd reads the list that is made here from
-//! [`LIST`]; the unit does the same for other images.
+//! On an overlay of /etc over the files of the OS, removing a file leaves a whiteout in the upper
+//! layer. It is a character device 0:0 (Documentation/filesystems/overlayfs.rst of Linux). On a
+//! plain /etc, a tmpfiles rule creates a removed file again at the next boot. On an overlay the
+//! rule does nothing, because the base has the file, so the whiteout must be removed instead. This
+//! is possible only before the overlay is mounted. Flatcar's initrd reads the list of whiteouts
+//! from [`LIST`]; the unit does the same for other images.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,34 +16,35 @@ use crate::base::data::{self, Folder};
 use crate::fstree::resolve::{ResolvedPath, normalize_path};
 use crate::os_image::{ImageChange, OsRoot};
 
-/// Where rules are, the directory that wins first (tmpfiles.d(5)).
+/// Directories of rules, in order of precedence (tmpfiles.d(5)).
 const RULES: &[&str] = &["/etc/tmpfiles.d", "/usr/local/lib/tmpfiles.d", "/usr/lib/tmpfiles.d"];
 
-/// Types of rules that make a path that is missing (tmpfiles.d(5)).
+/// Types of rules that create a missing path (tmpfiles.d(5)).
 const MAKING: &str = "fFcCdDLvqQpb";
 
-/// Where Flatcar's initrd reads the list (flatcar/bootengine, initrd-setup-root).
+/// Path of the list for Flatcar's initrd (flatcar/bootengine, initrd-setup-root).
 pub(crate) const LIST: &str = "/usr/share/flatcar/etc-no-whiteouts";
 
-/// Where Flatcar keeps the base of /etc.
+/// Flatcar's directory for the base of /etc.
 const FLATCAR_BASE: &str = "/usr/share/flatcar/etc";
 
 const SCRIPT: &str = "/usr/libexec/etc-whiteouts";
 const UNIT: &str = "/usr/lib/systemd/system/etc-whiteouts.service";
 const WANTED: &str = "/usr/lib/systemd/system/initrd-root-fs.target.wants/etc-whiteouts.service";
 
-/// The whiteouts that have to go, and those rules that the base has nothing for.
+/// Whiteouts to remove, and paths of rules that are missing from the base.
 #[derive(Debug, Default)]
 pub(crate) struct Whiteouts {
-    /// Paths in /etc; a directory comes before what is in it.
+    /// Paths in /etc. A directory comes before its content.
     pub entries: BTreeSet<PathBuf>,
-    /// Paths that rules make and the base does not have: the rules do make them.
+    /// Paths that rules create and the base does not have. They need no entry, because the rules do
+    /// create them.
     pub not_in_base: BTreeSet<PathBuf>,
 }
 
 impl OsRoot {
-    /// Finds the whiteouts. `base` is the lower layer of /etc, a path in the image; Flatcar's
-    /// place, or /etc where there is none.
+    /// Finds the whiteouts. `base` is the lower layer of /etc, a path in the image. Its default is
+    /// Flatcar's directory, or /etc if the image has none.
     pub(crate) fn whiteouts(&self, base: Option<&Path>) -> Result<Whiteouts> {
         let flatcar = self.rooted.find(Path::new(FLATCAR_BASE)).is_some();
         let base =
@@ -55,14 +56,14 @@ impl OsRoot {
                 found.not_in_base.insert(path);
                 continue;
             }
-            // Whoever removed a directory left one whiteout in place of all that was in it.
+            // A removed directory leaves a single whiteout in place of its whole content.
             let above = path.ancestors().take_while(|above| *above != Path::new("/etc"));
             found.entries.extend(above.map(Path::to_owned));
         }
         Ok(found)
     }
 
-    /// Whether there is something at `path`, a link that leads nowhere included.
+    /// Returns whether there is an entry at `path`. A broken link counts.
     fn has(&self, path: &Path) -> Result<bool> {
         Ok(self.on_disk(path)?.symlink_metadata().is_ok())
     }
@@ -80,7 +81,7 @@ impl OsRoot {
         ])
     }
 
-    /// The paths below /etc that tmpfiles rules of the image make.
+    /// Returns the paths below /etc that tmpfiles rules of the image create.
     fn made_in_etc(&self) -> Result<BTreeSet<PathBuf>> {
         let mut paths = BTreeSet::new();
         for file in self.rule_files()?.values() {
@@ -91,7 +92,8 @@ impl OsRoot {
         Ok(paths)
     }
 
-    /// The files with rules, by name: a file hides those of the same name in later directories.
+    /// Returns the files with rules, by name. A file hides those with the same name in later
+    /// directories.
     fn rule_files(&self) -> Result<BTreeMap<String, PathBuf>> {
         let mut files = BTreeMap::new();
         for dir in RULES {
@@ -103,7 +105,7 @@ impl OsRoot {
                 if !name.ends_with(".conf") || files.contains_key(&name) {
                     continue;
                 }
-                // A link to /dev/null takes a file out; so does one that leads nowhere.
+                // A link to /dev/null disables a file; so does a broken link.
                 let place = self.rooted.resolve(&Path::new(dir).join(&name));
                 let file = match place {
                     ResolvedPath::There { disk, .. } if disk.is_file() => disk,
@@ -117,13 +119,14 @@ impl OsRoot {
 }
 
 impl Whiteouts {
-    /// The list, a path a line.
+    /// Renders the list, one path per line.
     pub(crate) fn list(&self) -> String {
         self.entries.iter().map(|path| format!("{}\n", path.display())).collect()
     }
 }
 
-/// The path that a line of tmpfiles.d makes. Those with specifiers are known on the target only.
+/// Returns the path that a line of tmpfiles.d creates. Returns `None` for paths with specifiers,
+/// because only the target knows their values.
 fn made(line: &str) -> Option<PathBuf> {
     let line = line.trim();
     let (kind, rest) = line.split_once(char::is_whitespace)?;
