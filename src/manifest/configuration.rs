@@ -1,4 +1,4 @@
-//! What a build file says to Portage, in files of its own beside those of the user.
+//! Portage configuration from a build file. It is kept in separate files beside those of the user.
 
 use anyhow::{Result, bail};
 
@@ -7,10 +7,10 @@ use crate::base::names::Environment;
 use crate::manifest::file::BuildFile;
 use crate::prefix::definition::Prefix;
 
-/// The name of our files in the folders of the user's configuration.
+/// Name of the files of fprefix in the folders of the user's configuration.
 const NAME: &str = "fprefix-build";
 
-/// Refuses what [`write`] could not write.
+/// Fails if [`write`] would fail.
 pub(crate) fn check(prefix: &Prefix) -> Result<()> {
     for environment in [Environment::Staging, Environment::Final] {
         for folder in ["package.use", "package.accept_keywords"] {
@@ -29,7 +29,7 @@ pub(crate) fn check(prefix: &Prefix) -> Result<()> {
     Ok(())
 }
 
-/// Writes both environments' files. Without lines there are none.
+/// Writes the files of both environments. A file without lines is not kept.
 pub(crate) fn write(prefix: &Prefix, file: &BuildFile) -> Result<()> {
     let title = format!("# Written by `fprefix build` from {}.\n", file.path.display());
     for environment in [Environment::Staging, Environment::Final] {

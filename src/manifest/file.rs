@@ -1,4 +1,4 @@
-//! A build file whose every line was looked at: the whole line from one text.
+//! A build file whose values have all been parsed and checked.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -28,55 +28,54 @@ use crate::sysext::services::{StatePath, UnitName};
 use crate::sysext::strip::StripOptions;
 use crate::sysext::target::{TargetCheck, TargetRule};
 
-/// The name of a build file, where none is given.
+/// Default name of a build file.
 pub(crate) const FILE: &str = "fprefix.toml";
 
-/// Said where something is about a target and none is named.
+/// Error for a setting about a target if no target is named.
 const NO_TARGET: &str =
     "this is about attaching to a target: name its root directory by target-root";
 
-/// What a build file asks for.
+/// Values of a build file.
 #[derive(Debug)]
 pub(crate) struct BuildFile {
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
     /// The prefix and its trees.
     pub setup: setup::SetupRequest,
-    /// What is built.
+    /// Packages to build.
     pub packages: Vec<Atom>,
     /// Lines of package.use.
     pub package_use: Vec<String>,
     /// Lines of `package.accept_keywords`.
     pub package_keywords: Vec<String>,
-    /// How many packages emerge builds at once.
+    /// Number of packages that emerge builds at once. `None` leaves it to emerge.
     pub jobs: Option<u16>,
-    /// The rules whose findings do not count.
+    /// Rules whose findings do not fail the check.
     pub waive: Vec<String>,
-    /// The programs that are proven, with their arguments.
+    /// Programs to prove, with their arguments.
     pub runs: Vec<Vec<String>>,
-    /// What is written: the formats, what is not a list, and the lists that are parsed.
+    /// Table `pack`. Its formats and other lists are parsed into the fields below.
     pub pack: PackTable,
-    /// The formats to write.
+    /// Formats to write.
     pub formats: Vec<Format>,
     /// Fields of the extension-release file.
     pub fields: Vec<ReleaseField>,
     /// Programs that get a link in /usr/bin.
     pub expose: Vec<Expose>,
-    /// The languages whose translations stay.
+    /// Languages whose translations are kept.
     pub locales: Vec<Locale>,
-    /// How symbols are kept out; none where they stay in.
+    /// Strip options. `None` keeps the symbols in the extension.
     pub strip: Option<StripOptions>,
-    /// Units that are started on attach.
+    /// Units that are started when the extension is attached.
     pub start: Vec<UnitName>,
-    /// Paths of the prefix that are kept writable.
+    /// Paths of the prefix that stay writable.
     pub state: Vec<StatePath>,
-    /// The directory that images go to.
+    /// Output directory of images.
     pub output: PathBuf,
 }
 
 impl BuildFile {
-    /// Loads the file at `path`. Paths in it are meant from where it is. What is wrong with it is
-    /// said with its line.
+    /// Loads the file at `path`. Paths in it are relative to its directory. Errors name the line.
     pub(crate) fn load(path: &Path) -> Result<Self> {
         if !path.exists() {
             anyhow::bail!("there is no build file {}; `fprefix init` writes one", path.display());
@@ -115,13 +114,13 @@ impl BuildFile {
         })
     }
 
-    /// The lock file that belongs to it: beside it, `fprefix.lock` to `fprefix.toml`.
+    /// Returns the path of its lock file, which is beside it: `fprefix.lock` for `fprefix.toml`.
     pub(crate) fn lock_file(&self) -> PathBuf {
         self.path.with_extension("lock")
     }
 }
 
-/// The lines of package.use and `package.accept_keywords` (portage(5)).
+/// Renders the lines of package.use and `package.accept_keywords` (portage(5)).
 fn package_lines(emerge: &Emerge) -> (Vec<String>, Vec<String>) {
     let everywhere = emerge.use_flags.iter().map(|flags| format!("*/* {}", flags.0.as_str()));
     let single = emerge.package_use.iter();
@@ -137,13 +136,13 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The outcome of `look` at what stands in the file, with its place if it is an error.
+    /// Applies `look` to a value of the file. Adds the place of the value to an error.
     fn look<T, U>(&self, spanned: &Spanned<T>, look: impl FnOnce(&T) -> Result<U>) -> Result<U> {
         look(spanned.get_ref())
             .map_err(|error| self.source.at(&spanned.span(), format!("{error:#}")))
     }
 
-    /// What the texts of a list mean.
+    /// Parses the texts of a list.
     fn parse<T: FromStr<Err = anyhow::Error>>(&self, list: &[Spanned<String>]) -> Result<Vec<T>> {
         list.iter().map(|text| self.look(text, |text| text.parse())).collect()
     }
@@ -198,7 +197,8 @@ impl Reader<'_> {
         })
     }
 
-    /// The repository at `path`, called `name` if that is known.
+    /// Returns the path of the repository at `path`. Fails if `name` is given and the repository
+    /// has another name.
     fn repo(&self, path: &Path, name: Option<&str>) -> Result<PathBuf> {
         let path = self.dir.join(path);
         let own = repos::name_of(&path)?;
@@ -236,8 +236,8 @@ impl Reader<'_> {
         Ok((table.waive.into_iter().map(Spanned::into_inner).collect(), runs))
     }
 
-    /// Looks at all that packing would open, so that nothing is built for an image that can not
-    /// be made.
+    /// Opens everything that packing will need. The build then fails early if the image cannot be
+    /// made.
     fn pack(&self, mut pack: PackTable, formats: &[Format]) -> Result<PackTable> {
         for id in &pack.keep {
             self.look(id, |id| PruneRules::load(std::slice::from_ref(id), &[]).map(|_| ()))?;

@@ -1,4 +1,4 @@
-//! The packages of a prefix as a lock file has them: versions, USE, contents, binary packages.
+//! Packages of a prefix as a lock file records them: versions, USE, contents, binary packages.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -18,14 +18,15 @@ use crate::prefix::definition::Prefix;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Package {
     pub name: Cpv,
-    /// The repository that its ebuild is from.
+    /// Repository of its ebuild.
     repository: String,
-    /// Those of its own USE flags that are set.
+    /// Enabled flags among its own USE flags.
     #[serde(rename = "use")]
     use_flags: String,
-    /// The digest of what it installed into staging: paths, digests of files, targets of links.
+    /// Digest of the files that it installed into staging: paths, digests of files, targets of
+    /// links.
     staging: String,
-    /// The same of final, where it is installed there.
+    /// The same digest for final, if the package is installed there.
     #[serde(rename = "final", default, skip_serializing_if = "Option::is_none")]
     in_final: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,14 +37,15 @@ pub(crate) struct Package {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Binpkg {
-    /// Below PKGDIR.
+    /// Path below PKGDIR.
     path: String,
     sha256: String,
 }
 
 impl Package {
-    /// What differs from the locked one. A binary package that was built anew has other bytes (its
-    /// time is in it), so it is what packages install that has to be the same.
+    /// Describes the first difference from the locked package. A rebuilt binary package has other
+    /// bytes, because it contains its build time. Therefore only the installed files must be the
+    /// same.
     pub(crate) fn difference(&self, locked: &Self, with_final: bool) -> Option<String> {
         let name = &self.name;
         if self.repository != locked.repository {
@@ -73,7 +75,7 @@ impl Package {
     }
 }
 
-/// The packages of `prefix`, by name.
+/// Returns the packages of `prefix`, by name.
 pub(crate) fn packages(prefix: &Prefix) -> Result<Vec<Package>> {
     let staging = prefix.layout.vdb(Environment::Staging);
     let r#final = prefix.layout.vdb(Environment::Final);
@@ -95,7 +97,7 @@ pub(crate) fn packages(prefix: &Prefix) -> Result<Vec<Package>> {
     Ok(all)
 }
 
-/// Hashes what a package installed: CONTENTS without times, in the order of the lines.
+/// Hashes the installed files of a package: CONTENTS without times, in the order of the lines.
 fn hash_contents(package: &VdbEntry) -> Result<String> {
     let text = package.read("CONTENTS")?;
     Ok(hex(&Sha256::digest(contents::lines_without_times(&text).join("\n"))))

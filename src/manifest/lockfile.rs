@@ -1,4 +1,4 @@
-//! The lock file: what a build was made of, and what another one is held to.
+//! Lock file: a record of everything that a build was made of. A locked build must match it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,18 +13,18 @@ use crate::manifest::state::{self, Repository};
 use crate::portage::cpv::Cpv;
 use crate::prefix::definition::Prefix;
 
-/// The form of the file.
+/// Format version of the file.
 const FORM: u32 = 1;
 
-/// How many differences an error lists.
+/// Largest number of differences that an error lists.
 const SHOWN: usize = 12;
 
-/// What is locked.
+/// Content of the lock file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LockFile {
     form: u32,
-    /// What the build file asked for.
+    /// Request of the build file.
     request: LockedRequest,
     #[serde(rename = "repository")]
     repositories: Vec<Repository>,
@@ -32,7 +32,7 @@ pub(crate) struct LockFile {
     packages: Vec<Package>,
 }
 
-/// The part of a build file that decides what is in final.
+/// Settings of a build file that determine the content of final.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct LockedRequest {
@@ -45,7 +45,7 @@ pub(crate) struct LockedRequest {
 }
 
 impl LockedRequest {
-    /// What `file` asks for of `prefix`, which is set up or planned.
+    /// Collects the settings of `file` for `prefix`, which is set up or planned.
     pub(crate) fn new(file: &BuildFile, prefix: &Prefix) -> Self {
         let definition = &prefix.definition;
         Self {
@@ -84,19 +84,19 @@ impl LockFile {
         Ok(lock)
     }
 
-    /// Writes it to `path`.
+    /// Writes the lock file to `path`.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let head = "# Written by `fprefix lock`, for `fprefix build --locked`.\n";
         let text = toml::to_string(self).context("could not write the lock file")?;
         files::write_atomically(path, format!("{head}{text}").as_bytes())
     }
 
-    /// How many packages it has.
+    /// Returns the number of packages.
     pub(crate) fn count(&self) -> usize {
         self.packages.len()
     }
 
-    /// Refuses a request, repositories or packages of the toolchain that are not those of the lock.
+    /// Fails if the request, a repository or a package of the toolchain differs from the lock.
     pub(crate) fn hold_request(
         &self,
         request: &LockedRequest,
@@ -134,8 +134,8 @@ impl LockFile {
         judge(moved)
     }
 
-    /// Refuses packages in staging that are not those of the lock, before they get any further.
-    /// What an earlier build left there is none of it.
+    /// Fails if the packages in staging differ from the lock, before they are installed into final.
+    /// Unlocked packages that an earlier build left in staging are ignored.
     pub(crate) fn hold_staging(&self, now: &[Package]) -> Result<()> {
         let mut moved = Vec::new();
         for package in now {
@@ -150,7 +150,7 @@ impl LockFile {
         judge(moved)
     }
 
-    /// Refuses packages that are not those of the lock.
+    /// Fails if the packages differ from the lock.
     pub(crate) fn hold_packages(&self, now: &[Package]) -> Result<()> {
         let by_name = |packages: &[Package]| -> BTreeMap<Cpv, Package> {
             packages.iter().map(|package| (package.name.clone(), package.clone())).collect()

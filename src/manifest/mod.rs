@@ -1,4 +1,5 @@
-//! fprefix.toml and fprefix.lock: their schema, their places in the text, and the values they mean.
+//! fprefix.toml and fprefix.lock: their schema, the positions of values in the text, and the parsed
+//! values.
 //!
 //! Nothing in here runs a step.
 

@@ -1,4 +1,4 @@
-//! The text of a build file, and errors that point into it.
+//! Text of a build file, and errors that point into it.
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -19,7 +19,7 @@ impl Source {
         Ok(Self { path: path.to_owned(), text: fs_err::read_to_string(path)? })
     }
 
-    /// What it says, as `T`.
+    /// Parses the text as `T`.
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T> {
         toml::from_str(&self.text).map_err(|error| match error.span() {
             Some(span) => self.at(&span, error.message()),
@@ -27,7 +27,8 @@ impl Source {
         })
     }
 
-    /// The error `message` about what stands at `span`: file, line and column, then the line.
+    /// Makes the error `message` about the text at `span`. It shows file, line and column, then the
+    /// line.
     pub(crate) fn at(&self, span: &Range<usize>, message: impl Display) -> anyhow::Error {
         let start = span.start.min(self.text.len());
         let before = self.text.get(..start).unwrap_or_default();
@@ -37,7 +38,7 @@ impl Source {
         let count =
             |from: usize, to: usize| self.text.get(from..to).unwrap_or_default().chars().count();
         let column = count(line_start, start);
-        // What goes over several lines is marked to the end of its first.
+        // A span of several lines is marked up to the end of its first line.
         let end = span.end.min(line_start + line.len()).max(start);
         let marks = "^".repeat(count(start, end).max(1));
         let margin = " ".repeat(number.to_string().len());

@@ -1,4 +1,4 @@
-//! The state of an ebuild repository: what a lock file holds it to.
+//! State of an ebuild repository, as a lock file records it.
 
 use std::path::{Path, PathBuf};
 
@@ -14,26 +14,27 @@ use crate::portage::repos;
 use crate::prefix::definition::{Prefix, PrefixRepo};
 use crate::prefix::layout::PrefixLayout;
 
-/// A repository and what was in it.
+/// A repository and the state of its files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Repository {
-    /// Its name.
+    /// Name of the repository.
     pub name: String,
     /// `git:` and the name of its tree, or `sha256:` and the digest of its files.
     pub state: String,
-    /// The commit that had this tree, for people to look at.
+    /// Commit with this tree, for information only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
 }
 
-/// The states of the repositories of `prefix`, but for that of the toolchain: its packages are
-/// locked by what is in them.
+/// Returns the states of the repositories of `prefix`, without that of the toolchain: its packages
+/// are locked by their content.
 pub(crate) fn of_prefix(prefix: &Prefix) -> Result<Vec<Repository>> {
     of_repos(&prefix.definition.repos, Some(&prefix.layout))
 }
 
-/// The same before the prefix is set up: the built-in repository is what setup would write.
+/// Returns these states before or after setup. Before it, the state of the built-in repository is
+/// that of the files that setup would write.
 pub(crate) fn of_repos(
     all: &[PrefixRepo],
     layout: Option<&PrefixLayout>,
@@ -66,7 +67,7 @@ fn of_directory(name: &str, dir: &Path) -> Result<Repository> {
         return Ok(Repository { name, state: format!("git:{tree}"), commit: Some(commit) });
     }
     let mut files: Vec<PathBuf> = Vec::new();
-    // The cache is made from ebuilds, and .git may be repacked at any time.
+    // The cache is generated from ebuilds, and git may repack .git at any time.
     let ours = |entry: &walkdir::DirEntry| {
         let git = entry.depth() == 1 && entry.file_name() == ".git";
         !git && !entry.path().ends_with("md5-cache")
@@ -100,10 +101,12 @@ fn of_digests(mut digests: Vec<(PathBuf, [u8; 32])>) -> String {
     format!("sha256:{}", hex(&hash.finalize()))
 }
 
-/// The tree of `dir` and the commit that it is in, if git has all that is there.
+/// Returns the tree of `dir` and the commit that contains it, if git tracks all files of `dir`
+/// unchanged.
 fn committed(dir: &Path) -> Option<(String, String)> {
     let git = tools::GIT.find()?;
-    // Whoever owns it: nothing of it is run (safe.directory, git-config(1)).
+    // The owner does not matter, because git runs nothing of the repository (safe.directory,
+    // git-config(1)).
     let ask = |args: &[&str]| {
         git.command("ask git")
             .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C"])
@@ -157,7 +160,7 @@ mod tests {
         git(&["commit", "-q", "-m", "x"]);
         let first = of_directory("x", &overlay).unwrap();
         assert!(first.state.starts_with("git:") && first.commit.is_some(), "{first:?}");
-        // A commit elsewhere leaves its tree alone.
+        // A commit that touches only other directories does not change the tree of this one.
         fs_err::write(dir.path().join("other"), "").unwrap();
         git(&["add", "."]);
         git(&["commit", "-q", "-m", "y"]);

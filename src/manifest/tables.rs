@@ -1,5 +1,5 @@
-//! The tables of a build file, as they are written: names, types, and nothing that the machine or
-//! the disk would have to be asked.
+//! Tables of a build file as they are written: names and types. Parsing them needs neither the
+//! machine nor the disk.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -18,8 +18,9 @@ use crate::sysext::name::Version;
 use crate::sysext::openpgp::SumsKey;
 use crate::sysext::sysupdate::SourceUrl;
 
-/// A value that is written as a text, in the form that the command line takes it. In lists there are
-/// plain texts, which are parsed later: the parser knows the place of a list, not of what is in it.
+/// A value that is written as text, in the syntax of the command line. Lists contain plain strings
+/// that are parsed later, because this parser knows only the place of a whole list, not of its
+/// items.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Text<T>(pub T);
 
@@ -44,7 +45,7 @@ pub(crate) struct Tables {
     pub pack: PackTable,
 }
 
-/// What `setup` gets.
+/// Settings of setup.
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct PrefixTable {
@@ -60,7 +61,7 @@ pub(crate) struct PrefixTable {
     pub features: Vec<Spanned<String>>,
 }
 
-/// Where ebuilds come from.
+/// Sources of ebuilds.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Trees {
@@ -72,7 +73,7 @@ pub(crate) struct Trees {
     pub package_config: Option<Spanned<PathBuf>>,
 }
 
-/// What is built, and how.
+/// Packages to build, and their options.
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Emerge {
@@ -86,7 +87,7 @@ pub(crate) struct Emerge {
     pub jobs: Option<std::num::NonZeroU16>,
 }
 
-/// What is proven.
+/// Settings of the check, and programs to prove.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct CheckTable {
@@ -94,7 +95,7 @@ pub(crate) struct CheckTable {
     pub run: Vec<Spanned<String>>,
 }
 
-/// What is written.
+/// Settings of packing.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct PackTable {
@@ -129,12 +130,12 @@ pub(crate) struct PackTable {
 }
 
 impl PackTable {
-    /// The key that the list of digests is signed with.
+    /// Opens the key that the list of digests is signed with.
     pub(crate) fn sign_sums(&self) -> anyhow::Result<Option<SumsKey>> {
         self.sign_sums.as_ref().map(|key| SumsKey::open(key.get_ref(), None)).transpose()
     }
 
-    /// What reads keys of tokens, where that was named.
+    /// Returns the source that keys of tokens are read from, if it is named.
     pub(crate) fn private_key_source(&self) -> Option<&KeySource> {
         self.private_key_source.as_ref().map(|source| &source.0)
     }
@@ -145,7 +146,7 @@ impl PackTable {
 pub(crate) struct Keywords(String);
 
 impl Keywords {
-    /// The words as text.
+    /// Returns the words as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,5 @@
-//! What a build file no longer names is taken out of the prefix, with what only that needed.
+//! Removes the packages that a build file no longer names from the prefix, with dependencies that
+//! only they needed.
 
 use anyhow::Result;
 use sha2::{Digest, Sha256};
@@ -13,16 +14,17 @@ use crate::portage::{vdb, world};
 use crate::prefix::definition::Prefix;
 use crate::prefix::emerge::{self, EmergeTarget};
 
-/// The file, below staging's marker, that says of which packages all are needed.
+/// Stamp below the marker of staging, with the digest of the package set that was tidied last.
 const TIDY: &str = "tidy";
 
-/// Whether a build has come to its end, and nothing was changed since.
+/// Returns whether a build was completed and nothing has changed since.
 pub(crate) fn is_built(prefix: &Prefix, file: &BuildFile) -> Result<bool> {
     let stamp = prefix.layout.marker(Environment::Staging).join(TIDY);
     Ok(stamp.is_file() && fs_err::read_to_string(stamp)? == state(prefix, file)?)
 }
 
-/// Takes out what is not needed; returns the exit code of the first emerge that failed, else 0.
+/// Removes the packages that are not needed. Returns the exit code of the first emerge that failed,
+/// else 0.
 pub(crate) fn tidy(prefix: &Prefix, file: &BuildFile, reporter: &Reporter) -> Result<u8> {
     let stamp = prefix.layout.marker(Environment::Staging).join(TIDY);
     if is_built(prefix, file)? {
@@ -46,7 +48,7 @@ pub(crate) fn tidy(prefix: &Prefix, file: &BuildFile, reporter: &Reporter) -> Re
     Ok(code)
 }
 
-/// The entries of the world files whose packages the build file does not name.
+/// Returns the entries of the world files whose packages the build file does not name.
 fn stale(prefix: &Prefix, file: &BuildFile) -> Result<Vec<String>> {
     let mut stale = Vec::new();
     for environment in [Environment::Staging, Environment::Final] {
@@ -62,7 +64,7 @@ fn stale(prefix: &Prefix, file: &BuildFile) -> Result<Vec<String>> {
     Ok(stale)
 }
 
-/// What is installed, and what of it is wanted.
+/// Hashes the installed and the wanted packages.
 fn state(prefix: &Prefix, file: &BuildFile) -> Result<String> {
     let mut hash = Sha256::new();
     for environment in [Environment::Staging, Environment::Final] {
