@@ -1,4 +1,5 @@
-//! What the target has already: an earlier extension for the same prefix, or a root directory.
+//! Files that the target already has: an earlier extension for the same prefix, or a root
+//! directory.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,13 +13,13 @@ use crate::portage::cpv::Cpv;
 use crate::portage::vdb;
 use crate::prefix::final_root::FinalRoot;
 
-/// How the file name of a package information image ends.
+/// Suffix of the file name of a package information image.
 pub(crate) const SUFFIX: &str = "_pkginfo.raw";
 
-/// Something that the target has.
+/// A root directory or a package information image that describes the target.
 #[derive(Clone, Debug)]
 pub(crate) struct Base {
-    /// Its directory; of an image, where it was unpacked.
+    /// Root directory; for an image, the directory it was unpacked to.
     pub root: PathBuf,
     _unpacked: Option<std::sync::Arc<tempfile::TempDir>>,
 }
@@ -38,15 +39,15 @@ impl Base {
         Ok(Self { root, _unpacked: Some(std::sync::Arc::new(dir)) })
     }
 
-    /// The packages that it has in the prefix at `eprefix`. What it has elsewhere is of no use
-    /// to a prefix.
+    /// Returns the packages installed in the prefix at `eprefix`. Packages outside the prefix are
+    /// of no use to a prefix.
     fn packages(&self, eprefix: &Eprefix) -> Result<Vec<Cpv>> {
         vdb::packages(&eprefix.below(&self.root).join(vdb::BELOW_EROOT))
     }
 }
 
-/// Takes out of `plan` what packages that `bases` have installed, and that no other package
-/// shares. Returns their names.
+/// Removes from `plan` the files of packages that `bases` have installed. Files that another
+/// package shares stay. Returns the names of the packages.
 pub(crate) fn leave_out(plan: &mut FileTree, root: &FinalRoot, bases: &[Base]) -> Result<Vec<Cpv>> {
     let mut known = BTreeSet::new();
     for base in bases {
@@ -70,7 +71,7 @@ pub(crate) fn leave_out(plan: &mut FileTree, root: &FinalRoot, bases: &[Base]) -
     Ok(names)
 }
 
-/// The package database alone, for an image that later extensions are packed against.
+/// Returns the package database alone, for an image that later extensions are packed against.
 pub(crate) fn package_information(plan: &FileTree) -> Result<FileTree> {
     let mut information = FileTree::new(&plan.eprefix, plan.epoch);
     let database = plan.prefix_path().join(vdb::BELOW_EROOT);

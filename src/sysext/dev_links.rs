@@ -1,8 +1,8 @@
 //! Names that only the link editor reads: `libfoo.so` beside `libfoo.so.1`, and linker scripts.
 //!
-//! By its name alone such a file can not be told from a plugin or from a library that has no
-//! version. What tells them apart is how the loader finds a library: by the soname that programs
-//! record, or by a name that a program passes to dlopen(3).
+//! The name alone cannot tell such a file from a plugin or from a library that has no version. The
+//! loader makes the difference: it finds a library by the soname that programs record, or by a name
+//! that a program passes to dlopen(3).
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -14,11 +14,12 @@ use anyhow::{Context, Result};
 use crate::fstree::entries::{ContentSource, EntryKind, FileContent, FileTree};
 use crate::sysext::library_names::{has_library_version, pointed_at};
 
-/// How linker scripts begin that libraries install (glibc, ncurses, and Gentoo's `gen_usr_ldscript`).
+/// First bytes of the linker scripts that libraries install (glibc, ncurses, and Gentoo's
+/// `gen_usr_ldscript`).
 const SCRIPT_STARTS: &[&[u8]] =
     &[b"/* GNU ld script", b"INPUT", b"GROUP", b"OUTPUT_FORMAT", b"/* "];
 
-/// The paths in `plan` that only the link editor reads.
+/// Returns the paths in `plan` that only the link editor reads.
 pub(super) fn names(plan: &FileTree) -> Result<BTreeSet<PathBuf>> {
     let mut names = BTreeSet::new();
     let mut candidates = Vec::new();
@@ -41,8 +42,8 @@ pub(super) fn names(plan: &FileTree) -> Result<BTreeSet<PathBuf>> {
     Ok(names)
 }
 
-/// Whether the link at `path` leads to a library of which the name has a version, like
-/// `libfoo.so` to `libfoo.so.1` or `libfoo-1.2.so`.
+/// Returns whether the link at `path` leads to a library with a version in its name, as `libfoo.so`
+/// leads to `libfoo.so.1` or `libfoo-1.2.so`.
 fn leads_to_a_version(plan: &FileTree, path: &Path, target: &Path) -> bool {
     let place = pointed_at(path, target);
     let is_there = plan.entries.get(&place).is_some_and(|entry| !entry.is_directory());
@@ -71,8 +72,8 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window == word)
 }
 
-/// Those of `candidates` of which an ELF file of the prefix has the name as a string of its own: it
-/// is a soname, a needed library, or what dlopen(3) gets.
+/// Returns the `candidates` whose names an ELF file of the prefix contains as whole strings. Such a
+/// string is a soname, a needed library or an argument of dlopen(3).
 fn asked_for(plan: &FileTree, candidates: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
     let mut patterns = Vec::new();
     for path in candidates {
@@ -96,7 +97,7 @@ fn asked_for(plan: &FileTree, candidates: &[PathBuf]) -> Result<BTreeSet<PathBuf
     Ok(found)
 }
 
-/// Which patterns of `search` occur in `file`, if it is an ELF file.
+/// Returns the patterns of `search` that occur in `file`, if it is an ELF file.
 fn strings_in(file: &Path, search: &AhoCorasick) -> Result<BTreeSet<usize>> {
     let mut reader = fs_err::File::open(file)?;
     let mut magic = [0; 4];

@@ -10,43 +10,43 @@ use serde_json::{Map, Value};
 use crate::fstree::listing;
 use crate::imagefmt::inspect;
 
-/// What an extension holds, as far as it can be compared.
+/// Content of an extension, as far as it can be compared.
 #[derive(Debug)]
 pub(crate) struct ComparedExtension {
-    /// The packages as `category/PF`; none where nothing says.
+    /// Packages as `category/PF`; `None` if nothing lists them.
     packages: Option<BTreeSet<String>>,
-    /// What there is at each path.
+    /// Facts about the entry at each path.
     entries: BTreeMap<String, Map<String, Value>>,
 }
 
-/// What differs.
+/// Differences between two extensions.
 #[derive(Debug, Serialize)]
 pub(crate) struct Difference {
-    /// The packages that only one of them has; none where one does not say what it has.
+    /// Packages that only one of them has; `None` if either does not list its packages.
     pub packages: Option<OnlyIn>,
-    /// The paths that only one of them has.
+    /// Paths that only one of them has.
     pub files: OnlyIn,
-    /// What differs at the same path.
+    /// Entries that differ at the same path.
     pub changed: Vec<ChangedEntry>,
-    /// The bytes in files, of the one and the other.
+    /// Bytes in files: of the first extension, then of the second.
     pub bytes: [u64; 2],
 }
 
-/// What only one of them has.
+/// Names that only one of the two extensions has.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct OnlyIn {
-    /// The first.
+    /// Names that only the first has.
     pub removed: Vec<String>,
-    /// The second.
+    /// Names that only the second has.
     pub added: Vec<String>,
 }
 
-/// A path at which something else is.
+/// An entry that differs between the two extensions.
 #[derive(Debug, Serialize)]
 pub(crate) struct ChangedEntry {
     /// The path.
     pub path: String,
-    /// The facts that differ, with both values.
+    /// Facts that differ, with both values.
     pub facts: BTreeMap<String, [Value; 2]>,
 }
 
@@ -89,7 +89,7 @@ fn manifest(path: &Path) -> Result<ComparedExtension> {
     Ok(ComparedExtension { packages, entries })
 }
 
-/// The packages of the image at `path`, if its manifest lies beside it.
+/// Returns the packages of the image at `path`, if its manifest lies beside it.
 fn beside(path: &Path) -> Result<Option<BTreeSet<String>>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let stems = name.char_indices().filter(|(_, c)| *c == '.').map(|(at, _)| &name[..at]);
@@ -147,7 +147,7 @@ pub(crate) fn compare(one: &ComparedExtension, other: &ComparedExtension) -> Dif
 }
 
 impl Difference {
-    /// Whether nothing differs.
+    /// Returns whether nothing differs.
     pub(crate) fn is_empty(&self) -> bool {
         let none = |sides: &OnlyIn| sides.removed.is_empty() && sides.added.is_empty();
         self.packages.as_ref().is_none_or(none) && none(&self.files) && self.changed.is_empty()

@@ -1,17 +1,18 @@
-//! The time that an image is of: no clock is asked, so the same root gives the same image.
+//! Time of an image. No clock is read, so the same root gives the same image.
 
 use anyhow::{Context, Result};
 
 use crate::portage::vdb;
 use crate::prefix::final_root::FinalRoot;
 
-/// The variable that sets it (reproducible-builds.org, `SOURCE_DATE_EPOCH`).
+/// Environment variable that sets the time (reproducible-builds.org, `SOURCE_DATE_EPOCH`).
 pub(crate) const VARIABLE: &str = "SOURCE_DATE_EPOCH";
 
-/// Filesystem images store 32 bits (squashfs superblock, `mkfs_time`).
+/// Latest time that filesystem images can store: they have 32 bits (squashfs superblock,
+/// `mkfs_time`).
 const LATEST: u64 = u32::MAX as u64;
 
-/// The time that the caller's environment gives, if it does.
+/// Returns the time that the caller's environment sets; `None` if it sets none.
 pub(crate) fn given() -> Result<Option<u64>> {
     let value = std::env::var_os(VARIABLE).filter(|value| !value.is_empty());
     let Some(value) = value else { return Ok(None) };
@@ -22,8 +23,8 @@ pub(crate) fn given() -> Result<Option<u64>> {
     Ok(Some(time))
 }
 
-/// The time of the image: `SOURCE_DATE_EPOCH`, else that of the newest package in Portage's
-/// database, else that of the newest file.
+/// Returns the time of the image: `SOURCE_DATE_EPOCH`, else the time of the newest package in
+/// Portage's database, else the time of the newest file.
 pub(crate) fn of(root: &FinalRoot) -> Result<u64> {
     if let Some(time) = given()? {
         return Ok(time);

@@ -9,18 +9,18 @@ use anyhow::{Error, Result, bail};
 
 use crate::fstree::entries::{Entry, EntryKind, FileTree};
 
-/// Where targets look for programs.
+/// Directory in which targets look for programs.
 const BIN: &str = "usr/bin";
 
-/// Where a prefix has its programs.
+/// Directories in which a prefix has its programs.
 const PROGRAMS: &[&str] = &["usr/bin", "usr/sbin", "bin", "sbin"];
 
-/// Which programs are to be exposed.
+/// Programs that are to be exposed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expose {
-    /// All that the target does not have.
+    /// All programs that the target does not have.
     All,
-    /// This one.
+    /// The program with this name.
     Program(String),
 }
 
@@ -38,8 +38,8 @@ impl FromStr for Expose {
     }
 }
 
-/// Adds the links to `plan`. Returns the names that the roots in `bases` have already, which are
-/// left alone where all programs are wanted, and an error where they were named.
+/// Adds the links to `plan`. Returns the names that the roots in `bases` already have. Such a name
+/// is skipped if all programs are wanted, and is an error if it was given explicitly.
 pub(crate) fn apply(
     plan: &mut FileTree,
     wanted: &[Expose],
@@ -91,7 +91,7 @@ fn is_there(path: &Path) -> bool {
     fs_err::symlink_metadata(path).is_ok()
 }
 
-/// The programs of the prefix by name: what somebody may execute.
+/// Returns the programs of the prefix by name: the files that somebody may execute.
 fn programs(plan: &FileTree) -> Vec<(OsString, PathBuf)> {
     let mut programs = Vec::new();
     for dir in PROGRAMS.iter().map(|dir| plan.prefix_path().join(dir)) {

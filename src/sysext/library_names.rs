@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
-/// Where in the image the link at `path` points to, as far as its text says.
+/// Returns the path in the image that the text of the link at `path` points to. Further links are
+/// not resolved.
 pub(super) fn pointed_at(path: &Path, target: &Path) -> PathBuf {
     let mut place = match path.parent() {
         Some(parent) if target.is_relative() => parent.to_owned(),
@@ -21,7 +22,7 @@ pub(super) fn pointed_at(path: &Path, target: &Path) -> PathBuf {
     place
 }
 
-/// Whether `name` is a library's file name with something after `.so`.
+/// Returns whether `name` is the file name of a library with something after `.so`.
 pub(super) fn has_library_version(name: &OsStr) -> bool {
     name.to_string_lossy().contains(".so.")
 }

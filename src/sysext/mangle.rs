@@ -1,5 +1,6 @@
-//! Changes to the content that only its packer knows: a tree that is laid over it, or a script
-//! that gets it as a directory, like the manglefs scripts of Flatcar's `build_sysext`.
+//! Changes to the content that only its packer knows. They come from a tree that is laid over the
+//! content, or from a script that gets the content as a directory, like the manglefs scripts of
+//! Flatcar's `build_sysext`.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,17 +12,17 @@ use crate::fstree::scan;
 use crate::imagefmt::directory;
 use crate::sandbox::fake_root;
 
-/// What changes the content.
+/// Source of the changes to the content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mangle {
-    /// A directory of which everything is laid over it.
+    /// A directory; all of its entries are laid over the content.
     Tree(PathBuf),
-    /// A program, which gets the content's directory as its argument.
+    /// A program that gets the directory of the content as its argument.
     Script(PathBuf),
 }
 
 impl Mangle {
-    /// What `path` is.
+    /// Opens `path` as a tree or a script.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let path = fs_err::canonicalize(path)?;
         if path.is_dir() {
@@ -33,7 +34,8 @@ impl Mangle {
         bail!("{} is neither a directory nor a program to mangle with", path.display())
     }
 
-    /// Changes `plan`. A script works on a tree at `dir`, which stays: files are read from there.
+    /// Changes `plan`. A script works on a tree at `dir`, which must stay: files are read from
+    /// there.
     pub(crate) fn apply(&self, plan: &mut FileTree, dir: &Path) -> Result<()> {
         match self {
             Self::Tree(tree) => lay_over(plan, tree)?,
@@ -44,7 +46,8 @@ impl Mangle {
     }
 }
 
-/// Directories outside of the prefix are the target's as well, and stay as every target has them.
+/// Gives directories outside the prefix the attributes that every target has: they are the target's
+/// directories too.
 fn share_directories(plan: &mut FileTree) {
     let (prefix, epoch) = (plan.prefix_path().to_owned(), plan.epoch);
     for (path, entry) in &mut plan.entries {
@@ -54,7 +57,7 @@ fn share_directories(plan: &mut FileTree) {
     }
 }
 
-/// Everything in `tree` replaces what `plan` has at the same place.
+/// Replaces the entries of `plan` by those that `tree` has at the same paths.
 fn lay_over(plan: &mut FileTree, tree: &Path) -> Result<()> {
     let mut over = FileTree::new(&plan.eprefix, plan.epoch);
     scan::scan_tree(tree, &mut over)?;

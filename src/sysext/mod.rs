@@ -1,10 +1,11 @@
-//! Packing: from a root with a prefix to an extension that systemd attaches.
+//! Packing of a root with a prefix into an extension that systemd attaches.
 //!
-//! First values, then bytes. [`plan`] says what the extension holds, entry by entry: content,
-//! mode, owner, time. The writers turn one plan into bytes with the field's own tools, and what
-//! they wrote is read back and compared with the plan.
+//! The plan comes first, the bytes second. A [`FileTree`](crate::fstree::entries::FileTree) lists
+//! the content of the extension entry by entry: content, mode, owner, time. The writers turn one
+//! plan into bytes with the usual tools of each format. The result is read back and compared with
+//! the plan.
 //!
-//! The same root gives the same bytes, whoever packs it and whenever: owners and the times of
+//! The same root gives the same bytes for every user and at any time: owners and the times of
 //! directories come from the plan, never from the disk.
 //!
 //! Nothing in here knows how an image format stores its bytes.

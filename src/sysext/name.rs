@@ -1,9 +1,9 @@
-//! What the files of an extension are called.
+//! Names of the files of an extension.
 //!
-//! systemd takes what is before `.raw` as the extension's name and wants an extension-release
-//! file of exactly that name in it. One image with another name keeps *every* extension of a
-//! machine from being attached. So a version is never in the name that gets attached: the
-//! versioned file has a link without version beside it.
+//! systemd uses the part before `.raw` as the extension's name. It requires an extension-release
+//! file of exactly that name in the image. One image with another name keeps *every* extension of a
+//! machine from being attached. So a version is never part of the name that is attached: the
+//! versioned file has a link without the version beside it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use crate::base::names::PrefixName;
 use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::format::Format;
 
-/// The version of an extension: a part of a file name.
+/// Version of an extension, which is part of a file name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Version(String);
 
@@ -43,28 +43,29 @@ impl fmt::Display for Version {
     }
 }
 
-/// What an extension is called.
+/// Parts of the name of an extension.
 #[derive(Clone, Debug)]
 pub(crate) struct Naming {
-    /// The name under which it is attached.
+    /// Name under which it is attached.
     pub name: PrefixName,
     /// Its version.
     pub version: Option<Version>,
-    /// The machines that it is for.
+    /// Architecture of the machines that it is for.
     pub architecture: Option<Architecture>,
 }
 
-/// The names of what is written in one format.
+/// Names of the output in one format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileNames {
-    /// The file or directory itself.
+    /// Name of the file or directory itself.
     pub file: String,
-    /// The name under which it can be attached, where that is a link.
+    /// Name of the link under which it can be attached; `None` if there is no link.
     pub link: Option<String>,
 }
 
 impl Naming {
-    /// The file name without its suffix: `NAME-VERSION-ARCH`, or `NAME` where there is no version.
+    /// Returns the file name without its suffix: `NAME-VERSION-ARCH`, or `NAME` if there is no
+    /// version.
     pub(crate) fn stem(&self) -> String {
         let mut stem = self.name.to_string();
         if let Some(version) = &self.version {
@@ -76,7 +77,7 @@ impl Naming {
         stem
     }
 
-    /// The names in each of `formats`. Where several of them make a `.raw` file, the format is
+    /// Returns the names in each of `formats`. If several of them make a `.raw` file, the format is
     /// part of the file name, and the first one gets the link.
     pub(crate) fn files(&self, formats: &[Format]) -> Vec<FileNames> {
         let several = formats.iter().filter(|format| format.suffix() == ".raw").count() > 1;

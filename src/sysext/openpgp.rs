@@ -1,6 +1,6 @@
-//! The signature of SHA256SUMS by which systemd-sysupdate trusts what it fetches (sysupdate.d(5),
-//! "Verify="): detached, binary, by a key of which targets have the public part in
-//! /etc/systemd/import-pubring.gpg. Made by the machine's gpg.
+//! Signature of SHA256SUMS by which systemd-sysupdate trusts its downloads (sysupdate.d(5),
+//! "Verify="). It is detached and binary, and the machine's gpg makes it. Targets have the public
+//! key in /etc/systemd/import-pubring.gpg.
 
 use std::path::{Path, PathBuf};
 
@@ -12,14 +12,14 @@ use crate::host::tools;
 /// A key that gpg signs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SumsKey {
-    /// Its fingerprint, key ID or user ID.
+    /// Fingerprint, key ID or user ID.
     name: String,
-    /// Where gpg's keys are, where that is not the caller's own place.
+    /// Home directory of gpg; `None` for the caller's default.
     home: Option<PathBuf>,
 }
 
 impl SumsKey {
-    /// The key that gpg knows as `name`, which has to have its secret part.
+    /// Opens the key that gpg knows as `name`. Its secret part must be available.
     pub(crate) fn open(name: &str, home: Option<&Path>) -> Result<Self> {
         if let Some(home) = home.filter(|home| !home.is_dir()) {
             bail!("there is no directory {} with keys of gpg", home.display());
@@ -47,7 +47,7 @@ impl SumsKey {
         Ok(command.args(["--batch", "--no-options"]))
     }
 
-    /// Signs the file at `file`: the signature goes to `signature`, and is verified.
+    /// Signs `file`, writes the signature to `signature` and verifies it.
     pub(crate) fn sign(&self, file: &Path, signature: &Path) -> Result<()> {
         self.gpg("sign SHA256SUMS")?
             .args(["--yes", "--local-user", &self.name, "--output"])

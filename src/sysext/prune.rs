@@ -1,4 +1,4 @@
-//! Leaving out what a running program does not need, by the rules in profiles/slim.toml.
+//! Removal of files that a running program does not need, by the rules in profiles/slim.toml.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -28,10 +28,10 @@ struct PruneRulesData {
     rule: Vec<PruneRuleData>,
 }
 
-/// How much of a script is looked at.
+/// Bytes of a script that are examined.
 const SCRIPT: u64 = 256 << 10;
 
-/// A condition beyond a path.
+/// A condition in addition to the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum PruneCondition {
@@ -43,7 +43,7 @@ enum PruneCondition {
     Locale,
 }
 
-/// A rule of what is left out.
+/// A rule that names files to leave out.
 #[derive(Debug)]
 struct PruneRule {
     id: String,
@@ -52,7 +52,7 @@ struct PruneRule {
     only: Option<PruneCondition>,
 }
 
-/// A language, or one as a country has it: `de`, `pt_BR` (locale(7)).
+/// A language, or its variant for a country: `de`, `pt_BR` (locale(7)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Locale(String);
 
@@ -69,8 +69,8 @@ impl FromStr for Locale {
 }
 
 impl Locale {
-    /// Whether the directory `name` is of this language: `de` wants `de_AT` too, and `de_AT` what
-    /// it is built on.
+    /// Returns whether the directory `name` is of this language. `de` also wants `de_AT`, and
+    /// `de_AT` also wants `de`, on which it is built.
     fn wants(&self, name: &str) -> bool {
         let parts = |text: &str| -> Vec<String> {
             text.split(['_', '.', '@']).map(str::to_owned).collect()
@@ -80,29 +80,30 @@ impl Locale {
     }
 }
 
-/// The rules that are in force.
+/// Rules that are in force.
 #[derive(Debug)]
 pub(crate) struct PruneRules {
     rules: Vec<PruneRule>,
-    /// The languages that are wanted; none are left out where there is no list.
+    /// Languages that are wanted. An empty list keeps all languages.
     locales: Vec<Locale>,
 }
 
-/// What one rule left out.
+/// Entries that one rule left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pruned {
-    /// The rule.
+    /// Name of the rule.
     pub rule: String,
-    /// Its reason.
+    /// Reason of the rule.
     pub why: String,
-    /// How many entries.
+    /// Number of entries.
     pub entries: u64,
-    /// How many bytes they hold.
+    /// Number of bytes in the entries.
     pub bytes: u64,
 }
 
 impl PruneRules {
-    /// All rules but those in `keep`; with a list of `locales`, translations into others go.
+    /// Loads all rules except those in `keep`. If `locales` lists languages, translations into
+    /// other languages are left out.
     pub(crate) fn load(keep: &[String], locales: &[Locale]) -> Result<Self> {
         let data: PruneRulesData = data::toml("slim.toml")?;
         let known: Vec<&str> = data.rule.iter().map(|rule| rule.id.as_str()).collect();
@@ -118,8 +119,8 @@ impl PruneRules {
         Ok(Self { rules, locales: locales.to_vec() })
     }
 
-    /// Takes out of `plan` what the rules name, the links to it, and the directories that held
-    /// nothing else.
+    /// Removes from `plan` the entries that the rules name, the links to them, and the directories
+    /// that become empty.
     pub(crate) fn apply(&self, plan: &mut FileTree) -> Result<Vec<Pruned>> {
         let link_editor =
             self.rules.iter().any(|rule| rule.only == Some(PruneCondition::LinkEditor));
@@ -136,7 +137,7 @@ impl PruneRules {
         Ok(left_out)
     }
 
-    /// The rule that `path` falls under, by itself or with the directory that it is in.
+    /// Returns the rule that matches `path` or the directory that it is in.
     fn matching(
         &self,
         plan: &FileTree,
@@ -161,7 +162,7 @@ impl PruneRules {
 
     fn is_unwanted_locale(&self, plan: &FileTree, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // C and POSIX are no translations, and every program may ask for them.
+        // C and POSIX are no translations, and every program may request them.
         !self.locales.is_empty()
             && plan.entries.get(path).is_some_and(Entry::is_directory)
             && !matches!(parts_of(&name), "C" | "POSIX")
@@ -190,8 +191,8 @@ impl PruneRules {
     }
 }
 
-/// Whether a script says by what options to build against a library. One that can not be read is
-/// an error when it is packed.
+/// Returns whether a script prints the options to build against a library. A script that cannot be
+/// read causes an error when it is packed.
 fn answers_builds(plan: &FileTree, path: &Path) -> bool {
     let Some(Entry { kind: EntryKind::File(content), .. }) = plan.entries.get(path) else {
         return false;
@@ -208,12 +209,12 @@ fn answers_builds(plan: &FileTree, path: &Path) -> bool {
     is_read && start.starts_with(b"#!") && has("--cflags") && has("--libs")
 }
 
-/// The language of a directory's name.
+/// Returns the language in the name of a directory.
 fn parts_of(name: &str) -> &str {
     name.split(['_', '.', '@']).next().unwrap_or_default()
 }
 
-/// Links that would point at nothing go with what they pointed at.
+/// Adds the links that would dangle because their targets are left out.
 fn add_links_to(plan: &FileTree, out: &mut BTreeMap<PathBuf, usize>) {
     loop {
         let dangling: Vec<(PathBuf, usize)> = plan

@@ -1,5 +1,5 @@
-//! The extension-release file, by which systemd matches an extension with a machine
-//! (os-release(5), systemd-sysext(8)).
+//! The extension-release file, by which systemd matches an extension with a machine (os-release(5),
+//! systemd-sysext(8)).
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use crate::imagefmt::architecture::Architecture;
 use crate::sysext::name::Version;
 use crate::sysext::services::UnitName;
 
-/// The fields that can be given: what systemd reads, and what describes the extension.
+/// Fields that can be given: those that systemd reads, and those that describe the extension.
 const KNOWN: &[&str] = &[
     "ID",
     "VERSION_ID",
@@ -46,16 +46,16 @@ const KNOWN: &[&str] = &[
     "SYSEXT_VENDOR_URL",
 ];
 
-/// Where an extension can be attached (os-release(5), `SYSEXT_SCOPE=`).
+/// Scopes in which an extension can be attached (os-release(5), `SYSEXT_SCOPE=`).
 const SCOPES: &[&str] = &["system", "initrd", "portable"];
 
-/// What makes systemd look for new units.
+/// Field that makes systemd look for new units.
 const RELOAD: &str = "EXTENSION_RELOAD_MANAGER";
 
-/// The ID that fits every machine (systemd 252 and newer).
+/// ID that fits every machine (systemd 252 and newer).
 const ANY: &str = "_any";
 
-/// A field that was given: `KEY=VALUE`.
+/// A field given as `KEY=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReleaseField {
     key: String,
@@ -86,7 +86,7 @@ impl FromStr for ReleaseField {
     }
 }
 
-/// Fails where systemd would pass over what `key` says, or fail (os-release(5),
+/// Fails if systemd would ignore this value of `key`, or fail on it (os-release(5),
 /// systemd-sysext(8)).
 fn check(key: &str, value: &str) -> Result<()> {
     let mut words = value.split_ascii_whitespace();
@@ -114,23 +114,23 @@ fn check(key: &str, value: &str) -> Result<()> {
 }
 
 impl ReleaseField {
-    /// The field by which systemd looks for new units when the extension is attached (255 and
-    /// newer).
+    /// Returns the field that makes systemd look for new units when the extension is attached (255
+    /// and newer).
     pub(crate) fn reload() -> Self {
         Self { key: RELOAD.to_owned(), value: "1".to_owned() }
     }
 
-    /// Whether it says the same thing as `other`, with any value.
+    /// Returns whether it has the same key as `other`, with any value.
     pub(crate) fn is_about(&self, other: &Self) -> bool {
         self.key == other.key
     }
 
-    /// Whether it says which machines the extension is for.
+    /// Returns whether it selects the machines that the extension is for.
     pub(crate) fn is_for_matching(&self) -> bool {
         matches!(self.key.as_str(), "ID" | "VERSION_ID" | "SYSEXT_LEVEL" | "SYSEXT_SCOPE")
     }
 
-    /// Whether it is the one of [`ReleaseField::reload`], whatever it says.
+    /// Returns whether it has the key of [`ReleaseField::reload`], with any value.
     pub(crate) fn is_reload(&self) -> bool {
         self.key == RELOAD
     }
@@ -142,21 +142,21 @@ struct ReleaseLine {
     value: String,
 }
 
-/// What the file says.
+/// Content of the extension-release file.
 #[derive(Clone, Debug)]
 pub(crate) struct ExtensionRelease {
-    /// The name of the extension.
+    /// Name of the extension.
     pub name: PrefixName,
-    /// Its version.
+    /// Version of the extension.
     pub version: Option<Version>,
-    /// `ARCHITECTURE=`, where the extension holds anything that depends on it.
+    /// `ARCHITECTURE=`; `None` if nothing in the extension depends on the architecture.
     pub architecture: Option<Architecture>,
     /// Further fields.
     pub fields: Vec<ReleaseField>,
 }
 
 impl ExtensionRelease {
-    /// The text of the file.
+    /// Returns the text of the file.
     pub(crate) fn render(&self) -> Result<Vec<u8>> {
         let given = |key: &str| {
             self.fields.iter().rfind(|field| field.key == key).map(|field| field.value.as_str())
@@ -193,7 +193,8 @@ impl ExtensionRelease {
     }
 }
 
-/// A value as os-release(5) has it: anything but letters and digits makes quotes necessary.
+/// Returns a value in the form of os-release(5): characters other than letters and digits make
+/// quotes necessary.
 fn quoted(value: &str) -> String {
     if value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:/+~".contains(c)) {
         return value.to_owned();
@@ -208,8 +209,8 @@ fn quoted(value: &str) -> String {
     text + "\""
 }
 
-/// Where the file of the extension `name` is in the image. It is below /usr for a prefix in
-/// /opt as well. The name has to be that under which the image is attached.
+/// Returns the path of the file of the extension `name` in the image. It is below /usr even for a
+/// prefix in /opt. `name` must be the name under which the image is attached.
 pub(crate) fn path(name: &PrefixName) -> PathBuf {
     PathBuf::from(format!("usr/lib/extension-release.d/extension-release.{name}"))
 }

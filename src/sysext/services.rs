@@ -1,6 +1,8 @@
-//! What packages bring for systemd, put where systemd looks: units, tmpfiles.d and sysusers.d
-//! (systemd.unit(5), tmpfiles.d(5), sysusers.d(5): all below /usr/lib), units that start when the
-//! extension is attached, and state that has to lie where a target can write.
+//! Integration of packages with systemd: files at the paths that systemd reads, units that start
+//! when the extension is attached, and state in writable directories.
+//!
+//! The files are units, tmpfiles.d and sysusers.d, all below /usr/lib (systemd.unit(5),
+//! tmpfiles.d(5), sysusers.d(5)).
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -16,19 +18,19 @@ use crate::base::names::PrefixName;
 use crate::base::template;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 
-/// What systemd reads below /usr/lib, and packages install below the prefix.
+/// Directories that systemd reads below /usr/lib. Packages install them below the prefix.
 const READ: &[&str] = &["systemd/system", "systemd/user", "tmpfiles.d", "sysusers.d"];
-/// Where packages install that.
+/// Directories of the prefix below which packages install them.
 const FROM: &[&str] = &["usr/lib", "lib"];
 const UNITS: &str = "usr/lib/systemd/system";
-/// Where what state begins with is kept (file-hierarchy(7), "factory").
+/// Directory that keeps the initial content of state (file-hierarchy(7), "factory").
 const FACTORY: &str = "usr/share/factory";
-/// The ends of the names of units that something can start.
+/// Suffixes of the names of units that can be started.
 const KINDS: &[&str] = &["service", "socket", "timer", "path", "mount", "target", "swap"];
-/// What may stand before the program in `Exec...=` (systemd.service(5)).
+/// Characters that may precede the program in `Exec...=` (systemd.service(5)).
 const MARKS: &[char] = &['@', '-', ':', '+', '!', '|'];
 
-/// The name of a unit that is to be started.
+/// Name of a unit that is to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnitName(String);
 
@@ -51,7 +53,7 @@ impl fmt::Display for UnitName {
     }
 }
 
-/// A directory of the prefix that programs write to: a path below EPREFIX.
+/// Directory of the prefix that programs write to: a path below EPREFIX.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct StatePath(PathBuf);
 
@@ -69,16 +71,17 @@ impl FromStr for StatePath {
     }
 }
 
-/// What was done.
+/// Result of placing the files.
 #[derive(Debug, Default)]
 pub(crate) struct Placed {
-    /// Whether there are units, which a running systemd has to read.
+    /// True if there are units, which a running systemd has to read.
     pub has_units: bool,
-    /// What the target has already, and which stays.
+    /// Paths that the target already has; its files stay.
     pub taken: Vec<String>,
 }
 
-/// Puts into `plan` what its packages bring for systemd, but for what a root in `bases` has.
+/// Copies the files that packages in `plan` provide for systemd to the paths that systemd reads.
+/// Paths that a root in `bases` has are skipped.
 pub(crate) fn place(plan: &mut FileTree, bases: &[PathBuf]) -> Result<Placed> {
     let mut placed = Placed::default();
     let mut copies = Vec::new();
@@ -113,7 +116,8 @@ pub(crate) fn place(plan: &mut FileTree, bases: &[PathBuf]) -> Result<Placed> {
     Ok(placed)
 }
 
-/// The same, with the programs that the prefix has instead of those of the target.
+/// Returns the entry with programs of the prefix in place of those of the target, where the prefix
+/// has them.
 fn of_prefix(plan: &FileTree, kind: EntryKind) -> Result<EntryKind> {
     let EntryKind::File(FileContent { source, .. }) = &kind else { return Ok(kind) };
     let bytes = match source {
@@ -132,7 +136,7 @@ fn of_prefix(plan: &FileTree, kind: EntryKind) -> Result<EntryKind> {
     Ok(EntryKind::File(FileContent::unread(ContentSource::Bytes(changed.into_bytes()), size)))
 }
 
-/// `Exec...=/usr/bin/x` where the prefix has that program; none where nothing changes.
+/// Returns the line as `Exec...=` with the program of the prefix; `None` if nothing changes.
 fn line_of_prefix(plan: &FileTree, line: &str) -> Option<String> {
     let (key, value) = line.split_once('=')?;
     if !key.trim().starts_with("Exec") {
@@ -146,7 +150,7 @@ fn line_of_prefix(plan: &FileTree, line: &str) -> Option<String> {
     if below.starts_with(plan.prefix_path()) {
         return None;
     }
-    // Distributions differ in where they look for the same program.
+    // Distributions differ in the directory of the same program.
     let name = below.file_name()?;
     let dirs = ["usr/bin", "usr/sbin", "bin", "sbin"];
     let is_program = dirs.iter().any(|dir| below.parent() == Some(Path::new(dir)));
@@ -157,8 +161,8 @@ fn line_of_prefix(plan: &FileTree, line: &str) -> Option<String> {
     Some(format!("{key}={marks}/{}{rest}", found.display()))
 }
 
-/// Lets `units` be started when the extension `name` is attached, and started again when they
-/// end: a wish of multi-user.target (`Upholds=`, systemd 249 and newer).
+/// Makes systemd start `units` when the extension `name` is attached, and restart them when they
+/// end. A drop-in of multi-user.target does so (`Upholds=`, systemd 249 and newer).
 pub(crate) fn start(plan: &mut FileTree, name: &PrefixName, units: &[UnitName]) -> Result<()> {
     if units.is_empty() {
         return Ok(());
@@ -188,8 +192,8 @@ pub(crate) fn start(plan: &mut FileTree, name: &PrefixName, units: &[UnitName]) 
     plan.add(place, Entry::generated(text.into_bytes(), plan.epoch))
 }
 
-/// Moves what programs write to out of the read-only extension: each of `paths` becomes a link to
-/// /var/lib/NAME, and what it holds is what that begins with.
+/// Moves directories that programs write to out of the read-only extension. Each of `paths` becomes
+/// a link to a path below /var/lib/NAME. Its content becomes the initial content of that path.
 pub(crate) fn keep_state(
     plan: &mut FileTree,
     name: &PrefixName,

@@ -1,16 +1,16 @@
-//! SHA256SUMS: what systemd-sysupdate reads to learn which versions there are
-//! (sysupdate.d(5), "url-file").
+//! SHA256SUMS: the list from which systemd-sysupdate learns the available versions (sysupdate.d(5),
+//! "url-file").
 
 use std::collections::BTreeMap;
 
-/// The name of the file.
+/// Name of the file.
 pub(crate) const FILE_NAME: &str = "SHA256SUMS";
 
-/// The name of the file with its signature (sysupdate.d(5), "Verify=").
+/// Name of the file with its signature (sysupdate.d(5), "Verify=").
 pub(crate) const SIGNATURE_NAME: &str = "SHA256SUMS.gpg";
 
-/// The lines of `old` of which `is_there` still knows the file, with those of `new` (name and
-/// digest), sorted by name.
+/// Merges the lines of `old` with those of `new` (name and digest), sorted by name. A line of `old`
+/// stays only if `is_there` still knows its file.
 pub(crate) fn merge_lines(
     old: &str,
     new: &[(String, String)],
@@ -18,7 +18,7 @@ pub(crate) fn merge_lines(
 ) -> String {
     let mut sums: BTreeMap<&str, &str> = BTreeMap::new();
     for line in old.lines() {
-        // A star says that the file was read as binary (sha256sum(1)).
+        // A star marks a file that was read as binary (sha256sum(1)).
         let Some((sum, name)) = line.split_once(' ') else { continue };
         let name = name.strip_prefix([' ', '*']).unwrap_or(name);
         if is_there(name) {

@@ -1,5 +1,5 @@
-//! The file by which systemd-sysupdate keeps an extension up to date (sysupdate.d(5)), for the places
-//! that sysext-bakery and Flatcar use.
+//! Transfer file by which systemd-sysupdate keeps an extension up to date (sysupdate.d(5)), at the
+//! paths that sysext-bakery and Flatcar use.
 
 use std::str::FromStr;
 
@@ -10,10 +10,10 @@ use crate::base::data::Folder;
 use crate::base::template;
 use crate::sysext::name::Naming;
 
-/// The suffixes: systemd 257 and newer, and before.
+/// Suffixes of the file: for systemd 257 and newer, and for older versions.
 pub(crate) const SUFFIXES: &[&str] = &[".transfer", ".conf"];
 
-/// Where the images will be: a directory on a server.
+/// URL of the directory on a server that will hold the images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SourceUrl(String);
 
@@ -29,7 +29,7 @@ impl FromStr for SourceUrl {
     }
 }
 
-/// The text of the file for the image `file`.
+/// Returns the text of the file for the image `file`.
 pub(crate) fn render(naming: &Naming, file: &str, url: &SourceUrl) -> Result<Vec<u8>> {
     let Some(version) = &naming.version else {
         bail!("systemd-sysupdate tells images apart by their version: give one with --version");
@@ -39,7 +39,7 @@ pub(crate) fn render(naming: &Naming, file: &str, url: &SourceUrl) -> Result<Vec
     let Some(after) = after.filter(|after| after.ends_with(".raw")) else {
         bail!("systemd-sysupdate fetches image files, and {file} is none");
     };
-    // A percent sign begins a specifier there.
+    // A percent sign begins a specifier in a pattern.
     let pattern = format!("{before}@v{after}").replace('%', "%%");
     let url = url.0.replace('%', "%%");
     let values = json!({ "name": naming.name, "url": url, "pattern": pattern });

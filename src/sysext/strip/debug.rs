@@ -1,4 +1,4 @@
-//! Where debuggers look for symbols that are apart from their program.
+//! Paths at which debuggers look for symbols that are separate from their program.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,14 +9,14 @@ use anyhow::{Result, bail};
 use crate::base::data::hex;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 
-/// The directory where gdb, lldb and elfutils look (gdb's manual, "Separate Debug Files").
+/// Directory in which gdb, lldb and elfutils look (gdb's manual, "Separate Debug Files").
 const PLACE: &str = "usr/lib/debug";
 
-/// How the names of such files end.
+/// Suffix of the names of such files.
 pub(super) const SUFFIX: &str = ".debug";
 
-/// Where the symbols of the program at `path`, which has no slash in front, are looked for: by
-/// its build-id, else by its own path.
+/// Returns the path at which debuggers look for the symbols of the program at `path`, which has no
+/// leading slash. The path depends on the build-id, else on the program's own path.
 pub(super) fn place(path: &Path, build_id: Option<&[u8]>) -> PathBuf {
     match build_id.and_then(<[u8]>::split_first) {
         Some((first, rest)) if !rest.is_empty() => {
@@ -27,15 +27,16 @@ pub(super) fn place(path: &Path, build_id: Option<&[u8]>) -> PathBuf {
     }
 }
 
-/// The name of the file with the symbols of the program at `path`.
+/// Returns the name of the file with the symbols of the program at `path`.
 pub(super) fn name(path: &Path) -> OsString {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(SUFFIX);
     name
 }
 
-/// What Portage put apart in the prefix (FEATURES=splitdebug), by where debuggers look for it on
-/// the target: there is one such directory, and it is not in the prefix.
+/// Returns the symbols that Portage separated in the prefix (FEATURES=splitdebug), by the path at
+/// which debuggers look for them on the target. The target has one such directory, outside the
+/// prefix.
 pub(crate) fn of_prefix(plan: &FileTree) -> BTreeMap<PathBuf, Entry> {
     let inside = plan.prefix_path().join(PLACE);
     let mut found = BTreeMap::new();
@@ -56,7 +57,7 @@ pub(crate) fn of_prefix(plan: &FileTree) -> BTreeMap<PathBuf, Entry> {
     found
 }
 
-/// An entry for the symbols in the file at `file`.
+/// Returns an entry for the symbols in `file`.
 pub(super) fn entry(file: PathBuf, epoch: u64) -> Result<Entry> {
     let size = fs_err::metadata(&file)?.len();
     if size == 0 {

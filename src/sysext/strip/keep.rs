@@ -1,4 +1,4 @@
-//! What is not stripped: what packages forbid, and what was named.
+//! Files that are not stripped: those that packages exclude, and those that the user names.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use crate::portage::atom::Atom;
 use crate::portage::vdb;
 use crate::prefix::final_root::FinalRoot;
 
-/// Files that were named to keep their symbols: those of a package, or by path.
+/// Files that the user names to keep their symbols: by package or by path.
 #[derive(Clone, Debug)]
 pub(crate) enum KeepSymbols {
-    /// Those of this package.
+    /// Files of this package.
     Package(Atom),
-    /// Those at these paths, as programs see them.
+    /// Files at these paths, as programs see them.
     Paths(GlobMatcher),
 }
 
@@ -55,22 +55,22 @@ impl std::fmt::Display for KeepSymbols {
 /// A file that keeps its symbols.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct KeptSymbols {
-    /// Its path, as programs see it.
+    /// Path of the file, as programs see it.
     pub path: String,
-    /// Why.
+    /// Reason.
     pub why: String,
 }
 
-/// Which files of a root are not stripped.
+/// Files of a root that are not stripped.
 #[derive(Debug, Default)]
 pub(super) struct KeptFiles<'a> {
     paths: Vec<&'a GlobMatcher>,
-    /// By path without a slash in front.
+    /// Reasons by path, without a leading slash.
     files: BTreeMap<PathBuf, String>,
 }
 
 impl<'a> KeptFiles<'a> {
-    /// Those that the packages in `root` want, and those in `keep`.
+    /// Returns the files that the packages in `root` exclude, and those in `keep`.
     pub(super) fn of(root: &FinalRoot, keep: &'a [KeepSymbols]) -> Result<Self> {
         let mut exceptions = Self::default();
         let mut atoms = BTreeMap::new();
@@ -100,7 +100,8 @@ impl<'a> KeptFiles<'a> {
         Ok(exceptions)
     }
 
-    /// Why the file at `path`, which has no slash in front, is not stripped, if it is not.
+    /// Returns the reason to keep the symbols of the file at `path`, which has no leading slash;
+    /// `None` if the file is stripped.
     pub(super) fn why(&self, path: &Path) -> Option<String> {
         let absolute = Path::new("/").join(path);
         if let Some(paths) = self.paths.iter().find(|paths| paths.is_match(&absolute)) {

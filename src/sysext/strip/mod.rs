@@ -1,8 +1,9 @@
-//! Symbols and debugging information stay out of images: programs run without them.
+//! Stripping: images leave out symbols and debugging information, which programs do not need to
+//! run.
 //!
-//! What has any is known from its headers. Copies are stripped, by the strip(1) of their machine
-//! and many at once; the root itself is not touched. A copy is taken only when everything in it
-//! that is loaded is as it was, so a file that strip does not understand goes as it is.
+//! Headers show which files have symbols. The strip(1) of their machine strips copies, many at
+//! once; the root itself does not change. A copy is used only if everything in it that is loaded is
+//! unchanged. So a file that strip does not understand is packed as it is.
 
 mod debug;
 mod keep;
@@ -26,53 +27,53 @@ pub(crate) use crate::sysext::strip::keep::{KeepSymbols, KeptSymbols};
 use crate::sysext::strip::tools::Binutils;
 pub(crate) use crate::sysext::strip::tools::programs;
 
-/// How many files one process gets at most.
+/// Maximum number of files for one process.
 const BATCH: usize = 256;
 
-/// Attributes that are a signature of the content (ima of the kernel, `security.ima`, `evm`).
+/// Attributes that hold a signature of the content (IMA of the kernel, `security.ima`, `evm`).
 const SIGNATURES: &[&str] = &["security.ima", "security.evm"];
 
-/// What is wanted.
+/// Options of stripping.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StripOptions {
-    /// What keeps its symbols.
+    /// Files that keep their symbols.
     pub keep: Vec<KeepSymbols>,
-    /// Whether what is taken out becomes an extension of its own.
+    /// True if the removed symbols become an extension of their own.
     pub splitdebug: bool,
 }
 
-/// What was stripped.
+/// Summary of the stripped files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stripped {
-    /// How many files.
+    /// Number of files.
     pub files: u64,
-    /// How many bytes they lost.
+    /// Number of bytes that they lost.
     pub bytes: u64,
-    /// Files that have symbols still, by path.
+    /// Files that still have symbols, by path.
     pub kept: Vec<KeptSymbols>,
 }
 
 /// Files that have symbols.
 #[derive(Debug, Default)]
 pub(crate) struct StripPlan {
-    /// Those that will be stripped.
+    /// Files that will be stripped.
     pub files: BTreeMap<PathBuf, DebugSymbols>,
-    /// Those that will not.
+    /// Files that will keep their symbols.
     pub kept: Vec<KeptSymbols>,
 }
 
-/// What came of it.
+/// Result of stripping.
 #[derive(Debug, Default)]
 pub(crate) struct StripOutcome {
-    /// What to report.
+    /// Summary for the report.
     pub stripped: Stripped,
-    /// What was put apart, by its path in an extension of its own.
+    /// Separate symbols, by their path in an extension of their own.
     pub debug: BTreeMap<PathBuf, Entry>,
-    /// What somebody should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
-/// Looks for files of `plan` that have symbols, and for reasons to leave them in.
+/// Finds the files of `plan` that have symbols, and the reasons to keep symbols.
 pub(crate) fn choose(
     plan: &FileTree,
     root: &FinalRoot,
@@ -115,7 +116,7 @@ fn kept(path: &Path, why: String) -> KeptSymbols {
     KeptSymbols { path: Path::new("/").join(path).display().to_string(), why }
 }
 
-/// The symbols of a program or a library in the root. Whatever is broken has none.
+/// Returns the symbols of a program or a library in the root. A broken file has none.
 fn symbols(entry: &Entry) -> Result<Option<DebugSymbols>> {
     let EntryKind::File(FileContent { source: ContentSource::Disk(path), .. }) = &entry.kind else {
         return Ok(None);
@@ -138,14 +139,14 @@ fn signature(entry: &Entry) -> Option<String> {
     Some(format!("it is signed ({})", name.to_string_lossy()))
 }
 
-/// Why a file of another kind of machine is left alone: firmware, mostly.
+/// Returns the reason to skip a file of another kind of machine: it is firmware, mostly.
 fn foreign(boards: &[Board], symbols: &DebugSymbols) -> Option<String> {
     let machine = symbols.machine;
     let is_known = boards.iter().any(|board| board.elf_machine == machine);
     (!is_known).then(|| format!("it is for a machine that no board has (ELF {machine})"))
 }
 
-/// A file that is worked on: copies of it are `NAME` and `NAME.debug` in the directory for work.
+/// A file in work: its copies are `NAME` and `NAME.debug` in the work directory.
 struct StripJob<'a> {
     path: &'a Path,
     source: PathBuf,
@@ -154,7 +155,8 @@ struct StripJob<'a> {
     name: String,
 }
 
-/// Strips the files of `choice` in `plan`: from then on their content is in `dir`, which is made.
+/// Strips the files of `choice` in `plan`. Their content is in `dir` from then on, which is
+/// created.
 pub(crate) fn apply(
     plan: &mut FileTree,
     choice: StripPlan,
@@ -196,7 +198,7 @@ pub(crate) fn apply(
     Ok(outcome)
 }
 
-/// Takes the stripped copy of a file, if it is the same program.
+/// Uses the stripped copy of a file, if it is the same program.
 fn one(
     plan: &mut FileTree,
     work: &StripJob<'_>,
@@ -237,7 +239,7 @@ fn one(
     outcome.stripped.files += 1;
     outcome.stripped.bytes += work.size.saturating_sub(size);
     if let Some(place) = place {
-        // Copies of a program have one build-id, and symbols in common.
+        // Copies of a program share one build-id and their symbols.
         outcome.debug.entry(place).or_insert(debug::entry(apart, plan.epoch)?);
     }
     if let Some(entry) = plan.entries.get_mut(work.path) {
@@ -246,7 +248,7 @@ fn one(
     Ok(())
 }
 
-/// What speaks against the stripped copy at `made`.
+/// Returns the reason to reject the stripped copy at `made`; `None` if it is good.
 fn judge(work: &StripJob<'_>, made: &Path) -> Result<Option<String>> {
     let (before, after) = (fs_err::File::open(&work.source)?, fs_err::File::open(made)?);
     let (before, after) = (elf::open(before.file())?, elf::open(after.file())?);
@@ -258,7 +260,7 @@ fn judge(work: &StripJob<'_>, made: &Path) -> Result<Option<String>> {
 }
 
 /// Copies each file to `NAME` with `suffix` in `dir` and runs `act` on the copies, on all
-/// processors. Returns what went wrong with single files, by their names.
+/// processors. Returns the errors of single files by name.
 fn all(
     works: &[StripJob<'_>],
     dir: &Path,
@@ -287,7 +289,8 @@ fn all(
         if act(&names).is_ok() {
             return Ok(Vec::new());
         }
-        // One of them, or a full disk: strip goes on, or stops, and says it in its own words.
+        // The cause is one of the files or a full disk. strip continues or stops, and prints its
+        // own message.
         let mut failures = Vec::new();
         for work in batch {
             if let Err(error) = act(&[copy(work)?]) {

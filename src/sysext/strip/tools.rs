@@ -1,4 +1,4 @@
-//! The machine's strip(1) and objcopy(1): GNU's for the files' machine, else LLVM's.
+//! The machine's strip(1) and objcopy(1): those of GNU for the files' machine, else those of LLVM.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,8 @@ use anyhow::Result;
 use crate::base::board::Board;
 use crate::host::tools::{self, FoundTool};
 
-/// What Portage's estrip gives to strip: nothing goes that is loaded or that relocations need.
+/// Options that Portage's estrip passes to strip. They keep all that is loaded or that relocations
+/// need.
 const UNNEEDED: &[&str] = &[
     "--strip-unneeded",
     "-N",
@@ -20,7 +21,7 @@ const UNNEEDED: &[&str] = &[
     ".note.gnu.gold-version",
 ];
 
-/// The programs for files of one machine.
+/// Programs for files of one machine.
 #[derive(Debug)]
 pub(super) struct Binutils<'a> {
     strip: FoundTool<'static>,
@@ -33,12 +34,12 @@ impl<'a> Binutils<'a> {
         Ok(Self { strip: tools::STRIP.for_board(board).require()?, board })
     }
 
-    /// Takes what only debuggers read out of the files `names` in the directory `dir`.
+    /// Removes the sections that only debuggers read from the files `names` in the directory `dir`.
     pub(super) fn strip(&self, dir: &Path, names: &[String]) -> Result<()> {
         self.run("take symbols out of programs", dir, UNNEEDED, names)
     }
 
-    /// Leaves only what debuggers read in the files `names` in the directory `dir`.
+    /// Keeps only the sections that debuggers read in the files `names` in the directory `dir`.
     pub(super) fn keep_debug(&self, dir: &Path, names: &[String]) -> Result<()> {
         self.run("keep symbols apart from programs", dir, &["--only-keep-debug"], names)
     }

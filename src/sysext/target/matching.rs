@@ -1,4 +1,4 @@
-//! Whether systemd takes an extension to be made for a target, by the rules of systemd-sysext(8)
+//! Decision whether systemd accepts an extension for a target, by the rules of systemd-sysext(8)
 //! (`extension_release_validate` in systemd's src/shared/extension-util.c).
 
 use std::collections::BTreeMap;
@@ -9,10 +9,10 @@ use crate::base::level::Level;
 use crate::sysext::target::root::TargetRoot;
 use crate::sysext::target::{TargetFinding, TargetRule};
 
-/// The first systemd that also compares with `ID_LIKE` of the target (systemd pull request 37648).
+/// First systemd that also compares with `ID_LIKE` of the target (systemd pull request 37648).
 const ID_LIKE: u32 = 258;
 
-/// Compares `fields` of the extension-release file with what `target` is.
+/// Compares `fields` of the extension-release file with the os-release of `target`.
 pub(super) fn look(
     target: &TargetRoot,
     fields: &BTreeMap<String, String>,
@@ -42,7 +42,7 @@ pub(super) fn look(
     if id == "_any" {
         return Ok(findings);
     }
-    // What os-release(5) says of a file without ID.
+    // os-release(5): the default of ID.
     let host = theirs("ID").unwrap_or("linux");
     if id != host {
         let like = theirs("ID_LIKE").unwrap_or_default();
@@ -60,7 +60,7 @@ pub(super) fn look(
             );
         }
     }
-    // A level on both sides is compared alone; else VERSION_ID, where the target has one.
+    // If both sides have a level, only the level counts; else VERSION_ID, if the target has one.
     let pair = match (ours("SYSEXT_LEVEL"), theirs("SYSEXT_LEVEL")) {
         (Some(ours), Some(theirs)) => Some(("SYSEXT_LEVEL", Some(ours), theirs)),
         _ => theirs("VERSION_ID").map(|theirs| ("VERSION_ID", ours("VERSION_ID"), theirs)),

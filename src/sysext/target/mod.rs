@@ -1,9 +1,9 @@
-//! What attaching the extension would do to a target: its tree is looked at, and other extensions
-//! that are attached beside it. Nothing is mounted, and nothing is changed.
+//! Effects of attaching the extension to a target. The target's tree is examined, and other
+//! extensions that are attached beside it. Nothing is mounted or changed.
 //!
-//! systemd-sysext lays /usr and /opt of extensions over the target's by overlayfs: what is in an
-//! extension hides what has the same path below, directories are joined, and those that are joined
-//! have the mode and owner of the uppermost one.
+//! systemd-sysext mounts /usr and /opt of extensions over the target's by overlayfs. A file of an
+//! extension hides the entry at the same path below it. Directories are merged, and a merged
+//! directory has the mode and owner of the uppermost one.
 
 mod matching;
 mod needs;
@@ -25,16 +25,16 @@ use crate::sysext::release;
 use crate::sysext::target::overlay::Layer;
 use crate::sysext::target::root::TargetRoot;
 
-/// What no extension may have (systemd-sysext(8)).
+/// Path that no extension may have (systemd-sysext(8)).
 const OS_RELEASE: &str = "usr/lib/os-release";
 
-/// What can be found.
+/// Rules that a finding can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum TargetRule {
     /// A file of the target or another extension is hidden by one with other content.
     ShadowedFile,
-    /// A directory is hidden by something that is none.
+    /// A directory is hidden by an entry that is no directory.
     HiddenDirectory,
     /// A link is hidden by a directory.
     HiddenLink,
@@ -42,17 +42,17 @@ pub(crate) enum TargetRule {
     DirectoryMode,
     /// /usr or /opt itself is a link.
     LinkedHierarchy,
-    /// The extension-release file does not fit the target.
+    /// The extension-release file does not match the target.
     ReleaseMatch,
     /// The target's systemd is too old.
     OldSystemd,
     /// A kernel of the target is too old.
     OldKernel,
-    /// The target does not say what it has.
+    /// The target does not show which versions it has.
     UnknownTarget,
 }
 
-/// Rule, name, what is at stake, and what to do.
+/// Rule, name, consequence and remedy.
 const RULES: &[(TargetRule, &str, &str, &str)] = &[
     (
         TargetRule::ShadowedFile,
@@ -118,34 +118,34 @@ impl TargetRule {
         row.map_or(("", "", ""), |(_, name, stake, remedy)| (name, stake, remedy))
     }
 
-    /// The name to waive it by.
+    /// Returns the name by which the user waives it.
     pub(crate) fn name(self) -> &'static str {
         self.row().0
     }
 
-    /// The rule named `name`.
+    /// Returns the rule named `name`.
     pub(crate) fn named(name: &str) -> Option<Self> {
         RULES.iter().find(|(_, known, ..)| *known == name).map(|(rule, ..)| *rule)
     }
 }
 
-/// Something that was found.
+/// A finding about the target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TargetFinding {
-    /// The rule.
+    /// Rule that is broken.
     pub rule: TargetRule,
-    /// What it means.
+    /// Severity.
     pub level: Level,
-    /// The path on the target that it is about.
+    /// Path on the target; `None` if the finding is about no path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// What is so.
+    /// Description of the fact.
     pub detail: String,
-    /// What is at stake.
+    /// Consequence of leaving it so.
     pub stake: String,
-    /// What to do about it.
+    /// Remedy.
     pub remedy: String,
-    /// Whether the user waived the rule.
+    /// True if the user waived the rule.
     pub waived: bool,
 }
 
@@ -163,12 +163,12 @@ impl TargetFinding {
         }
     }
 
-    /// Whether it speaks against packing.
+    /// Returns whether it forbids packing.
     pub(crate) fn refuses(&self) -> bool {
         self.level == Level::Error && !self.waived
     }
 
-    /// It, for people.
+    /// Returns the finding as text for people.
     pub(crate) fn text(&self) -> String {
         let path = self.path.as_ref().map(|path| format!("{}: ", path.display()));
         let path = path.unwrap_or_default();
@@ -176,7 +176,7 @@ impl TargetFinding {
     }
 }
 
-/// A target, and what else is attached there.
+/// A target, and the other extensions that are attached there.
 #[derive(Clone, Debug)]
 pub(crate) struct TargetCheck {
     root: PathBuf,
@@ -184,22 +184,22 @@ pub(crate) struct TargetCheck {
     waived: Vec<TargetRule>,
 }
 
-/// The extension.
+/// The extension that is to be attached.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AttachSubject<'a> {
-    /// What it holds.
+    /// Content of the extension.
     pub plan: &'a FileTree,
-    /// The name under which it is attached.
+    /// Name under which it is attached.
     pub name: &'a PrefixName,
-    /// What is to be written.
+    /// Formats that will be written.
     pub formats: &'a [Format],
-    /// Whether the images are signed.
+    /// True if the images are signed.
     pub signed: bool,
 }
 
 impl TargetCheck {
-    /// The target whose root directory is `root`, with the extensions `beside`, images or
-    /// directories. Refuses what is no root directory of an OS. Findings of `waived` do not count.
+    /// Opens the target at `root` with the extensions `beside`, which are images or directories.
+    /// Fails if `root` is no root directory of an OS. Findings of `waived` do not count.
     pub(crate) fn open(root: &Path, beside: &[PathBuf], waived: Vec<TargetRule>) -> Result<Self> {
         if !root.join("usr").is_dir() {
             bail!(
@@ -213,7 +213,7 @@ impl TargetCheck {
         Ok(Self { root: fs_err::canonicalize(root)?, beside: beside.to_vec(), waived })
     }
 
-    /// What attaching `subject` would do.
+    /// Returns the findings about attaching `subject`.
     pub(crate) fn simulate(&self, subject: AttachSubject<'_>) -> Result<Vec<TargetFinding>> {
         let target = TargetRoot::open(&self.root)?;
         let fields = os_release::parse(&extension_release(subject)?);
@@ -226,7 +226,7 @@ impl TargetCheck {
         }
         findings.extend(matching::look(&target, &fields)?);
         findings.extend(needs::look(&target, &fields, subject.formats, subject.signed)?);
-        // By this file systemd-sysext tells the tree of an OS, which it does not attach.
+        // systemd-sysext recognizes the tree of an OS by this file, and does not attach it.
         if subject.plan.entries.contains_key(Path::new(OS_RELEASE)) {
             let detail = "the extension has this file, by which systemd takes it for a whole OS";
             let path = Some(Path::new(OS_RELEASE));

@@ -1,4 +1,4 @@
-//! What formats and fields of the extension-release file need of systemd and the kernel.
+//! Versions of systemd and the kernel that formats and fields of the extension-release file need.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,14 @@ use crate::imagefmt::format::{Compressor, Format, FormatKind};
 use crate::sysext::target::root::TargetRoot;
 use crate::sysext::target::{TargetFinding, TargetRule};
 
-/// The first systemd with systemd-sysext (NEWS of 248).
+/// First systemd with systemd-sysext (NEWS of 248).
 const SYSEXT: u32 = 248;
 
-/// Fields that not every systemd with systemd-sysext knows; with ID, its value `_any`. Whether an
-/// older one does not attach the extension, or passes the field over.
+/// Fields that not every systemd with systemd-sysext knows. ID is listed with its value `_any`. The
+/// level is an error if an older systemd does not attach the extension, and a warning if it ignores
+/// the field.
 const FIELDS: &[(&str, Option<&str>, u32, Level)] = &[
-    // NEWS of 252; before, no machine has such an ID.
+    // NEWS of 252. For an older systemd, no machine has such an ID.
     ("ID", Some("_any"), 252, Level::Error),
     // os-release(5): "Added in version 252", "250" and "255".
     ("ARCHITECTURE", None, 252, Level::Warning),
@@ -26,17 +27,16 @@ const FIELDS: &[(&str, Option<&str>, u32, Level)] = &[
     ("EXTENSION_RELOAD_OR_RESTART_UNITS", None, 262, Level::Warning),
 ];
 
-/// The first systemd that takes the signature of a disk image from its third partition (NEWS of
-/// 250).
+/// First systemd that reads the signature of a disk image from its third partition (NEWS of 250).
 const SIGNED: u32 = 250;
 
-/// The first Linux that mounts an image, and the reason why.
+/// Returns the first Linux that mounts an image, and the reason.
 fn kernel(format: Format, signed: bool) -> ((u32, u32), &'static str) {
     match (format.kind(), format.compressor()) {
         // CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG came with 5.4.
         (FormatKind::Ddi, _) if signed => ((5, 4), "disk images with signed verity"),
-        // CONFIG_SQUASHFS_ZSTD came with 4.14, CONFIG_SQUASHFS_LZ4 with 3.19, which is older than
-        // what all extensions need.
+        // CONFIG_SQUASHFS_ZSTD came with 4.14. CONFIG_SQUASHFS_LZ4 came with 3.19, which is older
+        // than the kernel that all extensions need.
         (FormatKind::Squashfs | FormatKind::Ddi, Compressor::Zstd) => {
             ((4, 14), "squashfs with zstd")
         }
@@ -46,16 +46,16 @@ fn kernel(format: Format, signed: bool) -> ((u32, u32), &'static str) {
         }
         // Fragments and deduplication came with 6.1.
         (FormatKind::ErofsTight, _) => ((6, 1), "erofs with fragments"),
-        // erofs left staging with 5.4; the form that is written is tested with 5.10.
+        // erofs left staging with 5.4. The form that is written is tested with 5.10.
         (FormatKind::Erofs, _) => ((5, 4), "erofs"),
         // The kernel's btrfs reads zstd since 4.14.
         (FormatKind::Btrfs, Compressor::Zstd) => ((4, 14), "btrfs with zstd"),
-        // overlayfs with several lower layers came with 4.0: no extension is attached before.
+        // overlayfs with several lower layers came with 4.0: no older kernel attaches extensions.
         _ => ((4, 0), "overlayfs with several layers"),
     }
 }
 
-/// What of it `target` does not have.
+/// Returns findings for the needs that `target` does not meet.
 pub(super) fn look(
     target: &TargetRoot,
     fields: &BTreeMap<String, String>,

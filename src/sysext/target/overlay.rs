@@ -1,5 +1,6 @@
-//! A plan laid over a tree or over another extension, as overlayfs does it: names are compared,
-//! and links are not followed, but for /usr and /opt themselves, where systemd mounts.
+//! Comparison of a plan with a tree or another extension below it, as overlayfs combines them.
+//! Names are compared, and links are not followed, except for /usr and /opt themselves, where
+//! systemd mounts.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -14,30 +15,30 @@ use crate::fstree::resolve::ResolvedPath;
 use crate::sysext::target::root::TargetRoot;
 use crate::sysext::target::{TargetFinding, TargetRule};
 
-/// What extensions are laid over (systemd-sysext(8)).
+/// Directories over which systemd mounts extensions (systemd-sysext(8)).
 const HIERARCHIES: &[&str] = &["usr", "opt"];
 
-/// What the extension is laid over, or beside.
+/// The layer below the extension, or beside it.
 #[derive(Debug)]
 pub(super) enum Layer {
     /// A tree on disk.
     Root {
-        /// Where its hierarchies are, where they lead, and whether a link leads there.
+        /// Paths of its hierarchies: the place each leads to, and whether a link leads there.
         hierarchies: BTreeMap<PathBuf, ResolvedPath>,
-        /// Who owns it, which stands for root.
+        /// Owner of the tree, which stands for root.
         owner: (u32, u32),
     },
     /// Another extension.
     Extension {
-        /// Its file name.
+        /// File name of the extension.
         name: String,
-        /// What it holds.
+        /// Content of the extension.
         plan: FileTree,
     },
 }
 
 impl Layer {
-    /// The tree of `target`.
+    /// Returns the layer for the tree of `target`.
     pub(super) fn root(target: &TargetRoot) -> Result<Self> {
         let meta = fs_err::metadata(&target.root)?;
         let hierarchies = HIERARCHIES
@@ -47,12 +48,12 @@ impl Layer {
         Ok(Self::Root { hierarchies, owner: (meta.uid(), meta.gid()) })
     }
 
-    /// The extension `name`, which holds `plan`.
+    /// Returns the layer for the extension `name`, which holds `plan`.
     pub(super) fn extension(name: String, plan: FileTree) -> Self {
         Self::Extension { name, plan }
     }
 
-    /// Whose it is, for texts.
+    /// Returns the name of the layer for messages.
     fn whose(&self) -> String {
         match self {
             Self::Root { .. } => "the target".to_owned(),
@@ -60,7 +61,7 @@ impl Layer {
         }
     }
 
-    /// What it has at `path`.
+    /// Returns the entry of the layer at `path`; `None` if it has none.
     fn entry(&self, path: &Path) -> Result<Option<Entry>> {
         let (hierarchies, owner) = match self {
             Self::Extension { plan, .. } => {
@@ -83,7 +84,7 @@ impl Layer {
     }
 }
 
-/// `entry` of `plan`; for another name of a file, that file.
+/// Returns `entry` of `plan`; for a hard link, the file that it names.
 fn whole(plan: &FileTree, entry: &Entry) -> Entry {
     match &entry.kind {
         EntryKind::HardLink(first) => plan.entries.get(first).unwrap_or(entry).clone(),
@@ -97,7 +98,7 @@ fn on_disk(disk: PathBuf, meta: &std::fs::Metadata, owner: (u32, u32)) -> Result
     } else if meta.is_symlink() {
         EntryKind::Link(fs_err::read_link(disk)?)
     } else {
-        // Pipes and devices have no content to read: they are like no file.
+        // Pipes and devices have no content to read, so they equal no file.
         let size = if meta.is_file() { meta.size() } else { u64::MAX };
         EntryKind::File(FileContent::unread(ContentSource::Disk(disk), size))
     };
@@ -111,8 +112,8 @@ fn on_disk(disk: PathBuf, meta: &std::fs::Metadata, owner: (u32, u32)) -> Result
     })
 }
 
-/// What laying `plan` over `layer` changes. What is below the prefix is the prefix's own: an
-/// earlier version of it there is told in one finding.
+/// Returns the changes that `plan` makes over `layer`. Entries below the prefix belong to the
+/// prefix: differences from an earlier version of it make one finding.
 pub(super) fn compare(plan: &FileTree, layer: &Layer) -> Result<Vec<TargetFinding>> {
     let mut findings = linked(plan, layer);
     let mut passed: Option<&Path> = None;
@@ -146,7 +147,7 @@ pub(super) fn compare(plan: &FileTree, layer: &Layer) -> Result<Vec<TargetFindin
     Ok(findings)
 }
 
-/// What is found at one path that both have.
+/// Returns the finding for one path that both have.
 fn judge(
     path: &Path,
     ours: &Entry,
@@ -158,8 +159,8 @@ fn judge(
     Ok(match (&ours.kind, &theirs.kind) {
         (EntryKind::Directory, EntryKind::Directory) => {
             let is_same = (ours.mode, ours.uid, ours.gid) == (theirs.mode, theirs.uid, theirs.gid);
-            // What was closed to others would be open to them. Directories of an extension that
-            // are not the prefix's never take away what 0755 gives.
+            // The directory would become accessible to others. Directories of an extension outside
+            // the prefix never remove access that 0755 gives.
             let opens = ours.mode & !theirs.mode & 0o777 != 0;
             let level = if opens { Level::Error } else { Level::Warning };
             let detail = format!(
@@ -218,7 +219,7 @@ fn digest_of(content: &FileContent) -> Result<[u8; 32]> {
     Ok(sha256)
 }
 
-/// Hierarchies that are links, where the extension has something for them.
+/// Finds hierarchies that are links, if the extension has entries for them.
 fn linked(plan: &FileTree, layer: &Layer) -> Vec<TargetFinding> {
     let Layer::Root { hierarchies, .. } = layer else { return Vec::new() };
     let mut findings = Vec::new();

@@ -1,4 +1,4 @@
-//! What a target's tree says of it: os-release, systemd, kernels, machine.
+//! Facts that a target's tree shows: os-release, systemd, kernels, machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::fstree::resolve::{ResolvedPath, RootResolver};
 use crate::host::os_release;
 use crate::imagefmt::architecture::Architecture;
 
-/// Where systemd keeps its private library, which has its version in its name:
+/// Paths of systemd's private library, which has the version in its name:
 /// `libsystemd-shared-252.so`, and with Debian's revision `libsystemd-shared-257.9-1.so`.
 const LIBRARIES: &[&str] = &[
     "/usr/lib/systemd",
@@ -23,7 +23,7 @@ const LIBRARY: &str = "libsystemd-shared-";
 /// Package databases whose entries are directories named after package and version.
 const DATABASES: &[&str] = &["/var/db/pkg/sys-apps", "/var/lib/pacman/local"];
 
-/// Programs that tell the machine a target is for.
+/// Programs that show the machine a target is for.
 const PROGRAMS: &[&str] = &["/usr/lib/systemd/systemd", "/usr/bin/env", "/usr/bin/sh", "/bin/sh"];
 
 /// The tree of a target.
@@ -41,7 +41,7 @@ impl TargetRoot {
         Ok(Self { root: root.to_owned(), rooted })
     }
 
-    /// Where `path` of the target is on disk, with links followed inside of its tree.
+    /// Returns the place of the target's `path` on disk, with links followed inside its tree.
     pub(super) fn place(&self, path: &Path) -> ResolvedPath {
         self.rooted.resolve(path)
     }
@@ -61,7 +61,8 @@ impl TargetRoot {
         Ok(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
     }
 
-    /// The fields of its os-release, in the order in which systemd looks for it; none without.
+    /// Returns the fields of its os-release, searched in the same order as systemd does; `None`
+    /// without one.
     pub(super) fn os_release(&self) -> Result<Option<BTreeMap<String, String>>> {
         let paths = ["/etc/os-release", "/usr/lib/os-release"];
         let Some(file) = paths.iter().find_map(|path| self.disk(Path::new(path))) else {
@@ -70,7 +71,7 @@ impl TargetRoot {
         Ok(Some(os_release::parse(&String::from_utf8_lossy(&fs_err::read(file)?))))
     }
 
-    /// The version of its systemd, the number before the first dot.
+    /// Returns the version of its systemd: the number before the first dot.
     pub(super) fn systemd(&self) -> Result<Option<u32>> {
         for dir in LIBRARIES {
             let names = self.names(dir)?;
@@ -101,7 +102,7 @@ impl TargetRoot {
         Ok(version.and_then(|version| number(version.rsplit(':').next()?)))
     }
 
-    /// The versions of its kernels, as far as they have modules.
+    /// Returns the versions of its kernels that have modules.
     pub(super) fn kernels(&self) -> Result<BTreeSet<(u32, u32)>> {
         let mut kernels = BTreeSet::new();
         for dir in ["/usr/lib/modules", "/lib/modules"] {
@@ -113,7 +114,7 @@ impl TargetRoot {
         Ok(kernels)
     }
 
-    /// The machine that it is for.
+    /// Returns the architecture that the target is for.
     pub(super) fn architecture(&self) -> Result<Option<Architecture>> {
         for path in PROGRAMS {
             if let Some(file) = self.disk(Path::new(path)).filter(|file| file.is_file())
@@ -126,7 +127,7 @@ impl TargetRoot {
     }
 }
 
-/// The number that `text` begins with.
+/// Returns the number at the start of `text`.
 fn number(text: &str) -> Option<u32> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text.get(..end)?.parse().ok()
