@@ -1,5 +1,5 @@
-//! What is mounted where, how full it is, and what the kernel said last: for the error of a run
-//! that could not write.
+//! Facts about mounted filesystems for the error of a run that could not write: mounts, free space,
+//! and the last messages of the kernel.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -14,13 +14,13 @@ use rustix::io::Errno;
 
 use crate::base::files::existing_ancestor;
 
-/// How many of the kernel's lines are shown.
+/// Number of kernel messages that are shown.
 const LAST_WORDS: usize = 15;
 
-/// The room, in bytes, that is next to nothing for whoever unpacks packages.
+/// Free bytes below which a filesystem counts as full for unpacking packages.
 const LITTLE: u64 = 64 << 20;
 
-/// What the system says of a filesystem that can not be written to, as programs print it.
+/// System messages about a filesystem that cannot be written to, as programs print them.
 const SAID: &[&str] = &[
     "No space left on device",
     "Read-only file system",
@@ -38,21 +38,21 @@ struct Mount {
     options: String,
 }
 
-/// How full a filesystem is.
+/// Used and free space of a filesystem.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fill {
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
     /// Bytes that are used.
     pub used: u64,
     /// Bytes that an ordinary user can still write.
     pub free: u64,
-    /// Files that can still be made; none where the filesystem does not count them.
+    /// Files that can still be created; `None` if the filesystem does not count them.
     pub free_files: Option<u64>,
 }
 
 impl Fill {
-    /// The filesystem that `path` is on.
+    /// Reads the space of the filesystem that `path` is on.
     pub(crate) fn of(path: &Path) -> std::io::Result<Self> {
         let facts = rustix::fs::statvfs(path)?;
         let bytes = |blocks: u64| blocks.saturating_mul(facts.f_frsize);
@@ -64,21 +64,22 @@ impl Fill {
         })
     }
 
-    /// Percent of what an ordinary user can use that is used, rounded up as df(1) does.
+    /// Returns the used percentage of the space that an ordinary user can use, rounded up as df(1)
+    /// does.
     pub(crate) fn percent(&self) -> u64 {
         let usable = self.used.saturating_add(self.free);
         if usable == 0 { 0 } else { self.used.saturating_mul(100).div_ceil(usable) }
     }
 }
 
-/// The type of the filesystem that `path` is on, as df(1) shows it.
+/// Returns the type of the filesystem that `path` is on, as df(1) shows it.
 pub(crate) fn kind(path: &Path) -> String {
     mount_of(path).map_or_else(|| "-".to_owned(), |mount| mount.kind)
 }
 
-/// `error`, and if it came of a filesystem that is full, read-only or broken, or one of those that
-/// `paths` are on is full, what there is to know of these. Programs that we run say themselves
-/// what went wrong, so an error of ours may not have it.
+/// Adds facts about the filesystems of `paths` to `error`. It does so if a full, read-only or
+/// broken filesystem caused the error, or if a filesystem of `paths` is full. Programs that fprefix
+/// runs print the cause themselves, so the error of fprefix may lack it.
 pub(crate) fn explain(error: Error, paths: &[&Path]) -> Error {
     if !is_of_filesystem(&error) && !paths.iter().any(|path| is_full(path)) {
         return error;
@@ -102,7 +103,7 @@ fn is_of_filesystem(error: &Error) -> bool {
     })
 }
 
-/// A line per filesystem that `paths` are on, and the kernel's last lines.
+/// Returns a line per filesystem that `paths` are on, and the last kernel messages.
 fn state(paths: &[&Path]) -> String {
     let mut text = String::new();
     let mut seen: Vec<PathBuf> = Vec::new();
@@ -145,7 +146,8 @@ fn describe(fill: &Fill) -> String {
     format!("{size}, {}% used, room for {free}{files}", fill.percent())
 }
 
-/// The mount that `path` is on: of those with the longest path, the last one made.
+/// Returns the mount that `path` is on: the one with the longest mount point, and of several the
+/// last one made.
 fn mount_of(path: &Path) -> Option<Mount> {
     let path = fs_err::canonicalize(path).ok()?;
     let table = fs_err::read("/proc/self/mountinfo").ok()?;
@@ -170,7 +172,7 @@ fn parse(line: &str) -> Option<Mount> {
     Some(Mount { point: point.into(), kind: kind.to_owned(), source, options })
 }
 
-/// Blanks and backslashes are written as `\040` and so on.
+/// Decodes blanks and backslashes, which are written as `\040` and so on.
 fn unescape(text: &str) -> OsString {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
@@ -188,7 +190,7 @@ fn unescape(text: &str) -> OsString {
     OsString::from_vec(bytes)
 }
 
-/// The last lines of the kernel's log: records of `/dev/kmsg`, one a read(2)
+/// Returns the last lines of the kernel's log. Each read(2) of `/dev/kmsg` returns one record
 /// (Documentation/ABI/testing/dev-kmsg of Linux).
 fn last_words() -> std::io::Result<Vec<String>> {
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
@@ -200,13 +202,13 @@ fn last_words() -> std::io::Result<Vec<String>> {
         let length = match log.read(&mut record) {
             Ok(0) => break,
             Ok(length) => length,
-            // The oldest record was overwritten while we read.
+            // The oldest record was overwritten during the read.
             Err(error) if error.raw_os_error() == Some(Errno::PIPE.raw_os_error()) => continue,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
         };
         let text = String::from_utf8_lossy(record.get(..length).unwrap_or_default()).into_owned();
-        // After the fields and a semicolon comes the line; lines with a blank in front are tags.
+        // The message follows the fields and a semicolon. Lines with a leading blank are tags.
         let line = text.split_once(';').map(|(_, line)| line.lines().next().unwrap_or_default());
         lines.extend(line.map(str::to_owned));
         if lines.len() > LAST_WORDS {

@@ -1,4 +1,5 @@
-//! The state of this machine: which external programs it has, which are missing, and how to get them.
+//! State of this machine: the external programs it has and lacks, and the packages that provide
+//! them.
 
 use std::path::PathBuf;
 
@@ -10,18 +11,18 @@ use crate::host::machine::{self, Machine};
 use crate::host::tools::package_manager::PackageManager;
 use crate::host::tools::{self, Need, ToolFacts};
 
-/// The state of one program on this machine.
+/// State of one program on this machine.
 #[derive(Debug, Serialize)]
 pub(crate) struct ToolFinding {
     pub(crate) name: String,
     pub(crate) need: Need,
     /// Completes "NAME, which ...".
     pub(crate) reason: String,
-    /// `None` where the program is missing.
+    /// `None` if the program is missing.
     pub(crate) path: Option<PathBuf>,
-    /// The packages of this machine's package manager that bring it.
+    /// Packages of this machine's package manager that provide it.
     pub(crate) packages: Vec<String>,
-    /// Present where the program is older than a purpose needs.
+    /// `None` unless the program is older than a purpose needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) too_old: Option<TooOld>,
 }
@@ -29,14 +30,14 @@ pub(crate) struct ToolFinding {
 /// A version that is too old for a purpose.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct TooOld {
-    /// The version of the program; `None` where it does not print one.
+    /// Version of the program; `None` if it does not print one.
     pub(crate) version: Option<String>,
-    /// The oldest version that is accepted.
+    /// Oldest version that is accepted.
     pub(crate) wanted: String,
     /// A phrase like "too old for images: it is version 6.2, and 7.3 or newer is needed".
     #[serde(skip)]
     pub(crate) description: String,
-    /// Completes "or ...": another way out.
+    /// Completes "or ...": an alternative.
     #[serde(skip)]
     pub(crate) instead: Option<String>,
 }
@@ -70,8 +71,9 @@ fn examine_tool(
     })
 }
 
-/// Returns the programs of which eclasses of real trees name the oldest version that they accept,
-/// and that this machine lacks, or has only older, in the directories that builds search.
+/// Returns the programs that builds of real trees lack. For these programs, eclasses name the
+/// oldest version that they accept. The directories that builds search have none, or only an older
+/// one.
 pub(crate) fn lacking_for_trees() -> Result<Vec<String>> {
     let mut lacking = Vec::new();
     for (facts, need) in tools::listed(Machine::this())? {
@@ -89,7 +91,7 @@ pub(crate) fn lacking_for_trees() -> Result<Vec<String>> {
     Ok(lacking)
 }
 
-/// Returns the command that installs what is missing in `findings`; `None` where nothing is.
+/// Returns the command that installs the missing programs of `findings`; `None` if no package is to install.
 pub(crate) fn remedy(findings: &[&ToolFinding]) -> Result<Option<Command>> {
     let missing = findings.iter().filter(|finding| finding.path.is_none());
     let mut packages: Vec<String> =
@@ -114,13 +116,14 @@ pub(crate) fn remedy(findings: &[&ToolFinding]) -> Result<Option<Command>> {
     Ok(Some(command.env("DEBIAN_FRONTEND", "noninteractive")))
 }
 
-/// Returns the command that updates the package manager's lists; `None` where it does so itself.
+/// Returns the command that updates the package manager's lists; `None` if it does so itself.
 pub(crate) fn refresh() -> Result<Option<Command>> {
     let words = PackageManager::of_machine().and_then(|manager| manager.refresh());
     words.map(|words| as_root("update the lists of packages", &words)).transpose()
 }
 
-/// The package managers need no variable of the caller, so sudo passes none on.
+/// Builds a command that runs as root. The package managers need no variable of the caller, so sudo
+/// passes none on.
 fn as_root(purpose: &str, words: &[String]) -> Result<Command> {
     let (program, args) = words.split_first().context("the package manager has no command")?;
     let command = if machine::is_root() {

@@ -1,4 +1,4 @@
-//! The directory in which fprefix keeps prefixes, its Portage and distfiles for a user.
+//! Directory in which fprefix keeps prefixes, its Portage and distfiles for a user.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use crate::base::names::PrefixId;
 use crate::host::machine::{self, Machine};
 
-/// The variable that moves everything fprefix keeps.
+/// Environment variable that sets the directory for everything that fprefix keeps.
 pub(crate) const HOME_VARIABLE: &str = "FPREFIX_HOME";
 
-/// What fprefix keeps for its user.
+/// Directory of the files that fprefix keeps for its user.
 ///
 /// ```text
 /// <home>/                     /var/lib/fprefix for root, else $XDG_DATA_HOME/fprefix
@@ -19,13 +19,13 @@ pub(crate) const HOME_VARIABLE: &str = "FPREFIX_HOME";
 ///   distfiles/                DISTDIR, shared by all prefixes
 ///   prefixes/<id>/            one directory a prefix; the id is <name>-<board>
 ///     prefix.toml             its definition
-///     staging/  final/        its environments, unless setup was told other places
+///     staging/  final/        its environments, by default
 /// ```
 #[derive(Clone, Debug)]
 pub struct Home(PathBuf);
 
 impl Home {
-    /// The home of this user.
+    /// Returns the home of this user.
     pub fn of_user() -> Result<Self> {
         if let Some(home) = std::env::var_os(HOME_VARIABLE).filter(|home| !home.is_empty()) {
             return Ok(Self(
@@ -36,7 +36,7 @@ impl Home {
         if machine::is_root() {
             return Ok(Self("/var/lib/fprefix".into()));
         }
-        // One that is not absolute is to be ignored (XDG Base Directory Specification).
+        // A path that is not absolute must be ignored (XDG Base Directory Specification).
         let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
         if let Some(data) = data.filter(|data| data.is_absolute()) {
             return Ok(Self(data.join("fprefix")));
@@ -47,42 +47,42 @@ impl Home {
         }
     }
 
-    /// The directory itself.
+    /// Returns the path of the directory itself.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Where Portage releases are kept.
+    /// Returns the directory of Portage releases.
     pub fn portage(&self) -> PathBuf {
         self.0.join("portage")
     }
 
-    /// Where build tools from PyPI are kept.
+    /// Returns the directory of build tools from PyPI.
     pub fn tools(&self) -> PathBuf {
         self.0.join("tools")
     }
 
-    /// DISTDIR.
+    /// Returns DISTDIR.
     pub fn distfiles(&self) -> PathBuf {
         self.0.join("distfiles")
     }
 
-    /// DISTDIR on a machine of this kind, unless setup was told another.
+    /// Returns the default DISTDIR on a machine of this kind.
     pub fn default_distdir(&self, machine: Machine) -> PathBuf {
         if machine == Machine::Sdk { machine::SDK_DISTFILES.into() } else { self.distfiles() }
     }
 
-    /// Where prefixes are kept.
+    /// Returns the directory of prefixes.
     pub fn prefixes(&self) -> PathBuf {
         self.0.join("prefixes")
     }
 
-    /// Where the prefix `id` is kept.
+    /// Returns the directory of the prefix `id`.
     pub fn prefix(&self, id: &PrefixId) -> PathBuf {
         self.prefixes().join(id.to_string())
     }
 
-    /// Where setup puts the two environments on a machine of this kind.
+    /// Returns the default directories of the two environments on a machine of this kind.
     pub fn default_dirs(&self, id: &PrefixId, machine: Machine) -> (PathBuf, PathBuf) {
         if machine == Machine::Sdk {
             return (

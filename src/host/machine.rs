@@ -1,12 +1,12 @@
-//! What kind of machine this is: Flatcar's SDK, Gentoo, or any other Linux. The kind decides
-//! where environments go by default, whose Portage is used, and whether wrappers need sudo.
+//! Kind of this machine: Flatcar's SDK, Gentoo, or any other Linux. The kind decides the default
+//! place of environments, the Portage that is used, and whether wrappers need sudo.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// The kind of machine that prefixes are built on.
+/// Kind of machine on which prefixes are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Machine {
@@ -18,14 +18,14 @@ pub enum Machine {
     Other,
 }
 
-/// Where Portage keeps what it installed.
+/// Portage's database of installed packages (VDB).
 const VDB: &str = "var/db/pkg";
 
-/// The folder of Flatcar's SDK that holds the ebuild repositories.
+/// Folder of Flatcar's SDK that holds the ebuild repositories.
 const SDK_THIRD_PARTY: &str = "mnt/host/source/src/third_party";
 
 impl Machine {
-    /// Finds out what the machine of which the root is at `root` is.
+    /// Detects the kind of the machine with the root directory `root`.
     pub fn detect(root: &Path) -> Self {
         let has = |path: &str| root.join(path).exists();
         let emerge = has("usr/bin/emerge");
@@ -39,14 +39,14 @@ impl Machine {
         }
     }
 
-    /// Finds out what this machine is.
+    /// Detects the kind of this machine.
     pub fn this() -> Self {
         Self::detect(Path::new("/"))
     }
 }
 
-/// Whether Portage installed anything: where it is there beside the system's own package manager, it
-/// knows of no build tools.
+/// Returns whether Portage installed any package. A Portage beside the system's own package manager
+/// does not know the installed build tools.
 fn has_packages(vdb: &Path) -> bool {
     let Ok(categories) = fs_err::read_dir(vdb) else { return false };
     categories.flatten().any(|category| {
@@ -64,24 +64,24 @@ impl fmt::Display for Machine {
     }
 }
 
-/// Tells whether this process runs as root.
+/// Returns whether this process runs as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Where Flatcar's SDK keeps the root directories of boards.
+/// Directory in which Flatcar's SDK keeps the root directories of boards.
 pub const SDK_BOARDS: &str = "/build";
 
-/// Where Flatcar's SDK keeps sources that were fetched.
+/// Directory in which Flatcar's SDK keeps fetched sources.
 pub const SDK_DISTFILES: &str = "/mnt/host/source/.cache/distfiles";
 
-/// Whether we may make or write what is at `path`.
+/// Returns whether this process may create or write `path`.
 pub fn may_write(path: &Path) -> bool {
     let (ancestor, _) = crate::base::files::existing_ancestor(path);
     rustix::fs::access(&ancestor, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
-/// The folder of ebuild repositories in Flatcar's SDK.
+/// Returns the folder of ebuild repositories in Flatcar's SDK.
 pub fn sdk_third_party() -> PathBuf {
     Path::new("/").join(SDK_THIRD_PARTY)
 }

@@ -1,6 +1,7 @@
-//! This machine: its kind, its programs and how to get them, its toolchain and its disks.
+//! This machine: its kind, its programs and the packages that provide them, its toolchain and its
+//! disks.
 //!
-//! Nothing in here knows an environment of a prefix.
+//! Nothing in here depends on an environment of a prefix.
 
 pub(crate) mod disk;
 pub(crate) mod doctor;

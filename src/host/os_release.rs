@@ -1,9 +1,9 @@
-//! os-release files, and those in their form (os-release(5)).
+//! Parser of os-release files, and of files in the same format (os-release(5)).
 
 use std::collections::BTreeMap;
 
-/// The fields of `text`. Values lose their quotes; of a field that is there twice, the last counts.
-/// What is no field is passed over, as systemd does.
+/// Returns the fields of `text`. Values lose their quotes. If a field occurs twice, the last one
+/// counts. Lines that are no field are ignored, as systemd does.
 pub(crate) fn parse(text: &str) -> BTreeMap<String, String> {
     let fields = text.lines().filter_map(|line| {
         let (key, value) = line.trim().split_once('=')?;

@@ -1,4 +1,4 @@
-//! Releases of PyPI that profiles/ pins, checked by hash, in directories of their own.
+//! PyPI releases that profiles/ pins, checked by hash, in separate directories.
 
 use std::path::{Path, PathBuf};
 
@@ -9,18 +9,19 @@ use crate::base::data::{self, Folder};
 use crate::base::files;
 use crate::base::lock::{Busy, Lock};
 
-/// A release that is pinned.
+/// A pinned release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Release {
-    /// The project's name on PyPI.
+    /// Name of the project on PyPI.
     pub name: String,
-    /// Its version.
+    /// Version of the release.
     pub version: String,
-    /// Its line of pip's requirements file, with the hashes of its files.
+    /// Line of pip's requirements file, with the hashes of the release's files.
     requirement: String,
 }
 
-/// The releases that the requirements file `name` of profiles/ pins (pip's hash-checking mode).
+/// Returns the releases that the requirements file `name` of profiles/ pins (pip's hash-checking
+/// mode).
 pub(crate) fn pinned(name: &str) -> Result<Vec<Release>> {
     let text = data::text(Folder::Profiles, name)?;
     text.lines()
@@ -38,11 +39,11 @@ pub(crate) fn pinned(name: &str) -> Result<Vec<Release>> {
         .with_context(|| format!("profiles/{name} is not as expected"))
 }
 
-/// How the directories begin in which a release is put together.
+/// Prefix of the names of directories in which a release is assembled.
 const LEFTOVER: &str = ".fetch-";
 
-/// Makes the directory `dir`, which prefixes share and may want at once. `make` gets a directory to
-/// work in and returns the one in it that becomes `dir` when all is there.
+/// Creates the directory `dir`, which prefixes share and may need at the same time. `make` gets a
+/// work directory and returns the directory in it that becomes `dir` when it is complete.
 pub(crate) fn appear(
     dir: &Path,
     what: &str,
@@ -66,7 +67,7 @@ pub(crate) fn appear(
     Ok(())
 }
 
-/// Removes what a run that was killed left of a fetch.
+/// Removes the files of a fetch that a killed run left.
 fn remove_leftovers(dir: &Path) -> Result<()> {
     for entry in fs_err::read_dir(dir)? {
         let entry = entry?;
@@ -77,8 +78,8 @@ fn remove_leftovers(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Installs `release` by the pip of `python`, into that environment or, with `--target`, elsewhere;
-/// `work` takes the list that pip reads.
+/// Installs `release` with the pip of `python`: into that environment or, with `--target`, into
+/// another directory. `work` holds the list that pip reads.
 pub(crate) fn install(
     python: &Path,
     release: &Release,

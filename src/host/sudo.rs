@@ -1,6 +1,6 @@
-//! Commands that need root: sudo runs them for an ordinary user.
+//! Commands that need root. For an ordinary user, sudo runs them.
 //!
-//! Flatcar's SDK has directories of root's that its users work in, and lets them use sudo.
+//! Flatcar's SDK has directories that belong to root. Its users work in them, and may use sudo.
 
 use anyhow::Result;
 

@@ -1,4 +1,4 @@
-//! The imported files as distfiles: archives with a hash, which Portage verifies and unpacks.
+//! Imported files as distfiles: archives with a hash, which Portage verifies and unpacks.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,21 +11,21 @@ use crate::base::data::{self, Folder};
 use crate::base::template;
 use crate::host::toolchain::plan::{Content, Import};
 
-/// A distfile that was written.
+/// A written distfile.
 #[derive(Debug)]
 pub(crate) struct Distfile {
-    /// Its file name.
+    /// File name.
     pub name: String,
-    /// Its line in a Manifest (GLEP 74).
+    /// Line in a Manifest (GLEP 74).
     pub manifest: String,
 }
 impl Import {
-    /// The package's name without its category.
+    /// Returns the name of the package without its category.
     pub(crate) fn name(&self) -> &str {
         self.package.split_once('/').map_or(self.package.as_str(), |(_, name)| name)
     }
 
-    /// The ebuild that installs `distfile`.
+    /// Returns the ebuild that installs `distfile`.
     pub(crate) fn ebuild(&self, board: &Board, distfile: &Distfile) -> Result<String> {
         template::render(
             Folder::Templates,
@@ -38,10 +38,10 @@ impl Import {
         )
     }
 
-    /// Writes the distfile into `distdir`. It is named after its content, so the same toolchain
-    /// makes the same file, and one that changed makes another.
+    /// Writes the distfile into `distdir`. Its name contains a digest of its content. So the same
+    /// toolchain gives the same file, and a changed one gives another file.
     ///
-    /// Until it is whole its name begins with `unfinished`.
+    /// The name begins with `unfinished` until the file is complete.
     pub(crate) fn write_distfile(&self, distdir: &Path, unfinished: &str) -> Result<Distfile> {
         let mut file = tempfile::Builder::new()
             .prefix(unfinished)
@@ -105,7 +105,7 @@ impl Import {
     }
 }
 
-/// Counts and digests what is written through it.
+/// A writer that counts and digests the bytes written through it.
 struct Hashing<W> {
     inner: W,
     hash: Sha512,

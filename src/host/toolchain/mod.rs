@@ -1,10 +1,9 @@
-//! The toolchain: the machine's compiler, and its runtime and development files as packages.
+//! Toolchain: the machine's compiler, and its runtime and development files as packages.
 //!
-//! The compiler itself stays on the machine. What programs need of it when they are linked and
-//! when they run (libc, headers, libgcc, libstdc++), or what the board has of that in a root directory
-//! of its own, becomes a distfile with a hash, from which an
-//! ebuild of ours installs it: so it has a version, CONTENTS, a licence and a binpkg like
-//! everything else that Portage knows.
+//! The compiler itself stays on the machine. Programs need other files of it to link and to run:
+//! libc, headers, libgcc, libstdc++. These files, or those in the board's own root directory,
+//! become a distfile with a hash. An ebuild of fprefix installs it. So the files have a version,
+//! CONTENTS, a licence and a binpkg, as all packages in Portage do.
 
 mod distfile;
 mod plan;
@@ -28,19 +27,21 @@ pub(crate) use crate::host::toolchain::sysroot::Sysroot;
 pub struct Compiler {
     /// The gcc driver, links resolved.
     pub cc: PathBuf,
-    /// The g++ driver, where there is one.
+    /// The g++ driver; `None` if there is none beside gcc.
     pub cxx: Option<PathBuf>,
-    /// What it calls the machine that it compiles for, and what its binutils are named after.
+    /// Machine that it compiles for, in its own spelling, which also prefixes the names of its
+    /// binutils.
     pub machine: String,
-    /// Its version.
+    /// Version of the compiler.
     pub version: String,
-    /// What the sandbox has to show of it in a place of its own, see [`Compiler::inside`].
+    /// Paths of the compiler that the sandbox must show in a separate place, see
+    /// [`Compiler::inside`].
     pub parts: Vec<PathBuf>,
 }
 
-/// The directory of the sandbox below which the compiler is shown once more. gcc finds its
-/// libraries relative to where it is itself; below a directory that holds nothing else it finds
-/// none but the prefix's.
+/// Directory of the sandbox below which the compiler is visible a second time. gcc finds its
+/// libraries relative to its own path. Below a directory that holds nothing else, it finds only
+/// those of the prefix.
 const INSIDE: &str = "/fprefix/gcc";
 
 impl Compiler {
@@ -66,18 +67,18 @@ impl Compiler {
         Ok(compiler)
     }
 
-    /// Where the sandbox shows `part` of the compiler.
+    /// Returns the path at which the sandbox shows `part` of the compiler.
     pub fn inside(part: &Path) -> PathBuf {
         Path::new(INSIDE).join(part.strip_prefix("/").unwrap_or(part))
     }
 
-    /// The drivers, gcc's own directories, and those of the C++ headers.
+    /// Finds the drivers, gcc's own directories, and those of the C++ headers.
     fn find_parts(&self) -> Result<Vec<PathBuf>> {
         let mut parts = BTreeSet::from([self.cc.clone()]);
         parts.extend(self.cxx.clone());
         parts.insert(self.install_dir()?);
-        // A cross compiler has its assembler and link editor by their plain names in a directory of
-        // its own, as links.
+        // A cross compiler has links to its assembler and link editor, by their plain names, in a
+        // separate directory.
         for program in ["cc1", "cc1plus", "collect2", "as", "ld"] {
             let path = PathBuf::from(ask(&self.cc, &[&format!("-print-prog-name={program}")])?);
             if let (true, Some(dir)) = (path.is_absolute(), path.parent()) {
@@ -92,7 +93,7 @@ impl Compiler {
                     || dir.to_string_lossy().contains("/g++-v")
             }));
         }
-        // A directory in another that is shown already needs no showing of its own.
+        // A directory inside another one is already visible.
         let all = parts.clone();
         parts.retain(|part| !all.iter().any(|other| other != part && part.starts_with(other)));
         Ok(parts.into_iter().collect())
@@ -107,7 +108,7 @@ impl Compiler {
         Ok(fs_err::canonicalize(line.trim())?)
     }
 
-    /// Where the compiler finds the file `name` of a library, if it does.
+    /// Returns the path at which the compiler finds the library file `name`; `None` if it does not.
     fn file(&self, name: &str) -> Result<Option<PathBuf>> {
         let path = PathBuf::from(ask(&self.cc, &[&format!("-print-file-name={name}")])?);
         Ok((path.is_absolute() && path.exists()).then_some(path))
@@ -119,7 +120,7 @@ fn ask(cc: &Path, args: &[&str]) -> Result<String> {
     Ok(answer.trim_end().to_owned())
 }
 
-/// The directories in which the compiler looks for headers of `language`.
+/// Returns the directories in which the compiler looks for headers of `language`.
 fn include_dirs(cc: &Path, language: &str) -> Result<Vec<PathBuf>> {
     let output = Command::new("ask the compiler where headers are", cc)
         .args(["-E", "-v", "-x", language, "/dev/null"])

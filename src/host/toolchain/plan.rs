@@ -1,4 +1,4 @@
-//! Which files of the machine make up the imported toolchain, and where they go.
+//! Plan of the imported toolchain: files of the machine and their places in the packages.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::base::data::{self, Folder};
 use crate::host::toolchain::sysroot::Found;
 use crate::host::toolchain::{Compiler, Sysroot, include_dirs};
 
-/// What profiles/toolchain.toml says of one package.
+/// Entry of profiles/toolchain.toml for one package.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Recipe {
@@ -38,7 +38,7 @@ pub(super) struct Recipe {
     programs: Vec<String>,
 }
 
-/// What is put at one place of an imported package.
+/// Content of one path in an imported package.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Copy(PathBuf),
@@ -46,7 +46,7 @@ pub(super) enum Content {
     Text(String),
 }
 
-/// A package of the imported toolchain: where its files come from.
+/// A package of the imported toolchain, with the sources of its files.
 #[derive(Debug)]
 pub(crate) struct Import {
     /// Category and name.
@@ -56,11 +56,11 @@ pub(crate) struct Import {
     pub(super) recipe: Recipe,
     pub(super) entries: BTreeMap<PathBuf, Content>,
 }
-/// The recipe of what comes with gcc.
+/// Recipe of the files that gcc provides.
 const OF_COMPILER: &str = "gcc-runtime";
 
-/// Plans the import of what `compiler` links programs of `board` with: from the root directory of
-/// the board, if it has one.
+/// Plans the import of the files that `compiler` links programs of `board` with. They come from the
+/// board's root directory, if it has one.
 pub(crate) fn plan(
     compiler: &Compiler,
     board: &Board,
@@ -84,8 +84,8 @@ pub(crate) fn plan(
     recipes.into_iter().map(|(name, recipe)| planner.import(&name, recipe)).collect()
 }
 
-/// The directories of the C library's and the kernel's headers: gcc's own stay with it, and what
-/// stands below /usr/local is nobody's package.
+/// Returns the directories of the C library's and the kernel's headers. gcc's own headers stay with
+/// gcc, and files below /usr/local belong to no package.
 fn headers_of(compiler: &Compiler) -> Result<Vec<PathBuf>> {
     let install = compiler.install_dir()?;
     let mut include = include_dirs(&compiler.cc, "c")?;
@@ -151,8 +151,8 @@ impl Planner<'_> {
         Path::new("usr").join(&self.board.libdir)
     }
 
-    /// Finds the file `name` of a library. A C library is of one place alone; what gcc brings is
-    /// the compiler's where the board has none of its version.
+    /// Finds the library file `name`. All files of the C library come from one place. A library of
+    /// gcc is the compiler's if the board has none of the same version.
     fn find(&self, name: &str, of_compiler: bool) -> Result<Option<Found>> {
         let in_sysroot = self.sysroot.and_then(|sysroot| {
             if of_compiler { sysroot.runtime(name) } else { sysroot.library(name) }
@@ -165,7 +165,8 @@ impl Planner<'_> {
         Ok(Some(Found { path, real }))
     }
 
-    /// A program of the C library that runs with it: the machine's do so on the machine alone.
+    /// Finds a program of the C library that runs with it. The machine's own programs run on that
+    /// machine only.
     fn program(&self, name: &str) -> Result<Option<PathBuf>> {
         if let Some(sysroot) = self.sysroot {
             return Ok(sysroot.file(&Path::new("/usr/bin").join(name)).map(|found| found.real));
@@ -174,7 +175,7 @@ impl Planner<'_> {
         Ok(path.map(fs_err::canonicalize).transpose()?)
     }
 
-    /// The directory of a locale, which is alike on all machines.
+    /// Returns the directory of a locale, which is the same on all machines.
     fn locale(&self, path: &Path) -> Option<PathBuf> {
         let in_sysroot = self.sysroot.and_then(|sysroot| sysroot.file(path));
         let dir = in_sysroot.map_or_else(|| path.to_owned(), |found| found.real);
@@ -194,7 +195,7 @@ impl Planner<'_> {
         let place = self.libdir().join(name);
         let linked = real.file_name() != found.file_name();
         if linked && Path::new(name).extension().is_some_and(|extension| extension == "so") {
-            // libfoo.so names the library by its soname, which the prefix has.
+            // libfoo.so refers to the library by its soname, which the prefix has.
             let soname = fs_err::read_link(&found)?;
             let soname = soname.file_name().unwrap_or(soname.as_os_str());
             entries.insert(place, Content::Link(soname.into()));
@@ -207,7 +208,8 @@ impl Planner<'_> {
         Ok(true)
     }
 
-    /// A linker script with its absolute paths as the link editor finds them below the sysroot.
+    /// Returns a linker script with its absolute paths as the link editor finds them below the
+    /// sysroot.
     fn adapt(&self, script: &str) -> String {
         let word = |word: &str| match word.rsplit_once('/') {
             Some((dir, file)) if dir.starts_with('/') => {
@@ -247,7 +249,7 @@ impl Planner<'_> {
     }
 }
 
-/// Plans all files below `dir`, links resolved, at `place`.
+/// Plans all files below `dir`, with links resolved, at `place`.
 fn copy_below(dir: &Path, place: &Path, entries: &mut BTreeMap<PathBuf, Content>) -> Result<()> {
     for entry in walkdir::WalkDir::new(dir).follow_links(true) {
         let entry = entry.with_context(|| format!("could not look through {}", dir.display()))?;
@@ -259,7 +261,7 @@ fn copy_below(dir: &Path, place: &Path, entries: &mut BTreeMap<PathBuf, Content>
     Ok(())
 }
 
-/// The text of the file at `path` if it is a linker script and no ELF file or archive.
+/// Returns the text of the file at `path` if it is a linker script, not an ELF file or archive.
 fn linker_script(path: &Path) -> Result<Option<String>> {
     if fs_err::metadata(path)?.len() > 4096 {
         return Ok(None);
@@ -268,7 +270,7 @@ fn linker_script(path: &Path) -> Result<Option<String>> {
     Ok(text.filter(|text| text.contains("GROUP") || text.contains("INPUT")))
 }
 
-/// glibc says its version in its own file (`csu/version.c`).
+/// Reads the version of glibc from its library (`csu/version.c`).
 fn libc_version(libc: &Path) -> Result<String> {
     let bytes = fs_err::read(libc)?;
     let pattern = Regex::new(r"GNU C Library [^\n]*release version (\d+\.\d+)")?;
@@ -281,7 +283,7 @@ fn libc_version(libc: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(found.as_bytes()).into_owned())
 }
 
-/// The kernel's headers say their version in `linux/version.h`.
+/// Reads the version of the kernel's headers from `linux/version.h`.
 fn linux_version(entries: &BTreeMap<PathBuf, Content>) -> Result<String> {
     let Some(Content::Copy(path)) = entries.get(Path::new("usr/include/linux/version.h")) else {
         bail!("there are no kernel headers (Debian: linux-libc-dev): linux/version.h is missing");

@@ -1,6 +1,6 @@
-//! The root directory of a board: where Flatcar's SDK keeps what images of the board are made of,
-//! and with that the C library that programs of the board run with. Cross compilers of crossdev have
-//! one of their own.
+//! Root directory of a board, in which Flatcar's SDK keeps the content of the board's images. It
+//! includes the C library that programs of the board run with. Cross compilers of crossdev have
+//! their own root directory.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,12 @@ use crate::fstree::resolve::{ResolvedPath, RootResolver};
 use crate::host::machine::{Machine, SDK_BOARDS};
 use crate::host::toolchain::{Compiler, ask};
 
-/// What it has to have for programs to be built with its C library. A board that was not set up to
-/// its end lacks some of them.
+/// Files it must have so that programs can be built with its C library. A board with an incomplete
+/// setup lacks some of them.
 const NEEDED: [&str; 3] = ["libc.so.6", "libc.so", "crt1.o"];
 const NEEDED_HEADERS: [&str; 2] = ["stdio.h", "linux/version.h"];
 
-/// Such a root directory, which has a C library with its development files.
+/// A root directory that has a C library with its development files.
 #[derive(Debug)]
 pub(crate) struct Sysroot {
     dir: PathBuf,
@@ -26,7 +26,7 @@ pub(crate) struct Sysroot {
     runtime: PathBuf,
 }
 
-/// A file as it is called, and what that leads to.
+/// A file by the path of its name, and the path that this resolves to.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) path: PathBuf,
@@ -34,9 +34,9 @@ pub(super) struct Found {
 }
 
 impl Sysroot {
-    /// The root directory that a machine of this kind has of `board`, else the one that `compiler`
-    /// was made for, as crossdev makes them, if it is not the machine's own. With it, why the
-    /// board's can not be used, where there is one.
+    /// Finds the root directory of `board` on a machine of this kind. Without one, finds the
+    /// directory that `compiler` was made for, as crossdev makes them, unless it is the machine's
+    /// own root. Also returns the reason if the board has a root directory that cannot be used.
     pub(crate) fn of(
         machine: Machine,
         board: &Board,
@@ -72,7 +72,7 @@ impl Sysroot {
             dirs.extend(
                 (!multiarch.is_empty()).then(|| Path::new(top).join("lib").join(&multiarch)),
             );
-            // The loader of arm64 is always here.
+            // The loader of arm64 is always in this directory.
             dirs.push(Path::new(top).join("lib"));
             dirs
         };
@@ -105,7 +105,7 @@ impl Sysroot {
         Ok((Some(sysroot), None))
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -118,7 +118,7 @@ impl Sysroot {
 
     fn check_machine(&self, board: &Board) -> Result<()> {
         let Some(libc) = self.library(NEEDED[0]) else { return Ok(()) };
-        // e_machine (elf.h); both boards are little-endian.
+        // e_machine (elf.h). Both boards are little-endian.
         let header = fs_err::read(&libc.real)?;
         let machine = header.get(18..20).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
         if machine != Some(board.elf_machine) {
@@ -127,18 +127,18 @@ impl Sysroot {
         Ok(())
     }
 
-    /// The library, object or linker script `name`.
+    /// Returns the library, object or linker script `name`.
     pub(super) fn library(&self, name: &str) -> Option<Found> {
         self.libraries.iter().find_map(|dir| self.file(&dir.join(name)))
     }
 
-    /// The library `name` of gcc's, if the board has it of the compiler's own version: what is
-    /// linked with a newer one does not run with an older one.
+    /// Returns gcc's library `name`, if the board has it in the compiler's own version. A program
+    /// linked with a newer version does not run with an older one.
     pub(super) fn runtime(&self, name: &str) -> Option<Found> {
         self.file(&self.runtime.join(name))
     }
 
-    /// What is at the absolute `path` in it.
+    /// Returns the file at the absolute `path` in it.
     pub(super) fn file(&self, path: &Path) -> Option<Found> {
         let on_disk = |path: &Path| match self.rooted.resolve(path) {
             ResolvedPath::There { disk, .. } => Some(disk),
@@ -148,7 +148,7 @@ impl Sysroot {
         Some(Found { path: on_disk(path.parent()?)?.join(path.file_name()?), real })
     }
 
-    /// The directories of its headers, on disk.
+    /// Returns the directories of its headers, on disk.
     pub(super) fn headers(&self) -> &[PathBuf] {
         &self.headers
     }
@@ -183,13 +183,13 @@ mod tests {
         let (whole, lacking) = Sysroot::at(dir.path(), &board, &compiler).unwrap();
         let whole = whole.unwrap();
         assert_eq!((whole.dir(), lacking), (dir.path(), None));
-        // Links lead to what is in it, and gcc's libraries are those of the compiler's version.
+        // Links resolve inside it, and gcc's libraries have the compiler's version.
         fs_err::os::unix::fs::symlink("/usr/lib64/libc.so", dir.path().join("usr/lib64/l"))
             .unwrap();
         let link = whole.library("l").unwrap();
         assert_eq!(link.real, dir.path().join("usr/lib64/libc.so"));
         assert!(whole.runtime("libc.so").is_none());
-        // A compiler that was made for it says so.
+        // A compiler that was made for it reports its path.
         let gcc = dir.path().join("gcc");
         let script = format!("#!/bin/sh\nexec gcc --sysroot={} \"$@\"\n", dir.path().display());
         crate::base::files::write_executable(&gcc, script.as_bytes()).unwrap();

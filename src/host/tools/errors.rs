@@ -1,4 +1,4 @@
-//! The error where an external program is missing or too old, with the ways to get it.
+//! Error for an external program that is missing or too old, with the ways to get it.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::host::tools::package_manager::PackageManager;
 use crate::host::tools::search::{FoundTool, OldVersion, SearchLists, Unusable};
 
 impl ToolFacts {
-    /// Returns the program if this machine has it, of a version that is accepted.
+    /// Returns the program if this machine has it in an accepted version.
     pub(super) fn require(
         &self,
         board: Option<&Board>,
@@ -31,7 +31,7 @@ impl ToolFacts {
         }
     }
 
-    /// Returns the error where no program is found.
+    /// Returns the error for the case that no program is found.
     pub(super) fn missing(&self, board: Option<&Board>, manager: Option<PackageManager>) -> Error {
         let names = self.candidates(board);
         let hints = self.hints(board, manager);
@@ -71,7 +71,7 @@ impl ToolFacts {
 
     /// Returns the ways to get it, each as a line that begins with "hint:".
     fn hints(&self, board: Option<&Board>, manager: Option<PackageManager>) -> String {
-        // The package manager's package has the program for this machine.
+        // The package of the package manager provides the program for this machine.
         let is_foreign = self.is_named_after_boards() && board.is_some_and(|b| !b.is_native());
         let manager = manager.filter(|_| !is_foreign);
         let packages =

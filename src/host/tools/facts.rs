@@ -9,7 +9,7 @@ use crate::base::board::Board;
 use crate::base::data;
 use crate::host::machine::Machine;
 
-/// A purpose that external programs are needed for.
+/// Purpose that external programs are needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Need {
@@ -40,7 +40,7 @@ impl Need {
     }
 }
 
-/// A list of directories that is searched for programs.
+/// List of directories that is searched for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum SearchList {
@@ -110,7 +110,7 @@ impl ToolFacts {
         self.name.as_ref().unwrap_or(&self.program)
     }
 
-    /// Tells whether machines of this kind need it.
+    /// Returns whether machines of this kind need it.
     pub(crate) fn is_for(&self, machine: Machine) -> bool {
         self.machines.is_empty() || self.machines.contains(&machine)
     }
@@ -141,7 +141,8 @@ impl ToolFacts {
         names.iter().map(|name| name.replace("{machine}", &board.machine)).collect()
     }
 
-    /// Returns the packages of a package manager that bring it; none where it has no such package.
+    /// Returns the packages of a package manager that provide it; an empty list if it has no such
+    /// package.
     pub(crate) fn packages(&self, manager: &str, board: Option<&Board>) -> Vec<String> {
         let names = self.packages.get(manager).map_or("", String::as_str);
         let machine = board.map_or("", |board| &board.machine);
@@ -176,7 +177,7 @@ mod tests {
                 assert!(!tool.packages["apt"].is_empty(), "{}", tool.program);
             }
             let Some(need) = tool.need.filter(|need| *need != Need::Test) else { continue };
-            // Users get what they need on all of them; Alpine has no systemd.
+            // Users can install the needed programs on all of them. Alpine has no systemd.
             let without = tool.packages.iter().filter(|(_, names)| names.is_empty());
             let without: Vec<&str> = without.map(|(name, _)| &**name).collect();
             let is_systemd = need == Need::Attach && tool.program.starts_with("systemd");

@@ -1,9 +1,9 @@
-//! The one registry of the external programs that fprefix runs.
+//! Registry of all external programs that fprefix runs.
 //!
-//! Each is a constant here; all facts about it are in profiles/tools.toml: its names, the places
-//! where it is searched, the oldest version that is accepted, the packages that bring it. A step
-//! and `fprefix doctor` use the same entry, and a program that is missing or too old leads to the
-//! same error everywhere. Programs that every Linux has (sh, install, rm) are not listed.
+//! Each program is a constant here. All facts about it are in profiles/tools.toml: its names, the
+//! places that are searched, the oldest accepted version, the packages that provide it. A step and
+//! `fprefix doctor` use the same entry. A program that is missing or too old leads to the same
+//! error everywhere. Programs that every Linux has (sh, install, rm) are not listed.
 
 mod errors;
 mod facts;
@@ -73,7 +73,7 @@ tools! {
     WGET = "wget",
 }
 
-/// Read once: the programs of one run are looked for often.
+/// Entries of profiles/tools.toml. They are read once, because one run searches for programs often.
 static LIST: LazyLock<Result<ToolList>> = LazyLock::new(ToolList::load);
 
 fn list() -> Result<&'static ToolList> {
@@ -87,12 +87,12 @@ pub(crate) fn listed(machine: Machine) -> Result<Vec<(&'static ToolFacts, Need)>
 }
 
 impl ExternalTool {
-    /// Returns the program; `None` where the machine lacks it. Its version is not looked at.
+    /// Returns the program of any version; `None` if the machine lacks it.
     pub(crate) fn find(self) -> Option<FoundTool<'static>> {
         list().ok()?.entry(self.0).ok()?.find_here()
     }
 
-    /// Returns the program, of a version that is accepted.
+    /// Returns the program if it has an accepted version.
     pub(crate) fn require(self) -> Result<FoundTool<'static>> {
         list()?.entry(self.0)?.require(None, &SearchLists::of_process())
     }
@@ -109,7 +109,7 @@ impl ExternalTool {
 }
 
 impl ToolFacts {
-    /// Returns the program of this machine; `None` where the machine lacks it.
+    /// Returns the program of this machine; `None` if the machine lacks it.
     pub(crate) fn find_here(&self) -> Option<FoundTool<'_>> {
         self.find(None, &SearchLists::of_process()).ok()
     }
@@ -132,7 +132,7 @@ impl BoardTool<'_> {
         Ok(list()?.entry(self.tool.0)?.locate(Some(self.board), &SearchLists::of_process()))
     }
 
-    /// Returns the error where none of the files serves.
+    /// Returns the error for the case that none of the files works.
     pub(crate) fn missing(self) -> Error {
         match list().and_then(|list| list.entry(self.tool.0)) {
             Ok(facts) => facts.missing(Some(self.board), PackageManager::of_machine()),
@@ -160,7 +160,7 @@ mod tests {
         assert!(names(Machine::Other).contains(&"python3-venv"));
         assert!(!names(Machine::Gentoo).contains(&"python3-venv"));
         assert!(names(Machine::Gentoo).contains(&"bwrap"));
-        // Only what a purpose needs is listed.
+        // The list has only the programs that a purpose needs.
         assert!(!names(Machine::Gentoo).contains(&"sudo"));
     }
 

@@ -5,11 +5,11 @@ use crate::host::tools::search::SearchLists;
 /// A package manager that `fprefix doctor` can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PackageManager {
-    /// The key of its packages in profiles/tools.toml.
+    /// Key of its packages in profiles/tools.toml.
     pub(crate) name: &'static str,
-    /// The program that proves it present, the first word of [`Self::install`].
+    /// Program that proves it present, the first word of [`Self::install`].
     program: &'static str,
-    /// The rest of the command that installs the packages that are named after it.
+    /// Rest of the command, before the names of the packages to install.
     options: &'static [&'static str],
 }
 
@@ -31,7 +31,7 @@ impl PackageManager {
         Self { name, program, options }
     }
 
-    /// Returns the package manager of this machine, `None` where it has none of these.
+    /// Returns the package manager of this machine; `None` if it has none of these.
     pub(crate) fn of_machine() -> Option<Self> {
         let lists = SearchLists::of_process();
         Self::ALL.iter().copied().find(|manager| lists.find_anywhere(manager.program).is_some())
@@ -43,8 +43,8 @@ impl PackageManager {
         words.map(|word| (*word).to_owned()).chain(packages.iter().cloned()).collect()
     }
 
-    /// Returns the words of the command that updates the lists of packages; `None` where the
-    /// package manager does so itself. A new machine has no lists.
+    /// Returns the words of the command that updates the lists of packages; `None` if the package
+    /// manager does so itself. A new machine has no lists.
     pub(crate) fn refresh(&self) -> Option<Vec<String>> {
         (self.name == "apt").then(|| [self.program, "update", "-qq"].map(str::to_owned).to_vec())
     }

@@ -1,4 +1,4 @@
-//! The search for external programs, with the probes and the versions that they have to pass.
+//! Search for external programs, with the probes and the versions that they must pass.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::base::board::Board;
 use crate::base::command::{Command, MACHINE_PATH, SYSTEM_PATH, find_program};
 use crate::host::tools::facts::{SearchList, ToolFacts};
 
-/// The directories of each [`SearchList`], as `PATH` writes them.
+/// Directories of each [`SearchList`], in the form of `PATH`.
 #[derive(Clone, Debug)]
 pub(super) struct SearchLists {
     caller: OsString,
@@ -34,40 +34,40 @@ impl SearchLists {
         }
     }
 
-    /// Returns the program `name` on the caller's `PATH`, else in the directories of the system:
-    /// `PATH` of an ordinary user often lacks sbin.
+    /// Returns the program `name` on the caller's `PATH`, else in the directories of the system.
+    /// The `PATH` of an ordinary user often lacks sbin.
     pub(super) fn find_anywhere(&self, name: &str) -> Option<PathBuf> {
         find_program(name, &self.caller).or_else(|| find_program(name, &self.system))
     }
 }
 
-/// A program that was found, and passed its probe.
+/// A program that was found and passed its probe.
 #[derive(Debug)]
 pub(crate) struct FoundTool<'a> {
     facts: &'a ToolFacts,
     path: PathBuf,
 }
 
-/// A reason for which a program cannot be used.
+/// Reason why a program cannot be used.
 #[derive(Debug)]
 pub(super) enum Unusable {
-    /// It is in none of the directories.
+    /// None of the directories has it.
     Missing,
     /// The program at this path failed its probe.
     Failed(PathBuf, Error),
 }
 
-/// A version that is older than the oldest that is accepted.
+/// A version older than the oldest accepted one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct OldVersion {
-    /// The version of the program; `None` where it does not print one.
+    /// Version of the program; `None` if it does not print one.
     pub(crate) version: Option<String>,
-    /// The oldest version that is accepted.
+    /// Oldest version that is accepted.
     pub(crate) oldest: String,
 }
 
 impl ToolFacts {
-    /// Returns all files that may be this program, the best first, unprobed.
+    /// Returns all files that may be this program, the best first, without a probe.
     pub(super) fn locate(&self, board: Option<&Board>, lists: &SearchLists) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for name in self.candidates(board) {
@@ -91,7 +91,7 @@ impl ToolFacts {
                 return Ok(FoundTool { facts: self, path });
             }
             let probe = Command::new(format!("probe {}", path.display()), &path);
-            // A version manager's program finds the real one by PATH.
+            // The wrapper of a version manager finds the real program by PATH.
             match probe.pass("PATH").args(&self.probe).run_quiet() {
                 Ok(()) => return Ok(FoundTool { facts: self, path }),
                 Err(error) => unusable = Unusable::Failed(path, error),
@@ -116,7 +116,7 @@ impl FoundTool<'_> {
         Command::new(purpose, &self.path)
     }
 
-    /// Runs it to learn its version; `None` where it prints none.
+    /// Runs it to learn its version; `None` if it prints none.
     ///
     /// # Errors
     ///
@@ -126,14 +126,14 @@ impl FoundTool<'_> {
             .command(format!("read the version of {}", self.path.display()))
             .args(&self.facts.version)
             .output()?;
-        // Some print it to stderr, some end with an error after it.
+        // Some programs print it to stderr, some exit with an error after it.
         let mut printed = output.stdout;
         printed.extend(output.stderr);
         Ok(find_version(&String::from_utf8_lossy(&printed)))
     }
 
-    /// Returns its version if that is older than what is accepted. A program that prints no
-    /// version is too old where there is an oldest one.
+    /// Returns its version if that is older than the oldest accepted one. If an oldest version is
+    /// set, a program that prints no version is too old.
     pub(crate) fn old_version(&self) -> Result<Option<OldVersion>> {
         let Some(oldest) = self.facts.oldest.clone() else { return Ok(None) };
         let version = self.version()?;
@@ -142,7 +142,7 @@ impl FoundTool<'_> {
     }
 }
 
-/// Tells whether the program is one of `BusyBox` or Toybox, which lack options that are needed.
+/// Returns whether the program is one of `BusyBox` or Toybox, which lack options that are needed.
 fn is_multi_call(path: &Path) -> bool {
     let real = fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     real.file_name().is_some_and(|name| name == "busybox" || name == "toybox")
@@ -159,13 +159,14 @@ fn find_version(text: &str) -> Option<String> {
     })
 }
 
-/// Returns the numbers of a version, which compare as 1.10 and 1.9 do.
+/// Returns the numbers of a version, so that 1.10 is newer than 1.9.
 fn numbers(version: &str) -> Vec<u32> {
     version.split('.').filter_map(|part| part.parse().ok()).collect()
 }
 
-/// Returns the program `name` on the caller's `PATH`, else in the directories of the system. For
-/// names that users type; a program that fprefix chooses has an entry in profiles/tools.toml.
+/// Returns the program `name` on the caller's `PATH`, else in the directories of the system. It
+/// serves names that users type. A program that fprefix chooses has an entry in
+/// profiles/tools.toml.
 pub(crate) fn find_by_name(name: &str) -> Option<PathBuf> {
     SearchLists::of_process().find_anywhere(name)
 }
@@ -208,7 +209,7 @@ mod tests {
         assert!(matches!(tool.find(None, &lists), Err(Unusable::Missing)));
         let goat = directories.add("caller/goat", "");
         assert_eq!(tool.find(None, &lists).unwrap().program(), "goat");
-        // PATH lacks sbin, the system does not; the program's own name wins over another.
+        // PATH lacks sbin, the system does not. The program's own name has priority over another.
         let system = directories.add("system/sheep", "");
         assert_eq!(tool.find(None, &lists).unwrap().path(), system);
         let caller = directories.add("caller/sheep", "");
