@@ -91,7 +91,8 @@ pub(crate) fn lacking_for_trees() -> Result<Vec<String>> {
     Ok(lacking)
 }
 
-/// Returns the command that installs the missing programs of `findings`; `None` if no package is to install.
+/// Returns the command that installs the missing programs of `findings`; `None` if there is no
+/// package to install.
 pub(crate) fn remedy(findings: &[&ToolFinding]) -> Result<Option<Command>> {
     let missing = findings.iter().filter(|finding| finding.path.is_none());
     let mut packages: Vec<String> =

@@ -1,6 +1,6 @@
-//! Changes to the content that only its packer knows. They come from a tree that is laid over the
-//! content, or from a script that gets the content as a directory, like the manglefs scripts of
-//! Flatcar's `build_sysext`.
+//! Changes to the content that only its packer knows. Their source is a tree that is laid over the
+//! content, or a script that gets the content as a directory. The manglefs scripts of Flatcar's
+//! `build_sysext` work like that.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -74,7 +74,7 @@ impl FromStr for StatePath {
 /// Result of placing the files.
 #[derive(Debug, Default)]
 pub(crate) struct Placed {
-    /// True if there are units, which a running systemd has to read.
+    /// True if there are units, which a running systemd must read.
     pub has_units: bool,
     /// Paths that the target already has; its files stay.
     pub taken: Vec<String>,
