@@ -1,21 +1,21 @@
-//! The bytes of a file, as cheaply as they come: small files are read, of large ones only the
-//! parts that are looked at.
+//! Cheap access to the bytes of a file: small files are read, large files are mapped, so that only
+//! the parts in use are loaded.
 
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-/// Up to this size reading costs less than mapping, the page faults, and taking the mapping away.
-/// Nine files of ten of a distribution are smaller.
+/// Largest file that is read and not mapped, in bytes. Up to this size reading costs less than a
+/// mapping, its page faults and its removal. Nine of ten files of a distribution are smaller.
 const SMALL: usize = 64 << 10;
 
 thread_local! {
-    /// What the last small file was read into.
+    /// Buffer of the last small file, kept for the next one.
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The bytes of a file.
+/// Bytes of a file.
 #[derive(Debug)]
 pub struct ElfContents(ContentsStorage);
 
@@ -25,11 +25,11 @@ enum ContentsStorage {
     Mapped(memmap2::Mmap),
 }
 
-/// The bytes of an open file.
+/// Returns the bytes of an open file.
 ///
-/// What another process writes to the file meanwhile may or may not be seen, and a large file
-/// that is cut short makes the access fail (SIGBUS), as with any mapping. Callers hold the lock
-/// of the prefix, or work on trees of their own.
+/// Writes of another process to the file may or may not be seen. If a large file is cut short, an
+/// access fails (SIGBUS), as with any mapping. Callers hold the lock of the prefix, or work on
+/// private trees.
 pub fn open(file: &File) -> io::Result<ElfContents> {
     let len = file.metadata()?.len();
     match usize::try_from(len) {
@@ -58,8 +58,8 @@ fn read(file: &File, len: usize) -> io::Result<ElfContents> {
 
 #[expect(unsafe_code, reason = "mapping a file has no safe form; see the callers' duty above")]
 fn map(file: &File) -> io::Result<ElfContents> {
-    // SAFETY: the bytes are only ever read, and every read is checked against the mapped length;
-    // no reference to them is given a stronger promise than that of a file's contents.
+    // SAFETY: the bytes are only read, and every read is checked against the mapped length. No
+    // reference to them is given a stronger promise than that of a file's contents.
     unsafe { memmap2::Mmap::map(file) }.map(|map| ElfContents(ContentsStorage::Mapped(map)))
 }
 

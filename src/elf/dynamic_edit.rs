@@ -1,4 +1,4 @@
-//! From the edit that was asked for to the dynamic section that the file is to have.
+//! Turns the requested edit into the new dynamic section.
 
 use elf::abi;
 
@@ -7,20 +7,20 @@ use crate::elf::edit::{Edit, SearchPathEdit};
 use crate::elf::raw::{Codec, DynamicEntry, DynamicSection, ElfLayout, string_at};
 use crate::elf::tables::{DynamicTables, STRING_TAGS};
 
-/// Hints that the loader works as well without, given up when there is no room for an entry
-/// (they say how many relocations are relative; glibc `elf_dynamic_do_Rela`).
+/// Tags that the loader can work without. They are dropped when there is no room for an entry (they
+/// count the relative relocations; glibc `elf_dynamic_do_Rela`).
 const HINTS: [i64; 2] = [abi::DT_RELACOUNT, abi::DT_RELCOUNT];
 const DT_MIPS_RLD_MAP_REL: i64 = 0x7000_0035;
 
-/// Where the string of an entry comes from.
+/// Source of an entry's string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EntryString {
-    /// Not a string, or one that stays.
+    /// The value is not a string, or the string stays.
     Kept,
     New(Vec<u8>),
 }
 
-/// One entry of the dynamic section to be; `from` is its index in the old one.
+/// One entry of the new dynamic section; `from` is its index in the old one.
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedEntry {
     pub entry: DynamicEntry,
@@ -28,17 +28,17 @@ pub(crate) struct PlannedEntry {
     pub from: Option<u64>,
 }
 
-/// What the file is to become, before any place for it is found.
+/// Requested changes, before any place for them is found.
 #[derive(Debug, Default)]
 pub(crate) struct DynamicEdit {
     pub interpreter: Option<Vec<u8>>,
-    /// The dynamic section, if it changes.
+    /// New dynamic section; `None` if it does not change.
     pub entries: Option<Vec<PlannedEntry>>,
-    /// New file names of version needs, by their place in the table.
+    /// New file names of version needs, by offset of the need in its table.
     pub renamed: Vec<(u64, Vec<u8>)>,
-    /// Places of version needs that go, because their library does.
+    /// Offsets of version needs that are removed because their library is removed.
     pub orphaned: Vec<u64>,
-    /// Offsets of strings that the dynamic section gives up.
+    /// Offsets of strings that the dynamic section no longer uses.
     pub dropped: Vec<u64>,
 }
 
@@ -82,7 +82,7 @@ impl DynamicEdit {
         Ok(wish)
     }
 
-    /// The version needs follow the libraries: glibc asserts that each names a needed one
+    /// Makes the version needs follow the libraries: glibc asserts that each names a needed library
     /// (elf/dl-version.c `_dl_check_map_versions`).
     fn versions(
         &mut self,
@@ -118,7 +118,7 @@ fn wanted(old: &[DynamicEntry]) -> Vec<PlannedEntry> {
         .collect()
 }
 
-/// Offsets of strings that an old entry used and no kept one uses.
+/// Returns the offsets of strings that an old entry used and no kept entry uses.
 fn dropped(old: &[DynamicEntry], wanted: &[PlannedEntry]) -> Vec<u64> {
     let mut kept = kept_strings(wanted);
     kept.sort_unstable();
@@ -133,7 +133,7 @@ fn dropped(old: &[DynamicEntry], wanted: &[PlannedEntry]) -> Vec<u64> {
     dropped
 }
 
-/// Offsets of the strings that entries keep.
+/// Returns the offsets of the strings that entries keep.
 pub(crate) fn kept_strings(wanted: &[PlannedEntry]) -> Vec<u64> {
     let kept = wanted.iter().filter(|wanted| wanted.text == EntryString::Kept);
     kept.map(|wanted| wanted.entry)
@@ -142,7 +142,7 @@ pub(crate) fn kept_strings(wanted: &[PlannedEntry]) -> Vec<u64> {
         .collect()
 }
 
-/// The entries while the edit is applied to them.
+/// Entries while the edit is applied to them.
 struct Draft<'a> {
     strings: &'a [u8],
     wanted: Vec<PlannedEntry>,
@@ -192,8 +192,9 @@ impl Draft<'_> {
         self.wanted.push(PlannedEntry { entry: DynamicEntry { tag, value }, text, from: None });
     }
 
-    /// One search path: the first entry of either kind takes it, all others go, because the
-    /// loader ignores `DT_RPATH` where there is a `DT_RUNPATH` (gABI, "Shared Object Dependencies").
+    /// Sets the one search path: it replaces the first entry of either kind, and all others are
+    /// removed. The loader ignores `DT_RPATH` where there is a `DT_RUNPATH` (gABI, "Shared Object
+    /// Dependencies").
     fn search(&mut self, to: Option<(i64, &Vec<u8>)>) {
         let tags = [abi::DT_RPATH, abi::DT_RUNPATH];
         match to {
@@ -202,10 +203,10 @@ impl Draft<'_> {
         }
     }
 
-    /// One entry with this tag and string, in the place of the first that has one of `tags`.
+    /// Sets one entry with this tag and string, in place of the first entry that has one of `tags`.
     fn set(&mut self, tag: i64, tags: &[i64], string: &[u8]) {
         let has = |wanted: &PlannedEntry| tags.contains(&wanted.entry.tag);
-        // The one that says it already stays, wherever it is: a second run changes nothing.
+        // An entry that is already right stays in its place, so that a second run changes nothing.
         let said = self.wanted.iter().position(|wanted| {
             wanted.entry.tag == tag && text(self.strings, wanted) == Some(string)
         });
@@ -263,7 +264,8 @@ fn text<'s>(strings: &'s [u8], wanted: &'s PlannedEntry) -> Option<&'s [u8]> {
     }
 }
 
-/// Give up hints until `entries` and their `DT_NULL` fit into what there is. True if they do.
+/// Drops hints until `entries` and their `DT_NULL` fit into `capacity` entries. Returns true if
+/// they do.
 pub(crate) fn fit(entries: &mut Vec<PlannedEntry>, capacity: u64) -> bool {
     while entries.len() as u64 >= capacity {
         let hint = entries.iter().position(|wanted| HINTS.contains(&wanted.entry.tag));
@@ -273,8 +275,8 @@ pub(crate) fn fit(entries: &mut Vec<PlannedEntry>, capacity: u64) -> bool {
     true
 }
 
-/// The dynamic section in file order, filled up with `DT_NULL` to `slots` entries, to lie at
-/// `address`.
+/// Encodes the dynamic section for `address` in file byte order, filled up with `DT_NULL` to
+/// `slots` entries.
 pub(crate) fn encode(
     codec: Codec,
     dynamic: &DynamicSection,
@@ -287,7 +289,7 @@ pub(crate) fn encode(
     for (index, wanted) in (0_u64..).zip(entries) {
         let mut value = wanted.entry.value;
         if let (DT_MIPS_RLD_MAP_REL, Some(from)) = (wanted.entry.tag, wanted.from) {
-            // Counted from the place of the entry itself.
+            // The value is relative to the address of the entry itself.
             let old = dynamic.address.wrapping_add(from * size);
             let new = address.wrapping_add(index * size);
             value = value.wrapping_add(old).wrapping_sub(new) & codec.word_max();

@@ -1,43 +1,44 @@
-//! What can be asked for, and what the answer looks like.
+//! Edits that can be requested, and the plan that answers them.
 
 use crate::elf::Error;
 use crate::elf::image::ObjectKind;
 
-/// The changes asked for. The default asks for none.
+/// Requested changes. The default requests none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edit {
-    /// The path in `PT_INTERP`. Files that have none (libraries) are not given one.
+    /// Path in `PT_INTERP`. Files without one (libraries) are not given one.
     pub interpreter: Option<Vec<u8>>,
-    /// Where the file looks for its libraries.
+    /// Change of the search path for libraries.
     pub search: SearchPathEdit,
     /// `DT_SONAME`.
     pub soname: Option<Vec<u8>>,
-    /// Libraries to need, searched after those that are needed already.
+    /// Libraries to add, searched after the libraries that are already needed.
     pub add_needed: Vec<Vec<u8>>,
-    /// Libraries to need no more. Symbols lose the versions that were asked of them.
+    /// Libraries to remove. Symbols lose the versions that were required of these libraries.
     pub remove_needed: Vec<Vec<u8>>,
-    /// Libraries to need by another name, the versions asked of them with it: (old, new).
+    /// Libraries to rename, as (old, new). The versions required of them follow the new name.
     pub replace_needed: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Set `DF_1_NODEFLIB`: the loader's own directories are not searched for this file's needs.
+    /// Sets `DF_1_NODEFLIB`: the loader does not search its default directories for this file's
+    /// libraries.
     pub no_default_lib: bool,
 }
 
-/// What becomes of `DT_RPATH` and `DT_RUNPATH`.
+/// Change of `DT_RPATH` and `DT_RUNPATH`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SearchPathEdit {
-    /// They stay as they are.
+    /// Both stay as they are.
     #[default]
     Keep,
-    /// `DT_RUNPATH` with these directories; `DT_RPATH` goes.
+    /// Sets `DT_RUNPATH` to these directories and removes `DT_RPATH`.
     Runpath(Vec<u8>),
-    /// `DT_RPATH` with these directories; `DT_RUNPATH` goes.
+    /// Sets `DT_RPATH` to these directories and removes `DT_RUNPATH`.
     Rpath(Vec<u8>),
-    /// Both go.
+    /// Removes both.
     Remove,
 }
 
 impl Edit {
-    /// Whether the dynamic section is concerned at all.
+    /// Returns whether the edit changes the dynamic section at all.
     pub(crate) fn touches_dynamic(&self) -> bool {
         self.search != SearchPathEdit::Keep
             || self.soname.is_some()
@@ -47,7 +48,7 @@ impl Edit {
             || self.no_default_lib
     }
 
-    /// Refuse what would not mean in the file what it says here.
+    /// Rejects an edit that the file could not express.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let search = match &self.search {
             SearchPathEdit::Runpath(path) | SearchPathEdit::Rpath(path) => Some(path),
@@ -67,7 +68,7 @@ impl Edit {
                 "a string is empty (an empty search path means the current directory)",
             ));
         }
-        // The kernel refuses a PT_INTERP above PATH_MAX, its NUL included (fs/binfmt_elf.c).
+        // The kernel rejects a PT_INTERP longer than PATH_MAX, its NUL included (fs/binfmt_elf.c).
         if self.interpreter.as_ref().is_some_and(|path| path.len() >= 4096) {
             return Err(Error::InvalidEdit("the interpreter is longer than 4095 bytes"));
         }
@@ -78,46 +79,46 @@ impl Edit {
 /// Bytes to write at an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patch {
-    /// Where they go.
+    /// Offset in the file.
     pub offset: u64,
-    /// What goes there.
+    /// Bytes to write.
     pub bytes: Vec<u8>,
 }
 
-/// How a file is changed, from the least to the most.
+/// Method of a change, from the least to the most invasive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PatchMethod {
-    /// Not at all.
+    /// The file does not change.
     Unchanged(UnchangedReason),
-    /// The new strings fit where there was room.
+    /// The new strings fit into existing room.
     InPlace,
-    /// Tables moved along inside their segment, into its padding.
+    /// Tables slide inside their segment, into its padding.
     Slide,
-    /// A segment was added at the end of the file, or the one added before made longer.
+    /// A segment is added at the end of the file, or the one added before is made longer.
     Append,
 }
 
-/// Why a file is left as it is.
+/// Reason that a file is left as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UnchangedReason {
-    /// It is what was asked for.
+    /// The file already is as requested.
     AlreadySo,
     /// Files of this kind have nothing to change, or must not be changed this way.
     ObjectKind(ObjectKind),
-    /// There is neither an interpreter nor a dynamic section.
+    /// The file has neither an interpreter nor a dynamic section.
     NotDynamic,
 }
 
-/// How to change one file: bytes to overwrite, and bytes to add at its end.
+/// Changes to one file: bytes to overwrite, and bytes to append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PatchPlan {
-    /// The least that did.
+    /// Least invasive method that works.
     pub method: PatchMethod,
-    /// In the order of their offsets, not overlapping, all inside the file as it was.
+    /// Patches by offset. They do not overlap, and all are inside the old file.
     pub patches: Vec<Patch>,
-    /// What follows the old end of the file, if anything does.
+    /// Bytes after the old end of the file; empty if nothing is appended.
     pub tail: Vec<u8>,
-    /// Size of the file that the plan was made for.
+    /// Size of the file that the plan was made for, in bytes.
     pub source_size: u64,
 }
 
@@ -131,17 +132,17 @@ impl PatchPlan {
         }
     }
 
-    /// Whether there is nothing to write.
+    /// Returns whether there is nothing to write.
     pub fn is_unchanged(&self) -> bool {
         matches!(self.method, PatchMethod::Unchanged(_))
     }
 
-    /// By how many bytes the file grows.
+    /// Number of bytes by which the file grows.
     pub fn growth(&self) -> u64 {
         self.tail.len() as u64
     }
 
-    /// How many bytes are written in place of others.
+    /// Number of bytes that are overwritten.
     pub fn patched(&self) -> u64 {
         self.patches.iter().map(|patch| patch.bytes.len() as u64).sum()
     }

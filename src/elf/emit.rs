@@ -1,4 +1,4 @@
-//! From an arrangement to bytes: moved contents, headers, dynamic entries, symbols.
+//! Turns a placement into bytes: moved contents, headers, dynamic entries, symbols.
 
 use elf::abi;
 
@@ -12,22 +12,23 @@ use crate::elf::strings::StringPlacement;
 use crate::elf::tables::{DynamicTables, TABLE_TAGS};
 use crate::elf::versions;
 
-/// Everything that has been decided.
+/// Everything that the planner has decided.
 pub(crate) struct ImageEmitter<'l, 'a> {
     pub layout: &'l ElfLayout<'a>,
     pub tables: Option<&'l DynamicTables<'l, 'a>>,
     pub ground: &'l FileMap,
     pub arrangement: &'l Placement,
     pub wish: &'l DynamicEdit,
-    /// The dynamic section to be, if its entries change.
+    /// New dynamic section, if its entries change.
     pub entries: Option<&'l [PlannedEntry]>,
     pub placement: Option<&'l StringPlacement>,
-    /// Version needs by their place in the table, with the new offset of the file's name.
+    /// Version needs by their offset in the table, with the new offset of the file's name.
     pub renamed: &'l [(u64, u64)],
 }
 
 impl ImageEmitter<'_, '_> {
-    /// All writes, painted over each other. `None` where numbers do not fit the file's class.
+    /// Composes all writes; later ones cover earlier ones. Returns `None` if a number does not fit
+    /// the file's class.
     pub(super) fn compose(&self) -> Option<PatchSet> {
         let mut canvas = PatchSet::default();
         self.move_contents(&mut canvas)?;
@@ -40,7 +41,7 @@ impl ImageEmitter<'_, '_> {
         Some(canvas)
     }
 
-    /// New offset of an item.
+    /// Returns the new offset of an item.
     pub(super) fn place(&self, index: usize) -> Option<u64> {
         let stays = self.arrangement.places.get(index).copied().flatten();
         stays.or_else(|| {
@@ -53,7 +54,7 @@ impl ImageEmitter<'_, '_> {
         self.place(index) != Some(item.offset)
     }
 
-    /// Address at the new offset of an item.
+    /// Returns the address at the new offset of an item.
     pub(super) fn address(&self, index: usize, place: u64) -> Option<u64> {
         let in_tail = self.arrangement.places.get(index).is_some_and(Option::is_none);
         match &self.arrangement.tail {
@@ -69,12 +70,12 @@ impl ImageEmitter<'_, '_> {
         self.ground.items.iter().enumerate()
     }
 
-    /// The item that holds this range of the old file.
+    /// Returns the item that holds this range of the old file.
     pub(super) fn holder(&self, offset: u64, size: u64) -> Option<(usize, &MovableRange)> {
         self.items().find(|(_, item)| item.holds(offset, size))
     }
 
-    /// Where a byte of the old file is in the new one.
+    /// Returns the offset in the new file of a byte of the old file.
     fn moved_offset(&self, offset: u64) -> Option<u64> {
         match self.holder(offset, 1) {
             Some((index, item)) => self.place(index)?.checked_add(offset - item.offset),
@@ -82,7 +83,7 @@ impl ImageEmitter<'_, '_> {
         }
     }
 
-    /// Write over bytes of the old file, wherever they are now.
+    /// Writes over bytes of the old file at their new place.
     fn write(&self, canvas: &mut PatchSet, old_offset: u64, bytes: &[u8]) -> Option<()> {
         canvas.paint(self.moved_offset(old_offset)?, bytes)
     }
@@ -92,12 +93,13 @@ impl ImageEmitter<'_, '_> {
         self.write(canvas, old_offset, &bytes)
     }
 
-    /// Old places become zero, so that nothing of an old path remains; then the contents are
-    /// written at the new ones.
+    /// Clears the old places, so that nothing of an old path remains, then writes the contents at
+    /// the new places.
     fn move_contents(&self, canvas: &mut PatchSet) -> Option<()> {
         let moved = || self.items().filter(|&(index, item)| self.is_moved(index, item));
-        // Before anything is written, as others may move to where one shrinks. Neighbours are
-        // one stroke: what is between the items of a run is zero already.
+        // This comes before any other write, because an item may move to where another one shrinks.
+        // Neighbours are cleared in one write: the bytes between the items of a run are already
+        // zero.
         let mut open: Option<(u64, u64)> = None;
         for (index, item) in self.items() {
             let kept = if self.is_moved(index, item) { 0 } else { item.size.min(item.new_size) };
@@ -118,7 +120,7 @@ impl ImageEmitter<'_, '_> {
         Some(())
     }
 
-    /// Whether a short range of the file is zero.
+    /// Returns whether a short range of the file is zero.
     fn is_zero(&self, start: u64, end: u64) -> bool {
         let len = end.checked_sub(start).filter(|&len| len < 64);
         let bytes = len.and_then(|len| slice(self.layout.bytes, start, len));
@@ -134,7 +136,7 @@ impl ImageEmitter<'_, '_> {
         if let Some(placement) = self.placement {
             let place = self.place(self.ground.position(RangeRole::Strings)?)?;
             for (offset, bytes) in &placement.changes {
-                // What lies behind the new end is no more the table's.
+                // Bytes behind the new end do not belong to the table any more.
                 let room = placement.size.saturating_sub(*offset);
                 let len = usize::try_from(room.min(bytes.len() as u64)).ok()?;
                 canvas.paint(place.checked_add(*offset)?, bytes.get(..len)?)?;
@@ -188,7 +190,8 @@ impl ImageEmitter<'_, '_> {
         Some(())
     }
 
-    /// Addresses of moved tables, the size of the strings, the number of version needs.
+    /// Updates the addresses of moved tables, the size of the strings, and the number of version
+    /// needs.
     fn update(&self, entry: &mut DynamicEntry, needs: Option<u64>) -> Option<()> {
         match entry.tag {
             abi::DT_STRSZ => {
@@ -211,8 +214,8 @@ impl ImageEmitter<'_, '_> {
         Some(())
     }
 
-    /// The first word of the global offset table is the address of the dynamic section on many
-    /// machines (psABIs, "Global Offset Table").
+    /// Writes the address of the dynamic section into the first word of the global offset table.
+    /// Many machines keep it there (psABIs, "Global Offset Table").
     fn write_got(&self, canvas: &mut PatchSet, old: u64, new: u64) -> Option<()> {
         let codec = self.layout.codec;
         let from_tag = self.tables.and_then(|tables| tables.dynamic.value(abi::DT_PLTGOT));
@@ -232,7 +235,7 @@ impl ImageEmitter<'_, '_> {
     }
 }
 
-/// Paint a range with zeros.
+/// Paints a range with zeros.
 fn vacate(canvas: &mut PatchSet, range: Option<(u64, u64)>) -> Option<()> {
     let Some((start, end)) = range.filter(|(start, end)| start < end) else { return Some(()) };
     canvas.paint(start, &vec![0; usize::try_from(end - start).ok()?])

@@ -1,9 +1,10 @@
-//! What in a file can be moved (items), what cannot (claims), and the free space between.
+//! Map of a file: ranges that can move (`items`), ranges that cannot (`claims`), and the free space
+//! between them.
 //!
-//! An item is reachable only through headers and dynamic tags that the planner rewrites with
-//! it: the interpreter string, the tables of the dynamic section, the notes that are found by
-//! their program header, the section header table. Everything else that anything lays claim to
-//! stays where it is.
+//! An item is reachable only through headers and dynamic tags, which the planner rewrites with it.
+//! Items are the interpreter string, the tables of the dynamic section, notes that are found by
+//! their program header, and the section header table. Everything else that is referenced stays
+//! where it is.
 
 use elf::abi;
 use elf::segment::ProgramHeader;
@@ -12,7 +13,7 @@ use crate::elf::notes;
 use crate::elf::raw::ElfLayout;
 use crate::elf::tables::{DT_RELR, DynamicTables, TABLE_TAGS};
 
-/// What an item is, as far as the planner treats it in a way of its own.
+/// Role of an item, as far as the planner distinguishes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RangeRole {
     Interpreter,
@@ -30,9 +31,9 @@ pub(crate) struct MovableRange {
     pub offset: u64,
     pub size: u64,
     pub align: u64,
-    /// Index of the `PT_LOAD` that brings it.
+    /// Index of the `PT_LOAD` that loads it.
     pub load: usize,
-    /// Size that it is to have; the planner sets it.
+    /// New size in bytes; the planner sets it.
     pub new_size: u64,
 }
 
@@ -53,7 +54,7 @@ pub(crate) struct FixedRange {
     pub end: u64,
 }
 
-/// Items by offset, none overlapping another or a claim; claims by offset.
+/// Items and claims, both by offset. No item overlaps another item or a claim.
 pub(crate) struct FileMap {
     pub items: Vec<MovableRange>,
     pub claims: Vec<FixedRange>,
@@ -78,7 +79,7 @@ impl FileMap {
     }
 }
 
-/// Drop items that lie inside another, pin those that overlap anything only in part.
+/// Drops items that lie inside another item, and pins items that overlap anything only in part.
 fn settle(items: &mut Vec<MovableRange>, claims: &mut Vec<FixedRange>, ranges: &[FixedRange]) {
     let mut kept: Vec<MovableRange> = Vec::new();
     for item in items.drain(..) {
@@ -129,7 +130,7 @@ fn candidates(layout: &ElfLayout<'_>, tables: Option<&DynamicTables<'_, '_>>) ->
     items
 }
 
-/// An item, if one `PT_LOAD` brings all of it.
+/// Returns an item, if one `PT_LOAD` loads all of it.
 fn item(
     layout: &ElfLayout<'_>,
     role: RangeRole,
@@ -185,7 +186,7 @@ fn table_item(tables: &DynamicTables<'_, '_>, tag: i64) -> Option<MovableRange> 
     item(layout, role, offset, size, align)
 }
 
-/// The notes, one item for each range that headers treat as one.
+/// Returns the notes, one item for each range that headers treat as one.
 fn note_items(layout: &ElfLayout<'_>) -> Vec<MovableRange> {
     let mut ranges: Vec<&ProgramHeader> = layout
         .segments
@@ -193,7 +194,8 @@ fn note_items(layout: &ElfLayout<'_>) -> Vec<MovableRange> {
         .filter(|segment| matches!(segment.p_type, abi::PT_NOTE | abi::PT_GNU_PROPERTY))
         .filter(|segment| segment.p_filesz > 0)
         .collect();
-    // Of two that begin at one place the longer comes first; a property note is a note as well.
+    // Of two ranges that begin at one offset the longer comes first; a property note is also a
+    // note.
     ranges.sort_by_key(|segment| (segment.p_offset, std::cmp::Reverse(segment.p_filesz)));
     ranges
         .iter()
@@ -205,7 +207,7 @@ fn note_items(layout: &ElfLayout<'_>) -> Vec<MovableRange> {
         .collect()
 }
 
-/// What nothing may touch: the ELF header, the program header table.
+/// Returns the ranges that nothing may touch: the ELF header and the program header table.
 fn fixed_claims(layout: &ElfLayout<'_>) -> Vec<FixedRange> {
     let header = if layout.codec.is_64() { 64 } else { 52 };
     let table = layout.header.e_phoff;
@@ -216,7 +218,7 @@ fn fixed_claims(layout: &ElfLayout<'_>) -> Vec<FixedRange> {
     ]
 }
 
-/// What headers refer to, and so has to be part of one item or else stay in its place.
+/// Returns the ranges that headers refer to. Each is part of one item, or stays in its place.
 fn referenced_ranges(layout: &ElfLayout<'_>) -> Vec<FixedRange> {
     let in_segments = layout.segments.iter().filter(|segment| {
         !matches!(

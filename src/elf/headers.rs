@@ -1,4 +1,4 @@
-//! Program headers, section headers and symbols of the file to be.
+//! Program headers, section headers and symbols of the new file.
 
 use elf::abi;
 use elf::section::SectionHeader;
@@ -26,7 +26,7 @@ impl ImageEmitter<'_, '_> {
         canvas.paint(self.layout.header.e_phoff, &table)
     }
 
-    /// One program header after the arrangement.
+    /// Returns one program header as it is after the placement.
     fn segment(&self, index: usize, old: &ProgramHeader) -> Option<ProgramHeader> {
         let mut new = *old;
         match old.p_type {
@@ -55,7 +55,7 @@ impl ImageEmitter<'_, '_> {
                         new.p_memsz = item.new_size;
                     }
                 } else if let Some((index, item)) = self.holder(old.p_offset, 1) {
-                    // Notes that were taken out of the beginning of their segment.
+                    // These notes were taken out of the beginning of their segment.
                     if self.is_moved(index, item) {
                         let gone = item.size;
                         new.p_offset = old.p_offset.checked_add(gone)?;
@@ -80,7 +80,7 @@ impl ImageEmitter<'_, '_> {
         Some(new)
     }
 
-    /// Move a header along with its item.
+    /// Moves a header along with its item.
     fn shift(&self, segment: &mut ProgramHeader, index: usize, item: &MovableRange) -> Option<()> {
         let place = self.place(index)?;
         if place == item.offset {
@@ -95,7 +95,8 @@ impl ImageEmitter<'_, '_> {
         Some(())
     }
 
-    /// The new `PT_LOAD` comes after the last one: they ascend by address (gABI, "Program Header").
+    /// Inserts the new `PT_LOAD` after the last one: they ascend by address (gABI, "Program
+    /// Header").
     fn add_segment(
         &self,
         canvas: &mut PatchSet,
@@ -157,8 +158,8 @@ impl ImageEmitter<'_, '_> {
         Some(())
     }
 
-    /// The section headers as they are, where they do not move: fields are then written into one
-    /// stroke instead of each being one.
+    /// Paints the old section headers first, if they do not move. Fields then change one large
+    /// write instead of adding a small one each.
     fn paint_section_headers(&self, canvas: &mut PatchSet) -> Option<()> {
         if self.ground.position(RangeRole::SectionHeaders).is_some() {
             return Some(());
@@ -171,7 +172,7 @@ impl ImageEmitter<'_, '_> {
         }
     }
 
-    /// Address, offset and size that a section then has, if it is concerned.
+    /// Returns the new address, offset and size of a section, or `None` if it does not change.
     fn section(&self, section: &SectionHeader) -> Option<(u64, u64, u64)> {
         if matches!(section.sh_type, abi::SHT_NULL | abi::SHT_NOBITS) || section.sh_size == 0 {
             return None;
@@ -196,8 +197,8 @@ impl ImageEmitter<'_, '_> {
         Some((self.address(index, offset)?, offset, size))
     }
 
-    /// Symbols that are defined in a section that moved go along (`_DYNAMIC`, `__abi_tag`,
-    /// section symbols).
+    /// Updates symbols that are defined in a moved section (`_DYNAMIC`, `__abi_tag`, section
+    /// symbols).
     pub(super) fn write_symbols(&self, canvas: &mut PatchSet) -> Option<()> {
         let moved = self.moved_sections();
         if moved.is_empty() {
@@ -231,7 +232,8 @@ impl ImageEmitter<'_, '_> {
         Some(())
     }
 
-    /// Sections with a new address: index, by how much it moves, first and last old address.
+    /// Returns sections with a new address: index, distance of the move, first and last old
+    /// address.
     fn moved_sections(&self) -> Vec<(u16, u64, u64, u64)> {
         let numbered = (0_u16..abi::SHN_LORESERVE).zip(&self.layout.sections);
         numbered

@@ -1,4 +1,4 @@
-//! What a file says about itself, for rules and people.
+//! Properties of a file, for rules and for people.
 
 use elf::abi;
 use elf::endian::AnyEndian;
@@ -25,7 +25,7 @@ pub enum ElfData {
     Big,
 }
 
-/// What sort of file it is; only the first three are ever edited.
+/// Kind of an ELF file; only the first three are ever edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectKind {
     /// A dynamic program at a fixed address.
@@ -44,7 +44,7 @@ pub enum ObjectKind {
     Core,
     /// An object file for the kernel.
     KernelModule,
-    /// What `objcopy --only-keep-debug` leaves: headers whose contents are elsewhere.
+    /// The product of `objcopy --only-keep-debug`: headers with contents in another file.
     DebugFile,
     /// The dynamic loader itself, glibc's or musl's.
     Loader,
@@ -73,34 +73,34 @@ impl std::fmt::Display for ObjectKind {
 /// A version that the file needs of one of its libraries.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NeededVersion {
-    /// The library, as `.gnu.version_r` names it.
+    /// Library name in `.gnu.version_r`.
     pub library: Vec<u8>,
-    /// The version, for example `GLIBC_2.34`.
+    /// Version, for example `GLIBC_2.34`.
     pub version: Vec<u8>,
-    /// Whether its absence is only a warning (`VER_FLG_WEAK`).
+    /// True if the loader only warns when it is absent (`VER_FLG_WEAK`).
     pub weak: bool,
 }
 
-/// What is in a file, read from its headers, dynamic section, strings and notes.
+/// Properties of a file, read from its headers, dynamic section, strings and notes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ElfImage {
     /// Word size.
     pub class: ElfClass,
     /// Byte order.
     pub data: ElfData,
-    /// EM_ number.
+    /// `e_machine` (an EM_ number).
     pub machine: u16,
     /// `EI_OSABI`.
     pub os_abi: u8,
     /// `e_flags`, which distinguish the ABIs of ARM, MIPS, RISC-V and others.
     pub machine_flags: u32,
-    /// What sort of file it is.
+    /// Kind of the file.
     pub kind: ObjectKind,
-    /// The path in `PT_INTERP`.
+    /// Path in `PT_INTERP`.
     pub interpreter: Option<Vec<u8>>,
     /// `DT_SONAME`.
     pub soname: Option<Vec<u8>>,
-    /// `DT_NEEDED`, in order.
+    /// `DT_NEEDED` entries, in order.
     pub needed: Vec<Vec<u8>>,
     /// `DT_RPATH`.
     pub rpath: Option<Vec<u8>>,
@@ -112,7 +112,8 @@ pub struct ElfImage {
     pub flags_1: u64,
     /// `DT_TEXTREL`, or `DF_TEXTREL` in `DT_FLAGS`.
     pub text_relocations: bool,
-    /// What `PT_GNU_STACK` asks for; `None` where there is none (the kernel's default applies).
+    /// True if `PT_GNU_STACK` requests an executable stack. `None` if the file has none (the
+    /// kernel's default applies).
     pub executable_stack: Option<bool>,
     /// Versions that the file needs.
     pub needed_versions: Vec<NeededVersion>,
@@ -124,13 +125,14 @@ pub struct ElfImage {
     pub dlopen_notes: Vec<Vec<u8>>,
     /// The JSON of `.note.package` (<https://systemd.io/ELF_PACKAGE_METADATA/>).
     pub package_note: Option<Vec<u8>>,
-    /// Whether there is a section header table that can be read.
+    /// True if there is a section header table that can be read.
     pub has_sections: bool,
-    /// Bytes behind everything that the headers describe, up to the last that is not zero.
+    /// Number of bytes behind everything that the headers describe, up to the last byte that is not
+    /// zero.
     pub payload: u64,
 }
 
-/// Read what a file says about itself. Never panics, whatever the bytes are.
+/// Reads the properties of a file. Never panics, whatever the bytes are.
 pub fn read(bytes: &[u8]) -> Result<ElfImage, Error> {
     let layout = ElfLayout::parse(bytes)?;
     let kind = kind(&layout);
@@ -225,15 +227,15 @@ fn without_nul(content: &[u8]) -> Vec<u8> {
     content.get(..end).unwrap_or_default().to_vec()
 }
 
-/// How much follows that the headers do not describe: it belongs to somebody else. Zeros are
-/// padding (Go's linker rounds the file up to a page).
+/// Number of bytes after the end that the headers describe: they are not part of the ELF image.
+/// Zeros at the end are padding (Go's linker rounds the file up to a page).
 pub(crate) fn payload(layout: &ElfLayout<'_>) -> u64 {
     let end = usize::try_from(described_end(layout)).unwrap_or(usize::MAX);
     let rest = layout.bytes.get(end..).unwrap_or_default();
     rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1)
 }
 
-/// The end of what the headers describe.
+/// Returns the end of everything that the headers describe.
 fn described_end(layout: &ElfLayout<'_>) -> u64 {
     let header = if layout.codec.is_64() { 64 } else { 52 };
     let segments = layout.segment_size() * layout.segments.len() as u64;
@@ -252,7 +254,7 @@ fn described_end(layout: &ElfLayout<'_>) -> u64 {
     tables.into_iter().chain(in_segments).chain(in_sections).max().unwrap_or(0)
 }
 
-/// What sort of file it is.
+/// Returns the kind of the file.
 pub(crate) fn kind(layout: &ElfLayout<'_>) -> ObjectKind {
     match layout.header.e_type {
         abi::ET_REL if layout.section_named(b".modinfo").is_some() => ObjectKind::KernelModule,
@@ -266,7 +268,8 @@ pub(crate) fn kind(layout: &ElfLayout<'_>) -> ObjectKind {
     }
 }
 
-/// A separate debug file keeps the headers of everything, and contents of nothing that loads.
+/// Returns whether this is a separate debug file. Such a file keeps all headers, but no contents of
+/// loaded sections.
 fn is_debug_file(layout: &ElfLayout<'_>) -> bool {
     if layout.segments.is_empty() {
         return true;
@@ -281,8 +284,9 @@ fn is_debug_file(layout: &ElfLayout<'_>) -> bool {
     })
 }
 
-/// `ET_DYN` is a library, a program, a static program or the loader. `DF_1_PIE` tells programs
-/// (binutils 2.26 and later, lld, mold); before it, `DT_DEBUG`, which linkers give only to them.
+/// Distinguishes a library, a program, a static program and the loader, which are all `ET_DYN`.
+/// `DF_1_PIE` marks programs (binutils 2.26 and later, lld, mold). Older linkers give `DT_DEBUG`
+/// only to programs.
 fn shared_kind(layout: &ElfLayout<'_>) -> ObjectKind {
     let interpreted = layout.segment(abi::PT_INTERP).is_some();
     let Ok(Some(dynamic)) = layout.dynamic() else {
@@ -302,8 +306,8 @@ fn shared_kind(layout: &ElfLayout<'_>) -> ObjectKind {
     }
 }
 
-/// The loader has a start of its own, needs nothing, and is called `ld...so...`, or, where libc
-/// and loader are one file (musl), `libc.so` or `libc.musl-...`.
+/// Returns whether the file is the loader. It has an entry point and needs no library. Its soname
+/// is `ld...so...`, or, where libc and loader are one file (musl), `libc.so` or `libc.musl-...`.
 fn is_loader(layout: &ElfLayout<'_>, dynamic: &DynamicSection) -> bool {
     if layout.header.e_entry == 0 || dynamic.value(abi::DT_NEEDED).is_some() {
         return false;

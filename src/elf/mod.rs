@@ -1,17 +1,17 @@
 //! Reading and rewriting ELF files.
 //!
-//! [`read`] says what is in a file. [`plan`] says which bytes have to change for an [`Edit`],
-//! and a [`PatchPlan`] writes them, in place or into a copy. The file is never laid out anew:
+//! [`read`] parses a file. [`plan`] computes the bytes that an [`Edit`] has to change. A
+//! [`PatchPlan`] writes them, in place or into a copy. The file is never laid out anew:
 //!
-//! 1. what is so already stays unchanged;
-//! 2. what fits is written in place;
-//! 3. else tables slide along into the padding of their segment;
-//! 4. else one segment is appended to the file.
+//! 1. values that are already right stay unchanged;
+//! 2. values that fit are written in place;
+//! 3. otherwise tables slide into the padding of their segment;
+//! 4. otherwise one segment is appended to the file.
 //!
-//! The program header table never moves, because `strip` puts it back and kernels before 5.18
-//! and qemu-user take its address from `e_phoff`.
+//! The program header table never moves: `strip` puts it back, and kernels before 5.18 and
+//! qemu-user take its address from `e_phoff`.
 //!
-//! Nothing in here knows what a prefix is.
+//! This module does not know about prefixes.
 
 mod contents;
 mod dynamic_edit;
@@ -40,7 +40,7 @@ pub use crate::elf::plan::plan;
 pub use crate::elf::seal::{Seal, SealError, is_loader, seal_loader};
 pub use crate::elf::symbols::{DebugSymbols, find_debug_symbols, loads_alike};
 
-/// Why a file cannot be read or an edit not be made.
+/// Reason that a file cannot be read or an edit cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -56,12 +56,12 @@ pub enum Error {
     /// The edit makes no sense for any file.
     #[error("invalid edit: {0}")]
     InvalidEdit(&'static str),
-    /// There is no safe place for what has to be added.
+    /// There is no safe place for the bytes that have to be added.
     #[error("no room: {0}")]
     NoRoom(&'static str),
 }
 
-/// Whether a file that begins with these bytes is an ELF file.
+/// Returns whether a file that begins with these bytes is an ELF file.
 pub fn is_elf(first_bytes: &[u8]) -> bool {
     first_bytes.starts_with(b"\x7fELF")
 }

@@ -5,7 +5,7 @@ use elf::segment::ProgramHeader;
 
 use crate::elf::raw::{ElfLayout, align_up, slice};
 
-/// Owner and type of the notes by the systems that define them.
+/// Owners and types of the notes, as their projects define them.
 const GNU: &[u8] = b"GNU";
 const FDO: &[u8] = b"FDO";
 const GO: &[u8] = b"Go";
@@ -24,7 +24,7 @@ pub(crate) struct ElfNote<'a> {
     pub name: &'a [u8],
     pub kind: u32,
     pub content: &'a [u8],
-    /// Where the next one begins, counted from the first.
+    /// Offset of the next note, relative to the first.
     end: u64,
 }
 
@@ -41,7 +41,7 @@ impl ElfNote<'_> {
         self.name == FDO && self.kind == NT_FDO_PACKAGING_METADATA
     }
 
-    /// Whether the note is only ever found through its header, so that it can be elsewhere.
+    /// Returns whether the note is only found through its header, so that it can be moved.
     fn is_movable(&self) -> bool {
         match self.name {
             GNU => matches!(
@@ -55,10 +55,11 @@ impl ElfNote<'_> {
     }
 }
 
-/// The notes of a `PT_NOTE` segment or note section, or `None` where they do not parse to the end.
+/// Parses the notes of a `PT_NOTE` segment or note section. Returns `None` if they do not parse to
+/// the end.
 ///
-/// Linkers write an alignment of 0, 1 or 4 for notes that are padded to 4, and mold one of 8
-/// for a segment that begins with such a note and goes on with ones of 4.
+/// Linkers write an alignment of 0, 1 or 4 for notes that are padded to 4. mold writes 8 for a
+/// segment that begins with a note padded to 8 and continues with notes padded to 4.
 pub(crate) fn parse<'a>(
     layout: &ElfLayout<'a>,
     offset: u64,
@@ -85,7 +86,7 @@ fn parse_padded<'a>(
         let name = slice(bytes, at + 12, name_size)?;
         let content_at = align_up(at + 12 + name_size, align)?;
         let content = slice(bytes, content_at, content_size)?;
-        // Go counts the padding of its name as part of it.
+        // Go counts the padding of its name as part of the name.
         let name_end = name.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         let name = name.get(..name_end).unwrap_or_default();
         at = align_up(content_at + content_size, align)?;
@@ -94,7 +95,7 @@ fn parse_padded<'a>(
     bytes.get(usize::try_from(at.min(size)).ok()?..)?.iter().all(|&byte| byte == 0).then_some(notes)
 }
 
-/// Every note of the file: those of its `PT_NOTE` segments, else of its note sections.
+/// Returns every note of the file: those of its `PT_NOTE` segments, else of its note sections.
 pub(crate) fn all<'a>(layout: &ElfLayout<'a>) -> Vec<ElfNote<'a>> {
     let in_segments = layout
         .segments
@@ -113,9 +114,9 @@ pub(crate) fn all<'a>(layout: &ElfLayout<'a>) -> Vec<ElfNote<'a>> {
         .collect()
 }
 
-/// How many bytes at the beginning of a `PT_NOTE` segment, some of whose notes must stay, can be
-/// taken out of it: the ABI tag, which says which kernels will do and is not asked for any more,
-/// and properties, where `PT_GNU_PROPERTY` leads to them as well.
+/// Number of bytes that can be removed from the beginning of a `PT_NOTE` segment with notes that
+/// must stay. These are the ABI tag, which names the oldest kernel and is not checked any more, and
+/// properties, where `PT_GNU_PROPERTY` leads to them as well.
 pub(crate) fn detachable(layout: &ElfLayout<'_>, segment: &ProgramHeader) -> u64 {
     let (offset, size) = (segment.p_offset, segment.p_filesz);
     let notes = parse(layout, offset, size, segment.p_align).unwrap_or_default();
@@ -131,7 +132,7 @@ pub(crate) fn detachable(layout: &ElfLayout<'_>, segment: &ProgramHeader) -> u64
     notes.iter().take_while(detachable).last().map_or(0, |note| note.end.min(size))
 }
 
-/// Whether all notes in this range are of the kinds that may be moved.
+/// Returns whether all notes in this range are of the kinds that may be moved.
 pub(crate) fn all_movable(layout: &ElfLayout<'_>, offset: u64, size: u64, align: u64) -> bool {
     parse(layout, offset, size, align).is_some_and(|notes| notes.iter().all(ElfNote::is_movable))
 }

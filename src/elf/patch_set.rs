@@ -1,23 +1,24 @@
-//! Writes over a file, later ones over earlier ones, and what then differs from the file.
+//! A set of writes to a file, in which later ones cover earlier ones, and its difference from the
+//! file.
 
 use std::collections::BTreeMap;
 
 use crate::elf::edit::Patch;
 use crate::elf::raw::slice;
 
-/// Equal bytes between two differences that are worth two writes instead of one: a system call
-/// costs about as much as copying some hundred bytes.
+/// Number of equal bytes between two differences that justifies two writes instead of one. A system
+/// call costs about as much as copying some hundred bytes.
 const WORTH_SPLITTING: usize = 512;
-/// Bytes that are compared at once.
+/// Number of bytes that are compared at once.
 const BLOCK: usize = 64;
 
-/// Bytes by offset, none overlapping.
+/// Bytes by offset. No two entries overlap.
 #[derive(Debug, Default)]
 pub(crate) struct PatchSet {
     strokes: BTreeMap<u64, Vec<u8>>,
 }
 
-/// What differs: inside the file, and behind its end.
+/// Differences from the file: inside it, and behind its end.
 #[derive(Debug, Default)]
 pub(crate) struct PatchDiff {
     pub patches: Vec<Patch>,
@@ -25,7 +26,7 @@ pub(crate) struct PatchDiff {
 }
 
 impl PatchSet {
-    /// Put bytes at an offset, over whatever was painted there.
+    /// Puts bytes at an offset, over all bytes painted there before.
     pub(super) fn paint(&mut self, offset: u64, bytes: &[u8]) -> Option<()> {
         if bytes.is_empty() {
             return Some(());
@@ -34,7 +35,7 @@ impl PatchSet {
         if let Some((&start, stroke)) = self.strokes.range_mut(..=offset).next_back() {
             let at = usize::try_from(offset - start).ok()?;
             if start + stroke.len() as u64 >= end {
-                // Inside one stroke: the common case of fields in moved tables.
+                // The write is inside one stroke: the common case of fields in moved tables.
                 stroke.get_mut(at..at + bytes.len())?.copy_from_slice(bytes);
                 return Some(());
             }
@@ -52,7 +53,7 @@ impl PatchSet {
         Some(())
     }
 
-    /// Only what differs from the file, in the order of the offsets.
+    /// Returns the bytes that differ from the file, by offset.
     pub(super) fn settle(self, file: &[u8]) -> Option<PatchDiff> {
         let mut settled = PatchDiff::default();
         for (offset, bytes) in self.strokes {
@@ -75,8 +76,8 @@ impl PatchSet {
     }
 }
 
-/// The ranges in which two slices of one length differ, near ones taken together. Compared in
-/// blocks, because most of a moved table differs.
+/// Returns the ranges in which two slices of one length differ, with near ranges joined. Blocks are
+/// compared, because most of a moved table differs.
 fn differences(old: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     let blocks = old.chunks(BLOCK).zip(new.chunks(BLOCK)).enumerate();
@@ -93,7 +94,7 @@ fn differences(old: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
     ranges
 }
 
-/// Add a patch behind the others, together with the last one if that is near.
+/// Adds a patch behind the others, and joins it to the last one if that is near.
 fn join(patches: &mut Vec<Patch>, file: &[u8], offset: u64, bytes: &[u8]) {
     let last = patches.last_mut().and_then(|last| {
         let end = last.offset + last.bytes.len() as u64;
