@@ -1,7 +1,7 @@
-//! Where each item goes: as it is, pushed along in its run, or into a segment at the end.
+//! Places for the items: unchanged, pushed along in their run, or in a segment at the end.
 //!
-//! Items of one run (see `runs`) are pushed along or packed anew; what then does not fit moves
-//! out of it.
+//! The items of one run (see `PlacementRequest::runs`) are pushed along or packed anew. An item
+//! that then does not fit moves out of the run.
 
 use elf::abi;
 use elf::segment::ProgramHeader;
@@ -10,27 +10,28 @@ use crate::elf::file_map::{MovableRange, RangeRole};
 use crate::elf::raw::{DynamicSection, ElfLayout, align_up};
 use crate::elf::slack::{PlacementRequest, SlackRun};
 
-/// The places found.
+/// Places that were found.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Placement {
-    /// New file offset by item; `None` for the items that went into the tail.
+    /// New file offset by item; `None` for the items that moved into the tail.
     pub places: Vec<Option<u64>>,
-    /// Where the others went.
+    /// Segment of the items that moved out; `None` if none did.
     pub tail: Option<OverflowSegment>,
 }
 
-/// The segment that takes what moves out: a new one at the end of the file, or one made longer.
+/// Segment for the items that move out: a new one at the end of the file, or an existing one that
+/// is made longer.
 #[derive(Clone, Debug)]
 pub(crate) struct OverflowSegment {
-    /// Index of the segment that is made longer.
+    /// Index of the segment that is made longer; `None` for a new one.
     pub extends: Option<usize>,
     pub offset: u64,
     pub address: u64,
     pub end: u64,
     pub align: u64,
-    /// Offset of each item in it.
+    /// Items in the segment, each with its file offset.
     pub items: Vec<(usize, u64)>,
-    /// Where a moved dynamic section goes, and its size.
+    /// File offset and size of a moved dynamic section.
     pub dynamic: Option<(u64, u64)>,
 }
 
@@ -40,20 +41,20 @@ impl OverflowSegment {
     }
 }
 
-/// Where a tail may be: `extends`, `offset`, `address` and `align` as in [`OverflowSegment`].
+/// Possible start of a tail: `extends`, `offset`, `address` and `align` as in [`OverflowSegment`].
 #[derive(Clone, Copy)]
 struct OverflowStart {
     extends: Option<usize>,
     offset: u64,
     address: u64,
     align: u64,
-    /// The offset that it must not reach beyond.
+    /// Offset that the tail must not cross.
     limit: u64,
 }
 
 impl PlacementRequest<'_, '_> {
-    /// The first of the arrangements that works: nothing moved out, some small items moved into
-    /// the padding of a segment, as little as will do moved into a segment at the end.
+    /// Returns the first placement that works. The order is: no item moves out, some small items
+    /// move into the padding of a segment, as few as possible move into a segment at the end.
     pub(super) fn arrange(&self) -> Option<Placement> {
         if self.dynamic.is_none() {
             if let Some(places) = self.place(&[], false) {
@@ -70,7 +71,7 @@ impl PlacementRequest<'_, '_> {
         self.evictions().find_map(|evicted| self.move_out(start, &evicted))
     }
 
-    /// Move items behind the end of a read-only segment, into the padding up to the next page.
+    /// Moves items behind the end of a read-only segment, into the padding up to the next page.
     fn use_padding(&self) -> Option<Placement> {
         let segments = self.layout.segments.iter().enumerate();
         let mut paddings: Vec<(u32, OverflowStart)> = segments
@@ -89,7 +90,8 @@ impl PlacementRequest<'_, '_> {
         tries.into_iter().find_map(|(start, set)| self.move_out(*start, set))
     }
 
-    /// What may go into padding: the interpreter, the strings, both; else the smallest tables.
+    /// Returns sets of items to try in padding: the interpreter, the strings, both; then the
+    /// smallest tables.
     fn small_evictions(&self) -> Vec<Vec<usize>> {
         let strings = self.ground.position(RangeRole::Strings);
         let interpreter = self.ground.position(RangeRole::Interpreter);
@@ -112,8 +114,8 @@ impl PlacementRequest<'_, '_> {
         sets
     }
 
-    /// Which items to move into the tail, in the order of trial: the strings come first in the
-    /// new segment, because no other segment may begin where it begins (llvm-strip).
+    /// Returns the sets of items to move into the tail, in the order of trial. The strings come
+    /// first in the new segment, because no other segment may begin at its start (llvm-strip).
     fn evictions(&self) -> impl Iterator<Item = Vec<usize>> {
         let strings = self.ground.position(RangeRole::Strings);
         let interpreter = self.ground.position(RangeRole::Interpreter);
@@ -130,7 +132,7 @@ impl PlacementRequest<'_, '_> {
     }
 
     fn move_out(&self, start: OverflowStart, evicted: &[usize]) -> Option<Placement> {
-        // What is at the end of the segment already only needs to be packed anew.
+        // Items that are already at the end of the segment only need to be packed anew.
         let last_run = start.extends.and_then(|load| self.last_run(load));
         let at_end = last_run.as_ref().map_or(&[][..], |run| &run.items);
         let evicted: Vec<usize> =
@@ -142,7 +144,7 @@ impl PlacementRequest<'_, '_> {
         Some(Placement { places, tail: Some(tail) })
     }
 
-    /// The run that ends this segment.
+    /// Returns the run that ends this segment.
     fn last_run(&self, load: usize) -> Option<SlackRun> {
         let segment = self.layout.segments.get(load)?;
         let end = segment.p_offset.checked_add(segment.p_filesz)?;
@@ -154,7 +156,7 @@ impl PlacementRequest<'_, '_> {
         place.checked_add(self.ground.items.get(index)?.new_size)
     }
 
-    /// Offsets of all items but the evicted, or `None` if they do not fit.
+    /// Returns the offsets of all items except the evicted ones, or `None` if they do not fit.
     fn place(&self, evicted: &[usize], new_header: bool) -> Option<Vec<Option<u64>>> {
         let mut places: Vec<Option<u64>> =
             self.ground.items.iter().map(|item| Some(item.offset)).collect();
@@ -177,7 +179,7 @@ impl PlacementRequest<'_, '_> {
                 run.start
             };
             let pushed = self.pack(&run, start, false);
-            // Before the file grows, room that earlier edits left is used up.
+            // Room that earlier edits left is used before the file grows.
             let packed = match pushed {
                 Some((places, end)) if end <= self.layout.file_size() => places,
                 _ => self.pack(&run, start, true)?.0,
@@ -189,8 +191,9 @@ impl PlacementRequest<'_, '_> {
         header_fits.then_some(places)
     }
 
-    /// Items one after the other: each where it is or pushed along as little as will do, or
-    /// (`tight`) all of them as far to the front as they go. The places, and where they end.
+    /// Places items one after the other and returns their offsets and the end of the last one. Each
+    /// item stays or is pushed along as little as possible. With `tight`, all are packed to the
+    /// front.
     fn pack(&self, run: &SlackRun, start: u64, tight: bool) -> Option<(Vec<u64>, u64)> {
         let mut places = Vec::with_capacity(run.items.len());
         let mut at = start;
@@ -208,10 +211,10 @@ impl PlacementRequest<'_, '_> {
         (at <= run.limit && start <= run.limit).then_some((places, at))
     }
 
-    /// The segment at the end of the file, with the evicted items in it: behind `last` in a
-    /// segment that is made longer. A moved dynamic section comes before the items, so that
-    /// these can grow later; and something comes before it, because no other segment may begin
-    /// where the new one does (llvm-strip would align the wrong one).
+    /// Builds the segment at the end of the file with the evicted items, behind `last` in a segment
+    /// that is made longer. A moved dynamic section comes before the items, so that they can grow
+    /// later. Something comes before the section, because no other segment may begin where the new
+    /// one does (llvm-strip would align the wrong one).
     fn tail(
         &self,
         start: OverflowStart,
@@ -257,8 +260,9 @@ impl PlacementRequest<'_, '_> {
         (end <= self.layout.codec.word_max() && at <= limit && changes).then_some(tail)
     }
 
-    /// Where the tail begins: in the last segment if that ends the file and the memory, else in
-    /// a segment of its own at an address behind all others, congruent to its offset.
+    /// Returns the start of the tail. It is in the last segment if that ends the file and the
+    /// memory. Otherwise it is in a new segment, at an address behind all others that is congruent
+    /// to its offset.
     fn tail_start(&self) -> Option<OverflowStart> {
         let segments = self.layout.segments.iter().enumerate();
         let (index, last) = segments
@@ -287,8 +291,8 @@ impl PlacementRequest<'_, '_> {
         Some(OverflowStart { extends: None, offset, address, align, limit: u64::MAX })
     }
 
-    /// The largest page that a kernel for this machine may use, and so what keeps segments
-    /// apart (the psABIs' maximum page sizes; ld's `-z max-page-size` defaults).
+    /// Returns the largest page size that a kernel for this machine may use, which is the distance
+    /// between segments (the psABIs' maximum page sizes; ld's `-z max-page-size` defaults).
     fn page_size(&self) -> u64 {
         match self.layout.header.e_machine {
             abi::EM_X86_64 | abi::EM_386 | abi::EM_RISCV | abi::EM_S390 => 0x1000,
@@ -297,22 +301,22 @@ impl PlacementRequest<'_, '_> {
     }
 }
 
-/// Index of a program header that can be given up for another one: one that is unused, or
-/// `PT_PHDR` in a library, where it tells nobody anything. (The loader wants it of programs, to
-/// learn where they were loaded. GNU ld does not even write it into libraries, lld does.)
+/// Returns the index of a program header that can be replaced: an unused one, or `PT_PHDR` in a
+/// library, where nothing reads it. The loader reads it in programs, to learn their load address.
+/// GNU ld does not write it into libraries; lld does.
 pub(crate) fn spare_header(layout: &ElfLayout<'_>) -> Option<usize> {
     let position = |kind| layout.segments.iter().position(|segment| segment.p_type == kind);
     let in_library = layout.segment(abi::PT_INTERP).is_none();
     position(abi::PT_NULL).or_else(|| position(abi::PT_PHDR).filter(|_| in_library))
 }
 
-/// The next offset whose address in this segment is aligned.
+/// Returns the next offset with an aligned address in this segment.
 fn aligned(load: &ProgramHeader, offset: u64, align: u64) -> Option<u64> {
     let address = load.p_vaddr.checked_add(offset.checked_sub(load.p_offset)?)?;
     offset.checked_add(align_up(address, align)?.checked_sub(address)?)
 }
 
-/// Address of the dynamic section after the arrangement.
+/// Returns the address of the dynamic section after the placement.
 pub(crate) fn dynamic_address(dynamic: &DynamicSection, arrangement: &Placement) -> u64 {
     let tail = arrangement.tail.as_ref();
     let moved = tail.and_then(|tail| tail.dynamic.map(|(offset, _)| tail.address_of(offset)));

@@ -1,4 +1,4 @@
-//! From an edit to a plan: what is wished, where it finds room, which bytes that makes.
+//! Turns an edit into a plan: the requested changes, their places, and the bytes to write.
 
 use elf::abi;
 
@@ -15,12 +15,17 @@ use crate::elf::slack::PlacementRequest;
 use crate::elf::strings::{self, StringPlacement};
 use crate::elf::tables::DynamicTables;
 
-/// Spare entries of a dynamic section that had to move, so that it never has to again.
+/// Number of spare entries in a dynamic section that had to move, so that it does not have to move
+/// again.
 const SPARE_ENTRIES: u64 = 6;
 
-/// How to make `edit` of the file `bytes`. Never panics, whatever the bytes are.
+/// Plans `edit` for the file `bytes`. Never panics, whatever the bytes are.
 ///
-/// Planning the same edit for the result gives [`PatchMethod::Unchanged`].
+/// A second plan of the same edit for the result is [`PatchMethod::Unchanged`].
+///
+/// # Errors
+///
+/// Fails if the file cannot be read, or if the edit is invalid or has no safe place.
 pub fn plan(bytes: &[u8], edit: &Edit) -> Result<PatchPlan, Error> {
     edit.validate()?;
     let layout = ElfLayout::parse(bytes)?;
@@ -32,7 +37,7 @@ pub fn plan(bytes: &[u8], edit: &Edit) -> Result<PatchPlan, Error> {
     ) {
         return unchanged(UnchangedReason::ObjectKind(kind));
     }
-    // Guile's object files have a dynamic section of their own kind, with no strings.
+    // Guile's object files have a dynamic section of another kind, without strings.
     let dynamic = layout.dynamic()?.filter(|dynamic| dynamic.value(abi::DT_STRTAB).is_some());
     if dynamic.is_none() && layout.interpreter().is_none() {
         return unchanged(UnchangedReason::NotDynamic);
@@ -46,7 +51,7 @@ pub fn plan(bytes: &[u8], edit: &Edit) -> Result<PatchPlan, Error> {
     work.plan(wish)
 }
 
-/// The strings that go into the table, and which entry each is for.
+/// New strings of the table, and the entry that each is for.
 struct PlacedStrings {
     wanted: Vec<PlannedEntry>,
     placement: Option<StringPlacement>,
@@ -98,7 +103,7 @@ impl EditPlanner<'_, '_> {
         Ok(finish(self.layout, &ground, &arrangement, patches))
     }
 
-    /// Places for all new strings, and the entries with their offsets filled in.
+    /// Finds places for all new strings, and fills in the offsets of the entries.
     fn place_strings(&self, wish: &mut DynamicEdit) -> Result<Option<PlacedStrings>, Error> {
         let (Some(tables), Some(entries)) = (self.tables, wish.entries.take()) else {
             return Ok(None);
@@ -132,7 +137,7 @@ impl EditPlanner<'_, '_> {
     }
 }
 
-/// Tell the items their new sizes.
+/// Sets the new sizes of the items.
 fn resize(
     ground: &mut FileMap,
     wish: &DynamicEdit,

@@ -1,8 +1,8 @@
-//! The headers of an ELF file, parsed leniently, and numbers written back in the file's own
-//! byte order and word size.
+//! Headers of an ELF file, parsed leniently, and numbers encoded in the file's byte order and word
+//! size.
 //!
-//! Parsing of the single structures is the `elf` crate's. What is here is the view that the
-//! planner needs: every offset is checked once, nothing is indexed on trust.
+//! The `elf` crate parses the single structures. This module adds the view that the planner needs:
+//! every offset is checked once, and nothing is indexed unchecked.
 
 use elf::abi;
 use elf::endian::{AnyEndian, EndianParse as _};
@@ -13,7 +13,7 @@ use elf::segment::ProgramHeader;
 
 use crate::elf::Error;
 
-/// A number in file order.
+/// A number in file byte order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EncodedNumber {
     bytes: [u8; 8],
@@ -36,7 +36,7 @@ pub(crate) struct Codec {
 }
 
 impl Codec {
-    /// Size of an address, an offset, a dynamic tag.
+    /// Returns the size of an address, an offset or a dynamic tag, in bytes.
     pub(super) fn word(self) -> u64 {
         match self.class {
             Class::ELF32 => 4,
@@ -44,7 +44,7 @@ impl Codec {
         }
     }
 
-    /// Largest value a word holds.
+    /// Returns the largest value that a word holds.
     pub(super) fn word_max(self) -> u64 {
         match self.class {
             Class::ELF32 => u64::from(u32::MAX),
@@ -86,7 +86,7 @@ impl Codec {
         self.encode(value.into(), 4)
     }
 
-    /// A word in file order. `None` when the value does not fit a 32-bit file.
+    /// Encodes a word in file byte order. Returns `None` if the value does not fit a 32-bit file.
     pub(super) fn word_bytes(self, value: u64) -> Option<EncodedNumber> {
         match self.class {
             Class::ELF32 => u32::try_from(value).ok().map(|value| self.u32_bytes(value)),
@@ -102,8 +102,8 @@ impl Codec {
         EncodedNumber { bytes, len }
     }
 
-    /// One program header in file order (gABI, "Program Header": the two classes order the
-    /// fields differently).
+    /// Encodes one program header in file byte order (gABI, "Program Header": the two classes order
+    /// the fields differently).
     pub(super) fn segment_bytes(self, segment: &ProgramHeader, out: &mut Vec<u8>) -> Option<()> {
         out.extend_from_slice(&self.u32_bytes(segment.p_type));
         if self.is_64() {
@@ -122,20 +122,20 @@ impl Codec {
     }
 }
 
-/// `len` bytes at `offset`, if the file has them.
+/// Returns `len` bytes at `offset`, if the file has them.
 pub(crate) fn slice(bytes: &[u8], offset: u64, len: u64) -> Option<&[u8]> {
     let start = usize::try_from(offset).ok()?;
     let end = usize::try_from(offset.checked_add(len)?).ok()?;
     bytes.get(start..end)
 }
 
-/// The NUL-terminated string at `offset` of `table`, without the NUL.
+/// Returns the NUL-terminated string at `offset` of `table`, without the NUL.
 pub(crate) fn string_at(table: &[u8], offset: u64) -> Option<&[u8]> {
     let rest = table.get(usize::try_from(offset).ok()?..)?;
     rest.iter().position(|&byte| byte == 0).and_then(|end| rest.get(..end))
 }
 
-/// `value` rounded up to a multiple of `align` (any value of 0 or 1 leaves it as it is).
+/// Rounds `value` up to a multiple of `align`. An `align` of 0 or 1 changes nothing.
 pub(crate) fn align_up(value: u64, align: u64) -> Option<u64> {
     if align <= 1 {
         return Some(value);
@@ -153,38 +153,38 @@ pub(crate) struct DynamicEntry {
     pub value: u64,
 }
 
-/// The dynamic section as `PT_DYNAMIC` describes it.
+/// Dynamic section as `PT_DYNAMIC` describes it.
 #[derive(Clone, Debug)]
 pub(crate) struct DynamicSection {
     pub offset: u64,
     pub address: u64,
-    /// How many entries the space holds, the terminating `DT_NULL` included.
+    /// Number of entries that fit into its space, the terminating `DT_NULL` included.
     pub capacity: u64,
-    /// The entries before the first `DT_NULL`.
+    /// Entries before the first `DT_NULL`.
     pub entries: Vec<DynamicEntry>,
 }
 
 impl DynamicSection {
-    /// Value of the first entry with this tag.
+    /// Returns the value of the first entry with this tag.
     pub(super) fn value(&self, tag: i64) -> Option<u64> {
         self.entries.iter().find(|entry| entry.tag == tag).map(|entry| entry.value)
     }
 }
 
-/// A parsed file: header, segments, sections, dynamic section.
+/// A parsed file: header, segments and sections.
 pub(crate) struct ElfLayout<'a> {
     pub bytes: &'a [u8],
     pub codec: Codec,
     pub header: FileHeader<AnyEndian>,
     pub segments: Vec<ProgramHeader>,
-    /// Empty where the file has no section header table, or one that cannot be read.
+    /// Section headers; empty if the file has no section header table, or none that can be read.
     pub sections: Vec<SectionHeader>,
     /// Index of the section that holds the section names.
     pub section_names: Option<usize>,
 }
 
 impl<'a> ElfLayout<'a> {
-    /// Parse the headers. Sections that do not make sense are dropped, segments are an error.
+    /// Parses the headers. Sections that make no sense are dropped; such segments are an error.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         if !crate::elf::is_elf(bytes) {
             return Err(Error::NotElf);
@@ -207,17 +207,17 @@ impl<'a> ElfLayout<'a> {
         Ok(ElfLayout { bytes, codec, header, segments, sections, section_names })
     }
 
-    /// Size of one program header as this class has it.
+    /// Returns the size of one program header in this class, in bytes.
     pub(super) fn segment_size(&self) -> u64 {
         if self.codec.is_64() { 56 } else { 32 }
     }
 
-    /// Size of one section header.
+    /// Returns the size of one section header, in bytes.
     pub(super) fn section_size(&self) -> u64 {
         if self.codec.is_64() { 64 } else { 40 }
     }
 
-    /// Size of one symbol.
+    /// Returns the size of one symbol, in bytes.
     pub(super) fn symbol_size(&self) -> u64 {
         if self.codec.is_64() { 24 } else { 16 }
     }
@@ -234,7 +234,8 @@ impl<'a> ElfLayout<'a> {
         self.segments.iter().find(|segment| segment.p_type == kind)
     }
 
-    /// File offset of `len` bytes at `address`, if one `PT_LOAD` brings them from the file.
+    /// Returns the file offset of `len` bytes at `address`, if one `PT_LOAD` loads them from the
+    /// file.
     pub(super) fn offset_of(&self, address: u64, len: u64) -> Option<u64> {
         self.loads().find_map(|load| {
             let inside = address.checked_sub(load.p_vaddr)?;
@@ -246,7 +247,7 @@ impl<'a> ElfLayout<'a> {
         })
     }
 
-    /// The bytes at `address` up to the end of what its `PT_LOAD` has in the file.
+    /// Returns the bytes from `address` to the end of the file contents of its `PT_LOAD`.
     pub(super) fn rest_at(&self, address: u64) -> Option<&'a [u8]> {
         self.loads().find_map(|load| {
             let inside = address.checked_sub(load.p_vaddr)?;
@@ -261,19 +262,19 @@ impl<'a> ElfLayout<'a> {
         string_at(slice(self.bytes, table.sh_offset, table.sh_size)?, section.sh_name.into())
     }
 
-    /// The section with this name.
+    /// Returns the section with this name.
     pub(super) fn section_named(&self, name: &[u8]) -> Option<&SectionHeader> {
         self.sections.iter().find(|section| self.section_name(section) == Some(name))
     }
 
-    /// The interpreter that `PT_INTERP` names, without its NUL.
+    /// Returns the path in `PT_INTERP`, without its NUL.
     pub(super) fn interpreter(&self) -> Option<&'a [u8]> {
         let segment = self.segment(abi::PT_INTERP)?;
         let bytes = slice(self.bytes, segment.p_offset, segment.p_filesz)?;
         Some(bytes.split(|&byte| byte == 0).next().unwrap_or_default())
     }
 
-    /// The dynamic section. `None` where there is no `PT_DYNAMIC`.
+    /// Parses the dynamic section. Returns `None` if there is no `PT_DYNAMIC`.
     pub(super) fn dynamic(&self) -> Result<Option<DynamicSection>, Error> {
         let Some(segment) = self.segment(abi::PT_DYNAMIC) else { return Ok(None) };
         let table = slice(self.bytes, segment.p_offset, segment.p_filesz)
@@ -294,7 +295,8 @@ impl<'a> ElfLayout<'a> {
             }
             entries.push(DynamicEntry { tag, value });
         }
-        // Without spare tags GNU ld writes no DT_NULL; what follows happens to serve as one.
+        // Without spare tags GNU ld writes no DT_NULL; the bytes that follow happen to serve as
+        // one.
         let (offset, address) = (segment.p_offset, segment.p_vaddr);
         Ok(Some(DynamicSection { offset, address, capacity, entries }))
     }
@@ -330,8 +332,9 @@ fn parse_segments(
 
 type Sections = (Vec<SectionHeader>, Option<usize>);
 
-/// The section header table, with the extended numbering of the gABI ("Sections": a zero
-/// `e_shnum` means that the count is in `sh_size` of entry 0, `SHN_XINDEX` likewise in `sh_link`).
+/// Parses the section header table, with the extended numbering of the gABI ("Sections"). A zero
+/// `e_shnum` means that the count is in `sh_size` of entry 0. `SHN_XINDEX` means that the index is
+/// in its `sh_link`.
 fn parse_sections(bytes: &[u8], codec: Codec, header: &FileHeader<AnyEndian>) -> Option<Sections> {
     let size = SectionHeader::size_for(codec.class);
     if header.e_shoff == 0 || usize::from(header.e_shentsize) != size {

@@ -1,62 +1,61 @@
-//! Closing the ways on which a copied glibc loader finds the target's libraries.
+//! Blocks the ways in which a copied glibc loader finds the target's libraries.
 //!
-//! Whatever a program's runpath says, glibc's loader reads `/etc/ld.so.preload`, asks
-//! `/etc/ld.so.cache`, and at last searches directories that were built in (ld.so(8)). All of
-//! these are strings in its read-only data. The two files become the empty string, which no
-//! system call finds; the directories become ones that nobody has, of equal length, because
-//! the loader keeps their lengths elsewhere (glibc elf/dl-load.c `system_dirs`). musl's loader has
-//! one such list.
+//! Whatever a program's runpath is, glibc's loader reads `/etc/ld.so.preload`, consults
+//! `/etc/ld.so.cache`, and finally searches its built-in directories (ld.so(8)). All of these are
+//! strings in its read-only data. The two paths become the empty string, which no system call
+//! finds. The directories become missing ones of equal length, because the loader keeps their
+//! lengths elsewhere (glibc elf/dl-load.c `system_dirs`). musl's loader has one such list.
 
 use crate::elf::Error;
 use crate::elf::edit::Patch;
 use crate::elf::image::{ElfImage, ObjectKind, read};
 
-/// Files that must occur exactly once each.
+/// Paths that must occur exactly once each.
 const FILES: [&str; 2] = ["/etc/ld.so.cache", "/etc/ld.so.preload"];
-/// What musl's loader searches at last.
+/// Directories that musl's loader searches last.
 const MUSL_DIRECTORIES: &str = "/lib:/usr/local/lib:/usr/lib";
-/// Copies of the list of directories that a loader may have: one to search, one to print.
+/// Largest number of copies of the directory list in a loader: one to search, one to print.
 const MOST_LISTS: usize = 4;
-/// What a sealed directory is made of. Nobody has `/~~~~~`.
+/// Byte that fills the path of a sealed directory. No system has `/~~~~~`.
 const NOWHERE: u8 = b'~';
 
-/// What sealing a loader takes.
+/// Result of planning the seal of a loader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seal {
-    /// These bytes have to change.
+    /// The loader is not sealed: these bytes have to change.
     Needed(Vec<Patch>),
-    /// The loader is sealed.
+    /// The loader is already sealed.
     Already,
 }
 
-/// Why a loader cannot be sealed.
+/// Reason that a loader cannot be sealed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error(transparent)]
     Elf(#[from] Error),
-    /// It is ELF, but not a loader.
+    /// The file is ELF, but not a loader.
     #[error("not a dynamic loader but a {0}")]
     NotALoader(ObjectKind),
-    /// musl's loader without the list of directories that every release has.
+    /// The file is musl's loader, but lacks the list of directories that every release has.
     #[error("the loader is musl's, of a release that is not known")]
     Musl,
-    /// A string that every glibc loader has is not there, or there too often.
+    /// A string of every glibc loader is missing, or occurs too often.
     #[error("expected {what} once in the loader, found it {found} times")]
     Unexpected {
-        /// The string.
+        /// Description of the string.
         what: &'static str,
-        /// How often it is there.
+        /// Number of times that the string was found.
         found: usize,
     },
-    /// Part of the strings are sealed and part are not.
+    /// Some of the strings are sealed and some are not.
     #[error("the loader is sealed in part: {0} is not")]
     Partly(&'static str),
 }
 
-/// Whether the file with these bytes is a loader. Debian's of musl has no soname to tell it by, but
-/// the name of its configuration file.
+/// Returns whether the file with these bytes is a loader. Debian's musl loader has no soname; it is
+/// recognized by the name of its configuration file.
 pub fn is_loader(image: &ElfImage, bytes: &[u8]) -> bool {
     let is_nameless = image.kind == ObjectKind::SharedObject && image.soname.is_none();
     image.kind == ObjectKind::Loader
@@ -65,8 +64,13 @@ pub fn is_loader(image: &ElfImage, bytes: &[u8]) -> bool {
             && memchr::memmem::find(bytes, b"/etc/ld-musl-").is_some())
 }
 
-/// Which bytes of a copied glibc loader have to change so that it consults neither
-/// `/etc/ld.so.preload` nor `/etc/ld.so.cache` nor the directories that are built in.
+/// Plans the bytes of a copied glibc loader that have to change. The loader then consults neither
+/// `/etc/ld.so.preload` nor `/etc/ld.so.cache` nor its built-in directories.
+///
+/// # Errors
+///
+/// Fails if the file is not a loader, lacks a string that every loader has, or is sealed only in
+/// part.
 pub fn seal_loader(bytes: &[u8]) -> Result<Seal, SealError> {
     let image = read(bytes)?;
     if !is_loader(&image, bytes) {
@@ -102,9 +106,9 @@ pub fn seal_loader(bytes: &[u8]) -> Result<Seal, SealError> {
     }
 }
 
-/// musl's loader reads neither file, and finds its list of directories relative to where it is
-/// itself (`etc/ld-musl-ARCH.path`). Where there is none, it searches these, of which an empty list
-/// is left (ldso/dynlink.c `sys_path`).
+/// Plans the seal of musl's loader. It reads neither of the two files, and finds its list of
+/// directories relative to its own place (`etc/ld-musl-ARCH.path`). Without that list it searches
+/// the built-in one, which becomes an empty list (ldso/dynlink.c `sys_path`).
 fn seal_musl(bytes: &[u8]) -> Result<Seal, SealError> {
     match file_patch(bytes, MUSL_DIRECTORIES) {
         Ok(Some(patch)) => Ok(Seal::Needed(vec![patch])),
@@ -113,7 +117,8 @@ fn seal_musl(bytes: &[u8]) -> Result<Seal, SealError> {
     }
 }
 
-/// What seals the path of a file, or `None` where it is sealed: its first byte is NUL then.
+/// Returns the patch that seals the path of a file. Returns `None` if the path is sealed already:
+/// its first byte is then NUL.
 fn file_patch(bytes: &[u8], file: &'static str) -> Result<Option<Patch>, SealError> {
     let needle = |text: &str| [text.as_bytes(), b"\0"].concat();
     let found = places_of(bytes, &needle(file));
@@ -133,8 +138,8 @@ fn places_of(bytes: &[u8], needle: &[u8]) -> Vec<usize> {
         .collect()
 }
 
-/// The lists of built-in directories: two or more strings in a row, each a library directory
-/// with a slash at its end.
+/// Returns patches for the lists of built-in directories. A list is two or more strings in a row,
+/// each a library directory with a slash at its end.
 fn directory_patches(bytes: &[u8]) -> Vec<Patch> {
     let mut patches = Vec::new();
     let mut lists = 0;
@@ -156,13 +161,15 @@ fn directory_patches(bytes: &[u8]) -> Vec<Patch> {
     if lists > MOST_LISTS { Vec::new() } else { patches }
 }
 
-/// The library directories that `bytes` begins with, one NUL-terminated string after another.
+/// Returns the library directories at the beginning of `bytes`, one NUL-terminated string after
+/// another.
 fn directories(bytes: &[u8]) -> Vec<&[u8]> {
     let strings = bytes.split(|&byte| byte == 0);
     strings.take_while(|string| is_library_directory(string)).collect()
 }
 
-/// `/lib/`, `/lib64/`, `/usr/lib/x86_64-linux-gnu/`, `/usr/local/lib32/`, `/opt/prefix/lib64/`.
+/// Returns whether the string is a library directory, as `/lib/`, `/lib64/`,
+/// `/usr/lib/x86_64-linux-gnu/`, `/usr/local/lib32/` and `/opt/prefix/lib64/` are.
 fn is_library_directory(string: &[u8]) -> bool {
     let Some(inner) = string.strip_prefix(b"/").and_then(|rest| rest.strip_suffix(b"/")) else {
         return false;
@@ -173,7 +180,7 @@ fn is_library_directory(string: &[u8]) -> bool {
         && inner.split(|&byte| byte == b'/').any(|part| part.starts_with(b"lib"))
 }
 
-/// A directory of the same length that nobody has.
+/// Returns a directory of the same length that no system has.
 fn nowhere(directory: &[u8]) -> Vec<u8> {
     let mut out = vec![NOWHERE; directory.len()];
     for end in [0, directory.len().saturating_sub(1)] {

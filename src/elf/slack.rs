@@ -1,8 +1,8 @@
-//! Where there is room: runs of items, and the free space behind them.
+//! Room in a file: runs of items, and the free space behind them.
 //!
-//! A *run* is a sequence of items of one `PT_LOAD` with nothing but free space between them. Its
-//! items can be pushed along as far as the next claim, or past the end of the segment through
-//! the padding of the file as far as the next segment's page.
+//! A *run* is a sequence of items of one `PT_LOAD` with only free space between them. Its items can
+//! be pushed along up to the next claim. They can also pass the end of the segment, through the
+//! padding of the file up to the next segment's page.
 
 use elf::abi;
 use elf::segment::ProgramHeader;
@@ -10,10 +10,11 @@ use elf::segment::ProgramHeader;
 use crate::elf::file_map::FileMap;
 use crate::elf::raw::{ElfLayout, slice};
 
-/// Zero bytes between two tables that need no explanation, in a file without section headers.
+/// Number of zero bytes between two tables that count as padding in a file without section headers.
 const ALIGNMENT_PADDING: u64 = 16;
 
-/// A sequence of items, the space it may take, and whether it begins behind the program headers.
+/// A sequence of items and its space. `after_table` is true if it begins behind the program
+/// headers.
 pub(crate) struct SlackRun {
     pub items: Vec<usize>,
     pub load: usize,
@@ -23,18 +24,18 @@ pub(crate) struct SlackRun {
     pub after_table: bool,
 }
 
-/// What the arrangement has to provide.
+/// Requirements for the placement.
 pub(crate) struct PlacementRequest<'l, 'a> {
     pub layout: &'l ElfLayout<'a>,
     pub ground: &'l FileMap,
-    /// Bytes that a moved dynamic section needs.
+    /// Number of bytes for a moved dynamic section; `None` if it stays.
     pub dynamic: Option<u64>,
-    /// Whether bytes follow the ELF image, so that nothing may be appended.
+    /// True if bytes follow the ELF image, so that nothing may be appended.
     pub payload: bool,
 }
 
 impl PlacementRequest<'_, '_> {
-    /// All runs. A run without items is the free space behind the program header table.
+    /// Returns all runs. A run without items is the free space behind the program header table.
     pub(super) fn runs(&self, evicted: &[usize]) -> Vec<SlackRun> {
         let table_end = self.table_end();
         let mut runs: Vec<SlackRun> = Vec::new();
@@ -86,7 +87,7 @@ impl PlacementRequest<'_, '_> {
         self.layout.segments.get(load).map_or(0, |load| load.p_offset)
     }
 
-    /// The space behind the program header table when no item follows directly.
+    /// Returns the space behind the program header table if no item follows directly.
     fn empty_run(&self, table_end: u64, evicted: &[usize]) -> Option<SlackRun> {
         let load = self.layout.segments.iter().position(|segment| {
             segment.p_type == abi::PT_LOAD
@@ -104,7 +105,7 @@ impl PlacementRequest<'_, '_> {
         })
     }
 
-    /// How far a run that now ends at `end` may reach.
+    /// Returns the offset up to which a run that now ends at `end` may grow.
     pub(super) fn limit(&self, end: u64, load: usize, evicted: &[usize]) -> u64 {
         let Some(segment) = self.layout.segments.get(load) else { return end };
         let mut limit = self.memory_limit(segment);
@@ -122,12 +123,12 @@ impl PlacementRequest<'_, '_> {
                 return end;
             }
         }
-        // What is beyond the end of the file is free.
+        // Space beyond the end of the file is free.
         if self.is_free(end, limit.min(self.layout.file_size()), evicted) { limit } else { end }
     }
 
-    /// The offset up to which a segment can be made longer without sharing a page of memory
-    /// with the next one. A segment with memory that is not in the file cannot grow in it.
+    /// Returns the offset up to which a segment can grow without sharing a memory page with the
+    /// next one. A segment with memory that is not in the file cannot grow in the file.
     fn memory_limit(&self, segment: &ProgramHeader) -> u64 {
         let end = segment.p_offset.saturating_add(segment.p_filesz);
         if segment.p_memsz != segment.p_filesz {
@@ -143,8 +144,8 @@ impl PlacementRequest<'_, '_> {
         end.max(segment.p_offset.saturating_add(room))
     }
 
-    /// Whether these bytes are padding: zero, and explained. Without section headers only a few
-    /// bytes of alignment are, and what no segment loads.
+    /// Returns whether these bytes are padding: zero, and accounted for. Without section headers,
+    /// only a few bytes of alignment and bytes that no segment loads are accounted for.
     fn is_free(&self, start: u64, end: u64, evicted: &[usize]) -> bool {
         let Some(len) = end.checked_sub(start) else { return false };
         let mut at = start;
@@ -171,7 +172,7 @@ impl PlacementRequest<'_, '_> {
     }
 }
 
-/// Whether all bytes are zero, looked at in blocks, which compilers make fast.
+/// Returns whether all bytes are zero. Blocks are compared, because compilers make that fast.
 fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(64).all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
 }

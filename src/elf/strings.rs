@@ -1,38 +1,38 @@
-//! The dynamic string table: which of its bytes anything uses, and where new strings go.
+//! The dynamic string table: its bytes in use, and places for new strings.
 //!
-//! A string that is replaced is not simply overwritten, because linkers let strings share
-//! their tails: a symbol `ld.so` may be the end of the runpath. A byte is free when no symbol,
-//! version or dynamic entry begins a string that covers it.
+//! A replaced string is not simply overwritten, because linkers let strings share their tails: a
+//! symbol `ld.so` may be the end of the runpath. A byte is free if no symbol, version or dynamic
+//! entry begins a string that covers it.
 
 use elf::abi;
 
 use crate::elf::raw::string_at;
 use crate::elf::tables::DynamicTables;
 
-/// More strings than any edit of a real file drops; each costs a look at every symbol.
+/// More strings than any edit of a real file drops. Each one costs a look at every symbol.
 const MOST_DROPPED: usize = 1_000;
 
-/// New strings in the table.
+/// Places of new strings in the table.
 #[derive(Debug, Default)]
 pub(crate) struct StringPlacement {
-    /// Offset for each wanted string, in the order asked.
+    /// Offset of each wanted string, in the order of the request.
     pub offsets: Vec<u64>,
     /// Bytes that change, by offset in the table. They may lie behind its old end.
     pub changes: Vec<(u64, Vec<u8>)>,
-    /// Size that the table then has.
+    /// New size of the table, in bytes.
     pub size: u64,
 }
 
-/// A free range of the table, and where in it the next string goes.
+/// A free range of the table; `next` is the offset of the next string in it.
 struct Hole {
     start: u64,
     end: u64,
     next: u64,
 }
 
-/// Find places for `wanted`, given the strings (`kept`) that the dynamic section still uses, the
-/// ones it `dropped`, and the entries of the version table (`renamed`, by their place in it)
-/// whose file name changes as well.
+/// Finds places for `wanted`. The dynamic section still uses the strings at `kept` and no longer
+/// uses those at `dropped`. The version needs at `renamed` (offsets in their table) get a new file
+/// name.
 pub(crate) fn place(
     tables: &DynamicTables<'_, '_>,
     wanted: &[Vec<u8>],
@@ -43,7 +43,7 @@ pub(crate) fn place(
     let table = tables.strings()?;
     let size = table.len() as u64;
     let mut holes = holes(tables, table, kept, dropped, renamed).unwrap_or_else(|| {
-        // Something uses the table in a way that is not understood: all of it stays.
+        // Something uses the table in an unknown way, so all of it stays.
         vec![Hole { start: size, end: size, next: size }]
     });
     let mut placement = StringPlacement { offsets: Vec::new(), changes: Vec::new(), size };
@@ -71,7 +71,8 @@ pub(crate) fn place(
     Some(placement)
 }
 
-/// Put a string into the first hole that has room; the last hole, behind all, always has.
+/// Puts a string into the first hole that has room. The last hole, behind all others, always has
+/// room.
 fn put(holes: &mut [Hole], string: &[u8]) -> Option<u64> {
     let need = (string.len() as u64).checked_add(1)?;
     let last = holes.len().checked_sub(1)?;
@@ -84,7 +85,8 @@ fn put(holes: &mut [Hole], string: &[u8]) -> Option<u64> {
     Some(offset)
 }
 
-/// The free ranges of the table: around the dropped strings, and behind the last used one.
+/// Returns the free ranges of the table: around the dropped strings, and behind the last used
+/// string.
 fn holes(
     tables: &DynamicTables<'_, '_>,
     table: &[u8],
@@ -127,7 +129,7 @@ fn holes(
     Some(holes)
 }
 
-/// What is used around one dropped string.
+/// Strings in use around one dropped string.
 struct StringNeighbors {
     at: u64,
     used: bool,
@@ -151,8 +153,8 @@ impl StringNeighbors {
     }
 }
 
-/// Whether a section of a kind that is not known here takes names from the table, or the table
-/// serves as another one too (prelink's library list; linkers that keep one table for all).
+/// Returns whether the table has an unknown user: a section of an unknown kind takes names from it,
+/// or it serves as another table too (prelink's library list; linkers that keep one table for all).
 fn has_unknown_user(tables: &DynamicTables<'_, '_>) -> bool {
     let layout = tables.layout;
     let Some(address) = tables.dynamic.value(abi::DT_STRTAB) else { return true };

@@ -1,4 +1,4 @@
-//! What strip(1) takes from a file, and whether what it left is the same program.
+//! Symbols that strip(1) removes from a file, and a check that the rest is the same program.
 
 use elf::abi;
 use elf::segment::ProgramHeader;
@@ -7,23 +7,23 @@ use crate::elf::image::{ObjectKind, kind, payload, read};
 use crate::elf::raw::ElfLayout;
 use crate::elf::{Error, notes};
 
-/// How the names of sections with debugging information begin (DWARF, its compressed form before
-/// `SHF_COMPRESSED`, and stabs).
+/// Prefixes of the names of debug sections (DWARF, its compressed form before `SHF_COMPRESSED`, and
+/// stabs).
 const DEBUG: &[&[u8]] = &[b".debug_", b".zdebug_", b".stab", b".gdb_index"];
 
-/// What a program or a library has for debuggers alone.
+/// Parts of a program or a library that only debuggers use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DebugSymbols {
-    /// EM_ number.
+    /// `e_machine` (an EM_ number).
     pub machine: u16,
     /// The `NT_GNU_BUILD_ID` note.
     pub build_id: Option<Vec<u8>>,
-    /// Why they are better left where they are.
+    /// Reason to leave the symbols in the file; `None` if they can be removed.
     pub obstacle: Option<&'static str>,
 }
 
-/// The symbols of a program or a library; none where there are none, or where the file is
-/// anything else. Only headers and notes are looked at.
+/// Finds the debug symbols of a program or a library. Returns `None` if it has none, or if the file
+/// is of another kind. Only headers and notes are read.
 pub fn find_debug_symbols(bytes: &[u8]) -> Result<Option<DebugSymbols>, Error> {
     let layout = ElfLayout::parse(bytes)?;
     let is_for_debuggers = |name: &[u8]| DEBUG.iter().any(|start| name.starts_with(start));
@@ -40,7 +40,7 @@ pub fn find_debug_symbols(bytes: &[u8]) -> Result<Option<DebugSymbols>, Error> {
         | ObjectKind::SharedObject
         | ObjectKind::StaticExecutable
         | ObjectKind::StaticPie => (payload(&layout) > 0).then_some("something is appended to it"),
-        // valgrind and debuggers look for functions of the loader by name.
+        // valgrind and debuggers look up functions of the loader by name.
         ObjectKind::Loader => Some("it is the loader"),
         _ => return Ok(None),
     };
@@ -52,12 +52,12 @@ pub fn find_debug_symbols(bytes: &[u8]) -> Result<Option<DebugSymbols>, Error> {
     }))
 }
 
-/// Whether two files are the same to the kernel and the loader: what they say of themselves, and
-/// every byte that is loaded but for those that say where in the file things are.
+/// Returns whether two files are the same to the kernel and the loader. Their properties and every
+/// loaded byte must be equal, except bytes that hold file offsets.
 pub fn loads_alike(before: &[u8], after: &[u8]) -> Result<bool, Error> {
     if read(before)? != read(after)? {
         let (mut one, mut other) = (read(before)?, read(after)?);
-        // Those two are about the file and not about what is loaded.
+        // These two fields describe the file, not the loaded bytes.
         (one.has_sections, other.has_sections) = (true, true);
         (one.payload, other.payload) = (0, 0);
         if one != other {
@@ -79,7 +79,7 @@ pub fn loads_alike(before: &[u8], after: &[u8]) -> Result<bool, Error> {
         }))
 }
 
-/// The bytes of a segment in two parts, without the headers that the file begins with.
+/// Returns the bytes of a segment, without the headers at the beginning of the file.
 fn loaded<'a>(layout: &ElfLayout<'a>, segment: &ProgramHeader) -> Option<&'a [u8]> {
     let tables = layout.segment_size() * layout.segments.len() as u64;
     let headers = layout.header.e_phoff.checked_add(tables)?;

@@ -1,7 +1,7 @@
-//! The tables that the dynamic section points to, and how far each of them reaches.
+//! Tables that the dynamic section points to, with the size of each.
 //!
-//! The dynamic section gives most sizes; those of the hash tables, the symbol table and the
-//! version tables follow from their contents (gABI "Hash Table"; LSB "Symbol Versioning").
+//! The dynamic section holds most sizes. Those of the hash tables, the symbol table and the version
+//! tables follow from their contents (gABI "Hash Table"; LSB "Symbol Versioning").
 
 use elf::abi;
 
@@ -12,10 +12,10 @@ pub(crate) const DT_RELR: i64 = 36;
 const DT_AUXILIARY: i64 = 0x7fff_fffd;
 const DT_FILTER: i64 = 0x7fff_ffff;
 
-/// The number that alpha really uses; it was never registered.
+/// Machine number that alpha uses in practice; it was never registered.
 const EM_ALPHA_UNOFFICIAL: u16 = 0x9026;
 
-/// Tags whose value is an offset into the string table.
+/// Tags with a value that is an offset into the string table.
 pub(crate) const STRING_TAGS: [i64; 9] = [
     abi::DT_NEEDED,
     abi::DT_SONAME,
@@ -28,7 +28,7 @@ pub(crate) const STRING_TAGS: [i64; 9] = [
     DT_FILTER,
 ];
 
-/// Tags whose value is the address of a table that this module knows the extent of.
+/// Tags with the address of a table, for tables that this module can measure.
 pub(crate) const TABLE_TAGS: [i64; 11] = [
     abi::DT_STRTAB,
     abi::DT_SYMTAB,
@@ -57,20 +57,21 @@ impl<'l, 'a> DynamicTables<'l, 'a> {
         tables
     }
 
-    /// How many symbols the dynamic symbol table has. Without section headers these are the
-    /// ones that a hash table or a relocation can reach, which is all that anything can use.
+    /// Returns the number of symbols in the dynamic symbol table. Without section headers, only
+    /// symbols that a hash table or a relocation can reach are counted. Nothing can use others.
     pub(super) fn symbol_count(&self) -> u64 {
         self.symbols
     }
 
-    /// The whole string table.
+    /// Returns the whole string table.
     pub(super) fn strings(&self) -> Option<&'a [u8]> {
         let size = self.dynamic.value(abi::DT_STRSZ)?;
         let offset = self.layout.offset_of(self.dynamic.value(abi::DT_STRTAB)?, size)?;
         slice(self.layout.bytes, offset, size)
     }
 
-    /// How many bytes the table behind this tag takes. `None` where it is absent or odd.
+    /// Returns the size of the table of this tag, in bytes. Returns `None` if it is absent or
+    /// malformed.
     pub(super) fn extent(&self, tag: i64) -> Option<u64> {
         let size = |tag| self.dynamic.value(tag);
         let address = self.dynamic.value(tag)?;
@@ -94,7 +95,7 @@ impl<'l, 'a> DynamicTables<'l, 'a> {
         self.layout.rest_at(self.dynamic.value(tag)?)
     }
 
-    /// Entries of `DT_HASH` are words of 4 bytes, but of 8 on 64-bit s390 and alpha.
+    /// Returns the size of a `DT_HASH` entry: 4 bytes, but 8 on 64-bit s390 and alpha.
     fn hash_entry(&self) -> u64 {
         let wide = matches!(self.layout.header.e_machine, abi::EM_S390 | EM_ALPHA_UNOFFICIAL);
         if wide && self.layout.codec.is_64() { 8 } else { 4 }
@@ -133,7 +134,7 @@ impl<'l, 'a> DynamicTables<'l, 'a> {
         hashed.max(self.relocated_symbols())
     }
 
-    /// One more than the highest symbol that a relocation names.
+    /// Returns one more than the highest symbol index in a relocation.
     fn relocated_symbols(&self) -> u64 {
         let plt_is_rela = self.dynamic.value(abi::DT_PLTREL) == Some(7);
         let word = self.layout.codec.word();
@@ -156,8 +157,8 @@ impl<'l, 'a> DynamicTables<'l, 'a> {
         highest
     }
 
-    /// The GNU hash table: header of four words, bloom filter, buckets, chains. The chain of the
-    /// highest bucket ends the symbol table.
+    /// Parses the GNU hash table: header of four words, bloom filter, buckets, chains. The chain of
+    /// the highest bucket ends the symbol table.
     fn gnu_hash(&self) -> Option<GnuHash> {
         let table = self.table(abi::DT_GNU_HASH)?;
         let codec = self.layout.codec;
@@ -179,13 +180,14 @@ impl<'l, 'a> DynamicTables<'l, 'a> {
         Some(GnuHash { extent: chains + (symbols - first) * 4, symbols })
     }
 
-    /// The versions that are needed of other files (`Elf_Verneed` and its `Elf_Vernaux`).
+    /// Parses the versions that are needed of other files (`Elf_Verneed` and its `Elf_Vernaux`).
     pub(super) fn version_needs(&self) -> Option<VerneedTable> {
         let table = self.table(abi::DT_VERNEED)?;
         let codec = self.layout.codec;
         let mut files = Vec::new();
         let (mut at, mut extent) = (0_u64, 0_u64);
-        // Entries of 16 bytes do not overlap in a sane table: a bound on what a mad one costs.
+        // Entries of 16 bytes do not overlap in a valid table. This bounds the cost of an invalid
+        // one.
         let mut budget = table.len() / 16;
         for _ in 0..self.dynamic.value(abi::DT_VERNEEDNUM)? {
             let count = codec.u16_at(table, at.checked_add(2)?)?;
@@ -217,7 +219,7 @@ impl<'l, 'a> DynamicTables<'l, 'a> {
         Some(VerneedTable { files, extent })
     }
 
-    /// The versions that the file itself defines: offsets of their names, and their extent.
+    /// Parses the versions that the file itself defines: offsets of their names, and their extent.
     pub(super) fn version_definitions(&self) -> Option<VerdefTable> {
         let table = self.table(abi::DT_VERDEF)?;
         let codec = self.layout.codec;
@@ -250,9 +252,9 @@ impl<'l, 'a> DynamicTables<'l, 'a> {
         Some(found)
     }
 
-    /// Call `visit` with every offset into the string table that something other than the
-    /// dynamic section uses, but for the file names of the version needs at `renamed`. `None`
-    /// when a table cannot be read, so that nothing is known.
+    /// Calls `visit` with every offset into the string table that is used outside of the dynamic
+    /// section, except the file names of the version needs at `renamed`. Returns `None` if a table
+    /// cannot be read, so that its uses are unknown.
     pub(super) fn visit_string_references(
         &self,
         renamed: &[u64],
@@ -284,33 +286,34 @@ struct GnuHash {
     symbols: u64,
 }
 
-/// All of `.gnu.version_r`.
+/// Contents of `.gnu.version_r`.
 pub(crate) struct VerneedTable {
     pub files: Vec<Verneed>,
     pub extent: u64,
 }
 
-/// One file of which versions are needed; `at` is where its entry lies in the table.
+/// One file of which versions are needed; `at` is the offset of its entry in the table.
 pub(crate) struct Verneed {
     pub at: u64,
     pub file: u64,
     pub versions: Vec<Vernaux>,
 }
 
-/// One version needed; `index` is what `.gnu.version` calls it.
+/// One version needed; `index` is its number in `.gnu.version`.
 pub(crate) struct Vernaux {
     pub name: u64,
     pub index: u16,
     pub weak: bool,
 }
 
-/// All of `.gnu.version_d`.
+/// Contents of `.gnu.version_d`.
 pub(crate) struct VerdefTable {
     pub names: Vec<VerdefName>,
     pub extent: u64,
 }
 
-/// One name in it: of the file itself (`base`), of a version, or of what a version inherits.
+/// One name in the table: of the file itself (`base`), of a version, or of an inherited version
+/// (`parent`).
 pub(crate) struct VerdefName {
     pub name: u64,
     pub base: bool,

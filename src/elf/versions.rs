@@ -5,7 +5,7 @@ use elf::abi;
 use crate::elf::raw::slice;
 use crate::elf::tables::{DynamicTables, Verneed};
 
-/// How many version needs remain. `None` where none goes.
+/// Returns the number of version needs that remain, or `None` if none is removed.
 pub(crate) fn remaining(tables: &DynamicTables<'_, '_>, orphaned: &[u64]) -> Option<u64> {
     if orphaned.is_empty() {
         return None;
@@ -14,8 +14,8 @@ pub(crate) fn remaining(tables: &DynamicTables<'_, '_>, orphaned: &[u64]) -> Opt
     Some(files.iter().filter(|file| !orphaned.contains(&file.at)).count() as u64)
 }
 
-/// Bytes to write, by offset in the old file: names of renamed libraries, the chain without the
-/// orphaned ones, symbols that lose their version.
+/// Returns bytes to write, by offset in the old file: names of renamed libraries, the chain without
+/// the orphaned entries, and symbols that lose their version.
 pub(crate) fn edits(
     tables: &DynamicTables<'_, '_>,
     renamed: &[(u64, u64)],
@@ -40,8 +40,8 @@ pub(crate) fn edits(
     Some(edits)
 }
 
-/// Take entries out of the chain. The first one cannot be skipped, so the first that remains is
-/// written over it.
+/// Removes entries from the chain. The first entry cannot be skipped, so the first one that remains
+/// is written over it.
 fn unlink(
     tables: &DynamicTables<'_, '_>,
     table: u64,
@@ -78,8 +78,9 @@ fn unlink(
     Some(())
 }
 
-/// A symbol whose version nobody provides any more is looked up without one: the loader indexes
-/// its list of versions unchecked with what `.gnu.version` says (glibc elf/dl-lookup.c).
+/// Releases symbols from versions that no library provides any more, so that they are looked up
+/// without one. The loader uses the index in `.gnu.version` for its list of versions unchecked
+/// (glibc elf/dl-lookup.c).
 fn release_symbols(
     tables: &DynamicTables<'_, '_>,
     files: &[Verneed],

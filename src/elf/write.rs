@@ -1,4 +1,4 @@
-//! Writing a plan: into memory, into the file itself, or into a copy of it.
+//! Writes a plan: into memory, into the file itself, or into a copy of it.
 
 use std::fs::File;
 use std::io;
@@ -9,11 +9,11 @@ use rustix::io::Errno;
 
 use crate::elf::edit::{Patch, PatchPlan};
 
-/// What is copied at once: it stays in the cache of a processor.
+/// Number of bytes that are copied at once; they fit into the cache of a processor.
 const CHUNK: usize = 256 << 10;
 
 impl PatchPlan {
-    /// The file as the plan makes it.
+    /// Returns the file with the plan applied.
     pub fn apply_to_vec(&self, source: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(source.len() + self.tail.len());
         out.extend_from_slice(source);
@@ -30,24 +30,31 @@ impl PatchPlan {
         out
     }
 
-    /// Write into the file itself, which has to be open for writing and the one that was
-    /// planned for.
+    /// Writes into the file itself. It must be open for writing, and be the file of the plan.
     ///
-    /// Several writes are not atomic: a process that is killed between them leaves a file that
-    /// does not run. What is appended is written first, so that an append that was cut short
-    /// there left everything working. The kernel drops file capabilities and, for other users
-    /// than root, setuid bits of a file that is written to; a program that runs is refused
-    /// (ETXTBSY). [`PatchPlan::write_copy`] and a rename avoid all of this.
+    /// Several writes are not atomic: a process that is killed between them leaves a file that does
+    /// not run. Appended bytes are written first, so that an interrupted append leaves everything
+    /// working. The kernel drops file capabilities of a file that is written to and, for users
+    /// other than root, setuid bits. It refuses to write to a running program (ETXTBSY).
+    /// [`PatchPlan::write_copy`] and a rename avoid all of this.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file has another size than the plan expects, or cannot be written.
     pub fn write_in_place(&self, file: &File) -> io::Result<()> {
         self.check_source(file)?;
         self.write_tail(file)?;
         self.write_patches(file)
     }
 
-    /// Write the source with the plan applied into `dest`, an empty file open for writing.
-    /// Holes stay holes; where the file system can share blocks, only the patches cost space.
+    /// Writes the source with the plan applied into `dest`, an empty file open for writing. Holes
+    /// stay holes. Where the file system can share blocks, only the patches cost space.
     ///
-    /// Contents only: owner, mode, times and attributes are the caller's.
+    /// Only contents are copied: the caller sets owner, mode, times and attributes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the source has another size than the plan expects, or if reading or writing fails.
     pub fn write_copy(&self, source: &File, dest: &File) -> io::Result<()> {
         let blocks = self.check_source(source)?;
         if ioctl_ficlone(dest, source).is_err() {
@@ -61,8 +68,9 @@ impl PatchPlan {
         self.write_patches(dest)
     }
 
-    /// Copy a file without holes, the patches in it: every byte is written once. On ext4 reading
-    /// and writing takes two thirds of the time of `copy_file_range(2)`, which goes page by page.
+    /// Copies a file without holes and applies the patches, so that every byte is written once. On
+    /// ext4 reading and writing takes two thirds of the time of `copy_file_range(2)`, which copies
+    /// page by page.
     fn copy_patched(&self, source: &File, dest: &File) -> io::Result<()> {
         let size = usize::try_from(self.source_size).unwrap_or(usize::MAX);
         let mut buffer = vec![0; size.min(CHUNK)];
@@ -91,7 +99,7 @@ impl PatchPlan {
         self.patches.iter().try_for_each(|patch| file.write_all_at(&patch.bytes, patch.offset))
     }
 
-    /// How many blocks the file has, if it is as long as the one that was planned for.
+    /// Returns the number of blocks of the file, if its size is that of the plan.
     fn check_source(&self, file: &File) -> io::Result<u64> {
         let meta = file.metadata()?;
         let size = meta.len();
@@ -104,7 +112,8 @@ impl PatchPlan {
 }
 
 impl Patch {
-    /// Put what of the patch falls into `chunk`, the bytes of the file from `start` on, there.
+    /// Copies the part of the patch that falls into `chunk` there. `chunk` holds the bytes of the
+    /// file from `start` on.
     fn overlay(&self, chunk: &mut [u8], start: u64) {
         let into = self.offset.saturating_sub(start);
         let from = start.saturating_sub(self.offset);
@@ -114,7 +123,7 @@ impl Patch {
     }
 }
 
-/// Copy what is not a hole.
+/// Copies the data of the file and leaves its holes.
 fn copy_data(source: &File, dest: &File, size: u64) -> io::Result<()> {
     dest.set_len(size)?;
     let mut at = 0;
@@ -122,7 +131,7 @@ fn copy_data(source: &File, dest: &File, size: u64) -> io::Result<()> {
         let start = match seek(source, SeekFrom::Data(at)) {
             Ok(start) => start,
             Err(Errno::NXIO) => break,
-            // The file system does not know holes: all of it is data.
+            // The file system does not support holes: all of the file is data.
             Err(_) => at,
         };
         let end = seek(source, SeekFrom::Hole(start)).unwrap_or(size).min(size);
@@ -139,7 +148,7 @@ fn copy_range(source: &File, dest: &File, start: u64, end: u64) -> io::Result<()
         match copy_file_range(source, Some(&mut from), dest, Some(&mut to), want) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => {}
-            // Across file systems, on old kernels or where it is forbidden.
+            // The call fails across file systems, on old kernels, or where it is forbidden.
             Err(Errno::XDEV | Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP | Errno::PERM) => {
                 return copy_plainly(source, dest, from, end);
             }
