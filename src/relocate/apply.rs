@@ -1,8 +1,9 @@
-//! Changing one file on disk: a new file beside it, with everything that the old one had, and a
-//! rename over each of its names.
+//! Changes one file on disk: writes a new file beside it, with all properties of the old one, and
+//! renames it over each of its names.
 //!
-//! Nothing is flushed to the disk: a rename is all or nothing for every reader and for a run that
-//! is killed, and whoever fears for power flushes once, at the end, as Portage does after a merge.
+//! Nothing is flushed to the disk. A rename is atomic for every reader, and for a run that is
+//! killed. To survive a power failure, a caller flushes once at the end, as Portage does after a
+//! merge.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -26,7 +27,8 @@ pub(super) fn apply(tree: &Path, change: &FileChange) -> Result<()> {
     replace(first, others, |source, new| write(&change.action, source, new))
 }
 
-/// Replaces the file at `first`, which is also at `others`, by what `write` makes of it.
+/// Replaces the file at `first`, which also has the names `others`, by the file that `write` makes
+/// of it.
 pub(super) fn replace(
     first: &Path,
     others: &[PathBuf],
@@ -81,13 +83,13 @@ fn take_over(old: &std::fs::File, new: &std::fs::File) -> Result<()> {
             .context("could not keep the owner")?;
     }
     files::copy_attributes(old.as_fd(), new.as_fd())?;
-    // After the owner and the contents, which both clear setuid.
+    // The mode comes after the owner and the contents, which both clear setuid.
     new.set_permissions(meta.permissions())?;
     rustix::fs::futimens(new, &times(&meta)).context("could not keep the times")?;
     Ok(())
 }
 
-/// Makes the symbolic link at `name` lead to `target`, with the owner and times that it had.
+/// Makes the symbolic link at `name` point to `target`, and keeps its owner and times.
 fn redirect(name: &Path, target: &Path) -> Result<()> {
     let meta = fs_err::symlink_metadata(name)?;
     let work = directory_beside(name)?;
@@ -120,7 +122,7 @@ fn times(meta: &std::fs::Metadata) -> Timestamps {
     }
 }
 
-/// Makes `name`, a hard link to the old file, one to the new file.
+/// Makes `name`, a hard link to the old file, a hard link to the new file.
 fn relink(first: &Path, name: &Path) -> Result<()> {
     let work = directory_beside(name)?;
     let link = work.path().join("link");

@@ -1,5 +1,5 @@
-//! ELF files: the loader of the prefix, the directories that hold needed libraries, and a sealed
-//! loader.
+//! ELF files: sets the loader of the prefix and the directories of needed libraries, and seals the
+//! loader itself.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,15 +12,14 @@ use crate::fstree::resolve::{RootResolver, normalize_path};
 use crate::relocate::libc::{Libc, is_libc};
 use crate::relocate::{FileAction, FileOutcome, LibraryIndex, RelocateOptions, SearchTag};
 
-/// The directories below EPREFIX in which libraries of every machine may be, in the order in
-/// which they are tried.
+/// Directories below EPREFIX that may hold libraries on every machine, in the order of the search.
 const LIBRARY_DIRS: &[&str] = &["usr/lib64", "usr/lib"];
 
-/// Where a file is: its path as programs see it, and what is around it.
+/// A file's path as programs see it, and its surroundings.
 #[derive(Clone, Copy)]
 pub(super) struct FileContext<'a> {
     pub path: &'a Path,
-    /// Whether it runs with rights that its caller does not have.
+    /// True if it runs with rights that its caller does not have.
     pub privileged: bool,
     pub rooted: &'a RootResolver,
     pub libraries: &'a LibraryIndex,
@@ -99,7 +98,7 @@ impl ElfFile<'_> {
         Edit { interpreter: self.interpreter(), search, ..Edit::default() }
     }
 
-    /// The prefix's loader of the same name, if it has one.
+    /// Returns the prefix's loader of the same name, if it has one.
     fn interpreter(&self) -> Option<Vec<u8>> {
         let old = Path::new(OsStr::from_bytes(self.image.interpreter.as_deref()?));
         let name = old.file_name()?;
@@ -112,7 +111,7 @@ impl ElfFile<'_> {
             .map(|path| path.into_os_string().into_vec())
     }
 
-    /// The directories that every machine has, and the one of the C library.
+    /// Returns the directories that every machine has, and the one of the C library.
     fn usual_dirs(&self) -> Vec<PathBuf> {
         let eprefix = self.request.eprefix.as_path();
         let fixed = LIBRARY_DIRS.iter().map(|dir| eprefix.join(dir));
@@ -120,8 +119,8 @@ impl ElfFile<'_> {
         fixed.chain(shared.map(Path::to_owned)).collect()
     }
 
-    /// The directories that hold what this file needs, in the order in which they are to be
-    /// searched, and those of its own that it names besides: plugins are opened from there.
+    /// Returns the directories of the needed libraries, in the order of the search. The directories
+    /// in the prefix that the file already names follow, because plugins are opened from there.
     fn search_dirs(&self) -> Vec<PathBuf> {
         let named = self.named_dirs();
         let eprefix = self.request.eprefix.as_path();
@@ -136,7 +135,8 @@ impl ElfFile<'_> {
                 continue;
             }
             let has = |dir: &&PathBuf| self.place.rooted.find(&dir.join(name)).is_some();
-            // The loader takes it from the first directory that has it, whichever that was for.
+            // The loader uses the first directory that has the library, even if it was added for
+            // another one.
             if dirs.iter().any(|dir| has(&dir)) {
                 continue;
             }
@@ -154,8 +154,8 @@ impl ElfFile<'_> {
         dirs
     }
 
-    /// The libraries that the file says it opens while it runs (the ELF notes of dlopen metadata,
-    /// <https://uapi-group.org/specifications/specs/elf_dlopen_metadata/>).
+    /// Returns the libraries that the file opens while it runs, from its ELF notes of dlopen
+    /// metadata (<https://uapi-group.org/specifications/specs/elf_dlopen_metadata/>).
     fn opened_libraries(&self) -> Vec<OsString> {
         #[derive(serde::Deserialize)]
         struct DlopenNote {
@@ -168,7 +168,7 @@ impl ElfFile<'_> {
         notes.flat_map(|note| note.soname).map(OsString::from).collect()
     }
 
-    /// The directories inside the prefix that the file names now.
+    /// Returns the directories inside the prefix that the file names now.
     fn named_dirs(&self) -> Vec<PathBuf> {
         let Some(text) = self.image.runpath.as_ref().or(self.image.rpath.as_ref()) else {
             return Vec::new();
@@ -187,7 +187,7 @@ impl ElfFile<'_> {
                     }
                     None => normalize_path(Path::new(OsStr::from_bytes(entry))),
                 };
-                // The way without links, so that one directory has one name.
+                // Links are resolved, so that one directory has one name.
                 let dir = self.place.rooted.find(&dir).unwrap_or(dir);
                 dir.starts_with(self.request.eprefix.as_path()).then_some(dir)
             })
@@ -217,7 +217,7 @@ impl ElfFile<'_> {
         what
     }
 
-    /// The directories as one search path.
+    /// Joins the directories to one search path.
     fn join(&self, dirs: &[PathBuf]) -> Vec<u8> {
         let origin = self.place.path.parent().filter(|_| {
             // The loader ignores $ORIGIN in programs that run with rights of their own (ld.so(8)).
@@ -231,7 +231,7 @@ impl ElfFile<'_> {
     }
 }
 
-/// `dir` as the loader finds it from `origin`. Both are paths without links.
+/// Returns `dir` relative to `origin`, as the loader resolves it. Both are paths without links.
 fn relative(origin: &Path, dir: &Path) -> PathBuf {
     let shared = origin.components().zip(dir.components()).take_while(|(a, b)| a == b).count();
     let mut path = PathBuf::from("$ORIGIN");

@@ -1,17 +1,17 @@
-//! Which directories of a tree hold which libraries: to find a needed library that lies in a
-//! directory of its own.
+//! Index of the directories in a tree by the libraries in them, to find a needed library that is in
+//! a directory of its own.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Directories by the file name of a library that is in them.
+/// Directories by the file name of a library in them.
 #[derive(Debug, Default)]
 pub struct LibraryIndex(HashMap<OsString, BTreeSet<PathBuf>>);
 
 impl LibraryIndex {
-    /// Indexes those of `paths`, as programs see them, that are named like shared libraries: files,
-    /// and links to them, as most sonames are.
+    /// Indexes the paths that are named like shared libraries. `paths` are files and links as
+    /// programs see them; most sonames are links.
     pub fn index<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
         let mut index = Self::default();
         for path in paths {
@@ -23,15 +23,16 @@ impl LibraryIndex {
         index
     }
 
-    /// The one directory that has `name`. Where several have it, none is the right one.
+    /// Returns the only directory that has `name`. Returns `None` if no directory has it, or if
+    /// several have it, because none is known to be the right one.
     pub fn only_dir_of(&self, name: &Path) -> Option<&Path> {
         let dirs = self.0.get(name.as_os_str())?;
         let mut dirs = dirs.iter();
         dirs.next().filter(|_| dirs.next().is_none()).map(PathBuf::as_path)
     }
 
-    /// The directory in which a distribution that gives every machine one keeps its C library,
-    /// and with it what all programs share (`usr/lib/x86_64-linux-gnu`).
+    /// Returns the shared directory of the C library (`usr/lib/x86_64-linux-gnu`), in distributions
+    /// that have one directory for each machine. Libraries of all programs are in it.
     pub fn shared_dir(&self) -> Option<&Path> {
         self.only_dir_of(Path::new("libc.so.6"))
     }

@@ -1,5 +1,5 @@
-//! Symbolic links with absolute targets: what leads to the build sandbox, or to a place that only
-//! the prefix has, is made to lead into the prefix.
+//! Symbolic links with absolute targets. A target in the build sandbox, or one that only the prefix
+//! has, is changed to its path in the prefix.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::fstree::resolve::RootResolver;
 use crate::relocate::{FileAction, FileOutcome, RelocateOptions, text};
 
-/// `path` is a link to `target`. One that leads to something of the machine (`/etc/passwd`) has
-/// nothing of that name in the prefix beside itself, and stays.
+/// Plans the change of the link at `path` to `target`. A link to a file of the machine
+/// (`/etc/passwd`) stays, because the prefix has no other file of that name.
 pub(super) fn look_at(
     request: &RelocateOptions,
     path: &Path,
@@ -37,7 +37,7 @@ pub(super) fn look_at(
     }
 }
 
-/// Where links will lead that are to change.
+/// Returns the new targets of the links that change, by path.
 pub(super) fn planned(
     links: &[(PathBuf, PathBuf)],
     outcomes: &[FileOutcome],
@@ -51,7 +51,7 @@ pub(super) fn planned(
         .collect()
 }
 
-/// Whether `new` is there, and is not the link at `path` itself.
+/// Returns whether `new` exists and is not the link at `path` itself.
 fn is_other(path: &Path, new: &Path, rooted: &RootResolver) -> bool {
     let place = |path: &Path| Some(rooted.find(path.parent()?)?.join(path.file_name()?));
     place(new).is_some_and(|new| rooted.has(&new) && place(path) != Some(new))

@@ -1,10 +1,10 @@
-//! Rewriting: whatever is in a tree is made to stay inside the prefix.
+//! Rewrites the files of a tree so that they refer to the prefix.
 //!
-//! First a plan of values, made by looking at every file; then the changes, each by a rename, so
-//! that no reader sees half a file. The same engine works on what Portage is about to merge and
-//! on whole trees.
+//! A plan is made first, from a look at every file. The changes follow, each by a rename, so that
+//! no reader sees half a file. The same engine works on the files that Portage is about to merge
+//! and on whole trees.
 //!
-//! Nothing in here decides whether a tree is good; that is for `check`.
+//! This module does not decide whether a tree is correct; `check` does.
 
 mod apply;
 mod elf_file;
@@ -30,101 +30,102 @@ use crate::relocate::scan::{ScannedFile, TreeScan};
 
 pub use crate::relocate::libraries::LibraryIndex;
 
-/// How files say where their libraries are.
+/// Dynamic tag for the search path of libraries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SearchTag {
-    /// `DT_RPATH`: comes before `LD_LIBRARY_PATH`, so that the caller's environment can not put
-    /// a library of the target before one of the prefix (ld.so(8)).
+    /// `DT_RPATH`: searched before `LD_LIBRARY_PATH`. The caller's environment cannot put a library
+    /// of the target before one of the prefix (ld.so(8)).
     #[default]
     Rpath,
-    /// `DT_RUNPATH`: comes after `LD_LIBRARY_PATH`.
+    /// `DT_RUNPATH`: searched after `LD_LIBRARY_PATH`.
     Runpath,
 }
 
-/// What is rewritten, and how.
+/// Files to rewrite, and settings for it.
 #[derive(Clone, Debug)]
 pub struct RelocateOptions {
-    /// The tree to rewrite: a root directory, or what is about to be merged into one.
+    /// Tree to rewrite: a root directory, or the files that are about to be merged into one.
     pub tree: PathBuf,
-    /// A root directory below it, where what the tree does not have is looked for.
+    /// Root directory underneath, searched for files that the tree does not have. `None` if the
+    /// tree alone is searched.
     pub under: Option<PathBuf>,
     /// EPREFIX.
     pub eprefix: Eprefix,
-    /// How files are to say where their libraries are.
+    /// Dynamic tag that files get for their search path.
     pub tag: SearchTag,
-    /// Whether they say it relative to themselves (`$ORIGIN`).
+    /// True if search paths are relative to the file (`$ORIGIN`).
     pub relative: bool,
-    /// Look at these paths alone (in the tree, as programs see them).
+    /// Paths to rewrite, in the tree, as programs see them. An empty list means all.
     pub only: Vec<PathBuf>,
 }
 
-/// What is to be done to one file.
+/// Change to one file.
 #[derive(Debug)]
 pub enum FileAction {
-    /// An ELF file: bytes at offsets, and what is appended.
+    /// New bytes of an ELF file, at offsets and at its end.
     Elf {
-        /// What the engine planned.
+        /// Plan of the ELF engine.
         plan: elf::PatchPlan,
-        /// Other bytes at offsets.
+        /// Further bytes at offsets.
         extra: Vec<elf::Patch>,
     },
-    /// The loader: bytes at offsets.
+    /// New bytes of the loader, at offsets.
     Seal(Vec<elf::Patch>),
-    /// Other contents: a text file.
+    /// New contents of a text file.
     Contents(Vec<u8>),
-    /// Another beginning: a script's first line.
+    /// New first line of a script.
     FirstLine {
-        /// How many bytes of the old file go.
+        /// Number of bytes of the old file that are replaced.
         old: usize,
-        /// What comes in their place.
+        /// Bytes that replace them.
         new: Vec<u8>,
     },
-    /// Another target: a symbolic link.
+    /// New target of a symbolic link.
     Link(PathBuf),
 }
 
-/// One file of which something changes.
+/// One file that changes.
 #[derive(Debug, Serialize)]
 pub struct FileChange {
-    /// Its names in the tree as programs see them: more than one where it has hard links.
+    /// Its names in the tree as programs see them: several if it has hard links.
     pub paths: Vec<PathBuf>,
-    /// What changes, in words.
+    /// Descriptions of the changes, for people.
     pub what: Vec<String>,
     #[serde(skip)]
     action: FileAction,
 }
 
-/// A file that could not be understood, and was left alone.
+/// A file that could not be parsed, and was skipped.
 #[derive(Debug, Serialize)]
 pub struct SkippedFile {
-    /// Its path as programs see it.
+    /// Path as programs see it.
     pub path: PathBuf,
-    /// Why.
+    /// Reason for the skip.
     pub why: String,
 }
 
-/// All that is to be done to a tree.
+/// All changes to a tree.
 #[derive(Debug, Serialize)]
 pub struct RelocationPlan {
     #[serde(skip)]
     tree: PathBuf,
-    /// How many files were looked at.
+    /// Number of files that were examined.
     pub files: usize,
-    /// What changes, by path.
+    /// Changes, by path.
     pub changes: Vec<FileChange>,
-    /// What was left alone although it is of a kind that is rewritten.
+    /// Skipped files of a kind that is rewritten.
     pub left: Vec<SkippedFile>,
 }
 
 impl RelocateOptions {
-    /// Looks at the tree and plans what has to change.
+    /// Examines the tree and plans the changes.
     pub fn plan(&self) -> Result<RelocationPlan> {
         let scan = TreeScan::of(&self.tree, &self.only)?;
         let rooted = RootResolver::cached(self.trees());
         let in_links = scan.links.iter();
         let in_links: Vec<_> =
             in_links.map(|(path, target)| link::look_at(self, path, target, &rooted)).collect();
-        // Files are looked at as if the links led already where they will.
+        // Files are examined as if the links already had their new targets.
         let rooted = rooted.with_links(link::planned(&scan.links, &in_links));
         let libraries = LibraryIndex::index(scan.names());
         let looked_at = |file: &ScannedFile| self.look_at(file, &rooted, &libraries);
@@ -173,8 +174,8 @@ impl RelocateOptions {
         Ok(self.look_at_text(&elf::open(source.file())?, script))
     }
 
-    /// What a script or configuration file at `path` with these `bytes` becomes; nothing if it
-    /// stays as it is.
+    /// Returns the new contents of a script or configuration file at `path` with these `bytes`, or
+    /// `None` if it stays as it is.
     pub fn rewritten_text(&self, path: &Path, bytes: &[u8]) -> Option<Vec<u8>> {
         let rooted = RootResolver::new(self.trees());
         let script = script::look_at(self, bytes.get(..START).unwrap_or(bytes), &rooted);
@@ -192,7 +193,7 @@ impl RelocateOptions {
         std::iter::once(&self.tree).chain(&self.under).cloned().collect()
     }
 
-    /// A text file that is understood, of which the first line may change as well.
+    /// Examines a text file of a known kind, which may get a new first line as well.
     fn look_at_text(&self, bytes: &[u8], script: FileOutcome) -> FileOutcome {
         let FileOutcome::Changed(FileAction::FirstLine { old, new }, mut what) = script else {
             return text::look_at(self, bytes);
@@ -208,7 +209,7 @@ impl RelocateOptions {
     }
 }
 
-/// The cache of character set modules, which names the directory that it is in.
+/// Examines the cache of character set modules, which names its own directory.
 fn character_sets(bytes: &[u8], path: &Path) -> FileOutcome {
     let dir = path.parent().unwrap_or(Path::new("/"));
     match libc::replace_directory(bytes, dir) {
@@ -223,10 +224,11 @@ fn character_sets(bytes: &[u8], path: &Path) -> FileOutcome {
     }
 }
 
-/// Makes `edit` in the single file at `path`, by a rename, keeping all that the file has besides.
+/// Applies `edit` to the single file at `path` by a rename, and keeps all other properties of the
+/// file.
 pub fn edit_file(path: &Path, edit: &elf::Edit, dry_run: bool) -> Result<elf::PatchPlan> {
     let act = || format!("could not edit {}", path.display());
-    // A link stays a link: what it leads to is edited.
+    // A link stays a link: its target is edited.
     let path = fs_err::canonicalize(path)?;
     let plan = elf::plan(&files::map(&path)?, edit).with_context(act)?;
     if !dry_run && !plan.is_unchanged() {
@@ -236,11 +238,11 @@ pub fn edit_file(path: &Path, edit: &elf::Edit, dry_run: bool) -> Result<elf::Pa
     Ok(plan)
 }
 
-/// How much of a file tells its kind; a `#!` line that is longer does not run (`BINPRM_BUF_SIZE`
-/// in binfmts.h).
+/// Number of bytes that determine the kind of a file. A longer `#!` line does not run
+/// (`BINPRM_BUF_SIZE` in binfmts.h).
 const START: usize = 256;
 
-/// The first bytes of a file of this size.
+/// Returns the first bytes of a file of this size.
 fn beginning<'b>(file: &fs_err::File, size: u64, buffer: &'b mut [u8; START]) -> Result<&'b [u8]> {
     use std::os::unix::fs::FileExt;
     let wanted = usize::try_from(size).unwrap_or(START).min(START);
@@ -259,7 +261,7 @@ fn beginning<'b>(file: &fs_err::File, size: u64, buffer: &'b mut [u8; START]) ->
     Ok(&buffer[..got])
 }
 
-/// What looking at a file came to.
+/// Result of the look at one file.
 enum FileOutcome {
     Nothing,
     Skipped(String),
@@ -280,8 +282,8 @@ impl RelocationPlan {
         }
     }
 
-    /// Makes all the changes. A file that was changed stays so if a later one fails; doing it
-    /// again goes on from there.
+    /// Makes all the changes. A changed file stays changed if a later one fails; a second run
+    /// continues from there.
     pub fn apply(&self) -> Result<()> {
         self.changes.par_iter().try_for_each(|change| {
             apply::apply(&self.tree, change).with_context(|| {

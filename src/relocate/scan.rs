@@ -1,4 +1,4 @@
-//! One walk through a tree: its regular files, hard links together, and its symbolic links.
+//! Scan of a tree in one walk: its regular files, with hard links grouped, and its symbolic links.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
@@ -8,26 +8,26 @@ use anyhow::{Context, Result};
 
 /// A regular file of the tree, with all its names.
 pub(super) struct ScannedFile {
-    /// As programs see it; more than one where it has hard links.
+    /// Paths as programs see them; several if it has hard links.
     pub paths: Vec<PathBuf>,
     pub disk: PathBuf,
     pub size: u64,
-    /// Whether it runs with rights that its caller does not have (setuid, setgid).
+    /// True if it runs with rights that its caller does not have (setuid, setgid).
     pub privileged: bool,
 }
 
-/// What is in a tree, sorted by path.
+/// Contents of a tree, sorted by path.
 #[derive(Default)]
 pub(super) struct TreeScan {
     pub files: Vec<ScannedFile>,
-    /// Symbolic links, as programs see them, and what they say.
+    /// Symbolic links as programs see them, each with its target.
     pub links: Vec<(PathBuf, PathBuf)>,
-    /// What else is there, where only some paths are looked at: libraries may be among it.
+    /// Other paths, if only some paths are examined: they may be libraries.
     others: Vec<PathBuf>,
 }
 
 impl TreeScan {
-    /// Looks through `tree`; where `only` names paths, at those alone.
+    /// Scans `tree`. If `only` has paths, only these are examined.
     pub(super) fn of(tree: &Path, only: &[PathBuf]) -> Result<Self> {
         let mut scan = Self::default();
         let mut linked: HashMap<(u64, u64), usize> = HashMap::new();
@@ -65,7 +65,7 @@ impl TreeScan {
         Ok(scan)
     }
 
-    /// All that could be a library by its name: files, and links to them.
+    /// Returns all paths that could be a library by their name: files, and links to them.
     pub(super) fn names(&self) -> impl Iterator<Item = &Path> {
         let files = self.files.iter().flat_map(|file| &file.paths);
         files

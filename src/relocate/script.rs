@@ -8,7 +8,7 @@ use crate::fstree::resolve::RootResolver;
 use crate::relocate::shebang::Shebang;
 use crate::relocate::{FileAction, FileOutcome, RelocateOptions};
 
-/// A script whose program the prefix has is made to be run by it.
+/// Plans a new first line if the prefix has the program that runs the script.
 pub(super) fn look_at(
     request: &RelocateOptions,
     start: &[u8],
@@ -34,7 +34,8 @@ pub(super) fn look_at(
     FileOutcome::Changed(FileAction::FirstLine { old: shebang.length, new }, vec![what])
 }
 
-/// What the program gets: behind env(1), the words after the program's name.
+/// Returns the argument for the program. After env(1), these are the words behind the program's
+/// name.
 fn argument(shebang: &Shebang<'_>) -> Vec<u8> {
     if shebang.interpreter.file_name() != Some("env".as_ref()) {
         return shebang.argument.to_vec();

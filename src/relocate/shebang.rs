@@ -1,23 +1,23 @@
-//! The first line of a script: which program runs it.
+//! The first line of a script, which names the program that runs it.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// A `#!` line in its parts (execve(2): one interpreter, then at most one argument).
+/// Parts of a `#!` line (execve(2): one interpreter, then at most one argument).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Shebang<'a> {
-    /// The interpreter.
+    /// Path of the interpreter.
     pub interpreter: &'a Path,
-    /// What follows it.
+    /// Argument after the interpreter; empty if there is none.
     pub argument: &'a [u8],
-    /// Bytes of the line, without its end.
+    /// Length of the line in bytes, without its newline.
     pub length: usize,
 }
 
 impl<'a> Shebang<'a> {
-    /// Parses the beginning of a file; nothing if it is no script, or its first line does not
-    /// end in what was read.
+    /// Parses the beginning of a file. Returns `None` if it is not a script, or if its first line
+    /// does not end within `start`.
     pub(crate) fn parse(start: &'a [u8]) -> Option<Self> {
         let length = start.iter().position(|byte| *byte == b'\n')?;
         let line = start.get(2..length)?;
@@ -34,7 +34,7 @@ impl<'a> Shebang<'a> {
         Some(Self { interpreter, argument: argument.trim_ascii(), length })
     }
 
-    /// The name of the program that runs the script, through env(1) where that is in between.
+    /// Returns the name of the program that runs the script, also if env(1) starts it.
     pub(crate) fn program(&self) -> Option<&'a OsStr> {
         let name = self.interpreter.file_name()?;
         if name != "env" {

@@ -1,16 +1,16 @@
-//! Text files that tell others how to build or configure: what names the build sandbox in them is
-//! turned into the prefix, where it is understood. The rest is for `check` to find.
+//! Text files that tell others how to build or configure. Paths of the build sandbox in files of a
+//! known kind become paths of the prefix. `check` finds the others.
 
 use std::path::Path;
 
 use crate::base::inside::{INSIDE, WRAPPER_DIR};
 use crate::relocate::{FileAction, FileOutcome, RelocateOptions};
 
-/// Larger files are no configuration.
+/// Size of the largest file that is read, in bytes. Larger files are not configuration.
 const LARGEST: usize = 4 << 20;
 
-/// Whether files of this name are understood: pkg-config, libtool, CMake, shell scripts that print
-/// flags, and what Python records of its own build.
+/// Returns whether files of this name are of a known kind. These are pkg-config, libtool, CMake,
+/// shell scripts that print flags, and Python's records of its own build.
 pub(super) fn is_understood(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let suffix = path.extension().unwrap_or_default();
@@ -20,13 +20,13 @@ pub(super) fn is_understood(path: &Path) -> bool {
         || (name == "Makefile" && path.parent().is_some_and(is_python_config))
 }
 
-/// Python keeps its own makefile in `config-VERSION-PLATFORM`.
+/// Returns whether this is Python's directory for its makefile (`config-VERSION-PLATFORM`).
 fn is_python_config(dir: &Path) -> bool {
     dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("config-3"))
 }
 
-/// What stands for what: the environments for the prefix, and tools that a build was given by path
-/// for their names, by which they are found everywhere.
+/// Returns pairs of old and new text. The paths of the environments become the prefix. Tools that a
+/// build got by path become bare names, which every system finds.
 fn replacements(eprefix: &Path) -> Vec<(String, String)> {
     let prefix = eprefix.display().to_string();
     vec![
@@ -37,7 +37,8 @@ fn replacements(eprefix: &Path) -> Vec<(String, String)> {
     ]
 }
 
-/// `path` with the environments turned into the prefix, if it leads into one of them.
+/// Returns `path` with the environment replaced by the prefix, if it leads into one of the
+/// environments.
 pub(super) fn out_of_the_sandbox(eprefix: &Path, path: &str) -> Option<String> {
     replacements(eprefix).into_iter().take(2).find_map(|(old, stands_for)| {
         let rest = path.strip_prefix(&old)?;

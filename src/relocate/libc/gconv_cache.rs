@@ -1,23 +1,23 @@
-//! The cache of character set modules (gconv-modules.cache), which names their directory: glibc's
-//! `iconv/iconvconfig.h`.
+//! The cache of character set modules (gconv-modules.cache), which names their directory. Its
+//! format is in glibc's `iconv/iconvconfig.h`.
 //!
-//! A header, strings, a hash table, an entry for each module, and entries for what converts
-//! without a detour. All refer to strings by 16-bit offsets. Another directory is one more string
-//! at the end, and offsets that mean it.
+//! It has a header, strings, a hash table, an entry for each module, and entries for direct
+//! conversions. All of them refer to strings by 16-bit offsets. To change the directory, a string
+//! is appended, and the offsets are changed to it.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// `GCONVCACHE_MAGIC`.
 const MAGIC: u32 = 0x2001_0324;
-/// Bytes of a module's entry, and of one for a direct conversion.
+/// Size of a module's entry, and of an entry for a direct conversion, in bytes.
 const MODULE: usize = 12;
 const DIRECT: usize = 6;
 
-/// The name of the file.
+/// Name of the file.
 pub(crate) const NAME: &str = "gconv-modules.cache";
 
-/// The cache with `bytes` as it is for modules in `dir`; nothing where it can not be read.
+/// Returns the cache `bytes` changed for modules in `dir`, or `None` if it cannot be read.
 pub(crate) fn replace_directory(bytes: &[u8], dir: &Path) -> Option<Vec<u8>> {
     if u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) != MAGIC {
         return None;

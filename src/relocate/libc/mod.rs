@@ -1,18 +1,19 @@
-//! What a copied C library knows of the machine that it was built for, besides what its loader
-//! knows (that is `elf::seal_loader`): strings in its read-only data.
+//! Isolates a copied C library from the machine that it was built for. Besides the loader's strings
+//! (see `elf::seal_loader`), these strings in its read-only data refer to the machine:
 //!
-//! - The names of the modules that nsswitch.conf asks for (nsswitch.conf(5)). From 2.34 on, `files`
-//!   and `dns` are in the C library itself, and all that it can still load are the target's.
-//! - The path of the cache that says where character set modules are (iconv(3)), and the directory
-//!   in which they are looked for without one.
-//! - The path of the locale archive, and the directory in which locales are looked for that it does
-//!   not have (locale(7)). Those of the target may be of another release, which ends programs by an
+//! - The names of the modules that nsswitch.conf requests (nsswitch.conf(5)). From 2.34 on, `files`
+//!   and `dns` are in the C library itself; all modules that it can still load are the target's.
+//! - The path of the cache of character set modules (iconv(3)), and the directory that is searched
+//!   for modules without one.
+//! - The path of the locale archive, and the directory of locales that the archive lacks
+//!   (locale(7)). The target's locales may be of another release, which ends programs by an
 //!   assertion in `locale/loadlocale.c`.
 //!
-//! The paths of the two files become the prefix's, of whatever length: they get room elsewhere
-//! (`room.rs`), and the code that uses them is pointed there (`reference.rs`). The two directories
-//! are copied by code that knows their lengths (`iconv/gconv_conf.c`, `locale/findlocale.c`), so
-//! they become ones that nobody has.
+//! The paths of the two files become those of the prefix, of any length. They are stored elsewhere
+//! in the library (`slack.rs`), and the code that uses them is changed to point there (`xref.rs`).
+//! The code that copies the two directories knows their lengths (`iconv/gconv_conf.c`,
+//! `locale/findlocale.c`), so they become directories of equal length that no system has. The
+//! directory of modules becomes the prefix's instead, if that fits.
 
 mod gconv_cache;
 mod slack;
@@ -30,14 +31,15 @@ use crate::relocate::libc::xref::{CodeReference, LoadedCode};
 
 pub(crate) use crate::relocate::libc::gconv_cache::{NAME as GCONV_CACHE, replace_directory};
 
-/// How the C library makes a name service module's file name of the service's name.
+/// Format of the file name of a name service module, from the name of the service.
 const NSS: &[u8] = b"libnss_%s.so%s\0";
-/// The same, as a path that nobody has: a name with a slash is not searched for (dlopen(3)).
+/// The same format as a path that no system has: a name with a slash is not searched for
+/// (dlopen(3)).
 const NSS_SEALED: &[u8] = b"/~/nss_%s.so%s\0";
-/// How the paths of the cache and of the locale archive end.
+/// Ends of the paths of the cache and of the locale archive.
 const ENDS: [&[u8]; 2] = [b"/gconv-modules.cache\0", b"/locale-archive\0"];
 
-/// What a C library looks for outside of itself.
+/// Kinds of outside files that a C library loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LibcFacility {
     /// Modules that nsswitch.conf names.
@@ -48,36 +50,35 @@ pub(crate) enum LibcFacility {
     Locales,
 }
 
-/// What closes a C library off from its machine.
+/// Changes that isolate a C library from its machine.
 #[derive(Debug, Default)]
 pub(crate) struct LibcIsolation {
-    /// The bytes that have to change.
+    /// Bytes that have to change.
     pub patches: Vec<Patch>,
-    /// What is not as it has to be; the patches mend it.
+    /// References to the machine, in words; the patches remove them.
     pub leaks: Vec<(LibcFacility, String)>,
-    /// What it does without, inside and outside of the prefix, and why.
+    /// Facilities that programs then lack, inside and outside of the prefix, with the reason.
     pub unavailable: Vec<(LibcFacility, String)>,
 }
 
 /// A C library in a tree.
 pub(crate) struct Libc<'a> {
-    /// Its contents.
+    /// Contents of the file.
     pub bytes: &'a [u8],
-    /// Its path as programs see it.
+    /// Path as programs see it.
     pub path: &'a Path,
-    /// EPREFIX.
     pub eprefix: &'a Path,
-    /// The tree.
+    /// The tree that holds it.
     pub rooted: &'a RootResolver,
 }
 
-/// Whether the file is glibc's C library.
+/// Returns whether the file is glibc's C library.
 pub(crate) fn is_libc(image: &ElfImage) -> bool {
     image.soname.as_deref() == Some(b"libc.so.6")
 }
 
 impl Libc<'_> {
-    /// What closes it off.
+    /// Plans the changes that isolate it.
     pub(crate) fn plan_isolation(&self) -> LibcIsolation {
         let mut isolation = LibcIsolation::default();
         self.close_name_services(&mut isolation);
@@ -106,7 +107,7 @@ impl Libc<'_> {
 
     fn close_name_services(&self, isolation: &mut LibcIsolation) {
         let mut found = memchr::memmem::find_iter(self.bytes, NSS);
-        // One so old that it needs modules of its own has the name more than once.
+        // A release that needs separate modules has the name more than once.
         if let Some(offset) = found.next().filter(|_| found.next().is_none()) {
             isolation.patches.push(Patch { offset: offset as u64, bytes: NSS_SEALED.to_vec() });
             let text = "loads the name service modules that the target's nsswitch.conf names";
@@ -114,14 +115,16 @@ impl Libc<'_> {
         }
     }
 
-    /// The prefix's directory of modules: beside the C library, or where the prefix's layout has it.
+    /// Returns the prefix's directory of modules: beside the C library, or in its place in the
+    /// prefix's layout.
     fn gconv_dir(&self) -> Option<PathBuf> {
         let beside = self.path.parent().map(|dir| dir.join("gconv"));
         let dirs = beside.into_iter().chain([self.eprefix.join(GCONV)]);
         dirs.filter(|dir| dir.starts_with(self.eprefix)).find(|dir| self.rooted.find(dir).is_some())
     }
 
-    /// Makes the two paths those of `files`, or nothing where there is none; says which it could.
+    /// Changes the two paths to `files`, or to empty strings where a file is `None`. Returns which
+    /// of the two were set.
     fn set_files(&self, files: &[Option<PathBuf>; 2], isolation: &mut LibcIsolation) -> [bool; 2] {
         let subjects = [LibcFacility::CharacterSets, LibcFacility::Locales];
         let now = ENDS.map(|end| ending_in(self.bytes, end));
@@ -148,7 +151,7 @@ impl Libc<'_> {
         set
     }
 
-    /// Points the code that uses the two paths into the room, where `files` are put.
+    /// Puts `files` into the slack, and points the code that uses the two paths there.
     fn point(
         &self,
         files: &[Option<PathBuf>; 2],
@@ -167,7 +170,7 @@ impl Libc<'_> {
             Some(file) if !references[index].is_empty() => file.as_os_str().as_bytes(),
             _ => b"",
         };
-        // Where there is no room for both, character sets come first.
+        // If there is no room for both, character sets come first.
         let strings = [[text(0), text(1)], [text(0), b""], [b"", text(1)]];
         let (strings, (contents, starts)) =
             strings.into_iter().find_map(|strings| Some((strings, room.filled(strings)?)))?;
@@ -183,7 +186,7 @@ impl Libc<'_> {
         Some((patches, strings.map(|string| !string.is_empty())))
     }
 
-    /// Makes the directory of modules `dir` where that fits, and else one that nobody has.
+    /// Changes the directory of modules to `dir` if that fits, otherwise to one that no system has.
     fn close_gconv_dir(&self, dir: Option<PathBuf>, isolation: &mut LibcIsolation) {
         let Some((at, old)) = ending_in(self.bytes, b"/gconv\0").and_then(|f| f.absolute) else {
             return;
@@ -191,7 +194,7 @@ impl Libc<'_> {
         let shown = Path::new(OsStr::from_bytes(old));
         let fits = dir.filter(|dir| dir.as_os_str().len() <= old.len());
         let bytes = match fits {
-            // The code copies all of it, as a string: a shorter one ends where it ends.
+            // The code copies all bytes as a string, so a shorter string ends at its own NUL.
             Some(dir) => {
                 let mut bytes = dir.into_os_string().into_encoded_bytes();
                 bytes.resize(old.len(), 0);
@@ -207,7 +210,7 @@ impl Libc<'_> {
         }
     }
 
-    /// Makes the directory of locales one that nobody has.
+    /// Changes the directory of locales to one that no system has.
     fn close_locale_dir(&self, isolation: &mut LibcIsolation) {
         let Some((at, old)) = ending_in(self.bytes, b"/locale\0").and_then(|f| f.absolute) else {
             return;
@@ -219,7 +222,8 @@ impl Libc<'_> {
 }
 
 impl LibcIsolation {
-    /// Whether modules are found by their directory: it is in the prefix, or will be.
+    /// Returns whether modules are found by their directory: it is in the prefix now, or after the
+    /// patches.
     fn has_gconv_dir(&self, libc: &Libc<'_>) -> bool {
         let prefix = libc.eprefix.as_os_str().as_bytes();
         let Some(found) = ending_in(libc.bytes, b"/gconv\0").and_then(|found| found.absolute)
@@ -232,11 +236,11 @@ impl LibcIsolation {
     }
 }
 
-/// A string in the file that names something of the machine.
+/// A string in the file that refers to the machine.
 struct MachinePath<'a> {
-    /// Where it is in use, and what it says.
+    /// Offset and text of the path that is in use.
     absolute: Option<(usize, &'a [u8])>,
-    /// Where one was whose first byte was taken.
+    /// Offset of a path that was closed by a NUL in place of its first byte.
     closed: Option<usize>,
 }
 
@@ -246,8 +250,8 @@ impl MachinePath<'_> {
     }
 }
 
-/// The absolute path that ends so, of those that are no shared data (/usr/share). Where there are
-/// several, none is known.
+/// Finds the absolute path with this end, except paths of shared data (/usr/share). Returns `None`
+/// if there are several.
 fn ending_in<'a>(bytes: &'a [u8], end: &[u8]) -> Option<MachinePath<'a>> {
     let mut found = MachinePath { absolute: None, closed: None };
     for at in memchr::memmem::find_iter(bytes, end) {
@@ -260,7 +264,7 @@ fn ending_in<'a>(bytes: &'a [u8], end: &[u8]) -> Option<MachinePath<'a>> {
         if !text.starts_with(b"/") {
             found.closed = start.checked_sub(1);
         } else if at == start {
-            // It is the end alone, which code adds to another path.
+            // This is the end alone, which code appends to another path.
         } else if found.absolute.replace((start, text)).is_some() {
             return None;
         }
@@ -268,7 +272,7 @@ fn ending_in<'a>(bytes: &'a [u8], end: &[u8]) -> Option<MachinePath<'a>> {
     Some(found)
 }
 
-/// A path of this length that nobody has.
+/// Returns a path of this length that no system has.
 fn nowhere(length: usize) -> Vec<u8> {
     let mut path = vec![b'~'; length];
     if let Some(first) = path.first_mut() {
@@ -277,7 +281,7 @@ fn nowhere(length: usize) -> Vec<u8> {
     path
 }
 
-/// What makes the string at `at` an empty one, which no system call finds.
+/// Returns a patch that makes the string at `at` empty, which no system call finds.
 fn end_at(at: usize) -> Patch {
     Patch { offset: at as u64, bytes: vec![0] }
 }

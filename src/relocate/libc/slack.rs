@@ -1,27 +1,27 @@
-//! Room for longer paths in a copied C library: the end of what it prints when it is run as a
-//! program (`csu/version.c`), which nothing else reads.
+//! Room for longer paths in a copied C library: the end of the text that it prints when it is run
+//! as a program (`csu/version.c`). Nothing else reads that text.
 //!
-//! What is printed still says that there is no warranty, and now that the file was changed, as the
+//! The new text still says that there is no warranty, and also that the file was changed, as the
 //! LGPL asks (2.1, section 2 b).
 
-/// How the part that goes begins in every release.
+/// Beginning of the replaced text, the same in every release.
 const ORIGINAL: &[u8] = b"There is NO warranty; not even for MERCHANTABILITY or FITNESS FOR A\n";
-/// What stands there afterwards.
+/// New text in its place.
 const NOTICE: &[u8] = b"There is NO warranty. Changed by fprefix.\n\0";
-/// What fills the rest, so that its end is known again.
+/// Byte that fills the rest, so that the end of the room is recognized later.
 const FILL: u8 = b'~';
 
-/// The room: where it begins in the file, and how long it is.
+/// The room: its file offset and its length in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LibcSlack {
     pub(super) offset: usize,
     length: usize,
-    /// Where the strings are that were put there before.
+    /// File offsets of the strings that an earlier run put there.
     used: Option<[usize; 2]>,
 }
 
 impl LibcSlack {
-    /// Finds it in a C library.
+    /// Finds the room in a C library.
     pub(super) fn find(bytes: &[u8]) -> Option<Self> {
         let end_of = |from: usize| Some(from + memchr::memchr(0, bytes.get(from..)?)?);
         if let Some(offset) = only(bytes, ORIGINAL) {
@@ -36,13 +36,13 @@ impl LibcSlack {
         is_fill.then_some(Self { offset, length: end - offset, used: Some([first, second]) })
     }
 
-    /// Where the strings are that are in it.
+    /// Returns the file offsets of the strings in it.
     pub(super) fn used(&self) -> Option<[usize; 2]> {
         self.used
     }
 
-    /// What it holds with these strings in it, and where in the file they begin; nothing where
-    /// they do not fit.
+    /// Returns its contents with these strings in it, and their file offsets, or `None` if they do
+    /// not fit.
     pub(super) fn filled(&self, strings: [&[u8]; 2]) -> Option<(Vec<u8>, [usize; 2])> {
         let mut contents = NOTICE.to_vec();
         let starts = strings.map(|string| {
@@ -59,7 +59,7 @@ impl LibcSlack {
     }
 }
 
-/// Where `needle` is, if it is there once.
+/// Returns the offset of `needle`, if it occurs exactly once.
 fn only(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     let mut found = memchr::memmem::find_iter(bytes, needle);
     found.next().filter(|_| found.next().is_none())

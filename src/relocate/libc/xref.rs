@@ -1,8 +1,9 @@
-//! Instructions that make the address of a string: found by the address, and pointed elsewhere.
+//! Instructions that compute the address of a string: finds them by the address, and changes the
+//! address.
 //!
-//! glibc hands the paths of its own files to open(2) from one place in its code each. Code that
-//! takes such an address in another way than those below is not found, and then the string is
-//! closed off where it is.
+//! glibc passes the path of each of its own files to open(2) from one place in its code. Code that
+//! computes the address in another way than those below is not found. The string is then closed in
+//! its place.
 
 use ::elf::ElfBytes;
 use ::elf::endian::LittleEndian;
@@ -10,28 +11,28 @@ use elf::abi::{EM_AARCH64, EM_X86_64, PF_X, PT_LOAD};
 
 use crate::elf::Patch;
 
-/// Instructions that may stand between the two of aarch64 that make an address.
+/// Number of instructions after the first of the two aarch64 ones in which the second must occur.
 const WINDOW: usize = 16;
 
-/// The code of a file and where it is loaded.
+/// Code of a file and its load addresses.
 pub(super) struct LoadedCode<'a> {
     bytes: &'a [u8],
     machine: u16,
-    /// File offset, address, size and whether it is code, of each segment.
+    /// File offset, address, size, and true for code, of each segment.
     segments: Vec<(usize, u64, usize, bool)>,
 }
 
-/// A place in the code that makes an address.
+/// Instructions that compute an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CodeReference {
-    /// `lea REG, [rip + DISPLACEMENT]`: the offset of the displacement.
+    /// File offset of the displacement in `lea REG, [rip + DISPLACEMENT]`.
     Lea(usize),
-    /// `adrp REG, PAGE` and `add REG, REG, REST`: their offsets.
+    /// File offsets of `adrp REG, PAGE` and `add REG, REG, REST`.
     Page(usize, usize),
 }
 
 impl<'a> LoadedCode<'a> {
-    /// The code of the 64-bit little-endian file with these bytes.
+    /// Parses the 64-bit little-endian file with these bytes.
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let elf = ElfBytes::<LittleEndian>::minimal_parse(bytes).ok()?;
         let segments = elf.segments()?.iter().filter(|segment| segment.p_type == PT_LOAD);
@@ -43,7 +44,7 @@ impl<'a> LoadedCode<'a> {
         Some(Self { bytes, machine: elf.ehdr.e_machine, segments: segments.collect() })
     }
 
-    /// The address of what is at this offset in the file.
+    /// Returns the address of the byte at this file offset.
     pub(super) fn address(&self, offset: usize) -> Option<u64> {
         let (start, address, ..) = self.segments.iter().find(|(start, _, size, _)| {
             offset.checked_sub(*start).is_some_and(|inside| inside < *size)
@@ -51,7 +52,7 @@ impl<'a> LoadedCode<'a> {
         address.checked_add((offset - start) as u64)
     }
 
-    /// The places that make the address of what is at `offset`.
+    /// Returns the instructions that compute the address of the byte at `offset`.
     pub(super) fn references(&self, offset: usize) -> Vec<CodeReference> {
         let Some(target) = self.address(offset) else { return Vec::new() };
         let code = self.segments.iter().filter(|(.., is_code)| *is_code);
@@ -66,7 +67,7 @@ impl<'a> LoadedCode<'a> {
         .collect()
     }
 
-    /// `REX.W 8d` with a `ModRM` byte that means an address relative to the next instruction.
+    /// Finds `REX.W 8d` with a `ModRM` byte for an address relative to the next instruction.
     fn leas(&self, start: usize, code: &[u8], target: u64) -> Vec<CodeReference> {
         let candidates = memchr::memchr_iter(0x8d, code).filter_map(|at| {
             let before = *code.get(at.checked_sub(1)?)?;
@@ -106,7 +107,7 @@ impl<'a> LoadedCode<'a> {
         found
     }
 
-    /// What makes `reference` mean what is at `offset` instead.
+    /// Returns patches that make `reference` compute the address of the byte at `offset`.
     pub(super) fn point(&self, reference: CodeReference, offset: usize) -> Option<Vec<Patch>> {
         let target = self.address(offset)?;
         match reference {
@@ -139,21 +140,21 @@ fn word(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
 }
 
-/// The page that the `adrp` at `here` makes.
+/// Returns the page that the `adrp` at `here` computes.
 fn page(here: u64, adrp: u32) -> u64 {
     let pages = (adrp >> 5 & 0x7_ffff) << 2 | adrp >> 29 & 3;
-    // Sign-extended from 21 bits.
+    // The number is sign-extended from 21 bits.
     let pages = i64::from((pages << 11).cast_signed() >> 11);
     (here & !0xfff).wrapping_add_signed(pages << 12)
 }
 
-/// Whether it is `add REGISTER, REGISTER, #NUMBER`.
+/// Returns whether the instruction is `add REGISTER, REGISTER, #NUMBER`.
 fn is_add(word: u32, register: u32) -> bool {
     word & 0xffc0_0000 == 0x9100_0000 && word & 0x1f == register && word >> 5 & 0x1f == register
 }
 
-/// Whether the instruction may take something from `register`, or put something there: any of its
-/// fields names it. Moves of constants have no such fields but the first.
+/// Returns whether the instruction may read or write `register`: any of its fields names it. Moves
+/// of constants have only the first field.
 fn uses(word: u32, register: u32) -> bool {
     let is_constant = word & 0x1f80_0000 == 0x1280_0000;
     let fields: &[u32] = if is_constant { &[0] } else { &[0, 5, 10, 16] };
