@@ -53,8 +53,8 @@ struct OverflowStart {
 }
 
 impl PlacementRequest<'_, '_> {
-    /// Returns the first placement that works. The order is: no item moves out, some small items
-    /// move into the padding of a segment, as few as possible move into a segment at the end.
+    /// Returns the first placement that works. First, no item moves out. Then some small items move
+    /// into the padding of a segment. Last, as few as possible move into a segment at the end.
     pub(super) fn arrange(&self) -> Option<Placement> {
         if self.dynamic.is_none() {
             if let Some(places) = self.place(&[], false) {
@@ -291,8 +291,8 @@ impl PlacementRequest<'_, '_> {
         Some(OverflowStart { extends: None, offset, address, align, limit: u64::MAX })
     }
 
-    /// Returns the largest page size that a kernel for this machine may use, which is the distance
-    /// between segments (the psABIs' maximum page sizes; ld's `-z max-page-size` defaults).
+    /// Returns the largest page size that a kernel for this machine may use. It keeps segments
+    /// apart (the psABIs' maximum page sizes; ld's `-z max-page-size` defaults).
     fn page_size(&self) -> u64 {
         match self.layout.header.e_machine {
             abi::EM_X86_64 | abi::EM_386 | abi::EM_RISCV | abi::EM_S390 => 0x1000,

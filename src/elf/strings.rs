@@ -153,8 +153,8 @@ impl StringNeighbors {
     }
 }
 
-/// Returns whether the table has an unknown user: a section of an unknown kind takes names from it,
-/// or it serves as another table too (prelink's library list; linkers that keep one table for all).
+/// Returns whether the table has an unknown user. A section of an unknown kind may use its strings
+/// (prelink's library list). Some linkers keep one table for all purposes.
 fn has_unknown_user(tables: &DynamicTables<'_, '_>) -> bool {
     let layout = tables.layout;
     let Some(address) = tables.dynamic.value(abi::DT_STRTAB) else { return true };

@@ -253,7 +253,7 @@ impl<'l, 'a> DynamicTables<'l, 'a> {
     }
 
     /// Calls `visit` with every offset into the string table that is used outside of the dynamic
-    /// section, except the file names of the version needs at `renamed`. Returns `None` if a table
+    /// section. File names of the version needs at `renamed` are skipped. Returns `None` if a table
     /// cannot be read, so that its uses are unknown.
     pub(super) fn visit_string_references(
         &self,

@@ -14,8 +14,8 @@ pub(crate) fn remaining(tables: &DynamicTables<'_, '_>, orphaned: &[u64]) -> Opt
     Some(files.iter().filter(|file| !orphaned.contains(&file.at)).count() as u64)
 }
 
-/// Returns bytes to write, by offset in the old file: names of renamed libraries, the chain without
-/// the orphaned entries, and symbols that lose their version.
+/// Returns bytes to write, by offset in the old file. These are names of renamed libraries, the
+/// chain without the orphaned entries, and symbols that lose their version.
 pub(crate) fn edits(
     tables: &DynamicTables<'_, '_>,
     renamed: &[(u64, u64)],

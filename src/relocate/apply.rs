@@ -1,5 +1,5 @@
-//! Changes one file on disk: writes a new file beside it, with all properties of the old one, and
-//! renames it over each of its names.
+//! Changes one file on disk. A new file is written beside it, with all properties of the old one,
+//! and renamed over each of its names.
 //!
 //! Nothing is flushed to the disk. A rename is atomic for every reader, and for a run that is
 //! killed. To survive a power failure, a caller flushes once at the end, as Portage does after a
