@@ -65,7 +65,8 @@ fn killed_at_many_points() {
             write_program(&tools.join(tool), format!("#!/bin/sh\n{script}\n"));
             let path = search_path_after(&[&tools]);
             let output = fprefix().args(&arguments).env("PATH", path).output().unwrap();
-            assert_eq!(output.status.signal(), Some(9), "{tool}");
+            // As an ordinary user fprefix starts the tool through bwrap, which is killed instead of it.
+            assert!(!output.status.success(), "{tool}: {script}");
             fs_err::remove_dir_all(tools).unwrap();
             nothing_is_there_in_part(&small, tool);
         }
