@@ -16,7 +16,7 @@ pub(super) struct RootArgs {
     /// A root directory, instead of the prefix's final root
     #[arg(long, value_name = "DIR", requires = "eprefix")]
     root: Option<PathBuf>,
-    /// Where programs of that root live
+    /// Path of the prefix in that root directory
     #[arg(long, value_name = "PATH")]
     eprefix: Option<Eprefix>,
 }

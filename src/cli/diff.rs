@@ -15,7 +15,7 @@ use crate::sysext::difference::{self, ComparedExtension, Difference};
 pub(super) struct Diff {
     /// An image, a directory, or a `_manifest.json` that `fprefix pack` wrote
     one: PathBuf,
-    /// What it is compared with
+    /// Image, directory or manifest to compare it with
     other: PathBuf,
     /// Answer as JSON
     #[arg(long)]

@@ -16,7 +16,7 @@ pub(super) struct EmergeArgs {
     /// Do not build; install into final what was built before
     #[arg(long)]
     install: bool,
-    /// What emerge gets: options, packages, sets
+    /// Arguments for emerge: options, packages, sets
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "EMERGE ARGUMENTS")]
     args: Vec<String>,
 }

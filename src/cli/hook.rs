@@ -7,7 +7,7 @@ use crate::base::names::Eprefix;
 use crate::cli::{Context, DONE};
 use crate::relocate::{RelocateOptions, SearchTag};
 
-/// What Portage calls while it works; not for people
+/// Run a step that Portage calls while it works; not for people
 #[derive(Debug, Args)]
 pub(super) struct HookCommand {
     #[command(subcommand)]

@@ -45,7 +45,7 @@ pub const USAGE: u8 = 2;
 /// Exit code: a check found something.
 pub const FOUND: u8 = 3;
 
-/// What help lists the options under that every subcommand has.
+/// Heading in the help for the options that every subcommand has.
 const GLOBAL: &str = "Options of all commands";
 
 /// Build software with Gentoo's Portage into a self-contained prefix, and ship it as a portable
@@ -99,13 +99,13 @@ struct Completions {
     shell: clap_complete::Shell,
 }
 
-/// What every subcommand gets.
+/// The values that every subcommand receives.
 pub struct Context {
-    /// Where prefixes are kept.
+    /// Directory that holds the prefixes.
     pub home: Home,
     /// Which prefix the user means.
     pub choice: PrefixChoice,
-    /// How to tell the user what is going on.
+    /// Output for the user: progress, warnings, errors.
     pub reporter: Reporter,
 }
 

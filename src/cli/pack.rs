@@ -42,7 +42,7 @@ pub(super) struct PackCommand {
     /// Pack the root directory DIR instead of a prefix that was set up
     #[arg(long, alias = "rootfs", value_name = "DIR", requires = "eprefix")]
     root: Option<PathBuf>,
-    /// Where the prefix is in that root directory
+    /// Path of the prefix in that root directory
     #[arg(long, value_name = "PATH", requires = "root")]
     eprefix: Option<Eprefix>,
     /// The name of the extension [default: the prefix's]
@@ -59,7 +59,7 @@ pub(super) struct PackCommand {
     /// Without, the extension fits every distribution (ID=_any). Can be given several times.
     #[arg(long = "release", value_name = "KEY=VALUE")]
     fields: Vec<ReleaseField>,
-    /// What to write: FORMAT[:COMPRESSOR[:LEVEL]]
+    /// Write this format: FORMAT[:COMPRESSOR[:LEVEL]]
     ///
     /// squashfs[:zstd|lz4|xz|gzip|none], erofs[:lz4hc|lz4|zstd|none] in the form that old kernels
     /// mount, erofs-tight[:lz4hc|lz4|zstd] for Linux 6.1 and newer, ext4, btrfs[:zstd|none] (with
@@ -74,7 +74,7 @@ pub(super) struct PackCommand {
     /// terminal.
     #[arg(long, value_name = "FILE|URI", requires = "certificate")]
     private_key: Option<PathBuf>,
-    /// What of openssl reads tokens: provider:NAME or engine:NAME [default: pkcs11, what is there]
+    /// Read tokens with this part of openssl: provider:NAME or engine:NAME [default: pkcs11, whichever is installed]
     #[arg(long, value_name = "KIND:NAME", requires = "private_key")]
     private_key_source: Option<KeySource>,
     /// The certificate of that key, which targets have in /etc/verity.d, a PEM file or a pkcs11:
@@ -101,7 +101,7 @@ pub(super) struct PackCommand {
     locales: Vec<Locale>,
     /// Take symbols and debugging information out of programs and libraries (the default)
     ///
-    /// What goes into the image is stripped, never the root itself. Files of packages with
+    /// Copies for the image are stripped, never the root itself. Files of packages with
     /// RESTRICT=strip or that were built with FEATURES=nostrip stay as they are.
     #[arg(long, overrides_with = "no_strip")]
     strip: bool,
@@ -117,7 +117,7 @@ pub(super) struct PackCommand {
     /// Pack although this rule of `fprefix check` or of --target-root finds something
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     waive: Vec<String>,
-    /// What the target has: its root directory, or the _pkginfo.raw of an earlier extension
+    /// Leave out what the target has: its root directory, or the _pkginfo.raw of an earlier extension
     ///
     /// Packages that it has in the same prefix are left out, and its programs are not hidden by
     /// links. Can be given several times.
@@ -250,7 +250,7 @@ impl PackCommand {
         Ok(DONE)
     }
 
-    /// What is asked for, and the lock of the prefix while that is looked at.
+    /// Returns the request, and the lock of the prefix, which is held while it is read.
     fn request(&self, context: &Context) -> Result<(PackRequest, Option<Lock>)> {
         let mut repositories = Repositories::default();
         let (root, name, lock) = if let (Some(root), Some(eprefix)) = (&self.root, &self.eprefix) {
@@ -385,7 +385,7 @@ pub(super) fn tell(context: &Context, findings: &[TargetFinding]) {
     }
 }
 
-/// What was written, for people.
+/// Describes in text what was written.
 pub(super) fn describe(packed: &Packed) -> String {
     let mut text = String::new();
     for image in packed.images.iter().chain(&packed.debug_images) {

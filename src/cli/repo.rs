@@ -35,7 +35,7 @@ struct ListRepos {
 /// Add a repository, which wins over those that are there
 #[derive(Debug, Args)]
 struct AddRepo {
-    /// Where it is; a name is compared with what it calls itself
+    /// Directory of the repository; NAME must be the name that it gives itself
     #[arg(value_name = "[NAME=]PATH")]
     repo: RepoPlace,
 }

@@ -17,7 +17,7 @@ use crate::relocate::{RelocateOptions, RelocationPlan, SearchTag};
 pub(super) struct RewriteCommand {
     #[command(flatten)]
     root: RootArgs,
-    /// How files are told where their libraries are
+    /// Tag of the search paths in files
     #[arg(long, value_enum, default_value_t)]
     search: SearchTag,
     /// Name these directories relative to each file ($ORIGIN) instead of absolutely: the loader of

@@ -26,16 +26,16 @@ pub(super) struct Setup {
     /// The board to build for: amd64-usr or arm64-usr [default: this machine's]
     #[arg(long)]
     board: Option<String>,
-    /// Where staging goes
+    /// Directory for staging
     #[arg(long, alias = "staging_dir", value_name = "DIR")]
     staging_dir: Option<PathBuf>,
-    /// Where final goes
+    /// Directory for final
     #[arg(long, alias = "final_dir", value_name = "DIR")]
     final_dir: Option<PathBuf>,
-    /// Where the wrappers go [default: /usr/local/bin for root, else ~/.local/bin]
+    /// Directory for the wrappers [default: /usr/local/bin for root, else ~/.local/bin]
     #[arg(long, value_name = "DIR")]
     wrapper_dir: Option<PathBuf>,
-    /// Where sources are kept [default: shared by all prefixes]
+    /// Directory for sources (DISTDIR) [default: shared by all prefixes]
     #[arg(long, value_name = "DIR")]
     distdir: Option<PathBuf>,
     /// Replace the prefix of this name, if there is one

@@ -96,7 +96,7 @@ impl<'a> Sandbox<'a> {
             ("TMPDIR", "/tmp".to_owned()),
             ("FPREFIX_EVENTS", EVENTS.to_owned()),
             ("PORTAGE_DEPCACHEDIR", format!("{INSIDE}/staging/cache")),
-            // The machine's own /var/log can not be written from inside.
+            // The machine's own /var/log cannot be written from inside.
             ("EMERGE_LOG_DIR", format!("{INSIDE}/{environment}/logs")),
         ];
         if let Portage::Private(_) = self.prefix.portage {

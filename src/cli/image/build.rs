@@ -34,10 +34,10 @@ pub(super) struct ImageBuild {
     /// The extensions, those that others build on first: NAME|CAT/PKG[&CAT/PKG...][,NAME|...]
     #[arg(long, value_name = "LIST")]
     sysexts: ExtensionRecipes,
-    /// Where images, package information and reports go
+    /// Write images, package information and reports into this directory
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// How the names of the reports about the whole image begin
+    /// Begin the names of the reports about the whole image with NAME
     #[arg(long, value_name = "NAME", default_value = "image")]
     image_name: PrefixName,
     /// The format of the extensions, as `fprefix pack` takes it
@@ -48,7 +48,7 @@ pub(super) struct ImageBuild {
     /// Sign the extensions with this key, a PEM file; the format has to be ddi
     #[arg(long, value_name = "FILE", requires = "certificate")]
     private_key: Option<PathBuf>,
-    /// What of openssl reads tokens: provider:NAME or engine:NAME [default: pkcs11, what is there]
+    /// Read tokens with this part of openssl: provider:NAME or engine:NAME [default: pkcs11, whichever is installed]
     #[arg(long, value_name = "KIND:NAME", requires = "private_key")]
     private_key_source: Option<KeySource>,
     /// The certificate of that key, a PEM file, which the image gets in /usr/lib/verity.d
@@ -66,7 +66,7 @@ pub(super) struct ImageBuild {
     /// Put what is stripped into extensions NAME-debug, which the image does not get
     #[arg(long, conflicts_with = "no_strip")]
     splitdebug: bool,
-    /// Where mangle scripts are: `sysext_mangle_NAME` changes the content of the extension NAME
+    /// Directory of mangle scripts: `sysext_mangle_NAME` changes the content of the extension NAME
     #[arg(long, value_name = "DIR")]
     mangle: Option<PathBuf>,
     /// Pack although this rule of `fprefix check`, or about attaching to the image, finds something

@@ -34,7 +34,7 @@ struct AddToImage {
     /// The root directory of the image
     #[arg(long, alias = "root", value_name = "DIR")]
     rootfs: PathBuf,
-    /// How they come into the image
+    /// Add them in this way
     #[arg(long, value_enum, default_value_t)]
     method: InstallMethod,
     /// The certificate that signed extensions are trusted by, a PEM file
