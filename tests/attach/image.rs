@@ -1,4 +1,4 @@
-//! What needs root of image builds: an overlay of /etc, and filesystems that cannot be written.
+//! Image builds that need root: an overlay of /etc, and filesystems that cannot be written.
 
 use std::path::Path;
 use std::process::Output;

@@ -124,7 +124,7 @@ pub(crate) fn stdout_as_root_of(program: &str, args: &[&str]) -> String {
     stdout_of("bwrap", [&words, args].concat())
 }
 
-/// What a program printed to both streams.
+/// Returns the text that a program printed to both streams.
 pub(crate) fn both_streams(output: &Output) -> String {
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
