@@ -14,7 +14,7 @@ use crate::fstree::listing;
 use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::ddi::pkcs11::KeySource;
 use crate::imagefmt::ddi::verity::Signing;
-use crate::imagefmt::format::{Format, FormatKind};
+use crate::imagefmt::format::Format;
 use crate::pipeline::pack::{self, PackOutcome, PackRequest, Packed, Prepared, fingerprint};
 use crate::prefix::final_root::FinalRoot;
 use crate::report::Repositories;
@@ -268,9 +268,7 @@ impl PackCommand {
             Some(name) => name.clone(),
             None => name.parse().context("name the extension with --name")?,
         };
-        if self.private_key.is_some()
-            && !self.formats.iter().any(|format| format.kind() == FormatKind::Ddi)
-        {
+        if self.private_key.is_some() && !self.formats.iter().any(Format::can_be_signed) {
             bail!("of the formats, only ddi can be signed: add --format ddi");
         }
         let request = PackRequest {

@@ -108,6 +108,16 @@ impl Format {
         self.kind
     }
 
+    /// Returns the name of the format without its compression.
+    pub(crate) fn name(&self) -> &'static str {
+        name_of(KINDS, self.kind)
+    }
+
+    /// Returns whether an image of this format can be signed.
+    pub(crate) fn can_be_signed(&self) -> bool {
+        self.kind == FormatKind::Ddi
+    }
+
     /// Returns the compressor.
     pub(crate) fn compressor(&self) -> Compressor {
         self.compressor

@@ -11,7 +11,7 @@ use crate::base::names::RepoArgument;
 use crate::check;
 use crate::imagefmt::ddi::pkcs11;
 use crate::imagefmt::ddi::verity::Signing;
-use crate::imagefmt::format::{Format, FormatKind};
+use crate::imagefmt::format::Format;
 use crate::imagefmt::writer;
 use crate::manifest::source::Source;
 use crate::manifest::tables::{CheckTable, Emerge, PackTable, PrefixTable, Tables, Trees};
@@ -315,7 +315,7 @@ impl Reader<'_> {
     }
 
     fn signing(&self, pack: &PackTable, formats: &[Format]) -> Result<()> {
-        let ddi = formats.iter().any(|format| format.kind() == FormatKind::Ddi);
+        let ddi = formats.iter().any(Format::can_be_signed);
         match (&pack.private_key, &pack.certificate) {
             (Some(key), Some(certificate)) => self.look(key, |key| {
                 if !ddi {

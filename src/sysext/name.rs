@@ -88,7 +88,7 @@ impl Naming {
                 let suffix = format.suffix();
                 let attached = format!("{}{suffix}", self.name);
                 let kind = if several && suffix == ".raw" {
-                    format!(".{}", format.kind())
+                    format!(".{}", format.name())
                 } else {
                     String::new()
                 };

@@ -12,7 +12,7 @@ use crate::cli::pack::{tell, waivers};
 use crate::cli::{Context, DONE, FOUND};
 use crate::imagefmt::ddi::pkcs11::KeySource;
 use crate::imagefmt::ddi::verity::Signing;
-use crate::imagefmt::format::{Format, FormatKind};
+use crate::imagefmt::format::Format;
 use crate::os_image::OsRoot;
 use crate::os_image::recipe::ExtensionRecipes;
 use crate::pipeline::image::{self, ImageBuildOutcome, ImageRequest};
@@ -124,12 +124,11 @@ impl ImageBuild {
     }
 
     fn request(&self) -> Result<ImageRequest> {
-        let kind = self.format.kind();
-        if self.private_key.is_some() && kind != FormatKind::Ddi {
+        if self.private_key.is_some() && !self.format.can_be_signed() {
             bail!("of the formats, only ddi can be signed: add --format ddi:none");
         }
         if self.format.suffix() != ".raw" {
-            bail!("an image gets image files, and {kind} is none");
+            bail!("an image gets image files, and {} is none", self.format.name());
         }
         if let Some(dir) = self.mangle.as_ref().filter(|dir| !dir.is_dir()) {
             bail!("there is no directory {} with mangle scripts", dir.display());
