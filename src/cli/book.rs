@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser};
 
+use crate::cli::man::examples;
 use crate::cli::reference::{EXIT_CODES, FILES, PASSED_ON_CODE, ReferenceEntry, VARIABLES};
 use crate::cli::{Cli, separate};
 
@@ -43,23 +44,74 @@ fn reference_pages_are_current() {
     check_generated("files.md", &table("Files", ["file", "meaning"], FILES));
 }
 
+/// Returns fprefix and all subcommands that help lists, in the order of help.
+fn commands() -> Vec<clap::Command> {
+    let mut root = Cli::command().disable_help_subcommand(true);
+    root.build();
+    let mut open = vec![root];
+    let mut commands = Vec::new();
+    while let Some(command) = open.pop() {
+        let subcommands = command.get_subcommands().filter(|command| !command.is_hide_set());
+        let subcommands: Vec<_> = subcommands.cloned().collect();
+        open.extend(subcommands.into_iter().rev());
+        commands.push(command);
+    }
+    commands
+}
+
 #[test]
 fn the_page_of_commands_is_current() {
-    let mut root = Cli::command().disable_help_subcommand(true).term_width(100);
-    root.build();
     let mut text = "# Commands\n".to_owned();
-    let mut commands = vec![root];
-    while let Some(mut command) = commands.pop() {
+    for command in commands() {
         let name = command.get_bin_name().unwrap_or("fprefix").to_owned();
-        let help = command.render_long_help().to_string();
+        let help = command.term_width(100).render_long_help().to_string();
         let help: Vec<&str> = help.lines().map(str::trim_end).collect();
         text += &format!("\n## {name}\n\n```text\n{}\n```\n", help.join("\n").trim_end());
-        let subcommands = command.get_subcommands().filter(|command| !command.is_hide_set());
-        let mut subcommands: Vec<_> = subcommands.cloned().collect();
-        subcommands.reverse();
-        commands.extend(subcommands.into_iter().map(|command| command.term_width(100)));
     }
     check_generated("commands.md", &text);
+}
+
+#[test]
+fn every_command_has_examples_that_are_its_own() {
+    let mut wrong = Vec::new();
+    for command in commands() {
+        let name = command.get_bin_name().unwrap_or("fprefix");
+        let lines = joined(examples(&command));
+        if !(1..=3).contains(&lines.len()) {
+            wrong.push(format!("{name}: {} examples", lines.len()));
+        }
+        for line in lines {
+            let plain = line.replacen(" -P my-prefix", "", 1);
+            if !plain.starts_with(name) {
+                wrong.push(format!("{name}: an example of another command: {line}"));
+            }
+            if let Some(error) = parse_error(&line) {
+                wrong.push(format!("{name}: {line}\n{error}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn root_and_rootfs_are_the_same_option_everywhere() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for command in commands() {
+        for argument in command.get_arguments() {
+            let mut names = argument.get_long_and_visible_aliases().unwrap_or_default();
+            names.extend(argument.get_all_aliases().unwrap_or_default());
+            let known = ["root", "rootfs"].map(|name| names.contains(&name));
+            if known != [false, false] {
+                count += 1;
+            }
+            if known[0] != known[1] {
+                wrong.push(format!("{}: {names:?}", command.get_bin_name().unwrap_or("fprefix")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 6, "only {count} options were found");
 }
 
 #[test]
@@ -114,26 +166,49 @@ fn links_lead_to_files_and_the_summary_lists_all_pages() {
 
 /// Returns the lines of shell code in a document: indented blocks, and those fenced as sh.
 fn shell_lines(text: &str) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
+    let mut code = Vec::new();
     let mut fence = None;
     for line in text.lines() {
         if let Some(language) = line.strip_prefix("```") {
             fence = if fence.is_some() { None } else { Some(language) };
-            continue;
+        } else if fence.map_or(line.starts_with("    "), |language| language == "sh") {
+            code.push(line.to_owned());
         }
-        let is_code = fence.map_or(line.starts_with("    "), |language| language == "sh");
-        if !is_code {
-            continue;
-        }
-        match lines.last_mut().filter(|last| last.ends_with('\\')) {
+    }
+    joined(code)
+}
+
+/// Joins lines that end with a backslash to the next one.
+fn joined(lines: Vec<String>) -> Vec<String> {
+    let mut joined: Vec<String> = Vec::new();
+    for line in lines {
+        match joined.last_mut().filter(|last| last.ends_with('\\')) {
             Some(last) => {
                 last.pop();
                 *last += line.trim();
             }
-            None => lines.push(line.trim().to_owned()),
+            None => joined.push(line.trim().to_owned()),
         }
     }
-    lines
+    joined
+}
+
+/// Returns the words of a shell line that calls fprefix, up to a pipe or a redirection; `None` for
+/// other lines.
+fn own_words(line: &str) -> Option<Vec<OsString>> {
+    let words = shlex::split(line).unwrap_or_default();
+    let is_assignment = |word: &String| word.contains('=') && !word.starts_with('-');
+    let words = words.into_iter().skip_while(is_assignment);
+    let words = words.take_while(|word| !["|", "&&", ">"].contains(&word.as_str()));
+    let words: Vec<OsString> = words.map(OsString::from).collect();
+    words.first().is_some_and(|word| word == "fprefix").then_some(words)
+}
+
+/// Returns why a line is no command line of fprefix, or `None` if it is one.
+fn parse_error(line: &str) -> Option<String> {
+    let Some(words) = own_words(line) else { return Some("it does not call fprefix".to_owned()) };
+    let error = Cli::try_parse_from(separate(words)).err()?;
+    error.use_stderr().then(|| error.to_string())
 }
 
 #[test]
@@ -142,20 +217,12 @@ fn commands_in_documents_parse() {
     let mut count = 0;
     for document in documents() {
         for line in shell_lines(&fs_err::read_to_string(&document).unwrap()) {
-            let words = shlex::split(&line).unwrap_or_default();
-            let is_assignment = |word: &&String| word.contains('=') && !word.starts_with('-');
-            let words: Vec<&String> = words.iter().skip_while(is_assignment).collect();
-            if words.first().is_none_or(|word| *word != "fprefix") {
+            if own_words(&line).is_none() {
                 continue;
             }
             count += 1;
-            let args = words.iter().take_while(|word| !["|", "&&"].contains(&word.as_str()));
-            let args = separate(args.map(OsString::from).collect());
-            match Cli::try_parse_from(args) {
-                Err(error) if error.use_stderr() => {
-                    wrong.push(format!("{}: {line}\n{error}", document.display()));
-                }
-                _ => {}
+            if let Some(error) = parse_error(&line) {
+                wrong.push(format!("{}: {line}\n{error}", document.display()));
             }
         }
     }

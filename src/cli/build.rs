@@ -14,6 +14,11 @@ use crate::pipeline::build::{self, BuildOptions, BuildOutcome};
 /// it does what is missing; with nothing missing, nothing is built. `fprefix init` writes a file
 /// that explains itself.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix build --dry-run
+  fprefix build
+  fprefix build --locked")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct BuildCommand {
     /// The build file

@@ -14,7 +14,7 @@ use crate::prefix::final_root::FinalRoot;
 #[derive(Clone, Debug, Args)]
 pub(super) struct RootArgs {
     /// A root directory, instead of the prefix's final root
-    #[arg(long, value_name = "DIR", requires = "eprefix")]
+    #[arg(long, alias = "rootfs", value_name = "DIR", requires = "eprefix")]
     root: Option<PathBuf>,
     /// Path of the prefix in that root directory
     #[arg(long, value_name = "PATH")]
@@ -39,6 +39,11 @@ impl RootArgs {
 /// Looks at every file and reports what reaches outside of the prefix. Exit code 3 if something
 /// does.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix check
+  fprefix check --run 'jq --version'
+  fprefix check --root rootfs --eprefix /usr/local/my-stuff")]
 pub(super) struct CheckCommand {
     #[command(flatten)]
     root: RootArgs,

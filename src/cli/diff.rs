@@ -12,6 +12,9 @@ use crate::sysext::difference::{self, ComparedExtension, Difference};
 ///
 /// Ends with status 3 if something does.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix diff my-prefix-1.1-x86-64.raw my-prefix-1.2-x86-64.raw")]
 pub(super) struct Diff {
     /// An image, a directory, or a `_manifest.json` that `fprefix pack` wrote
     one: PathBuf,

@@ -11,6 +11,10 @@ use crate::prefix::environment;
 
 /// Show what this machine has, what is missing, and how to get it
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix doctor
+  fprefix doctor --for pack,attach --install")]
 pub(super) struct Doctor {
     /// Look only at what is needed for this [default: all but tree and test]
     #[arg(long = "for", value_parser = parser(), value_delimiter = ',')]

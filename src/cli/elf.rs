@@ -15,6 +15,10 @@ use crate::relocate::edit_file;
 
 /// Look at ELF files, or change single ones
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix elf show /usr/bin/env
+  fprefix elf set --remove-rpath bin/tool")]
 pub(super) struct ElfCommand {
     #[command(subcommand)]
     command: ElfSubcommand,
@@ -28,6 +32,10 @@ enum ElfSubcommand {
 
 /// Show what the loader reads of ELF files
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix elf show /usr/bin/env
+  fprefix elf show --json lib/*.so")]
 struct ElfShow {
     /// The files
     #[arg(required = true, value_name = "FILE")]
@@ -39,6 +47,10 @@ struct ElfShow {
 
 /// Change what the loader reads of ELF files
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix elf set --runpath '$ORIGIN/../lib' bin/tool
+  fprefix elf set --replace-needed libz.so libz.so.1 bin/tool")]
 struct ElfSet {
     /// The loader (PT_INTERP)
     #[arg(long, value_name = "PATH")]

@@ -9,6 +9,11 @@ use crate::prefix::emerge::{self, EmergeTarget};
 ///
 /// Takes everything that emerge(1) takes. Output and exit status are emerge's.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix emerge app-misc/jq net-misc/socat
+  fprefix -P my-prefix emerge --pretend --verbose app-misc/jq
+  fprefix emerge --stage net-misc/socat")]
 pub(super) struct EmergeArgs {
     /// Build in staging, do not install into final
     #[arg(long, conflicts_with = "install")]

@@ -8,6 +8,10 @@ use crate::prefix::environment::Sandbox;
 
 /// Start a shell or a command inside staging, with the prefix at its real path
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix enter
+  fprefix enter -- ls /usr/local/my-stuff")]
 pub(super) struct EnterArgs {
     /// The command; a shell when none is given
     #[arg(last = true, value_name = "COMMAND")]

@@ -12,6 +12,10 @@ use crate::manifest::file::FILE;
 
 /// Write a build file that explains itself
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix init
+  fprefix init --name my-prefix --eprefix /usr/local/my-stuff")]
 pub(super) struct Init {
     /// The file to write
     #[arg(default_value = FILE)]

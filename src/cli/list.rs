@@ -9,6 +9,10 @@ use crate::prefix::definition;
 
 /// List the prefixes
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix list
+  fprefix list --json")]
 pub(super) struct ListArgs {
     /// As JSON
     #[arg(long)]

@@ -12,6 +12,9 @@ use crate::pipeline::build;
 /// Writes the states of ebuild repositories, the versions, USE flags and files of packages, and the
 /// digests of binary packages to fprefix.lock, beside the build file.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix lock")]
 pub(super) struct LockCommand {
     /// The build file
     #[arg(default_value = FILE)]

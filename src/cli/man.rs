@@ -134,7 +134,8 @@ pub(super) fn examples(command: &clap::Command) -> Vec<String> {
     let Some(help) = command.get_after_help() else { return Vec::new() };
     let help = help.to_string();
     let lines = help.lines().skip_while(|line| *line != EXAMPLES).skip(1);
-    lines.map(|line| line.trim_start().to_owned()).filter(|line| !line.is_empty()).collect()
+    let lines = lines.map(|line| line.strip_prefix("  ").unwrap_or(line).to_owned());
+    lines.filter(|line| !line.is_empty()).collect()
 }
 
 fn see_also(command: &clap::Command, name: &str) -> Vec<String> {
@@ -229,7 +230,7 @@ mod tests {
                 let option = format!("\\-\\-{}", long.replace('-', "\\-"));
                 assert!(page.text.contains(&option), "{file} lacks {option}");
             }
-            for heading in [".SH \"EXIT STATUS\"", ".SH ENVIRONMENT", ".SH FILES"] {
+            for heading in [".SH \"EXIT STATUS\"", ".SH ENVIRONMENT", ".SH FILES", ".SH EXAMPLES"] {
                 assert!(page.text.contains(heading), "{file} lacks {heading}");
             }
             let subcommands = command.get_subcommands().filter(|command| !command.is_hide_set());

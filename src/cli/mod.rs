@@ -52,6 +52,11 @@ const GLOBAL: &str = "Options of all commands";
 /// systemd sysext.
 #[derive(Debug, Parser)]
 #[command(name = "fprefix", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  fprefix setup my-prefix /usr/local/my-stuff
+  fprefix emerge app-misc/jq
+  fprefix pack --output images")]
 pub struct Cli {
     /// The prefix to work on: NAME, or NAME-BOARD. Not needed where there is only one
     #[arg(short = 'P', long, value_name = "NAME", env = "FPREFIX", hide_env_values = true, global = true, help_heading = GLOBAL)]
@@ -94,6 +99,9 @@ enum Subcommands {
 
 /// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  fprefix completions bash > ~/.local/share/bash-completion/completions/fprefix")]
 struct Completions {
     /// The shell
     shell: clap_complete::Shell,

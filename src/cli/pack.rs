@@ -37,6 +37,11 @@ use crate::sysext::target::{TargetCheck, TargetFinding, TargetRule};
 /// the newest package otherwise.
 #[derive(Debug, Args)]
 #[command(disable_version_flag = true)]
+#[command(after_help = "\
+Examples:
+  fprefix pack --version 1.2 --output images
+  fprefix pack --format erofs:zstd --release ID=flatcar --expose jq
+  fprefix pack --root rootfs --eprefix /usr/local/my-stuff --dry-run")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct PackCommand {
     /// Pack the root directory DIR instead of a prefix that was set up

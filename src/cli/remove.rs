@@ -9,6 +9,10 @@ use crate::prefix::setup;
 
 /// Remove a prefix: its environments, wrappers, and definition
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix remove my-prefix --dry-run
+  fprefix remove my-prefix-arm64-usr --yes")]
 pub(super) struct RemoveArgs {
     /// The prefix: NAME, or NAME-BOARD
     name: String,

@@ -11,6 +11,10 @@ use crate::prefix::setup;
 
 /// List and change the ebuild repositories of a prefix
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix repo list
+  fprefix repo add ~/my-overlay")]
 pub(super) struct RepoArgs {
     #[command(subcommand)]
     command: RepoCommand,
@@ -26,6 +30,10 @@ enum RepoCommand {
 
 /// List the repositories, with their priorities and masters
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix repo list
+  fprefix -P my-prefix repo list --json")]
 struct ListRepos {
     /// As JSON
     #[arg(long)]
@@ -34,6 +42,10 @@ struct ListRepos {
 
 /// Add a repository, which wins over those that are there
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix repo add ~/my-overlay
+  fprefix repo add my-overlay=/srv/overlays/mine")]
 struct AddRepo {
     /// Directory of the repository; NAME must be the name that it gives itself
     #[arg(value_name = "[NAME=]PATH")]
@@ -42,6 +54,9 @@ struct AddRepo {
 
 /// Remove a repository from the prefix; its directory stays
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix repo remove my-overlay")]
 struct RemoveRepo {
     /// The repository
     name: String,
@@ -52,6 +67,10 @@ struct RemoveRepo {
 /// A checkout with which the prefix could not build any more, because its profile or a master is
 /// gone, goes back to the commit that it was at.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix repo sync
+  fprefix repo sync my-overlay")]
 struct SyncRepos {
     /// The repository [default: all]
     name: Option<String>,

@@ -14,6 +14,10 @@ use crate::relocate::{RelocateOptions, RelocationPlan, SearchTag};
 /// of scripts, and seals the loader. Portage does this to all that it installs into final; the
 /// command is for trees that were made otherwise.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix rewrite --root rootfs --eprefix /usr/local/my-stuff --dry-run
+  fprefix rewrite --root rootfs --eprefix /usr/local/my-stuff")]
 pub(super) struct RewriteCommand {
     #[command(flatten)]
     root: RootArgs,

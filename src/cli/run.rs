@@ -15,6 +15,10 @@ const READERS: &[&str] = &["equery", "portageq", "q", "qlist", "qfile"];
 /// ebuild, portageq, quickpkg, emaint and whatever else Portage or this machine has. Output and
 /// exit status are the tool's.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix run portageq envvar CFLAGS
+  fprefix run portageq --final envvar USE")]
 pub(super) struct RunArgs {
     /// The tool; then its arguments. --final right after it runs it on final instead of staging
     #[arg(

@@ -17,6 +17,11 @@ use crate::prefix::setup::{self, SetupPlan, SetupRequest};
 /// compiler's C library, headers and runtime into the prefix as packages, and writes Portage's
 /// configuration and the scripts emerge-prefix-NAME-BOARD and TOOL-prefix-NAME-BOARD.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix setup my-prefix /usr/local/my-stuff
+  fprefix setup my-prefix /usr/local/my-stuff --board arm64-usr
+  fprefix setup my-prefix /usr/local/my-stuff --tree ~/flatcar/scripts")]
 pub(super) struct Setup {
     /// The prefix's name: letters, digits, and - _ . +
     name: PrefixName,

@@ -9,6 +9,10 @@ use crate::portage::vdb;
 
 /// Show a prefix: where it is, and what is in it
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix status
+  fprefix -P my-prefix status --json")]
 pub(super) struct StatusArgs {
     /// As JSON
     #[arg(long)]

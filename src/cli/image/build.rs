@@ -26,6 +26,10 @@ use crate::sysext::strip::StripOptions;
 /// has the runtime that all share. Nothing is mounted, and the image's root directory is changed
 /// only when all extensions are whole.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix image build --rootfs /mnt/os --output reports \\
+      --sysexts 'tools|app-misc/jq&net-misc/socat,python|dev-lang/python'")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct ImageBuild {
     /// The root directory of the image; extensions go to /usr/share/flatcar/sysext in it

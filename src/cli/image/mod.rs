@@ -14,6 +14,10 @@ use crate::pipeline::image;
 
 /// Put extensions into the root directory of an OS image
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix image add --rootfs /mnt/os my-prefix.raw
+  fprefix image list --rootfs /mnt/os")]
 pub(super) struct ImageArgs {
     #[command(subcommand)]
     command: ImageCommand,
@@ -30,6 +34,10 @@ enum ImageCommand {
 
 /// Add extensions where Flatcar looks for them
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix image add --rootfs /mnt/os my-prefix.raw
+  fprefix image add --rootfs /mnt/os --certificate my-key.crt my-prefix.raw")]
 struct AddToImage {
     /// The root directory of the image
     #[arg(long, alias = "root", value_name = "DIR")]
@@ -50,6 +58,9 @@ struct AddToImage {
 
 /// List the extensions of an image
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix image list --rootfs /mnt/os")]
 struct ListImage {
     /// The root directory of the image
     #[arg(long, alias = "root", value_name = "DIR")]
@@ -61,6 +72,9 @@ struct ListImage {
 
 /// Remove an extension from an image
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix image remove --rootfs /mnt/os my-prefix")]
 struct RemoveFromImage {
     /// The root directory of the image
     #[arg(long, alias = "root", value_name = "DIR")]
@@ -79,6 +93,10 @@ struct RemoveFromImage {
 /// /usr/share/flatcar/etc-no-whiteouts, which Flatcar's initrd reads; the unit
 /// etc-whiteouts.service does the same in other initrds.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix image etc-whiteouts --rootfs /mnt/os --dry-run
+  fprefix image etc-whiteouts --rootfs /mnt/os")]
 struct EtcWhiteouts {
     /// The root directory of the image
     #[arg(long, alias = "root", value_name = "DIR")]
