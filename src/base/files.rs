@@ -1,9 +1,6 @@
 //! Files and directories: atomic writes, and removal that never follows a link.
 
-use std::ffi::OsString;
 use std::io::Write;
-use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -58,22 +55,6 @@ pub fn link(target: impl AsRef<Path>, link: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies the directory `from` with its files and links to `to`.
-pub fn copy(from: &Path, to: &Path) -> Result<()> {
-    for entry in walkdir::WalkDir::new(from).follow_links(false) {
-        let entry = entry.with_context(|| format!("could not read {}", from.display()))?;
-        let place = to.join(entry.path().strip_prefix(from)?);
-        if entry.file_type().is_dir() {
-            fs_err::create_dir_all(place)?;
-        } else if entry.file_type().is_symlink() {
-            link(fs_err::read_link(entry.path())?, &place)?;
-        } else {
-            fs_err::copy(entry.path(), place)?;
-        }
-    }
-    Ok(())
-}
-
 /// Removes the tree at `dir` without following links. Directories that Portage left without write
 /// permission for their owner are made writable first.
 pub fn remove(dir: &Path) -> Result<()> {
@@ -124,44 +105,6 @@ pub fn map(path: &Path) -> Result<memmap2::Mmap> {
     let file = fs_err::File::open(path)?;
     unsafe { memmap2::Mmap::map(file.file()) }
         .with_context(|| format!("could not map {}", path.display()))
-}
-
-/// Copies the extended attributes of one open file to another: capabilities, labels, `user.*`.
-pub fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
-    for (name, value) in attributes(from)? {
-        rustix::fs::fsetxattr(to, &name, &value, rustix::fs::XattrFlags::empty())
-            .with_context(|| format!("could not keep the attribute {}", name.display()))?;
-    }
-    Ok(())
-}
-
-/// Returns the extended attributes of an open file (xattr(7)); none if the file system has none.
-pub fn attributes(file: BorrowedFd<'_>) -> Result<Vec<(OsString, Vec<u8>)>> {
-    let act = "could not list the attributes of a file";
-    // Most files have none or few; 64 KiB is the maximum for a file (xattr(7)).
-    let mut names = vec![0_u8; 512];
-    let mut listed = rustix::fs::flistxattr(file, &mut names);
-    if listed == Err(rustix::io::Errno::RANGE) {
-        names.resize(65_536, 0);
-        listed = rustix::fs::flistxattr(file, &mut names);
-    }
-    let length = match listed {
-        Err(rustix::io::Errno::NOTSUP) => 0,
-        listed => listed.context(act)?,
-    };
-    let mut attributes = Vec::new();
-    for name in names.get(..length).unwrap_or_default().split(|byte| *byte == 0) {
-        if name.is_empty() {
-            continue;
-        }
-        let name = OsString::from_vec(name.to_owned());
-        let mut value = vec![0_u8; 65_536];
-        let length = rustix::fs::fgetxattr(file, &name, &mut value)
-            .with_context(|| format!("could not read the attribute {}", name.display()))?;
-        value.truncate(length);
-        attributes.push((name, value));
-    }
-    Ok(attributes)
 }
 
 #[cfg(test)]

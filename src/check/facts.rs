@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::Read;
 use std::ops::{Deref, Range};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use memchr::memmem::Finder;
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -19,6 +19,8 @@ use crate::base::inside::INSIDE;
 use crate::check::changes::{NewContent, NewEntry, TreeChanges};
 use crate::check::symbols::DynamicSymbols;
 use crate::elf::{self, ElfImage};
+use crate::fstree::walk::{TreeWalk, WalkEntry};
+use crate::fstree::xattr;
 use crate::prefix::final_root::FinalRoot;
 
 /// Facts about one entry of the tree.
@@ -112,10 +114,9 @@ const START: usize = 4096;
 /// Gathers facts about every entry of the tree, as it will be after `changes`.
 pub(super) fn gather(root: &FinalRoot, changes: &TreeChanges) -> Result<Vec<Fact>> {
     let mut entries = Vec::new();
-    for entry in walkdir::WalkDir::new(root.path()).min_depth(1).sort_by_file_name() {
-        let entry =
-            entry.with_context(|| format!("could not look through {}", root.path().display()))?;
-        let path = Path::new("/").join(entry.path().strip_prefix(root.path())?);
+    for entry in TreeWalk::below(root.path()) {
+        let entry = entry?;
+        let path = entry.inside();
         if !changes.0.contains_key(&path) {
             entries.push((path, entry));
         }
@@ -158,8 +159,8 @@ fn look_at_put(root: &FinalRoot, path: &Path, put: &NewEntry) -> Result<Fact> {
     Ok(fact)
 }
 
-fn look_at(root: &FinalRoot, path: PathBuf, entry: &walkdir::DirEntry) -> Result<Fact> {
-    let disk = entry.path();
+fn look_at(root: &FinalRoot, path: PathBuf, entry: &WalkEntry) -> Result<Fact> {
+    let disk = entry.disk();
     let meta = entry.metadata()?;
     let kind = entry.file_type();
     let mut fact = Fact {
@@ -173,14 +174,14 @@ fn look_at(root: &FinalRoot, path: PathBuf, entry: &walkdir::DirEntry) -> Result
         elsewhere: None,
     };
     if kind.is_symlink() {
-        let target = fs_err::read_link(disk)?;
+        let target = entry.link_target()?;
         fact.staging = names_staging(target.as_os_str().as_bytes());
         fact.kind = FactKind::Link(target);
     } else if kind.is_dir() {
         fact.kind = FactKind::Directory;
-        fact.attributes = attributes(disk)?;
+        fact.attributes = xattr::names(entry.xattrs())?;
     } else if kind.is_file() {
-        fact.attributes = attributes(disk)?;
+        fact.attributes = xattr::names(entry.xattrs())?;
         if meta.len() > 0 {
             look_into(root, disk, meta.len(), &mut fact)?;
         }
@@ -279,25 +280,6 @@ fn look_at_bytes(bytes: &[u8], is_record: bool, fact: &mut Fact) {
     if !is_record {
         fact.staging = names_staging(bytes);
     }
-}
-
-/// Reads the names of the extended attributes of the entry at `disk` (xattr(7)).
-fn attributes(disk: &Path) -> Result<Vec<OsString>> {
-    let mut names = [0_u8; 4096];
-    let act = || format!("could not list the attributes of {}", disk.display());
-    let names = match rustix::fs::llistxattr(disk, &mut names) {
-        Ok(0) | Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
-        Ok(length) => names.get(..length).unwrap_or_default().to_vec(),
-        Err(rustix::io::Errno::RANGE) => {
-            let mut names = vec![0_u8; 65_536];
-            let length = rustix::fs::llistxattr(disk, &mut names).with_context(act)?;
-            names.truncate(length);
-            names
-        }
-        Err(error) => return Err(error).with_context(act),
-    };
-    let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    Ok(names.map(|name| OsString::from_vec(name.to_vec())).collect())
 }
 
 /// Returns the first path of the build sandbox that `bytes` contain.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -83,6 +85,28 @@ impl Entry {
         let size = bytes.len() as u64;
         let content = FileContent::unread(ContentSource::Bytes(bytes), size);
         Self::plain(EntryKind::File(content), 0o644, epoch)
+    }
+
+    /// Makes an entry with the mode, owner and time of `meta`, and without extended attributes.
+    pub(crate) fn on_disk(kind: EntryKind, meta: &Metadata) -> Self {
+        Self {
+            kind,
+            mode: if meta.is_symlink() { 0o777 } else { meta.mode() & 0o7777 },
+            uid: meta.uid(),
+            gid: meta.gid(),
+            mtime: u64::try_from(meta.mtime()).unwrap_or(0),
+            xattrs: BTreeMap::new(),
+        }
+    }
+
+    /// Makes root the owner and group where `owner` is now.
+    pub(crate) fn count_as_root(&mut self, owner: (u32, u32)) {
+        if self.uid == owner.0 {
+            self.uid = 0;
+        }
+        if self.gid == owner.1 {
+            self.gid = 0;
+        }
     }
 
     fn plain(kind: EntryKind, mode: u32, mtime: u64) -> Self {

@@ -1,4 +1,5 @@
-//! A file tree as values: entries, a scanner, a resolver of links, hashing and comparison.
+//! A file tree as values: entries, the walk over a tree, the rule for links, extended attributes,
+//! hashing and comparison.
 //!
 //! Nothing in this module depends on image formats, prefixes or extensions.
 
@@ -10,3 +11,5 @@ pub(crate) mod listing;
 pub(crate) mod resolve;
 pub(crate) mod scan;
 pub(crate) mod tar_stream;
+pub(crate) mod walk;
+pub(crate) mod xattr;

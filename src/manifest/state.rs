@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::base::data::{self, Folder, hex};
 use crate::fstree::digest;
+use crate::fstree::walk::{TreeWalk, WalkEntry};
 use crate::host::tools;
 use crate::portage::repos;
 use crate::prefix::definition::{Prefix, PrefixRepo};
@@ -66,25 +67,23 @@ fn of_directory(name: &str, dir: &Path) -> Result<Repository> {
     if let Some((tree, commit)) = committed(dir) {
         return Ok(Repository { name, state: format!("git:{tree}"), commit: Some(commit) });
     }
-    let mut files: Vec<PathBuf> = Vec::new();
+    let mut files: Vec<WalkEntry> = Vec::new();
     // The cache is generated from ebuilds, and git may repack .git at any time.
-    let ours = |entry: &walkdir::DirEntry| {
-        let git = entry.depth() == 1 && entry.file_name() == ".git";
-        !git && !entry.path().ends_with("md5-cache")
-    };
-    for entry in walkdir::WalkDir::new(dir).into_iter().filter_entry(ours) {
+    let generated =
+        |entry: &WalkEntry| entry.below() == Path::new(".git") || entry.name() == "md5-cache";
+    for entry in TreeWalk::below(dir).except(generated) {
         let entry = entry?;
         if !entry.file_type().is_dir() {
-            files.push(entry.into_path());
+            files.push(entry);
         }
     }
-    let digest = |path: PathBuf| -> Result<(PathBuf, [u8; 32])> {
-        let sha256 = if path.is_symlink() {
-            Sha256::digest(fs_err::read_link(&path)?.as_os_str().as_encoded_bytes()).into()
+    let digest = |entry: WalkEntry| -> Result<(PathBuf, [u8; 32])> {
+        let sha256 = if entry.file_type().is_symlink() {
+            Sha256::digest(entry.link_target()?.as_os_str().as_encoded_bytes()).into()
         } else {
-            digest::hash_file(&path)?.0
+            digest::hash_file(entry.disk())?.0
         };
-        Ok((path.strip_prefix(dir)?.to_owned(), sha256))
+        Ok((entry.below().to_owned(), sha256))
     };
     let digests = files.into_par_iter().map(digest).collect::<Result<Vec<_>>>()?;
     Ok(Repository { name, state: of_digests(digests), commit: None })

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::fstree::walk::TreeWalk;
 use crate::portage::cpv::Cpv;
 use crate::portage::{contents, sources};
 
@@ -30,15 +31,14 @@ pub fn installed(vdb: &Path) -> Result<Vec<VdbEntry>> {
     if !vdb.is_dir() {
         return Ok(packages);
     }
-    for entry in walkdir::WalkDir::new(vdb).min_depth(2).max_depth(2) {
+    for entry in TreeWalk::at_depth(vdb, 2) {
         let entry =
             entry.with_context(|| format!("could not read the database {}", vdb.display()))?;
         // While Portage merges a package, its entry is named -MERGING-PF, which is no package.
         if entry.file_type().is_dir()
-            && let Ok(below) = entry.path().strip_prefix(vdb)
-            && let Some(cpv) = below.to_str().and_then(|text| text.parse().ok())
+            && let Some(cpv) = entry.below().to_str().and_then(|text| text.parse().ok())
         {
-            packages.push(VdbEntry { cpv, dir: entry.into_path() });
+            packages.push(VdbEntry { cpv, dir: entry.into_disk() });
         }
     }
     packages.sort_by_cached_key(|package| package.cpv.to_string());

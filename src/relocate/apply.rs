@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
-use crate::base::files;
 use crate::elf::Patch;
+use crate::fstree::xattr;
 use crate::relocate::{FileAction, FileChange};
 
 pub(super) fn apply(tree: &Path, change: &FileChange) -> Result<()> {
@@ -82,7 +82,7 @@ fn take_over(old: &std::fs::File, new: &std::fs::File) -> Result<()> {
         std::os::unix::fs::fchown(new, Some(meta.uid()), Some(meta.gid()))
             .context("could not keep the owner")?;
     }
-    files::copy_attributes(old.as_fd(), new.as_fd())?;
+    xattr::copy(old.as_fd(), new.as_fd())?;
     // The mode comes after the owner and the contents, which both clear setuid.
     new.set_permissions(meta.permissions())?;
     rustix::fs::futimens(new, &times(&meta)).context("could not keep the times")?;

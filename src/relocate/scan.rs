@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+
+use crate::fstree::walk::TreeWalk;
 
 /// A regular file of the tree, with all its names.
 pub(super) struct ScannedFile {
@@ -31,20 +33,19 @@ impl TreeScan {
     pub(super) fn of(tree: &Path, only: &[PathBuf]) -> Result<Self> {
         let mut scan = Self::default();
         let mut linked: HashMap<(u64, u64), usize> = HashMap::new();
-        for entry in walkdir::WalkDir::new(tree).sort_by_file_name() {
-            let entry =
-                entry.with_context(|| format!("could not look through {}", tree.display()))?;
+        for entry in TreeWalk::below(tree) {
+            let entry = entry?;
             let kind = entry.file_type();
             if !kind.is_file() && !kind.is_symlink() {
                 continue;
             }
-            let path = Path::new("/").join(entry.path().strip_prefix(tree)?);
+            let path = entry.inside();
             if !only.is_empty() && !only.iter().any(|only| path.starts_with(only)) {
                 scan.others.push(path);
                 continue;
             }
             if kind.is_symlink() {
-                scan.links.push((path, fs_err::read_link(entry.path())?));
+                scan.links.push((path, entry.link_target()?));
                 continue;
             }
             let meta = entry.metadata()?;
@@ -57,7 +58,7 @@ impl TreeScan {
             }
             scan.files.push(ScannedFile {
                 paths: vec![path],
-                disk: entry.into_path(),
+                disk: entry.into_disk(),
                 size: meta.len(),
                 privileged: meta.mode() & 0o6000 != 0,
             });

@@ -2,15 +2,14 @@
 //! extension, under a line that begins with `#`. The bills of materials are merged into one.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::base::names::PrefixName;
-use crate::fstree::digest;
-use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
+use crate::fstree::entries::FileTree;
+use crate::fstree::{digest, scan};
 use crate::report::{
     InstalledPackage, ReportSubject, Repositories, contents, licenses, package, sbom,
 };
@@ -52,7 +51,9 @@ pub(crate) struct ReportSection {
 impl ImageBase<'_> {
     /// Makes the reports of the base alone.
     pub(crate) fn section(&self) -> Result<ReportSection> {
-        let mut plan = listing(self.root, self.epoch)?;
+        // The plan serves for lists only, so its EPREFIX is arbitrary.
+        let mut plan = FileTree::new(&"/usr/local/image".parse()?, self.epoch);
+        scan::scan_for_lists(self.root, &mut plan)?;
         digest::hash_contents_for_reports(&mut plan).context("could not read the image")?;
         let naming = Naming { name: self.name.clone(), version: None, architecture: None };
         let subject = ReportSubject {
@@ -80,41 +81,6 @@ impl ImageBase<'_> {
             sbom: serde_json::from_slice(&sbom)?,
         })
     }
-}
-
-/// Lists the tree at `root` as it is on disk, without devices and sockets. The plan serves for
-/// lists only.
-fn listing(root: &Path, epoch: u64) -> Result<FileTree> {
-    let mut plan = FileTree::new(&"/usr/local/image".parse()?, epoch);
-    let mut first_names = std::collections::HashMap::new();
-    for found in walkdir::WalkDir::new(root).min_depth(1).follow_links(false).sort_by_file_name() {
-        let found = found.context("could not list the image")?;
-        let meta = found.metadata().context("could not list the image")?;
-        let inside = found.path().strip_prefix(root)?.to_owned();
-        let kind = if meta.is_dir() {
-            EntryKind::Directory
-        } else if meta.is_symlink() {
-            EntryKind::Link(fs_err::read_link(found.path())?)
-        } else if !meta.is_file() {
-            continue;
-        } else if let Some(first) = first_names.get(&(meta.dev(), meta.ino())) {
-            EntryKind::HardLink(std::path::PathBuf::clone(first))
-        } else {
-            first_names.insert((meta.dev(), meta.ino()), inside.clone());
-            let source = ContentSource::Disk(found.path().to_owned());
-            EntryKind::File(FileContent::unread(source, meta.len()))
-        };
-        let entry = Entry {
-            kind,
-            mode: if meta.is_symlink() { 0o777 } else { meta.mode() & 0o7777 },
-            uid: meta.uid(),
-            gid: meta.gid(),
-            mtime: u64::try_from(meta.mtime()).unwrap_or(0),
-            xattrs: std::collections::BTreeMap::new(),
-        };
-        plan.entries.insert(inside, entry);
-    }
-    Ok(plan)
 }
 
 /// Combines the reports of all `sections`. Returns each with the suffix of its file name.

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 
+use crate::fstree::walk::TreeWalk;
 use crate::portage::vdb;
 use crate::prefix::final_root::FinalRoot;
 
@@ -50,10 +51,10 @@ fn newest_package(root: &FinalRoot) -> Result<Option<u64>> {
 fn newest_file(root: &FinalRoot) -> Result<u64> {
     use std::os::unix::fs::MetadataExt;
     let mut newest = 0;
-    for entry in walkdir::WalkDir::new(root.eroot()) {
-        let entry = entry.context("could not read the prefix")?;
+    for entry in TreeWalk::below(&root.eroot()) {
+        let entry = entry?;
         if entry.file_type().is_file() {
-            let time = entry.metadata().context("could not read the prefix")?.mtime();
+            let time = entry.metadata()?.mtime();
             newest = newest.max(u64::try_from(time).unwrap_or(0));
         }
     }

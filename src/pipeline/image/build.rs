@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, bail};
 
-use crate::base::files;
 use crate::base::names::{Environment, PrefixName};
 use crate::base::output::Reporter;
 use crate::check;
+use crate::fstree::walk::copy_tree;
 use crate::host::disk;
 use crate::imagefmt::workplace::Workplace;
 use crate::os_image::recipe::ExtensionRecipe;
@@ -106,7 +106,7 @@ pub(crate) fn build(
 /// their new place to the error.
 fn keep_logs(prefix: &Prefix, workplace: &Workplace, error: Error) -> Error {
     let (from, to) = (workplace.path(SCRATCH).join("logs"), prefix.layout.logs(Environment::Final));
-    if !from.is_dir() || files::copy(&from, &to).is_err() {
+    if !from.is_dir() || copy_tree(&from, &to).is_err() {
         return error;
     }
     Error::msg(format!("{error:#}\n  logs that are named above were moved to {}", to.display()))

@@ -6,16 +6,18 @@
 //! request with these is always packed anew.
 
 use std::fmt::Write;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::base::data::{self, hex};
 use crate::base::files;
+use crate::fstree::walk::TreeWalk;
 use crate::host::tools::{self, ExternalTool};
 use crate::imagefmt::format::FormatKind;
 use crate::imagefmt::workplace;
@@ -78,11 +80,19 @@ impl Fingerprint {
         for program in programs.chain(strips).chain(std::env::current_exe()) {
             hash.update(facts(&program, None).unwrap_or_default());
         }
-        for entry in walkdir::WalkDir::new(request.root.path()).sort_by_file_name() {
-            let entry = entry.context("could not read the root")?;
-            let Some(facts) = facts(entry.path(), Some(begun)) else { return Ok(None) };
-            hash.update(entry.path().as_os_str().as_encoded_bytes());
-            hash.update(facts);
+        let mut add = |path: &Path, facts: Option<String>| {
+            hash.update(path.as_os_str().as_encoded_bytes());
+            facts.map(|facts| hash.update(facts))
+        };
+        if add(request.root.path(), facts(request.root.path(), Some(begun))).is_none() {
+            return Ok(None);
+        }
+        for entry in TreeWalk::below(request.root.path()) {
+            let entry = entry?;
+            let meta = entry.metadata().ok();
+            if add(entry.disk(), meta.and_then(|meta| facts_of(&meta, Some(begun)))).is_none() {
+                return Ok(None);
+            }
         }
         Ok(Some(Self { begun, key: hex(&hash.finalize()) }))
     }
@@ -154,7 +164,10 @@ fn of_maybe(path: &Path) -> Option<String> {
 /// Returns the facts that identify an unchanged file. Returns `None` if they cannot be read, or if
 /// the file may have changed after `before` without a new time.
 fn facts(path: &Path, before: Option<SystemTime>) -> Option<String> {
-    let meta = path.symlink_metadata().ok()?;
+    facts_of(&path.symlink_metadata().ok()?, before)
+}
+
+fn facts_of(meta: &Metadata, before: Option<SystemTime>) -> Option<String> {
     if let Some(before) = before {
         let changed = Duration::new(
             u64::try_from(meta.ctime()).ok()?,

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::base::inside::INSIDE;
 use crate::base::names;
+use crate::fstree::walk::TreeWalk;
 
 pub(crate) use crate::portage::repos::configured::of_machine as repositories_of_machine;
 pub(crate) use crate::portage::repos::profile::{
@@ -82,9 +83,9 @@ pub(crate) fn packages(path: &Path) -> Result<Vec<String>> {
     if !path.is_dir() {
         return Ok(packages);
     }
-    for entry in walkdir::WalkDir::new(path).min_depth(2).max_depth(2) {
+    for entry in TreeWalk::at_depth(path, 2) {
         let entry = entry?;
-        if let Some(package) = entry.path().strip_prefix(path)?.to_str()
+        if let Some(package) = entry.below().to_str()
             && has_package(path, package)
         {
             packages.push(package.to_owned());

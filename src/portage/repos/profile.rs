@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use regex::Regex;
 
 use crate::base::board::Board;
+use crate::fstree::walk::TreeWalk;
 
 /// A profile of Gentoo's for self-contained prefixes, below profiles/default/linux/ARCH: a version,
 /// and the oldest kernel that programs run on. Merged-usr, without 32-bit libraries where there is
@@ -88,14 +89,13 @@ pub(crate) fn for_board(path: &Path, board: &Board) -> Result<PathBuf> {
     let below = Path::new("default/linux").join(&board.arch);
     let top = path.join("profiles").join(&below);
     let mut found = Vec::new();
-    let walk = walkdir::WalkDir::new(&top).max_depth(DEPTH);
-    for entry in walk.into_iter().filter_map(Result::ok) {
-        let Ok(rest) = entry.path().strip_prefix(&top) else { continue };
+    for entry in TreeWalk::down_to(&top, DEPTH).filter_map(Result::ok) {
+        let rest = entry.below();
         let Some(name) = rest.to_str() else { continue };
         if let Some(rank) = rank(name)
-            && is_profile(entry.path())
+            && is_profile(entry.disk())
         {
-            found.push((rank, rest.to_owned(), entry.path().join("deprecated").exists()));
+            found.push((rank, rest.to_owned(), entry.disk().join("deprecated").exists()));
         }
     }
     found.sort();

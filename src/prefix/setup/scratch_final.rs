@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::base::files;
 use crate::base::names::Environment;
 use crate::base::output::Reporter;
+use crate::fstree::walk::copy_tree;
 use crate::prefix::definition::Prefix;
 use crate::prefix::setup::install_first;
 use crate::prefix::{broot, layout};
@@ -24,7 +24,7 @@ pub(crate) fn another_final(prefix: &Prefix, dir: &Path, reporter: &Reporter) ->
         fs_err::create_dir_all(dir)?;
     }
     broot::lay_out(&another, Environment::Final)?;
-    files::copy(&config, &another.layout.config(Environment::Final))?;
+    copy_tree(&config, &another.layout.config(Environment::Final))?;
     install_first(&another, Environment::Final, reporter)?;
     Ok(another)
 }

@@ -3,7 +3,7 @@
 //! systemd mounts.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -102,14 +102,9 @@ fn on_disk(disk: PathBuf, meta: &std::fs::Metadata, owner: (u32, u32)) -> Result
         let size = if meta.is_file() { meta.size() } else { u64::MAX };
         EntryKind::File(FileContent::unread(ContentSource::Disk(disk), size))
     };
-    Ok(Entry {
-        kind,
-        mode: meta.permissions().mode() & 0o7777,
-        uid: if meta.uid() == owner.0 { 0 } else { meta.uid() },
-        gid: if meta.gid() == owner.1 { 0 } else { meta.gid() },
-        mtime: 0,
-        xattrs: BTreeMap::new(),
-    })
+    let mut entry = Entry::on_disk(kind, meta);
+    entry.count_as_root(owner);
+    Ok(entry)
 }
 
 /// Returns the changes that `plan` makes over `layer`. Entries below the prefix belong to the
