@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use crate::base::names::{Eprefix, PrefixName, UseFlags};
 use crate::imagefmt::architecture::Architecture;
-use crate::imagefmt::ddi::pkcs11::KeySource;
+use crate::imagefmt::signing::pkcs11::KeySource;
 use crate::portage::atom::Atom;
 use crate::portage::binhost::Binhost;
 use crate::sysext::name::Version;

@@ -12,7 +12,7 @@ use crate::base::output::Reporter;
 use crate::check;
 use crate::check::prove::{self, Proof};
 use crate::host::home::Home;
-use crate::imagefmt::ddi::verity::Signing;
+use crate::imagefmt::signing::Signing;
 use crate::manifest::file::BuildFile;
 use crate::manifest::lockfile::{LockFile, LockedRequest};
 use crate::manifest::tables::PackTable;

@@ -2,8 +2,8 @@
 
 use crate::base::names::PrefixName;
 use crate::check;
-use crate::imagefmt::ddi::verity::Signing;
 use crate::imagefmt::format::Format;
+use crate::imagefmt::signing::Signing;
 use crate::os_image::OsRoot;
 use crate::os_image::recipe::ExtensionRecipe;
 use crate::pipeline::pack::Packed;

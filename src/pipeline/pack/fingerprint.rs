@@ -18,24 +18,12 @@ use sha2::{Digest, Sha256};
 use crate::base::data::{self, hex};
 use crate::base::files;
 use crate::fstree::walk::TreeWalk;
-use crate::host::tools::{self, ExternalTool};
-use crate::imagefmt::format::FormatKind;
+use crate::host::tools;
+use crate::imagefmt::registry;
 use crate::imagefmt::workplace;
 use crate::pipeline::pack::{PackRequest, Packed};
 use crate::report;
 use crate::sysext::{strip, sums};
-
-/// Programs that write the images. Another version may write other bytes.
-const TOOLS: &[ExternalTool] = &[
-    tools::MKSQUASHFS,
-    tools::MKFS_EROFS,
-    tools::MKE2FS,
-    tools::DEBUGFS,
-    tools::MKFS_BTRFS,
-    tools::TAR,
-    tools::VERITYSETUP,
-    tools::GPG,
-];
 
 /// Largest lag of the clock that sets file times: the tick of the kernel (time(7)), or `COARSE` on
 /// a filesystem that keeps whole seconds only (FAT has two).
@@ -67,7 +55,7 @@ impl Fingerprint {
             && request.against.is_none()
             && request.mangle.is_empty()
             && request.signing.is_none()
-            && request.formats.iter().all(|format| format.kind() != FormatKind::Directory)
+            && request.formats.iter().all(|format| format.kind().is_file())
             && std::env::var_os(data::DATA_VARIABLE).is_none();
         if !is_told {
             return Ok(None);
@@ -75,7 +63,10 @@ impl Fingerprint {
         let mut hash = Sha256::new();
         let epoch = std::env::var_os("SOURCE_DATE_EPOCH");
         hash.update(format!("{} {request:?} {waived:?} {epoch:?}", env!("CARGO_PKG_VERSION")));
-        let programs = TOOLS.iter().filter_map(|tool| Some(tool.find()?.path().to_owned()));
+        // Another version of a program that writes the images may write other bytes.
+        let programs = registry::FORMATS.iter().flat_map(|format| format.tools());
+        let programs = programs.chain([&tools::GPG]);
+        let programs = programs.filter_map(|tool| Some(tool.find()?.path().to_owned()));
         let strips = strip::programs()?;
         for program in programs.chain(strips).chain(std::env::current_exe()) {
             hash.update(facts(&program, None).unwrap_or_default());

@@ -2,8 +2,8 @@
 
 use crate::base::names::PrefixName;
 use crate::imagefmt::architecture::Architecture;
-use crate::imagefmt::ddi::verity::Signing;
 use crate::imagefmt::format::Format;
+use crate::imagefmt::signing::Signing;
 use crate::prefix::final_root::FinalRoot;
 use crate::report::Repositories;
 use crate::sysext::base::Base;
