@@ -15,7 +15,7 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 
 use crate::base::files;
-use crate::base::inside::INSIDE;
+use crate::base::inside::FPREFIX;
 use crate::check::changes::{NewContent, NewEntry, TreeChanges};
 use crate::check::symbols::DynamicSymbols;
 use crate::elf::{self, ElfImage};
@@ -290,7 +290,7 @@ fn names_staging(bytes: &[u8]) -> Option<String> {
 /// Returns the first path of the build sandbox that begins in this range.
 fn names_staging_in(bytes: &[u8], range: Range<usize>) -> Option<String> {
     static NEEDLE: LazyLock<Finder<'static>> =
-        LazyLock::new(|| Finder::new(&format!("{INSIDE}/")).into_owned());
+        LazyLock::new(|| Finder::new(&format!("{FPREFIX}/")).into_owned());
     let at = NEEDLE.find_iter(bytes).filter(|at| range.contains(at)).find(|&at| {
         // "/usr/share/fprefix/" is not a path of the sandbox.
         let before = at.checked_sub(1).and_then(|at| bytes.get(at));
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn nothing_is_missed_between_pieces() {
-        let path = format!("{INSIDE}/staging/tmp");
+        let path = format!("{FPREFIX}/staging/tmp");
         for at in [0, 5, PIECE - 230, PIECE - 210, PIECE - 9, PIECE - 1, PIECE, 2 * PIECE - 240] {
             let mut bytes = vec![b' '; 2 * PIECE];
             bytes.splice(at..at, path.bytes());

@@ -47,6 +47,12 @@ impl Home {
         }
     }
 
+    /// Returns the home at `path`.
+    #[cfg(test)]
+    pub(crate) fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
     /// Returns the path of the directory itself.
     pub fn path(&self) -> &Path {
         &self.0

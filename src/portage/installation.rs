@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::base::command::Command;
 use crate::base::files;
+use crate::base::inside::{self, InsidePath};
 use crate::host::home::Home;
 use crate::host::machine::Machine;
 use crate::host::pypi::{self, Release};
@@ -20,9 +21,6 @@ pub enum Portage {
     /// A private one, at this directory on disk: a Python virtual environment.
     Private(PathBuf),
 }
-
-/// The path of a private Portage in the sandbox.
-const INSIDE: &str = "/fprefix/portage";
 
 impl Portage {
     /// Returns the Portage that a machine of this kind uses; a private one may not be fetched yet.
@@ -75,34 +73,38 @@ impl Portage {
 
     /// Returns the directory on disk and its path in the sandbox; `None` for the machine's own Portage,
     /// which needs no mount.
-    pub fn binding(&self) -> Option<(&Path, &'static Path)> {
+    pub fn binding(&self) -> Option<(&Path, &'static InsidePath)> {
         match self {
             Self::Machine => None,
-            Self::Private(dir) => Some((dir, Path::new(INSIDE))),
+            Self::Private(dir) => Some((dir, &inside::PORTAGE)),
         }
     }
 
-    /// BROOT as the sandbox sees it.
-    pub fn broot(&self) -> &'static str {
+    /// BROOT as the sandbox sees it; `None` if it is the machine.
+    pub fn broot(&self) -> Option<&'static InsidePath> {
         match self {
-            Self::Machine => "",
-            Self::Private(_) => "/fprefix/staging/broot",
+            Self::Machine => None,
+            Self::Private(_) => Some(&inside::BROOT),
         }
     }
 
     /// The scripts by which it runs a phase of an ebuild: on disk, and as the sandbox shows them.
-    pub fn phases(&self) -> Vec<(PathBuf, PathBuf)> {
+    pub fn phases(&self) -> Vec<(PathBuf, InsidePath)> {
         let scripts = match self {
             Self::Private(dir) => {
                 let below = "lib/portage/bin/ebuild.sh";
-                vec![(dir.join(below), Path::new(INSIDE).join(below))]
+                vec![(dir.join(below), inside::PORTAGE.join(below))]
             }
             // Gentoo has one for each Python.
             Self::Machine => ["/usr/lib/portage", "/usr/lib64/portage"]
                 .into_iter()
                 .filter_map(|dir| fs_err::read_dir(dir).ok())
                 .flat_map(Iterator::flatten)
-                .map(|entry| (entry.path().join("ebuild.sh"), entry.path().join("ebuild.sh")))
+                .filter_map(|entry| {
+                    let script = entry.path().join("ebuild.sh");
+                    let inside = InsidePath::parse(&script).ok()?;
+                    Some((script, inside))
+                })
                 .collect(),
         };
         scripts.into_iter().filter(|(script, _)| script.is_file()).collect()
@@ -112,17 +114,18 @@ impl Portage {
     pub fn program(&self, tool: &str) -> Vec<String> {
         match self {
             Self::Private(dir) if dir.join("bin").join(tool).exists() => {
-                vec![format!("{INSIDE}/bin/python"), format!("{INSIDE}/bin/{tool}")]
+                let programs = inside::PORTAGE.join("bin");
+                vec![programs.join("python").to_string(), programs.join(tool).to_string()]
             }
             _ => vec![tool.to_owned()],
         }
     }
 
     /// The directories of Portage's programs that go onto the search path of the sandbox.
-    pub fn path(&self) -> Option<String> {
+    pub fn path(&self) -> Option<InsidePath> {
         match self {
             Self::Machine => None,
-            Self::Private(_) => Some(format!("{INSIDE}/bin")),
+            Self::Private(_) => Some(inside::PORTAGE.join("bin")),
         }
     }
 
@@ -156,7 +159,7 @@ fn run_inside(venv: &Path) -> Result<()> {
             continue;
         };
         let rest = text.splitn(lines + 1, '\n').nth(lines).unwrap_or_default();
-        let script = format!("#!{INSIDE}/bin/python\n{rest}");
+        let script = format!("#!{}/bin/python\n{rest}", inside::PORTAGE);
         files::write_executable(&path, script.as_bytes())?;
     }
     Ok(())

@@ -4,49 +4,44 @@
 //! BROOT's tools; what is ours is below /fprefix; staging's root is at EPREFIX. Nothing is ever
 //! mounted outside of that namespace, so nothing can be left mounted, however a run ends.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::base::command::{Command, MACHINE_PATH};
 use crate::base::files;
-use crate::base::inside::{
-    BUBBLEWRAP, EVENTS, INSIDE, OWN_PHASES, OWN_PROGRAM, PHASES, TOOLS, WRAPPER_DIR,
-};
+use crate::base::inside::{self, InsidePath, PHASES, WRAPPER_DIR};
 use crate::base::names::Environment;
 use crate::host::toolchain::Compiler;
-use crate::host::{machine, tools};
-use crate::portage::installation::Portage;
+use crate::portage::repos;
 use crate::prefix::broot;
 use crate::prefix::definition::Prefix;
 use crate::prefix::layout::PrefixLayout;
+use crate::sandbox::bubblewrap::{Bubblewrap, Namespace};
 
 pub(crate) use crate::sandbox::namespaces::{prove_bubblewrap, prove_nesting};
 
 /// A prefix, ready to run things in.
 pub(crate) struct Sandbox<'a> {
     prefix: &'a Prefix,
-    bwrap: PathBuf,
-    mounts: Vec<OsString>,
+    bwrap: Bubblewrap,
 }
 
 impl<'a> Sandbox<'a> {
     /// Opens the sandbox of `prefix`.
     pub(crate) fn open(prefix: &'a Prefix) -> Result<Self> {
-        let bwrap = tools::BWRAP.require()?.path().to_owned();
-        let mut sandbox = Self { prefix, bwrap, mounts: Vec::new() };
-        sandbox.mounts = sandbox.plan()?;
-        Ok(sandbox)
+        let own = std::env::current_exe().context("could not find our own program")?;
+        let mut plan = MountPlan::new(Bubblewrap::find()?);
+        plan.machine()?;
+        plan.prefix(prefix, &own)?;
+        Ok(Self { prefix, bwrap: plan.finish() })
     }
 
     /// A command that runs one of Portage's programs on an environment.
     pub(crate) fn portage(&self, environment: Environment, tool: &str, purpose: &str) -> Command {
         let mut words = self.prefix.portage.program(tool).into_iter();
         let program = words.next().unwrap_or_else(|| tool.to_owned());
-        self.command(environment, purpose).arg(program).args(words)
+        self.program(environment, &program, purpose).args(words)
     }
 
     /// A command that runs `program` with the variables of an environment.
@@ -56,11 +51,7 @@ impl<'a> Sandbox<'a> {
         program: &str,
         purpose: &str,
     ) -> Command {
-        self.command(environment, purpose).arg(program)
-    }
-
-    fn command(&self, environment: Environment, purpose: &str) -> Command {
-        let mut command = Command::new(purpose, &self.bwrap).args(&self.mounts).brief().arg("--");
+        let mut command = self.bwrap.command(purpose, program);
         for (name, value) in self.variables(environment) {
             command = command.env(name, value);
         }
@@ -69,19 +60,19 @@ impl<'a> Sandbox<'a> {
 
     /// The variables by which Portage knows where it works (emerge(1), make.conf(5)).
     fn variables(&self, environment: Environment) -> Vec<(&'static str, String)> {
-        let inside = PrefixLayout::inside(environment).display().to_string();
+        let inside = PrefixLayout::inside(environment);
         let eprefix = self.prefix.layout.eprefix().as_str();
         let broot = self.prefix.portage.broot();
         let root = match environment {
             Environment::Staging => "/".to_owned(),
-            Environment::Final => format!("{inside}/root"),
+            Environment::Final => inside.join("root").to_string(),
         };
-        let mut path = format!("{INSIDE}/staging/broot/{WRAPPER_DIR}");
+        let mut path = inside::BROOT.join(WRAPPER_DIR).to_string();
         // Programs for another machine would only be in the way of this one's.
         if self.prefix.board.is_native() {
             path = format!("{path}:{eprefix}/usr/bin");
         }
-        if !broot.is_empty() {
+        if let Some(broot) = broot {
             path = format!("{path}:{broot}/usr/bin");
         }
         if let Some(portage) = self.prefix.portage.path() {
@@ -92,15 +83,15 @@ impl<'a> Sandbox<'a> {
             ("ROOT", root),
             ("EPREFIX", eprefix.to_owned()),
             ("SYSROOT", "/".to_owned()),
-            ("PORTAGE_CONFIGROOT", inside),
-            ("TMPDIR", "/tmp".to_owned()),
-            ("FPREFIX_EVENTS", EVENTS.to_owned()),
-            ("PORTAGE_DEPCACHEDIR", format!("{INSIDE}/staging/cache")),
+            ("PORTAGE_CONFIGROOT", inside.to_string()),
+            ("TMPDIR", inside::TMP.to_string()),
+            ("FPREFIX_EVENTS", inside::EVENTS.to_string()),
+            ("PORTAGE_DEPCACHEDIR", inside::CACHE.to_string()),
             // The machine's own /var/log cannot be written from inside.
-            ("EMERGE_LOG_DIR", format!("{INSIDE}/{environment}/logs")),
+            ("EMERGE_LOG_DIR", inside.join("logs").to_string()),
         ];
-        if let Portage::Private(_) = self.prefix.portage {
-            variables.push(("PORTAGE_OVERRIDE_EPREFIX", broot.to_owned()));
+        if let Some(broot) = broot {
+            variables.push(("PORTAGE_OVERRIDE_EPREFIX", broot.to_string()));
             variables.push(("PYTHONDONTWRITEBYTECODE", "1".to_owned()));
         }
         // Inside we are root, and the namespace of an ordinary user knows nobody else; where there
@@ -108,76 +99,6 @@ impl<'a> Sandbox<'a> {
         variables.push(("PORTAGE_USERNAME", "root".to_owned()));
         variables.push(("PORTAGE_GRPNAME", "root".to_owned()));
         variables
-    }
-
-    /// The options that make the mount namespace (bwrap(1)).
-    fn plan(&self) -> Result<Vec<OsString>> {
-        let layout = &self.prefix.layout;
-        // A bubblewrap that is setuid gives no capabilities (bwrap(1)).
-        let setuid = fs_err::metadata(&self.bwrap)?.mode() & 0o4000 != 0;
-        let mut plan = Mounts::new(!setuid);
-        plan.machine()?;
-        for environment in [Environment::Staging, Environment::Final] {
-            plan.writable(layout.dir(environment), &PrefixLayout::inside(environment));
-        }
-        if let Some(pkgdir) = &self.prefix.definition.pkgdir {
-            if !pkgdir.is_dir() {
-                bail!(
-                    "the shared binary packages are not at {} any more; mount or make it again, or \
-                     start again with `fprefix setup --force` and without --binhost",
-                    pkgdir.display()
-                );
-            }
-            plan.writable(pkgdir, &PrefixLayout::inside(Environment::Staging).join("pkgs"));
-        }
-        plan.writable(&self.prefix.definition.distdir, &Path::new(INSIDE).join("distfiles"));
-        for repo in &self.prefix.definition.repos {
-            if let Some(path) = &repo.path {
-                if !path.is_dir() {
-                    bail!(
-                        "the repository {} is not at {} any more; put it back, or start again \
-                         with `fprefix setup --force` and without it",
-                        repo.name,
-                        path.display()
-                    );
-                }
-                plan.readable(path, &crate::portage::repos::inside(&repo.name));
-            }
-        }
-        if let Some((dir, inside)) = self.prefix.portage.binding() {
-            plan.readable(dir, inside);
-            let tools = self.prefix.home.tools();
-            if tools.is_dir() {
-                plan.readable(&tools, Path::new(TOOLS));
-            }
-        } else {
-            plan.around(Path::new("/var/db"))?;
-            plan.add_to_machine(&broot::machine::write(&layout.broot())?)?;
-        }
-        plan.readable(&self.bwrap, Path::new(BUBBLEWRAP));
-        let phases = layout.broot().join(PHASES);
-        if phases.exists() {
-            for (script, inside) in self.prefix.portage.phases() {
-                let own = Path::new(OWN_PHASES).join(inside.strip_prefix("/").unwrap_or(&inside));
-                plan.readable(&script, &own);
-                plan.readable(&phases, &inside);
-            }
-        }
-        for part in self.prefix.definition.compiler.iter().flat_map(|compiler| &compiler.parts) {
-            if !part.exists() {
-                bail!(
-                    "the compiler that the prefix was set up with is gone: there is no {}; \
-                     `{}` takes the one that is there now",
-                    part.display(),
-                    self.prefix.definition.setup_command(&self.prefix.home, true)
-                );
-            }
-            plan.readable(part, &Compiler::inside(part));
-        }
-        let own = std::env::current_exe().context("could not find our own program")?;
-        plan.readable(&own, Path::new(OWN_PROGRAM));
-        plan.at_eprefix(&layout.eroot(Environment::Staging), layout.eprefix().as_path())?;
-        Ok(plan.finish())
     }
 }
 
@@ -191,67 +112,119 @@ pub(crate) fn place(eprefix: &Path) -> Result<(PathBuf, PathBuf)> {
     Ok((ancestor, rest))
 }
 
-/// Options of bubblewrap, in the order in which it carries them out.
-struct Mounts {
-    options: Vec<OsString>,
-    scaffolds: Vec<PathBuf>,
+/// Decides which directory appears at which place of the sandbox.
+struct MountPlan {
+    bwrap: Bubblewrap,
+    /// Directories that were laid out anew, which end read-only.
+    scaffolds: Vec<InsidePath>,
 }
 
-impl Mounts {
-    /// `nested`: there will be namespaces in this one.
-    fn new(nested: bool) -> Self {
-        let mut options: Vec<OsString> = Vec::new();
-        if !machine::is_root() {
-            options.extend(["--unshare-user", "--uid", "0", "--gid", "0"].map(OsString::from));
-            if nested {
-                // Who maps user 0 into another namespace has to have it, see user_namespaces(7).
-                options.extend(["--cap-add", "CAP_SETFCAP"].map(OsString::from));
-            }
-        }
-        // A process that outlives us could still write to what we no longer hold the lock of.
-        options.extend(["--die-with-parent", "--unshare-pid"].map(OsString::from));
-        Self { options, scaffolds: Vec::new() }
+impl MountPlan {
+    fn new(mut bwrap: Bubblewrap) -> Self {
+        bwrap.nestable().unshare(Namespace::Pid).chdir(&inside::ROOT).brief();
+        Self { bwrap, scaffolds: Vec::new() }
     }
 
-    fn push<const N: usize>(&mut self, words: [&std::ffi::OsStr; N]) {
-        self.options.extend(words.map(ToOwned::to_owned));
-    }
-
-    /// All of the machine, read-only, entry by entry: so that the root directory itself is ours
-    /// and can take mount points that the machine does not have.
+    /// Shows all of the machine, read-only, entry by entry: so that the root directory itself is
+    /// ours and can take mount points that the machine does not have.
     fn machine(&mut self) -> Result<()> {
-        self.children(Path::new("/"), &["proc", "dev", "tmp", "fprefix"])?;
-        self.push(["--proc".as_ref(), "/proc".as_ref()]);
+        self.bwrap.ro_bind_entries(&inside::ROOT, &["proc", "dev", "tmp", "fprefix"])?;
         // Not the machine's /dev: a build that root runs could remove or replace what is there.
-        self.push(["--dev".as_ref(), "/dev".as_ref(), "--perms".as_ref(), "1777".as_ref()]);
-        self.push(["--tmpfs".as_ref(), "/dev/shm".as_ref()]);
-        self.push(["--perms".as_ref(), "1777".as_ref(), "--tmpfs".as_ref(), "/tmp".as_ref()]);
+        self.bwrap.proc().dev().tmpfs_for_all(&inside::DEV_SHM).tmpfs_for_all(&inside::TMP);
         Ok(())
     }
 
-    fn readable(&mut self, from: &Path, to: &Path) {
-        self.push(["--ro-bind".as_ref(), from.as_os_str(), to.as_os_str()]);
+    /// Shows the directories of `prefix`, its tools, and the program `own`.
+    fn prefix(&mut self, prefix: &Prefix, own: &Path) -> Result<()> {
+        let layout = &prefix.layout;
+        for environment in [Environment::Staging, Environment::Final] {
+            self.bwrap.bind(layout.dir(environment), &PrefixLayout::inside(environment));
+        }
+        if let Some(pkgdir) = &prefix.definition.pkgdir {
+            if !pkgdir.is_dir() {
+                bail!(
+                    "the shared binary packages are not at {} any more; mount or make it again, or \
+                     start again with `fprefix setup --force` and without --binhost",
+                    pkgdir.display()
+                );
+            }
+            self.bwrap.bind(pkgdir, &inside::PKGDIR);
+        }
+        self.bwrap.bind(&prefix.definition.distdir, &inside::DISTDIR);
+        self.repositories(prefix)?;
+        self.portage(prefix)?;
+        self.compiler(prefix)?;
+        self.bwrap.ro_bind(own, &inside::OWN_PROGRAM);
+        self.at_eprefix(&layout.eroot(Environment::Staging), layout.eprefix().as_path())
     }
 
-    fn writable(&mut self, from: &Path, to: &Path) {
-        self.push(["--bind".as_ref(), from.as_os_str(), to.as_os_str()]);
+    fn repositories(&mut self, prefix: &Prefix) -> Result<()> {
+        for repo in &prefix.definition.repos {
+            let Some(path) = &repo.path else { continue };
+            if !path.is_dir() {
+                bail!(
+                    "the repository {} is not at {} any more; put it back, or start again \
+                     with `fprefix setup --force` and without it",
+                    repo.name,
+                    path.display()
+                );
+            }
+            self.bwrap.ro_bind(path, &repos::inside(&repo.name));
+        }
+        Ok(())
+    }
+
+    /// Shows Portage, and its phases in a sandbox of their own.
+    fn portage(&mut self, prefix: &Prefix) -> Result<()> {
+        let broot = prefix.layout.broot();
+        if let Some((dir, inside)) = prefix.portage.binding() {
+            self.bwrap.ro_bind(dir, inside);
+            let tools = prefix.home.tools();
+            if tools.is_dir() {
+                self.bwrap.ro_bind(&tools, &inside::TOOLS);
+            }
+        } else {
+            self.around(Path::new("/var/db"))?;
+            self.add_to_machine(&broot::machine::write(&broot)?)?;
+        }
+        let bubblewrap = self.bwrap.program().to_owned();
+        self.bwrap.ro_bind(&bubblewrap, &inside::BUBBLEWRAP);
+        let phases = broot.join(PHASES);
+        if phases.exists() {
+            for (script, inside) in prefix.portage.phases() {
+                self.bwrap.ro_bind(&script, &inside::OWN_PHASES.join(&inside));
+                self.bwrap.ro_bind(&phases, &inside);
+            }
+        }
+        Ok(())
+    }
+
+    fn compiler(&mut self, prefix: &Prefix) -> Result<()> {
+        for part in prefix.definition.compiler.iter().flat_map(|compiler| &compiler.parts) {
+            if !part.exists() {
+                bail!(
+                    "the compiler that the prefix was set up with is gone: there is no {}; \
+                     `{}` takes the one that is there now",
+                    part.display(),
+                    prefix.definition.setup_command(&prefix.home, true)
+                );
+            }
+            self.bwrap.ro_bind(part, &Compiler::inside(part));
+        }
+        Ok(())
     }
 
     /// Shows `from` at EPREFIX. Where the machine has no such directory, the directory that it
-    /// would be in is laid out anew with all that the machine has there, since a mount point can
-    /// not be made on what is read-only.
+    /// would be in is laid out anew with all that the machine has there, since a mount point
+    /// cannot be made on what is read-only.
     fn at_eprefix(&mut self, from: &Path, eprefix: &Path) -> Result<()> {
         let (ancestor, rest) = place(eprefix)?;
-        if rest.as_os_str().is_empty() {
-            self.writable(from, &ancestor);
-            return Ok(());
-        }
-        if ancestor != Path::new("/") {
-            self.push(["--tmpfs".as_ref(), ancestor.as_os_str()]);
-            self.children(&ancestor, &[])?;
+        let ancestor = InsidePath::parse(ancestor)?;
+        if !rest.as_os_str().is_empty() && ancestor != inside::ROOT {
+            self.bwrap.tmpfs(&ancestor).ro_bind_entries(&ancestor, &[])?;
             self.scaffolds.push(ancestor.clone());
         }
-        self.writable(from, &ancestor.join(rest));
+        self.bwrap.bind(from, &ancestor.join(rest));
         Ok(())
     }
 
@@ -261,53 +234,155 @@ impl Mounts {
         if !dir.is_dir() {
             return Ok(());
         }
-        self.push(["--tmpfs".as_ref(), dir.as_os_str()]);
-        self.children(dir, &[])
+        let dir = InsidePath::parse(dir)?;
+        self.bwrap.tmpfs(&dir).ro_bind_entries(&dir, &[])
     }
 
     /// Shows the configuration of the machine's own Portage with these files added, each in a folder
     /// of its name beside what the machine has under that name.
     fn add_to_machine(&mut self, files: &[(&str, PathBuf)]) -> Result<()> {
         let Ok(config) = fs_err::canonicalize(broot::machine::CONFIG) else { return Ok(()) };
-        self.push(["--tmpfs".as_ref(), config.as_os_str()]);
+        let config = InsidePath::parse(config)?;
         let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
-        self.children(&config, &names)?;
+        self.bwrap.tmpfs(&config).ro_bind_entries(&config, &names)?;
         for (name, file) in files {
             let folder = config.join(name);
-            if let Ok(own) = fs_err::canonicalize(&folder) {
-                self.readable(&own, &folder.join("machine"));
+            if let Ok(own) = fs_err::canonicalize(folder.as_path()) {
+                self.bwrap.ro_bind(&own, &folder.join("machine"));
             }
-            self.readable(file, &folder.join("zz-fprefix"));
+            self.bwrap.ro_bind(file, &folder.join("zz-fprefix"));
         }
         self.scaffolds.push(config);
         Ok(())
     }
 
-    /// Shows what is in the directory `dir`, but for the names in `except`.
-    fn children(&mut self, dir: &Path, except: &[&str]) -> Result<()> {
-        let mut entries: Vec<_> = fs_err::read_dir(dir)?.collect::<Result<_, _>>()?;
-        entries.sort_by_key(fs_err::DirEntry::file_name);
-        for entry in entries {
-            if except.iter().any(|name| entry.file_name().as_bytes() == name.as_bytes()) {
-                continue;
-            }
-            let path = entry.path();
-            if entry.file_type()?.is_symlink() {
-                let target = fs_err::read_link(&path)?;
-                self.push(["--symlink".as_ref(), target.as_os_str(), path.as_os_str()]);
-            } else {
-                self.push(["--ro-bind-try".as_ref(), path.as_os_str(), path.as_os_str()]);
-            }
+    fn finish(mut self) -> Bubblewrap {
+        for scaffold in &self.scaffolds {
+            self.bwrap.seal(scaffold);
         }
-        Ok(())
+        self.bwrap.seal(&inside::ROOT);
+        self.bwrap
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::board::Board;
+    use crate::base::names::PrefixId;
+    use crate::host::home::Home;
+    use crate::host::machine::Machine;
+    use crate::portage::installation::Portage;
+    use crate::prefix::definition::{Definition, PrefixRepo};
+    use crate::sandbox::bubblewrap::samples;
+
+    /// A prefix with everything that a prefix can have, in the directory `dir`.
+    fn sample(dir: &Path) -> Prefix {
+        let make = |name: &str| {
+            let path = dir.join(name);
+            fs_err::create_dir_all(&path).unwrap();
+            path
+        };
+        let script = make("portage/lib/portage/bin").join("ebuild.sh");
+        let phases = make("staging/broot/usr/local/lib/fprefix").join("ebuild.sh");
+        for file in [script, phases] {
+            fs_err::write(file, "").unwrap();
+        }
+        make("home/tools");
+        let board = Board::named("amd64-usr").unwrap();
+        let repo = |name: &str, path| PrefixRepo { name: name.to_owned(), path, priority: 1 };
+        let definition = Definition {
+            id: PrefixId { name: "demo".parse().unwrap(), board: board.name.clone() },
+            eprefix: "/absent-here/demo".parse().unwrap(),
+            staging: make("staging"),
+            r#final: make("final"),
+            machine: Machine::Other,
+            profile: "/fprefix/repos/gentoo/profiles/x".to_owned(),
+            use_flags: Vec::new(),
+            package_config: None,
+            repos: vec![repo("gentoo", Some(make("gentoo"))), repo("fprefix", None)],
+            repos_before: None,
+            distdir: make("distfiles"),
+            binhost: None,
+            binhost_key: None,
+            pkgdir: Some(make("shared packages")),
+            features: Vec::new(),
+            compiler: Some(Compiler {
+                cc: dir.join("gcc/bin/gcc"),
+                cxx: None,
+                machine: "x86_64-linux-gnu".to_owned(),
+                version: "14".to_owned(),
+                parts: vec![make("gcc")],
+            }),
+            wrappers: Vec::new(),
+            data: String::new(),
+            rewriting: 0,
+            complete: true,
+        };
+        let home = Home::at(dir.join("home"));
+        let portage = Portage::Private(dir.join("portage"));
+        Prefix { portage, ..Prefix::new(&home, definition).unwrap() }
     }
 
-    fn finish(mut self) -> Vec<OsString> {
-        for scaffold in std::mem::take(&mut self.scaffolds) {
-            self.push(["--remount-ro".as_ref(), scaffold.as_os_str()]);
+    fn plan(prefix: &Prefix, bwrap: Bubblewrap) -> Result<Bubblewrap> {
+        let mut plan = MountPlan::new(bwrap);
+        plan.prefix(prefix, Path::new("/usr/bin/fprefix"))?;
+        Ok(plan.finish())
+    }
+
+    #[test]
+    fn directories_of_a_prefix_are_below_one_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let prefix = sample(dir.path());
+        let text = samples::lines(&plan(&prefix, samples::for_user()).unwrap());
+        insta::assert_snapshot!(text.replace(dir.path().to_str().unwrap(), "DIR"));
+        // The machine is not listed in a snapshot, as each has other directories.
+        let mut machine = MountPlan::new(samples::for_root());
+        machine.machine().unwrap();
+        let text = samples::lines(&machine.finish());
+        let end = "\n--proc /proc\n--dev /dev\n--perms 1777\n--tmpfs /dev/shm\n--perms 1777\n\
+                   --tmpfs /tmp\n--remount-ro /\n--chdir /";
+        assert!(text.ends_with(end) && text.contains(" /usr /usr\n"), "{text}");
+        for hidden in [" /tmp /tmp", " /dev /dev", " /proc /proc"] {
+            assert!(!text.contains(hidden), "{text}");
         }
-        self.push(["--remount-ro".as_ref(), "/".as_ref()]);
-        self.push(["--chdir".as_ref(), "/".as_ref()]);
-        self.options
+    }
+
+    #[test]
+    fn directories_that_disappeared_are_named() {
+        for (name, part) in [
+            ("gentoo", "the repository gentoo is not at "),
+            ("shared packages", "the shared binary packages are not at "),
+            ("gcc", "the compiler that the prefix was set up with is gone: there is no "),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let prefix = sample(dir.path());
+            fs_err::remove_dir(dir.path().join(name)).unwrap();
+            let error = plan(&prefix, samples::for_root()).unwrap_err().to_string();
+            assert!(error.starts_with(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_there_is_laid_out_anew_around_the_prefix() {
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::create_dir(dir.path().join("neighbour")).unwrap();
+        let at = |below: &str| {
+            let mut plan = MountPlan::new(samples::for_root());
+            plan.at_eprefix(Path::new("/staging"), &dir.path().join(below)).unwrap();
+            let text = samples::lines(&plan.finish());
+            text.replace(dir.path().to_str().unwrap(), "DIR")
+        };
+        let frame = |mounts: &str| {
+            format!("--die-with-parent\n--unshare-pid\n{mounts}--remount-ro /\n--chdir /")
+        };
+        assert_eq!(
+            at("a/prefix"),
+            frame(
+                "--tmpfs DIR\n--ro-bind-try DIR/neighbour DIR/neighbour\n\
+                 --bind /staging DIR/a/prefix\n--remount-ro DIR\n"
+            )
+        );
+        assert_eq!(at("neighbour"), frame("--bind /staging DIR/neighbour\n"));
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::base::inside::INSIDE;
+use crate::base::inside::{self, InsidePath};
 use crate::base::names::{Environment, Eprefix, PrefixId};
 use crate::portage::{vdb, world};
 
@@ -77,8 +77,11 @@ impl PrefixLayout {
     }
 
     /// The same directory as the sandbox shows it.
-    pub fn inside(environment: Environment) -> PathBuf {
-        Path::new(INSIDE).join(environment.to_string())
+    pub fn inside(environment: Environment) -> InsidePath {
+        match environment {
+            Environment::Staging => inside::STAGING.clone(),
+            Environment::Final => inside::FINAL.clone(),
+        }
     }
 
     /// ROOT on disk.

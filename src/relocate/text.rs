@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::base::inside::{INSIDE, WRAPPER_DIR};
+use crate::base::inside::{BROOT, COMPILER, FINAL, FPREFIX, STAGING, WRAPPER_DIR};
 use crate::relocate::{FileAction, FileOutcome, RelocateOptions};
 
 /// Size of the largest file that is read, in bytes. Larger files are not configuration.
@@ -30,10 +30,10 @@ fn is_python_config(dir: &Path) -> bool {
 fn sandbox_replacements(eprefix: &Path) -> Vec<(String, String)> {
     let prefix = eprefix.display().to_string();
     vec![
-        (format!("{INSIDE}/staging/root{prefix}"), prefix.clone()),
-        (format!("{INSIDE}/final/root{prefix}"), prefix),
-        (format!("{INSIDE}/staging/broot/{WRAPPER_DIR}/"), String::new()),
-        (format!("{INSIDE}/gcc/usr/bin/"), String::new()),
+        (format!("{STAGING}/root{prefix}"), prefix.clone()),
+        (format!("{FINAL}/root{prefix}"), prefix),
+        (format!("{BROOT}/{WRAPPER_DIR}/"), String::new()),
+        (format!("{COMPILER}/usr/bin/"), String::new()),
     ]
 }
 
@@ -51,7 +51,7 @@ pub(super) fn plan_text(options: &RelocateOptions, bytes: &[u8]) -> FileOutcome 
         return FileOutcome::Nothing;
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return FileOutcome::Nothing };
-    if !text.contains(INSIDE) {
+    if !text.contains(&FPREFIX.to_string()) {
         return FileOutcome::Nothing;
     }
     let mut new = text.to_owned();

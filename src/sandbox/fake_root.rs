@@ -9,8 +9,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::base::command::Command;
+use crate::base::inside;
 use crate::host::machine;
-use crate::host::tools::{self, ExternalTool};
+use crate::host::tools::ExternalTool;
+use crate::sandbox::bubblewrap::Bubblewrap;
 use crate::sandbox::namespaces::prove_bubblewrap;
 
 /// Makes a command that runs `tool` as root, or in a namespace where it appears to be root.
@@ -24,9 +26,21 @@ pub(crate) fn command_at(purpose: &str, path: &Path) -> Result<Command> {
         return Ok(Command::new(purpose, path));
     }
     prove_bubblewrap()?;
-    Ok(tools::BWRAP
-        .command(purpose)?
-        .args(["--die-with-parent", "--unshare-user", "--uid", "0", "--gid", "0"])
-        .args(["--cap-add", "ALL", "--dev-bind", "/", "/", "--"])
-        .arg(path))
+    Ok(plan(Bubblewrap::find()?).command(purpose, path))
+}
+
+fn plan(mut bwrap: Bubblewrap) -> Bubblewrap {
+    bwrap.all_capabilities().dev_bind(Path::new("/"), &inside::ROOT);
+    bwrap
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::bubblewrap::samples;
+
+    #[test]
+    fn an_ordinary_user_gets_a_namespace() {
+        insta::assert_snapshot!(samples::lines(&plan(samples::for_user())));
+    }
 }

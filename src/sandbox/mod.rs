@@ -2,5 +2,6 @@
 //!
 //! Nothing in this module depends on prefixes.
 
+pub(crate) mod bubblewrap;
 pub(crate) mod fake_root;
 pub(crate) mod namespaces;

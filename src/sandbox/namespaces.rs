@@ -1,43 +1,70 @@
 //! Checks whether this machine lets bubblewrap make the namespaces that prefixes are built in.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 
-use crate::host::{machine, tools};
+use crate::base::command::Command;
+use crate::base::inside;
+use crate::sandbox::bubblewrap::{Bubblewrap, Namespace};
 
 /// Tries to make a namespace with bubblewrap, and explains what forbids it.
+///
+/// # Errors
+///
+/// Fails if bubblewrap is missing, or if the machine forbids namespaces.
 pub(crate) fn prove_bubblewrap() -> Result<()> {
-    let mut try_it = tools::BWRAP.command("enter a namespace of its own")?;
-    if !machine::is_root() {
-        try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
-    }
-    try_it
-        .args(["--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"])
-        .arg("true")
-        .run_quiet()
-        .context(
-            "namespaces are forbidden here. As an ordinary user, look at `sysctl \
-             kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns \
-             user.max_user_namespaces`; in a container, it has to be started so that it may mount \
-             (docker: --privileged, or --cap-add SYS_ADMIN with seccomp and apparmor unconfined)",
-        )
+    alone(Bubblewrap::find()?).run_quiet().context(
+        "namespaces are forbidden here. As an ordinary user, look at `sysctl \
+         kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns \
+         user.max_user_namespaces`; in a container, it has to be started so that it may mount \
+         (docker: --privileged, or --cap-add SYS_ADMIN with seccomp and apparmor unconfined)",
+    )
 }
 
 /// Tries to make a nested namespace, in which builds can write only to their own directories
 /// (templates/broot/ebuild.sh). Reports the consequences if the machine forbids it.
+///
+/// # Errors
+///
+/// Fails if bubblewrap is missing, or if the machine forbids nested namespaces.
 pub(crate) fn prove_nesting() -> Result<()> {
-    let bwrap = tools::BWRAP.require()?;
-    let mut try_it = bwrap.command("enter a namespace in a namespace");
-    if !machine::is_root() {
-        try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
-        try_it = try_it.args(["--cap-add", "CAP_SETFCAP"]);
-    }
-    try_it =
-        try_it.args(["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]).arg(bwrap.path());
-    if !machine::is_root() {
-        try_it = try_it.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
-    }
-    try_it.args(["--ro-bind", "/", "/", "true"]).run_quiet().context(
+    nested(Bubblewrap::find()?).run_quiet().context(
         "this machine forbids namespaces in namespaces, so nothing but an ebuild itself keeps what \
          it builds from writing to the prefix",
     )
+}
+
+fn alone(mut bwrap: Bubblewrap) -> Command {
+    bwrap.unshare(Namespace::Pid).ro_bind(Path::new("/"), &inside::ROOT).proc().dev();
+    bwrap.command("enter a namespace of its own", "true")
+}
+
+fn nested(bwrap: Bubblewrap) -> Command {
+    let mut inner = bwrap.clone();
+    inner.ro_bind(Path::new("/"), &inside::ROOT);
+    let mut outer = bwrap;
+    outer.nestable().ro_bind(Path::new("/"), &inside::ROOT).proc().dev();
+    outer
+        .command("enter a namespace in a namespace", inner.program())
+        .args(inner.options())
+        .args(["--", "true"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::bubblewrap::samples;
+
+    #[test]
+    fn one_namespace() {
+        let text = samples::ALL.map(|sample| alone(sample()).to_string() + "\n").concat();
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_namespace_in_a_namespace() {
+        let text = samples::ALL.map(|sample| nested(sample()).to_string() + "\n").concat();
+        insta::assert_snapshot!(text);
+    }
 }

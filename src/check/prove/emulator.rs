@@ -13,9 +13,6 @@ use crate::host::tools;
 use crate::prefix::final_root::FinalRoot;
 use crate::relocate::shebang::Shebang;
 
-/// Path of the emulator in the empty root.
-pub(super) const INSIDE: &str = "/.fprefix-emulator";
-
 /// Largest number of scripts that start each other (`BINPRM` recursion limit, execve(2)).
 const SCRIPTS: usize = 4;
 

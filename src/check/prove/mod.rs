@@ -1,6 +1,7 @@
 //! Proof at run time. A program is started in an empty root that holds only the prefix. The proof
 //! lists every file that the program or its child processes execute, map or open.
 
+mod empty_root;
 mod emulator;
 
 use std::collections::{BTreeSet, HashMap};
@@ -16,6 +17,7 @@ use serde::Serialize;
 use crate::base::command::Command;
 use crate::base::data::{self, Folder};
 use crate::base::files;
+use crate::base::inside::EMULATOR;
 use crate::base::names::Eprefix;
 use crate::check::prove::emulator::Emulator;
 use crate::elf;
@@ -23,6 +25,7 @@ use crate::host::machine;
 use crate::host::tools;
 use crate::prefix::final_root::FinalRoot;
 use crate::relocate::shebang::Shebang;
+use crate::sandbox::bubblewrap::Bubblewrap;
 
 /// Result of running a program.
 #[derive(Debug, Serialize)]
@@ -77,35 +80,22 @@ pub(crate) fn in_empty_root(root: &FinalRoot, words: &[String]) -> Result<Proof>
     let Some((program, args)) = words.split_first() else { bail!("which program?") };
     let program = find(root, program)?;
     let strace = tools::STRACE.require()?;
-    let bwrap = tools::BWRAP.require()?;
+    let emulator = Emulator::of(root, &program)?;
+    let bwrap =
+        empty_root::plan(Bubblewrap::find()?, &root.eroot(), root.eprefix(), emulator.as_ref())?;
     let work = tempfile::tempdir().context("could not make a temporary directory")?;
     let trace = work.path().join("trace");
-    let mut command = strace
+    let command = strace
         .command("follow the program")
         .args(["--follow-forks", "--decode-fds=path", "--string-limit=4096", "--quiet=all"])
         .args(["--trace=execve,execveat,mmap,open,openat,openat2", "--output"])
         .arg(&trace)
         .arg("--")
-        .arg(bwrap.path());
-    if !machine::is_root() {
-        command = command.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
-    }
-    let emulator = Emulator::of(root, &program)?;
-    if let Some(emulator) = &emulator {
-        command = command.arg("--ro-bind").arg(&emulator.program).arg(emulator::INSIDE);
-    }
-    let command = command
-        // Processes that the program leaves behind end with it, so the proof does not wait for
-        // them.
-        .args(["--die-with-parent", "--unshare-pid"])
-        .arg("--ro-bind")
-        .args([&root.eroot(), root.eprefix().as_path()])
-        .args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/etc"])
-        .args(["--chdir", "/", "--clearenv", "--setenv", "PATH"])
-        .arg(root.eprefix().as_path().join("usr/bin"))
-        .args(["--setenv", "LC_ALL", "C.UTF-8", "--"]);
+        .arg(bwrap.program())
+        .args(bwrap.options())
+        .arg("--");
     let command = match &emulator {
-        Some(emulator) => command.arg(emulator::INSIDE).args(&emulator.words),
+        Some(emulator) => command.arg(&EMULATOR).args(&emulator.words),
         None => command.arg(&program),
     };
     let command = command.args(args);
@@ -200,12 +190,12 @@ impl Trace<'_> {
             .with_context(|| format!("`{command}` left no trace: {}", text(&output.stderr)))?;
         let events = String::from_utf8_lossy(&events).into_owned();
         let (started, mapped) = if self.emulated {
-            (Path::new(emulator::INSIDE), &*MAPPED_AT_ALL)
+            (EMULATOR.as_path(), &*MAPPED_AT_ALL)
         } else {
             (program.as_path(), &*MAPPED)
         };
         let mut seen = Seen::collect(&events, started, mapped, self.target);
-        seen.code.remove(Path::new(emulator::INSIDE));
+        seen.code.remove(EMULATOR.as_path());
         if !seen.started {
             bail!("{} did not start: {}", program.display(), text(&output.stderr).trim_end());
         }

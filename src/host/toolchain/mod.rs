@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::board::Board;
 use crate::base::command::Command;
+use crate::base::inside::{self, InsidePath};
 use crate::host::tools;
 
 pub(crate) use crate::host::toolchain::plan::{Import, plan};
@@ -38,11 +39,6 @@ pub struct Compiler {
     /// [`Compiler::inside`].
     pub parts: Vec<PathBuf>,
 }
-
-/// Directory of the sandbox below which the compiler is visible a second time. gcc finds its
-/// libraries relative to its own path. Below a directory that holds nothing else, it finds only
-/// those of the prefix.
-const INSIDE: &str = "/fprefix/gcc";
 
 impl Compiler {
     /// Finds a compiler for `board` among the machine's own programs.
@@ -68,8 +64,8 @@ impl Compiler {
     }
 
     /// Returns the path at which the sandbox shows `part` of the compiler.
-    pub fn inside(part: &Path) -> PathBuf {
-        Path::new(INSIDE).join(part.strip_prefix("/").unwrap_or(part))
+    pub fn inside(part: &Path) -> InsidePath {
+        inside::COMPILER.join(part)
     }
 
     /// Finds the drivers, gcc's own directories, and those of the C++ headers.

@@ -4,11 +4,11 @@ mod configured;
 mod profile;
 mod tree;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::base::inside::INSIDE;
+use crate::base::inside::{InsidePath, OWN_REPOS, REPOS};
 use crate::base::names;
 use crate::fstree::walk::TreeWalk;
 
@@ -24,10 +24,10 @@ pub(crate) const BUILT_IN: &str = "fprefix";
 pub(crate) const TOOLCHAIN: &str = "fprefix-toolchain";
 
 /// Returns the path of the repository `name` in the sandbox.
-pub(crate) fn inside(name: &str) -> PathBuf {
+pub(crate) fn inside(name: &str) -> InsidePath {
     match name {
-        BUILT_IN | TOOLCHAIN => Path::new(INSIDE).join("staging/repos").join(name),
-        _ => Path::new(INSIDE).join("repos").join(name),
+        BUILT_IN | TOOLCHAIN => OWN_REPOS.join(name),
+        _ => REPOS.join(name),
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::base::command::{SYSTEM_PATH, find_program};
 use crate::base::data::Folder;
+use crate::base::inside::InsidePath;
 use crate::base::names::Environment;
 use crate::base::{files, template};
 use crate::host::toolchain::Compiler;
@@ -161,10 +162,11 @@ enum CompilerUse<'a> {
 
 fn compiler_script(
     prefix: &Prefix,
-    driver: &Path,
+    driver: &InsidePath,
     compiler_use: CompilerUse<'_>,
 ) -> Result<String> {
     let libdir = libdir(prefix);
+    let driver = driver.as_path();
     let text = |path: Option<&Path>| {
         path.and_then(Path::to_str).context("the compiler's path is not UTF-8").map(str::to_owned)
     };

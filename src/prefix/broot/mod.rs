@@ -3,6 +3,7 @@
 
 mod compilers;
 pub(crate) mod machine;
+mod phases;
 mod provided;
 mod pypi_tools;
 mod shared;
@@ -12,7 +13,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::base::data::{self, Folder};
-use crate::base::inside::{PHASES, WRAPPER_DIR};
+use crate::base::inside::{PHASES, PORTAGE, WRAPPER_DIR};
 use crate::base::names::Environment;
 use crate::base::{files, template};
 use crate::host::toolchain::Compiler;
@@ -28,8 +29,7 @@ pub(crate) use crate::prefix::broot::pypi_tools::{fetch, to_fetch};
 pub(crate) fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
     let broot = prefix.layout.broot();
     compilers::write(prefix, compiler, &broot.join(WRAPPER_DIR))?;
-    let script = data::text(Folder::Templates, "broot/ebuild.sh")?;
-    files::write_executable(&broot.join(PHASES), script.as_bytes())?;
+    files::write_executable(&broot.join(PHASES), phases::script()?.as_bytes())?;
     let Portage::Private(portage) = &prefix.portage else { return Ok(()) };
     let config = broot.join("etc/portage");
     write_tools(prefix)?;
@@ -41,7 +41,7 @@ pub(crate) fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
     )?;
     files::link(&prefix.definition.profile, &config.join("make.profile"))?;
     // BROOT sees the same repositories, and settings that differ from staging's where they must.
-    let staging = Path::new("/fprefix/staging/etc/portage");
+    let staging = PrefixLayout::inside(Environment::Staging).join("etc/portage");
     files::link(staging.join("repos.conf"), &config.join("repos.conf"))?;
     link_lists(prefix, &config)?;
     let chost =
@@ -61,7 +61,7 @@ pub(crate) fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
     // which names a repository that is not here).
     let share = broot.join("share/portage/config");
     for name in ["make.globals", "sets"] {
-        let inside = Path::new("/fprefix/portage/share/portage/config").join(name);
+        let inside = PORTAGE.join("share/portage/config").join(name);
         if portage.join("share/portage/config").join(name).exists() {
             files::link(inside, &share.join(name))?;
         }

@@ -81,12 +81,12 @@ pub(super) fn link(broot: &Path, fetched: &[Fetched]) -> Result<()> {
     fs_err::create_dir_all(&dir)?;
     for entry in fs_err::read_dir(&dir)? {
         let path = entry?.path();
-        if fs_err::read_link(&path).is_ok_and(|target| target.starts_with(TOOLS)) {
+        if fs_err::read_link(&path).is_ok_and(|target| target.starts_with(&TOOLS)) {
             fs_err::remove_file(&path)?;
         }
     }
     for tool in fetched {
-        let inside = Path::new(TOOLS).join(tool.dir.file_name().unwrap_or(tool.name.as_ref()));
+        let inside = TOOLS.join(tool.dir.file_name().unwrap_or(tool.name.as_ref()));
         for entry in fs_err::read_dir(tool.programs())? {
             let name = entry?.file_name();
             files::link(inside.join("bin").join(&name), &dir.join(&name))?;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::base::board::Board;
 use crate::base::files;
+use crate::base::inside::PROFILES;
 use crate::base::names::{Eprefix, Feature, PrefixId};
 use crate::host::home::Home;
 use crate::host::machine::{self, Machine};
@@ -236,11 +237,11 @@ pub(super) fn profile(
                 Path::new("profiles").join(repos::profile_for_board(path, board)?),
             )
         }
-        (None, false) => return Ok(format!("/fprefix/staging/profiles/portage/{}", board.arch)),
+        (None, false) => return Ok(PROFILES.join("portage").join(&board.arch).to_string()),
     };
     let (name, path, below) = located;
     repos::check_profile(&path.join(&below), &|wanted| place_of(wanted, all))?;
-    Ok(repos::inside(&name).join(below).display().to_string())
+    Ok(repos::inside(&name).join(below).to_string())
 }
 
 /// The repository of the profile that the user named, where that is, and the profile in it.

@@ -1,0 +1,56 @@
+//! The empty root in which a program is followed: it holds the prefix alone.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::base::inside::{self, InsidePath};
+use crate::base::names::Eprefix;
+use crate::check::prove::emulator::Emulator;
+use crate::sandbox::bubblewrap::{Bubblewrap, Namespace};
+
+/// Plans the root that shows `eroot` at `eprefix`.
+pub(super) fn plan(
+    mut bwrap: Bubblewrap,
+    eroot: &Path,
+    eprefix: &Eprefix,
+    emulator: Option<&Emulator>,
+) -> Result<Bubblewrap> {
+    let eprefix = InsidePath::parse(eprefix.as_path())?;
+    // Processes that the program leaves behind end with it, so the proof does not wait for them.
+    bwrap.unshare(Namespace::Pid);
+    if let Some(emulator) = emulator {
+        bwrap.ro_bind(&emulator.program, &inside::EMULATOR);
+    }
+    bwrap
+        .ro_bind(eroot, &eprefix)
+        .proc()
+        .dev()
+        .tmpfs(&inside::TMP)
+        .dir(&inside::ETC)
+        .chdir(&inside::ROOT)
+        .environment(vec![
+            ("PATH", eprefix.join("usr/bin").as_path().into()),
+            ("LC_ALL", "C.UTF-8".into()),
+        ]);
+    Ok(bwrap)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::bubblewrap::samples;
+
+    #[test]
+    fn nothing_but_the_prefix_is_there() {
+        let emulator = Emulator { program: "/usr/bin/qemu-other-static".into(), words: Vec::new() };
+        let lines = |emulator| {
+            let (eroot, eprefix) = (Path::new("/final/root/opt/x"), "/opt/x".parse().unwrap());
+            let bwrap = plan(samples::for_user(), eroot, &eprefix, emulator).unwrap();
+            samples::lines(&bwrap)
+        };
+        insta::assert_snapshot!(lines(Some(&emulator)));
+        let shown = "--ro-bind /usr/bin/qemu-other-static /.fprefix-emulator\n";
+        assert_eq!(lines(Some(&emulator)).replace(shown, ""), lines(None));
+    }
+}

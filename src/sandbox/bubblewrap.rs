@@ -1,0 +1,350 @@
+//! Command lines of bubblewrap (bwrap(1)). Every namespace of fprefix is planned here as a value.
+//!
+//! The caller is part of the plan: root needs no user namespace, and a bubblewrap that is setuid
+//! gives no capabilities.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::base::command::Command;
+use crate::base::inside::{self, InsidePath};
+use crate::host::{machine, tools};
+
+/// Options that make a user namespace in which the caller is root, and the only user.
+pub(crate) const USER_NAMESPACE: [&str; 5] = ["--unshare-user", "--uid", "0", "--gid", "0"];
+
+/// Rights with which bubblewrap starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub is_root: bool,
+    /// True if the file of bubblewrap is setuid.
+    pub is_setuid: bool,
+}
+
+/// A kind of namespace, apart from those for users and mounts (namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Namespace {
+    Pid,
+}
+
+impl Namespace {
+    fn option(self) -> &'static str {
+        match self {
+            Self::Pid => "--unshare-pid",
+        }
+    }
+}
+
+/// Plan of a run of bubblewrap. Mounts are made in the order in which they are added.
+///
+/// Programs see themselves as root. They end with the process that started them.
+#[derive(Clone, Debug)]
+pub(crate) struct Bubblewrap {
+    program: PathBuf,
+    caller: Caller,
+    capabilities: Vec<&'static str>,
+    namespaces: Vec<Namespace>,
+    mounts: Vec<OsString>,
+    sealed: Vec<InsidePath>,
+    dir: Option<InsidePath>,
+    environment: Option<Vec<(&'static str, OsString)>>,
+    is_brief: bool,
+}
+
+impl Bubblewrap {
+    /// Starts a plan for this process and this machine's bubblewrap.
+    ///
+    /// # Errors
+    ///
+    /// Fails if bubblewrap is missing.
+    pub(crate) fn find() -> Result<Self> {
+        let program = tools::BWRAP.require()?.path().to_owned();
+        let is_setuid = fs_err::metadata(&program)?.mode() & 0o4000 != 0;
+        Ok(Self::new(program, Caller { is_root: machine::is_root(), is_setuid }))
+    }
+
+    /// Starts a plan for `caller` and the bubblewrap at `program`.
+    pub(crate) fn new(program: impl Into<PathBuf>, caller: Caller) -> Self {
+        Self {
+            program: program.into(),
+            caller,
+            capabilities: Vec::new(),
+            namespaces: Vec::new(),
+            mounts: Vec::new(),
+            sealed: Vec::new(),
+            dir: None,
+            environment: None,
+            is_brief: false,
+        }
+    }
+
+    /// Returns the path of bubblewrap.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Keeps all capabilities over what belongs to the namespace.
+    pub(crate) fn all_capabilities(&mut self) -> &mut Self {
+        self.capabilities.push("ALL");
+        self
+    }
+
+    /// Allows user namespaces in this one. Who maps user 0 into another namespace must have
+    /// `CAP_SETFCAP` (`user_namespaces(7)`).
+    pub(crate) fn nestable(&mut self) -> &mut Self {
+        if !self.caller.is_setuid {
+            self.capabilities.push("CAP_SETFCAP");
+        }
+        self
+    }
+
+    /// Adds a namespace.
+    pub(crate) fn unshare(&mut self, namespace: Namespace) -> &mut Self {
+        self.namespaces.push(namespace);
+        self
+    }
+
+    /// Shows `from` read-only.
+    pub(crate) fn ro_bind(&mut self, from: &Path, to: &InsidePath) -> &mut Self {
+        self.mount([OsStr::new("--ro-bind"), from.as_os_str(), to.as_ref()])
+    }
+
+    /// Shows `from` writable.
+    pub(crate) fn bind(&mut self, from: &Path, to: &InsidePath) -> &mut Self {
+        self.mount([OsStr::new("--bind"), from.as_os_str(), to.as_ref()])
+    }
+
+    /// Shows `from` writable, and lets programs open device nodes in it.
+    pub(crate) fn dev_bind(&mut self, from: &Path, to: &InsidePath) -> &mut Self {
+        self.mount([OsStr::new("--dev-bind"), from.as_os_str(), to.as_ref()])
+    }
+
+    /// Shows the entries of the machine's directory `dir` read-only, except those with these names.
+    /// Links stay links.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory cannot be read.
+    pub(crate) fn ro_bind_entries(&mut self, dir: &InsidePath, except: &[&str]) -> Result<()> {
+        let mut entries: Vec<_> = fs_err::read_dir(dir.as_path())?.collect::<Result<_, _>>()?;
+        entries.sort_by_key(fs_err::DirEntry::file_name);
+        for entry in entries {
+            let name = entry.file_name();
+            if except.iter().any(|other| name.as_os_str() == *other) {
+                continue;
+            }
+            let (from, to) = (entry.path(), dir.join(&name));
+            if entry.file_type()?.is_symlink() {
+                self.symlink(&fs_err::read_link(&from)?, &to);
+            } else {
+                // The entry may disappear before bubblewrap starts.
+                self.mount([OsStr::new("--ro-bind-try"), from.as_os_str(), to.as_ref()]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a symbolic link to `target`.
+    pub(crate) fn symlink(&mut self, target: &Path, at: &InsidePath) -> &mut Self {
+        self.mount([OsStr::new("--symlink"), target.as_os_str(), at.as_ref()])
+    }
+
+    /// Makes an empty directory.
+    pub(crate) fn dir(&mut self, at: &InsidePath) -> &mut Self {
+        self.mount([OsStr::new("--dir"), at.as_ref()])
+    }
+
+    /// Mounts an empty file system in memory.
+    pub(crate) fn tmpfs(&mut self, at: &InsidePath) -> &mut Self {
+        self.mount([OsStr::new("--tmpfs"), at.as_ref()])
+    }
+
+    /// Mounts an empty file system in memory to which every user may write, as to /tmp.
+    pub(crate) fn tmpfs_for_all(&mut self, at: &InsidePath) -> &mut Self {
+        self.mount([OsStr::new("--perms"), OsStr::new("1777")]).tmpfs(at)
+    }
+
+    /// Mounts /proc.
+    pub(crate) fn proc(&mut self) -> &mut Self {
+        self.mount([OsStr::new("--proc"), inside::PROC.as_ref()])
+    }
+
+    /// Mounts a new /dev with the harmless nodes.
+    pub(crate) fn dev(&mut self) -> &mut Self {
+        self.mount([OsStr::new("--dev"), inside::DEV.as_ref()])
+    }
+
+    /// Makes the mount at `at` read-only once all mounts below it are there.
+    pub(crate) fn seal(&mut self, at: &InsidePath) -> &mut Self {
+        self.sealed.push(at.clone());
+        self
+    }
+
+    /// Starts the program in the directory `dir`.
+    pub(crate) fn chdir(&mut self, dir: &InsidePath) -> &mut Self {
+        self.dir = Some(dir.clone());
+        self
+    }
+
+    /// Gives the program these variables and no others.
+    pub(crate) fn environment(&mut self, variables: Vec<(&'static str, OsString)>) -> &mut Self {
+        self.environment = Some(variables);
+        self
+    }
+
+    /// Leaves the options out of messages, which they would make unreadable.
+    pub(crate) fn brief(&mut self) -> &mut Self {
+        self.is_brief = true;
+        self
+    }
+
+    /// Makes a command that runs `program` as planned.
+    pub(crate) fn command(
+        &self,
+        purpose: impl Into<String>,
+        program: impl AsRef<OsStr>,
+    ) -> Command {
+        let command = Command::new(purpose, &self.program).args(self.options());
+        let command = if self.is_brief { command.brief() } else { command };
+        command.arg("--").arg(program)
+    }
+
+    /// Returns all options, for a command line that begins with another program.
+    pub(crate) fn options(&self) -> Vec<OsString> {
+        let mut options: Vec<OsString> = Vec::new();
+        let mut add = |words: &[&OsStr]| options.extend(words.iter().map(OsString::from));
+        if !self.caller.is_root {
+            add(&USER_NAMESPACE.map(OsStr::new));
+            for capability in &self.capabilities {
+                add(&["--cap-add".as_ref(), capability.as_ref()]);
+            }
+        }
+        // A process that outlives us could write to directories whose lock we no longer hold.
+        add(&["--die-with-parent".as_ref()]);
+        for namespace in &self.namespaces {
+            add(&[namespace.option().as_ref()]);
+        }
+        add(&self.mounts.iter().map(OsString::as_os_str).collect::<Vec<_>>());
+        for at in &self.sealed {
+            add(&["--remount-ro".as_ref(), at.as_ref()]);
+        }
+        if let Some(dir) = &self.dir {
+            add(&["--chdir".as_ref(), dir.as_ref()]);
+        }
+        if let Some(variables) = &self.environment {
+            add(&["--clearenv".as_ref()]);
+            for (name, value) in variables {
+                add(&["--setenv".as_ref(), name.as_ref(), value]);
+            }
+        }
+        options
+    }
+
+    fn mount<const N: usize>(&mut self, words: [&OsStr; N]) -> &mut Self {
+        self.mounts.extend(words.map(ToOwned::to_owned));
+        self
+    }
+}
+
+/// Plans for unit tests, each for another caller.
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::*;
+
+    /// The callers: root, a user, and a user with a bubblewrap that is setuid.
+    pub(crate) const ALL: [fn() -> Bubblewrap; 3] = [for_root, for_user, for_user_of_setuid];
+
+    pub(crate) fn for_root() -> Bubblewrap {
+        Bubblewrap::new("/usr/bin/bwrap", Caller { is_root: true, is_setuid: false })
+    }
+
+    pub(crate) fn for_user() -> Bubblewrap {
+        Bubblewrap::new("/usr/bin/bwrap", Caller { is_root: false, is_setuid: false })
+    }
+
+    pub(crate) fn for_user_of_setuid() -> Bubblewrap {
+        Bubblewrap::new("/usr/bin/bwrap", Caller { is_root: false, is_setuid: true })
+    }
+
+    /// Returns the options of a plan, an option a line.
+    pub(crate) fn lines(bwrap: &Bubblewrap) -> String {
+        let words = bwrap.options();
+        let words = words.iter().map(|word| word.to_str().unwrap());
+        words.fold(String::new(), |text, word| match word {
+            _ if text.is_empty() => word.to_owned(),
+            option if option.starts_with("--") => text + "\n" + option,
+            argument => text + " " + argument,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_option(mut bwrap: Bubblewrap) -> Bubblewrap {
+        bwrap
+            .nestable()
+            .unshare(Namespace::Pid)
+            .ro_bind(Path::new("/a"), &inside::ROOT)
+            .bind(Path::new("/b"), &inside::STAGING)
+            .dev_bind(Path::new("/dev"), &inside::DEV)
+            .symlink(Path::new("usr/lib"), &inside::ROOT.join("lib"))
+            .dir(&inside::ETC)
+            .tmpfs(&inside::FPREFIX)
+            .tmpfs_for_all(&inside::TMP)
+            .seal(&inside::ROOT)
+            .proc()
+            .dev()
+            .chdir(&inside::ROOT)
+            .environment(vec![("PATH", "/usr/bin".into())]);
+        bwrap
+    }
+
+    #[test]
+    fn options_depend_on_the_caller() {
+        let [root, user, setuid] = samples::ALL.map(|sample| every_option(sample()));
+        insta::assert_snapshot!(samples::lines(&user));
+        let without = |text: String, lines: &[&str]| -> String {
+            text.lines()
+                .filter(|line| !lines.contains(line))
+                .map(|line| format!("{line}\n"))
+                .collect()
+        };
+        let user = samples::lines(&user);
+        let capability = "--cap-add CAP_SETFCAP";
+        assert_eq!(without(user.clone(), &[capability]), without(samples::lines(&setuid), &[]));
+        let of_users = ["--unshare-user", "--uid 0", "--gid 0", capability];
+        assert_eq!(without(user, &of_users), without(samples::lines(&root), &[]));
+    }
+
+    #[test]
+    fn messages_show_the_options_or_leave_them_out() {
+        let mut bwrap = samples::for_root();
+        bwrap.chdir(&inside::ROOT);
+        let command = bwrap.command("try", "emerge").arg("x").to_string();
+        assert_eq!(command, "/usr/bin/bwrap --die-with-parent --chdir / -- emerge x");
+        let command = bwrap.brief().command("try", "emerge").arg("x").to_string();
+        assert_eq!(command, "/usr/bin/bwrap ... -- emerge x");
+    }
+
+    #[test]
+    fn entries_of_a_directory_are_shown_one_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b", "a", "hidden"] {
+            fs_err::create_dir(dir.path().join(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("a", dir.path().join("link")).unwrap();
+        let at = InsidePath::parse(dir.path()).unwrap();
+        let mut bwrap = samples::for_root();
+        bwrap.ro_bind_entries(&at, &["hidden"]).unwrap();
+        let expected = "--die-with-parent\n--ro-bind-try AT/a AT/a\n--ro-bind-try AT/b AT/b\n\
+                        --symlink a AT/link";
+        assert_eq!(samples::lines(&bwrap), expected.replace("AT", &at.to_string()));
+        let absent = bwrap.ro_bind_entries(&at.join("absent"), &[]).unwrap_err().to_string();
+        assert!(absent.contains("absent"), "{absent}");
+    }
+}
