@@ -1,11 +1,35 @@
 //! Boards: the machines that prefixes are built for, under the names that Flatcar's SDK uses.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::base::data;
+
+/// Name of a board that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BoardName(String);
+
+impl BoardName {
+    /// Returns the board.
+    ///
+    /// # Errors
+    ///
+    /// Fails if profiles/boards.toml cannot be read.
+    pub(crate) fn board(&self) -> Result<Board> {
+        Board::named(&self.0)
+    }
+}
+
+impl FromStr for BoardName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(Self(Board::named(text)?.name))
+    }
+}
 
 /// Board; its fields are explained in profiles/boards.toml.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -43,12 +43,8 @@ impl HookCommand {
             only: Vec::new(),
         };
         let plan = request.plan()?;
-        for skipped in &plan.skipped {
-            context.reporter.warn(&format!(
-                "{}: left as it is: {}",
-                skipped.path.display(),
-                skipped.reason
-            ));
+        for left in &plan.left {
+            context.reporter.warn(&format!("{}: left as it is: {}", left.path.display(), left.why));
         }
         plan.apply()?;
         Ok(DONE)

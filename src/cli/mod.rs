@@ -23,6 +23,7 @@ mod remove;
 mod repo;
 mod rewrite;
 mod run;
+mod schema;
 mod setup;
 mod status;
 
@@ -95,6 +96,7 @@ enum Subcommands {
     Hook(hook::HookCommand),
     Completions(Completions),
     Man(man::ManPages),
+    Schema(schema::SchemaCommand),
 }
 
 /// Print a completion script for a shell
@@ -212,6 +214,7 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
             Ok(DONE)
         }
         Subcommands::Man(command) => command.run(&context),
+        Subcommands::Schema(_) => schema::run(),
     }
 }
 

@@ -6,8 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use serde::de::DeserializeOwned;
+use toml::de::DeTable;
+
+/// Keys that have another name in older files, which serde still takes.
+const OLD_NAMES: &[(&str, &str)] = &[("target-root", "against"), ("with-extension", "beside")];
 
 /// A TOML file that a user wrote.
+#[derive(Debug)]
 pub(crate) struct Source {
     path: PathBuf,
     text: String,
@@ -25,6 +30,21 @@ impl Source {
             Some(span) => self.at(&span, error.message()),
             None => anyhow!("{}: {}", self.path.display(), error.message()),
         })
+    }
+
+    /// Returns the place of the value `key` of `table`, or of its item `index`. A value that is not
+    /// in the file has the place of its table, or of the file's beginning.
+    pub(crate) fn span(&self, table: &str, key: &str, index: Option<usize>) -> Range<usize> {
+        let Ok(document) = DeTable::parse(&self.text) else { return 0..0 };
+        let Some((name, table)) = document.get_ref().get_key_value(table) else { return 0..0 };
+        let names = OLD_NAMES.iter().filter(|(new, _)| *new == key).map(|(_, old)| *old);
+        let value = table
+            .get_ref()
+            .as_table()
+            .and_then(|table| [key].into_iter().chain(names).find_map(|name| table.get(name)));
+        let Some(value) = value else { return name.span() };
+        let item = index.and_then(|index| value.get_ref().as_array()?.get(index));
+        item.unwrap_or(value).span()
     }
 
     /// Makes the error `message` about the text at `span`. It shows file, line and column, then the
@@ -54,6 +74,21 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn finds_values() {
+        let text = "[pack]\nbase = [\"a\", \"b\"]\nbeside = [\"c\"]\n".to_owned();
+        let source = Source { path: "f.toml".into(), text };
+        let at = |table, key, index| {
+            let span = source.span(table, key, index);
+            source.text[span].to_owned()
+        };
+        assert_eq!(at("pack", "base", Some(1)), "\"b\"");
+        assert_eq!(at("pack", "base", None), "[\"a\", \"b\"]");
+        assert_eq!(at("pack", "with-extension", Some(0)), "\"c\"");
+        assert_eq!(at("pack", "format", None), "pack");
+        assert_eq!(at("prefix", "name", None), "");
+    }
 
     #[test]
     fn points_at_what_is_meant() {

@@ -1,165 +1,107 @@
-//! Tables of a build file as they are written: names and types. Parsing them needs neither the
-//! machine nor the disk.
+//! Tables of fprefix.toml. Parsing them needs neither the machine nor the disk.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::path::PathBuf;
+use std::num::NonZeroU16;
 use std::str::FromStr;
 
-use serde::de::{Deserialize, Deserializer, Error};
-use toml::Spanned;
+use anyhow::{Context, Error, Result, bail};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-use crate::base::names::{Eprefix, PrefixName, UseFlags};
-use crate::imagefmt::architecture::Architecture;
-use crate::imagefmt::signing::pkcs11::KeySource;
+use crate::base::names::UseFlags;
+use crate::manifest::pack_options::PackOptions;
+use crate::manifest::rules::CheckRuleName;
+use crate::manifest::setup_options::{PrefixOptions, TreeOptions};
 use crate::portage::atom::Atom;
-use crate::portage::binhost::Binhost;
-use crate::sysext::name::Version;
-use crate::sysext::openpgp::SumsKey;
-use crate::sysext::sysupdate::SourceUrl;
 
-/// A value that is written as text, in the syntax of the command line. Lists contain plain strings
-/// that are parsed later, because this parser knows only the place of a whole list, not of its
-/// items.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Text<T>(pub T);
-
-impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Text<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map(Self).map_err(|error| D::Error::custom(format!("{error:#}")))
-    }
-}
-
-/// The whole file: a table for each step.
-#[derive(Debug, serde::Deserialize)]
+/// A prefix, what is in it, and the extension that it becomes. Paths are relative to the file.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(title = "fprefix.toml")]
 pub(crate) struct Tables {
-    pub prefix: PrefixTable,
+    pub prefix: PrefixOptions,
     #[serde(default)]
-    pub trees: Trees,
-    pub emerge: Emerge,
+    pub trees: TreeOptions,
+    pub emerge: EmergeTable,
     #[serde(default)]
     pub check: CheckTable,
     #[serde(default)]
-    pub pack: PackTable,
-}
-
-/// Settings of setup.
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct PrefixTable {
-    pub name: PrefixName,
-    pub eprefix: Eprefix,
-    pub board: Option<Spanned<String>>,
-    pub staging_dir: Option<PathBuf>,
-    pub final_dir: Option<PathBuf>,
-    pub wrapper_dir: Option<PathBuf>,
-    pub distdir: Option<PathBuf>,
-    pub binhost: Option<Text<Binhost>>,
-    #[serde(default)]
-    pub features: Vec<Spanned<String>>,
-}
-
-/// Sources of ebuilds.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Trees {
-    pub tree: Option<Spanned<PathBuf>>,
-    pub repos: Vec<Spanned<String>>,
-    pub overlays: Vec<Spanned<PathBuf>>,
-    pub profile: Option<String>,
-    #[serde(rename = "package-config")]
-    pub package_config: Option<Spanned<PathBuf>>,
+    pub pack: PackOptions,
 }
 
 /// Packages to build, and their options.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Emerge {
-    pub packages: Spanned<Vec<Spanned<String>>>,
+#[schemars(title = "emerge")]
+pub(crate) struct EmergeTable {
+    /// The packages to install; packages that are no longer listed are removed
+    #[schemars(length(min = 1))]
+    pub packages: Vec<Atom>,
+    /// USE flags for all packages
     #[serde(rename = "use")]
-    pub use_flags: Option<Text<UseFlags>>,
+    pub use_flags: Option<UseFlags>,
+    /// USE flags by package, as in package.use
     #[serde(default)]
-    pub package_use: BTreeMap<Text<Atom>, Text<UseFlags>>,
+    pub package_use: BTreeMap<Atom, UseFlags>,
+    /// Keywords by package, as in `package.accept_keywords`
     #[serde(default)]
-    pub package_accept_keywords: BTreeMap<Text<Atom>, Text<Keywords>>,
-    pub jobs: Option<std::num::NonZeroU16>,
+    pub package_accept_keywords: BTreeMap<Atom, Keywords>,
+    /// The number of packages that emerge builds at once [default: emerge decides]
+    pub jobs: Option<NonZeroU16>,
+}
+
+impl EmergeTable {
+    /// Returns the lines of package.use (portage(5)).
+    pub(crate) fn package_use_lines(&self) -> Vec<String> {
+        let everywhere = self.use_flags.iter().map(|flags| format!("*/* {}", flags.as_str()));
+        let single = self.package_use.iter();
+        let single = single.map(|(atom, flags)| format!("{atom} {}", flags.as_str()));
+        everywhere.chain(single).collect()
+    }
+
+    /// Returns the lines of `package.accept_keywords` (portage(5)).
+    pub(crate) fn keyword_lines(&self) -> Vec<String> {
+        let keywords = self.package_accept_keywords.iter();
+        keywords.map(|(atom, words)| format!("{atom} {}", words.0)).collect()
+    }
 }
 
 /// Settings of the check, and programs to prove.
-#[derive(Debug, Default, serde::Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(title = "check")]
 pub(crate) struct CheckTable {
-    pub waive: Vec<Spanned<String>>,
-    pub run: Vec<Spanned<String>>,
-}
-
-/// Settings of packing.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub(crate) struct PackTable {
-    pub name: Option<PrefixName>,
-    pub version: Option<Text<Version>>,
-    pub architecture: Option<Text<Architecture>>,
-    pub release: Vec<Spanned<String>>,
-    pub format: Vec<Spanned<String>>,
-    pub private_key: Option<Spanned<PathBuf>>,
-    pub private_key_source: Option<Text<KeySource>>,
-    pub certificate: Option<Spanned<PathBuf>>,
-    pub sign_sums: Option<Spanned<String>>,
-    pub output: Option<PathBuf>,
-    pub keep: Vec<Spanned<String>>,
-    pub locales: Vec<Spanned<String>>,
-    pub strip: Option<bool>,
-    pub keep_symbols: Vec<Spanned<String>>,
-    pub splitdebug: Option<Spanned<bool>>,
-    pub base: Vec<Spanned<PathBuf>>,
-    pub expose: Vec<Spanned<String>>,
-    pub start: Vec<Spanned<String>>,
-    pub state: Vec<Spanned<String>>,
-    pub mangle: Vec<Spanned<PathBuf>>,
-    #[serde(alias = "against")]
-    pub target_root: Option<Spanned<PathBuf>>,
-    #[serde(alias = "beside")]
-    pub with_extension: Vec<Spanned<PathBuf>>,
-    pub waive: Vec<Spanned<String>>,
-    pub pkginfo: bool,
-    pub sysupdate: Option<Spanned<Text<SourceUrl>>>,
-    pub reports: Option<bool>,
-}
-
-impl PackTable {
-    /// Opens the key that the list of digests is signed with.
-    pub(crate) fn sign_sums(&self) -> anyhow::Result<Option<SumsKey>> {
-        self.sign_sums.as_ref().map(|key| SumsKey::open(key.get_ref(), None)).transpose()
-    }
-
-    /// Returns the source that keys of tokens are read from, if it is named.
-    pub(crate) fn private_key_source(&self) -> Option<&KeySource> {
-        self.private_key_source.as_ref().map(|source| &source.0)
-    }
+    /// Rules whose findings do not fail the check; `fprefix check --explain all` lists the rules
+    pub waive: Vec<CheckRuleName>,
+    /// Programs that must exit with status 0 and use no file outside the prefix
+    pub run: Vec<ProgramLine>,
 }
 
 /// Words of `ACCEPT_KEYWORDS`, like `~amd64` or `**` (portage(5), `package.accept_keywords`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Keywords(String);
 
-impl Keywords {
-    /// Returns the words as text.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
+impl FromStr for Keywords {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '~' | '*');
+        if let Some(word) = text.split_whitespace().find(|word| !word.chars().all(plain)) {
+            bail!("{word:?} cannot be a keyword; write ~amd64, arm64 or **");
+        }
+        Ok(Self(text.split_whitespace().collect::<Vec<_>>().join(" ")))
     }
 }
 
-impl FromStr for Keywords {
-    type Err = anyhow::Error;
+/// A program with its arguments, at least one word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProgramLine(pub Vec<String>);
 
-    fn from_str(text: &str) -> anyhow::Result<Self> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '~' | '*');
-        if let Some(word) = text.split_whitespace().find(|word| !word.chars().all(plain)) {
-            anyhow::bail!("{word:?} cannot be a keyword; write ~amd64, arm64 or **");
-        }
-        Ok(Self(text.split_whitespace().collect::<Vec<_>>().join(" ")))
+impl FromStr for ProgramLine {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let words = shlex::split(text).filter(|words| !words.is_empty());
+        words.map(Self).context("it names no program, or has an open quote")
     }
 }

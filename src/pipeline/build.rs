@@ -12,10 +12,9 @@ use crate::base::output::Reporter;
 use crate::check;
 use crate::check::prove::{self, Proof};
 use crate::host::home::Home;
-use crate::imagefmt::signing::Signing;
 use crate::manifest::file::BuildFile;
 use crate::manifest::lockfile::{LockFile, LockedRequest};
-use crate::manifest::tables::PackTable;
+use crate::manifest::tables::ProgramLine;
 use crate::manifest::{configuration, installed, state, tidy};
 use crate::pipeline::pack::{self, Packed};
 use crate::portage::binhost::Binhost;
@@ -24,10 +23,8 @@ use crate::prefix::emerge::{self, EmergeTarget};
 use crate::prefix::final_root::FinalRoot;
 use crate::prefix::setup;
 use crate::report::Repositories;
-use crate::sysext::base::Base;
 use crate::sysext::epoch;
-use crate::sysext::mangle::Mangle;
-use crate::sysext::target::{TargetCheck, TargetFinding, TargetRule};
+use crate::sysext::target::TargetFinding;
 
 /// Options of a build.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,8 +64,8 @@ pub(crate) fn describe(
     let atoms: Vec<String> = file.packages.iter().map(ToString::to_string).collect();
     lines.push(format!("emerge {}", atoms.join(" ")));
     lines.push("check the final root".to_owned());
-    lines.extend(file.runs.iter().map(|words| format!("prove {}", words.join(" "))));
-    lines.push(format!("pack into {}", file.output.display()));
+    lines.extend(file.runs.iter().map(|line| format!("prove {}", line.0.join(" "))));
+    lines.push(format!("pack into {}", file.pack.output.display()));
     Ok(lines)
 }
 
@@ -149,7 +146,7 @@ impl PlannedBuild {
     fn new(home: &Home, file: &BuildFile, options: BuildOptions) -> Result<Self> {
         let lock = options.locked.then(|| LockFile::load(&file.lock_file())).transpose()?;
         let board = match &file.setup.board {
-            Some(name) => Board::named(name)?,
+            Some(name) => name.board()?,
             None => Board::of_this_machine()?,
         };
         let id = PrefixId::new(&file.setup.name, &board);
@@ -287,12 +284,13 @@ fn finish(
     }
     let request = pack_request(prefix, file)?;
     reporter.step("checking the final root");
-    let choice = check::RuleChoice { only: Vec::new(), waive: file.waive.clone() };
+    let waive = file.waived_checks.iter().map(ToString::to_string).collect();
+    let choice = check::RuleChoice { only: Vec::new(), waive };
     let report = check::run(&request.root, &choice)?;
     if !report.passes() {
         return Ok(BuildOutcome::Found(report));
     }
-    for words in &file.runs {
+    for ProgramLine(words) in &file.runs {
         reporter.step(&format!("proving {}", words.join(" ")));
         let proof = prove::in_empty_root(&request.root, words)?;
         if !proof.passes() || proof.status != 0 {
@@ -303,61 +301,22 @@ fn finish(
     for warning in &prepared.warnings {
         reporter.warn(warning);
     }
-    Ok(match pack::carry_out(&request, prepared, &choice, &file.output, reporter)? {
+    Ok(match pack::carry_out(&request, prepared, reporter)? {
         pack::PackOutcome::Packed(packed) => BuildOutcome::Packed(packed),
         pack::PackOutcome::Found(report) => BuildOutcome::Found(report),
         pack::PackOutcome::Refused(findings) => BuildOutcome::Refused(findings),
     })
 }
 
-/// Returns the target for the attach test.
-fn against(table: &PackTable) -> Result<Option<TargetCheck>> {
-    let Some(root) = &table.target_root else { return Ok(None) };
-    let beside: Vec<_> = table.with_extension.iter().map(|path| path.get_ref().clone()).collect();
-    let waived = table.waive.iter().filter_map(|name| TargetRule::named(name.get_ref())).collect();
-    Ok(Some(TargetCheck::open(root.get_ref(), &beside, waived)?))
-}
-
-/// Builds the pack request from the build file.
+/// Makes the pack request of the build file.
 fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::PackRequest> {
-    let table = &file.pack;
     let paths = prefix.definition.repos.iter().filter_map(|repo| repo.path.clone());
-    let mut formats = file.formats.clone();
-    if formats.is_empty() {
-        formats.push("squashfs".parse()?);
-    }
+    let name = file.pack.name.clone().unwrap_or_else(|| prefix.definition.id.name.clone());
     Ok(pack::PackRequest {
         root: FinalRoot::of(prefix)?,
-        name: table.name.clone().unwrap_or_else(|| prefix.definition.id.name.clone()),
-        version: table.version.as_ref().map(|version| version.0.clone()),
-        architecture: table.architecture.as_ref().map(|architecture| architecture.0),
-        fields: file.fields.clone(),
-        formats,
-        keep: table.keep.iter().map(|id| id.get_ref().clone()).collect(),
-        locales: file.locales.clone(),
-        strip: file.strip.clone(),
-        sign_sums: table.sign_sums()?,
-        signing: match (&table.private_key, &table.certificate) {
-            (Some(key), Some(certificate)) => Some(Signing::open(
-                key.get_ref(),
-                certificate.get_ref(),
-                table.private_key_source(),
-            )?),
-            _ => None,
-        },
-        against: against(table)?,
-        bases: table.base.iter().map(|path| Base::open(path.get_ref())).collect::<Result<_>>()?,
-        expose: file.expose.clone(),
-        start: file.start.clone(),
-        state: file.state.clone(),
-        mangle: table
-            .mangle
-            .iter()
-            .map(|path| Mangle::open(path.get_ref()))
-            .collect::<Result<_>>()?,
-        package_information: table.pkginfo,
-        sysupdate: table.sysupdate.as_ref().map(|url| url.get_ref().0.clone()),
-        reports: table.reports.unwrap_or(true).then_some(Repositories::at(paths)),
+        name,
+        options: file.pack.clone(),
+        repositories: Repositories::at(paths),
         // Files of a package carry the times of their build, which differ in every build.
         epoch: Some(epoch::given()?.unwrap_or(BUILD_EPOCH)),
     })

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Error, Result, bail};
+use serde::Serialize;
 
 use crate::fstree::entries::{Entry, EntryKind, FileTree};
 
@@ -16,7 +17,7 @@ const BIN: &str = "usr/bin";
 const PROGRAMS: &[&str] = &["usr/bin", "usr/sbin", "bin", "sbin"];
 
 /// Programs that are to be exposed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum Expose {
     /// All programs that the target does not have.
     All,

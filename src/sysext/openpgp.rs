@@ -5,12 +5,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 
 use crate::base::command::Command;
 use crate::host::tools;
 
 /// A key that gpg signs with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct SumsKey {
     /// Fingerprint, key ID or user ID.
     name: String,

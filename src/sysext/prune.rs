@@ -28,6 +28,12 @@ struct PruneRulesData {
     rule: Vec<PruneRuleData>,
 }
 
+impl PruneRulesData {
+    fn load() -> Result<Self> {
+        data::toml("slim.toml")
+    }
+}
+
 /// Bytes of a script that are examined.
 const SCRIPT: u64 = 256 << 10;
 
@@ -52,8 +58,24 @@ struct PruneRule {
     only: Option<PruneCondition>,
 }
 
+/// Name of a rule in profiles/slim.toml.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct PruneRuleName(String);
+
+impl FromStr for PruneRuleName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let known = PruneRules::names()?;
+        if !known.iter().any(|id| id == text) {
+            bail!("there is no rule {text:?} to keep; there are {}", known.join(", "));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 /// A language, or its variant for a country: `de`, `pt_BR` (locale(7)).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Locale(String);
 
 impl FromStr for Locale {
@@ -102,16 +124,18 @@ pub(crate) struct Pruned {
 }
 
 impl PruneRules {
+    /// Returns the names of all rules.
+    pub(crate) fn names() -> Result<Vec<String>> {
+        Ok(PruneRulesData::load()?.rule.into_iter().map(|rule| rule.id).collect())
+    }
+
     /// Loads all rules except those in `keep`. If `locales` lists languages, translations into
     /// other languages are left out.
-    pub(crate) fn load(keep: &[String], locales: &[Locale]) -> Result<Self> {
-        let data: PruneRulesData = data::toml("slim.toml")?;
-        let known: Vec<&str> = data.rule.iter().map(|rule| rule.id.as_str()).collect();
-        if let Some(unknown) = keep.iter().find(|id| !known.contains(&id.as_str())) {
-            bail!("there is no rule {unknown:?} to keep; there are {}", known.join(", "));
-        }
+    pub(crate) fn load(keep: &[PruneRuleName], locales: &[Locale]) -> Result<Self> {
+        let data = PruneRulesData::load()?;
+        let is_kept = |rule: &PruneRuleData| keep.iter().any(|name| name.0 == rule.id);
         let mut rules = Vec::new();
-        for rule in data.rule.into_iter().filter(|rule| !keep.contains(&rule.id)) {
+        for rule in data.rule.into_iter().filter(|rule| !is_kept(rule)) {
             let paths = glob_set(&rule.paths)
                 .with_context(|| format!("the rule {} in profiles/slim.toml is wrong", rule.id))?;
             rules.push(PruneRule { id: rule.id, why: rule.why, paths, only: rule.only });
@@ -284,9 +308,9 @@ mod tests {
     #[test]
     fn rules_can_be_kept() {
         let mut plan = plan(&["usr/include/a.h", "usr/lib/a.a"], &[]);
-        PruneRules::load(&["headers".into()], &[]).unwrap().apply(&mut plan).unwrap();
+        PruneRules::load(&["headers".parse().unwrap()], &[]).unwrap().apply(&mut plan).unwrap();
         assert!(has(&plan, "usr/include/a.h") && !has(&plan, "usr/lib/a.a"));
-        let error = PruneRules::load(&["haeders".into()], &[]).unwrap_err().to_string();
+        let error = "haeders".parse::<PruneRuleName>().unwrap_err().to_string();
         assert!(error.contains("headers, static"), "{error}");
     }
 

@@ -56,7 +56,7 @@ const RELOAD: &str = "EXTENSION_RELOAD_MANAGER";
 const ANY: &str = "_any";
 
 /// A field given as `KEY=VALUE`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct ReleaseField {
     key: String,
     value: String,

@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::base::data::Folder;
@@ -31,7 +32,7 @@ const KINDS: &[&str] = &["service", "socket", "timer", "path", "mount", "target"
 const MARKS: &[char] = &['@', '-', ':', '+', '!', '|'];
 
 /// Name of a unit that is to be started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct UnitName(String);
 
 impl FromStr for UnitName {
@@ -54,7 +55,7 @@ impl fmt::Display for UnitName {
 }
 
 /// Directory of the prefix that programs write to: a path below EPREFIX.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct StatePath(PathBuf);
 
 impl FromStr for StatePath {

@@ -4,6 +4,7 @@
 use std::str::FromStr;
 
 use anyhow::{Error, Result, bail};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::base::data::Folder;
@@ -14,7 +15,7 @@ use crate::sysext::name::Naming;
 pub(crate) const SUFFIXES: &[&str] = &[".transfer", ".conf"];
 
 /// URL of the directory on a server that will hold the images.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct SourceUrl(String);
 
 impl FromStr for SourceUrl {

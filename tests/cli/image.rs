@@ -208,6 +208,10 @@ fn an_image_build_refuses_what_it_can_not_do_before_it_begins() {
     for bad in ["jq", "a|jq", "a|b/c,a|d/e", "a|--ask"] {
         assert_eq!(build(bad, &[]).status.code(), Some(2), "{bad}");
     }
+    let one = build("a|b/c", &["--version", "1"]);
+    let said = String::from_utf8_lossy(&one.stderr).into_owned();
+    assert_eq!(one.status.code(), Some(2), "{said}");
+    assert!(said.contains("cannot be used with '--version <VERSION>'"), "{said}");
     let certificate = ["--private-key", "/nowhere", "--certificate", "/nowhere"];
     for (more, error) in [
         (&["--format", "tar"][..], "an image gets image files, and tar is none"),

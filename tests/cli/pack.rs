@@ -227,8 +227,10 @@ fn refuses_what_can_not_be_an_extension() {
     assert!(!elsewhere.beside("out").exists());
 
     let small = SmallRoot::full();
-    let error = small.refuse("out", &["--keep", "haeders"]);
+    let error = small.refuse_usage("out", &["--keep", "haeders"]);
     assert!(error.contains("there is no rule \"haeders\" to keep; there are headers, static"));
+    let error = small.refuse_usage("out", &["--waive", "sahdowed-file"]);
+    assert!(error.contains("about attaching there are shadowed-file, "), "{error}");
 
     // Anyone may make a whiteout (overlayfs, mknod(2) since Linux 5.8).
     let place = small.inside("usr/bin/hidden");

@@ -154,9 +154,18 @@ impl SmallRoot {
 
     /// Packs it where that has to fail; returns the error.
     pub(crate) fn refuse(&self, output: &str, more: &[&str]) -> String {
+        self.fail(output, more, 1)
+    }
+
+    /// Packs it where the command line is wrong; returns the error.
+    pub(crate) fn refuse_usage(&self, output: &str, more: &[&str]) -> String {
+        self.fail(output, more, 2)
+    }
+
+    fn fail(&self, output: &str, more: &[&str], status: i32) -> String {
         let output = self.try_pack(output, more);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert_eq!(output.status.code(), Some(status), "{error}");
         error
     }
 }

@@ -1,4 +1,5 @@
 mod build;
+mod options;
 
 use std::path::PathBuf;
 

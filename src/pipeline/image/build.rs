@@ -16,6 +16,7 @@ use crate::check;
 use crate::fstree::walk::copy_tree;
 use crate::host::disk;
 use crate::imagefmt::workplace::Workplace;
+use crate::manifest::resolve_pack::ResolvedPack;
 use crate::os_image::recipe::ExtensionRecipe;
 use crate::os_image::{ImageChange, InstallMethod};
 use crate::pipeline::image::cleanup::CleanupGuard;
@@ -28,10 +29,9 @@ use crate::prefix::final_root::FinalRoot;
 use crate::prefix::setup;
 use crate::report::{self, Repositories};
 use crate::sysext::base::{self, Base};
-use crate::sysext::expose::Expose;
 use crate::sysext::mangle::Mangle;
 use crate::sysext::sums;
-use crate::sysext::target::{TargetCheck, TargetFinding};
+use crate::sysext::target::TargetFinding;
 
 /// Start of the names of mangle scripts, before the name of the extension (flatcar/scripts,
 /// `build_library/sysext_mangle_NAME`).
@@ -56,15 +56,11 @@ pub(crate) enum ImageBuildOutcome {
     Refused(PrefixName, Vec<TargetFinding>),
 }
 
-/// Returns the script or directory that mangles the extension `name`; it is named after the
+/// Returns the scripts and directories that mangle the extension `name`; they are named after the
 /// extension.
-fn mangle(dir: Option<&Path>, name: &PrefixName) -> Result<Vec<Mangle>> {
-    let Some(dir) = dir else { return Ok(Vec::new()) };
-    let path = dir.join(format!("{MANGLE}{name}"));
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    Ok(vec![Mangle::open(&path)?])
+fn mangle(dirs: &[PathBuf], name: &PrefixName) -> Result<Vec<Mangle>> {
+    let paths = dirs.iter().map(|dir| dir.join(format!("{MANGLE}{name}")));
+    paths.filter(|path| path.exists()).map(|path| Mangle::open(&path)).collect()
 }
 
 impl ImageRequest {
@@ -74,7 +70,7 @@ impl ImageRequest {
         for recipe in &self.recipes {
             let packages: Vec<String> = recipe.packages.iter().map(ToString::to_string).collect();
             let mut line = format!("build {}.raw with {}", recipe.name, packages.join(" "));
-            if !mangle(self.mangle.as_deref(), &recipe.name)?.is_empty() {
+            if !mangle(&self.mangle, &recipe.name)?.is_empty() {
                 line += &format!(", mangled by {MANGLE}{}", recipe.name);
             }
             lines.push(line);
@@ -91,7 +87,7 @@ pub(crate) fn build(
 ) -> Result<ImageBuildOutcome> {
     // Fails before anything is built if a script cannot be run.
     request.describe()?;
-    let workplace = Workplace::open(&request.output)?;
+    let workplace = Workplace::open(&request.options.output)?;
     let made = workplace.path("");
     let _clean_up = CleanupGuard::of(made.parent().context("a workplace has no directory")?)?;
     // A full disk must be diagnosed before the work directory is removed.
@@ -180,7 +176,7 @@ fn publish(
     }
     let images: Vec<PathBuf> =
         parts.iter().map(|part| workplace.place(&format!("{}.raw", part.packed.name))).collect();
-    let certificate = request.signing.as_ref().map(|signing| signing.certificate.as_path());
+    let certificate = request.options.signing.as_ref().map(|signing| signing.certificate.as_path());
     plan_add(&request.root, &images, InstallMethod::BuiltIn, certificate)
 }
 
@@ -202,36 +198,26 @@ fn extension(
     if code != 0 {
         bail!("{name} was not built: emerge ended with status {code}; nothing was changed");
     }
-    let mut bases = vec![Base::open(request.root.path())?];
+    let mut bases = request.options.bases.clone();
     if let Some(last) = earlier.last() {
         bases.push(Base::open(&made.join(format!("{}{}", last.packed.name, base::SUFFIX)))?);
     }
     let images = earlier.iter().flat_map(|part| &part.packed.images);
     let beside: Vec<PathBuf> = images.map(|image| made.join(image.file().name)).collect();
-    let root = FinalRoot::of(fresh)?;
-    let repositories = repositories(fresh);
+    let target = request.options.target.as_ref().map(|target| target.with_extensions(&beside));
     let packing = pack::PackRequest {
+        root: FinalRoot::of(fresh)?,
         name: name.clone(),
-        version: None,
-        architecture: None,
-        fields: request.fields.clone(),
-        formats: vec![request.format],
-        keep: Vec::new(),
-        locales: Vec::new(),
-        strip: request.strip.clone(),
-        signing: request.signing.clone(),
-        sign_sums: None,
-        against: Some(TargetCheck::open(request.root.path(), &beside, request.waive.clone())?),
-        bases,
-        expose: if request.expose { vec![Expose::All] } else { Vec::new() },
-        start: Vec::new(),
-        state: Vec::new(),
-        mangle: mangle(request.mangle.as_deref(), name)?,
-        package_information: true,
-        sysupdate: None,
+        options: ResolvedPack {
+            bases,
+            target,
+            mangle: mangle(&request.mangle, name)?,
+            package_information: true,
+            output: made.to_owned(),
+            ..request.options.clone()
+        },
+        repositories: repositories(fresh),
         epoch: None,
-        reports: Some(repositories),
-        root,
     };
     let act = || format!("{name} was not packed");
     let prepared = pack::prepare(&packing, reporter).with_context(act)?;
@@ -243,7 +229,7 @@ fn extension(
     if packages.is_empty() {
         bail!("{name} would be empty: what is before it has all of its packages");
     }
-    let packed = pack::carry_out(&packing, prepared, &request.choice, made, reporter);
+    let packed = pack::carry_out(&packing, prepared, reporter);
     Ok(match packed.with_context(act)? {
         pack::PackOutcome::Packed(packed) => Ok(Part { packed: *packed, packages }),
         pack::PackOutcome::Found(report) => Err(ImageBuildOutcome::Found(name.clone(), report)),

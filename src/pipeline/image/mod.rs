@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::imagefmt::{architecture, inspect};
 use crate::os_image::{Extension, ImageChange, InstallMethod, OsRoot};
 pub(crate) use crate::pipeline::image::build::{ImageBuildOutcome, build};
+use crate::pipeline::image::repack::Facts;
 pub(crate) use crate::pipeline::image::request::ImageRequest;
 
 /// Plans to add the extensions in `files` to `root`. Signed extensions are verified against
@@ -25,7 +26,7 @@ pub(crate) fn plan_add(
 ) -> Result<Vec<ImageChange>> {
     let mut extensions = Vec::new();
     for file in files {
-        let facts = repack::examine(file)?.1;
+        let facts = Facts::of(file)?;
         let act = || format!("could not add {}", file.display());
         repack::trust(&facts, certificate).with_context(act)?;
         extensions.push(Extension {
@@ -38,7 +39,7 @@ pub(crate) fn plan_add(
     let changes = root.add(&extensions, method, certificate)?;
     for change in &changes {
         if let ImageChange::Copy { from, uncompressed: true, .. } = change
-            && let Some(reason) = repack::examine(from)?.0.repack_obstacle()
+            && let Err(reason) = Facts::of(from)?.repackable()
         {
             bail!("{} is compressed, and so is where it goes: {reason}", from.display());
         }

@@ -4,10 +4,10 @@ use anyhow::{Context, Result};
 
 use crate::base::output::Reporter;
 use crate::fstree::digest;
-use crate::imagefmt::image_format::ImageInput;
 use crate::imagefmt::workplace::Workplace;
+use crate::imagefmt::writer::ImageInput;
 use crate::pipeline::pack::{PackRequest, PackedImage, Prepared, write_image};
-use crate::report::{self, ImageFile, ReportSubject, Repositories};
+use crate::report::{self, ImageFile, ReportSubject};
 use crate::sysext::{base, sums, sysupdate};
 
 /// Writes these files into `workplace` and returns their names.
@@ -22,12 +22,12 @@ pub(super) fn write(
     let mut written = Vec::new();
     let images: Vec<ImageFile> = images.iter().map(PackedImage::file).collect();
     let debug: Vec<ImageFile> = debug.iter().map(PackedImage::file).collect();
-    if let Some(repositories) = &request.reports {
+    if request.options.reports {
         reporter.step("writing the reports");
         let images = [&images[..], &debug];
-        written = reports(request, prepared, repositories, images, workplace, reporter)?;
+        written = reports(request, prepared, images, workplace, reporter)?;
     }
-    if let (Some(url), Some(first)) = (&request.sysupdate, images.first()) {
+    if let (Some(url), Some(first)) = (&request.options.sysupdate, images.first()) {
         let text = sysupdate::render(&prepared.naming, &first.name, url)?;
         for suffix in sysupdate::SUFFIXES {
             let name = format!("{}{suffix}", request.name);
@@ -48,7 +48,6 @@ pub(super) fn write(
 fn reports(
     request: &PackRequest,
     prepared: &mut Prepared,
-    repositories: &Repositories,
     [images, debug]: [&[ImageFile]; 2],
     workplace: &Workplace,
     reporter: &Reporter,
@@ -59,7 +58,7 @@ fn reports(
         naming: &prepared.naming,
         plan: &prepared.plan,
         packages: &packages,
-        repositories,
+        repositories: &request.repositories,
         left_out: &prepared.left_out,
         stripped: &prepared.stripped,
         images,
@@ -77,7 +76,7 @@ fn reports(
     let list = workplace.path(sums::FILE_NAME);
     fs_err::write(&list, &text)?;
     written.push(sums::FILE_NAME.to_owned());
-    if let Some(key) = &request.sign_sums {
+    if let Some(key) = &request.options.sign_sums {
         key.sign(&list, &workplace.path(sums::SIGNATURE_NAME))?;
         written.push(sums::SIGNATURE_NAME.to_owned());
     } else if text != old && workplace.has_published(sums::SIGNATURE_NAME) {

@@ -5,6 +5,7 @@
 //! (`st_ctime`, inode(7)). Such facts do not reveal changes in mangled content or in keys. A
 //! request with these is always packed anew.
 
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -17,18 +18,131 @@ use sha2::{Digest, Sha256};
 
 use crate::base::data::{self, hex};
 use crate::base::files;
+use crate::base::names::PrefixName;
 use crate::fstree::walk::TreeWalk;
-use crate::host::tools;
-use crate::imagefmt::registry;
+use crate::host::tools::{self, ExternalTool};
+use crate::imagefmt::architecture::Architecture;
+use crate::imagefmt::format::{Format, FormatKind};
 use crate::imagefmt::workplace;
+use crate::manifest::resolve_pack::ResolvedPack;
 use crate::pipeline::pack::{PackRequest, Packed};
-use crate::report;
+use crate::sysext::expose::Expose;
+use crate::sysext::name::Version;
+use crate::sysext::openpgp::SumsKey;
+use crate::sysext::prune::{Locale, PruneRuleName};
+use crate::sysext::release::ReleaseField;
+use crate::sysext::services::{StatePath, UnitName};
+use crate::sysext::strip::StripOptions;
+use crate::sysext::sysupdate::SourceUrl;
 use crate::sysext::{strip, sums};
+
+/// Programs that write the images. Another version may write other bytes.
+const TOOLS: &[ExternalTool] = &[
+    tools::MKSQUASHFS,
+    tools::MKFS_EROFS,
+    tools::MKE2FS,
+    tools::DEBUGFS,
+    tools::MKFS_BTRFS,
+    tools::TAR,
+    tools::VERITYSETUP,
+    tools::GPG,
+];
 
 /// Largest lag of the clock that sets file times: the tick of the kernel (time(7)), or `COARSE` on
 /// a filesystem that keeps whole seconds only (FAT has two).
 const TICK: Duration = Duration::from_millis(50);
 const COARSE: Duration = Duration::from_secs(3);
+
+/// Everything that determines the images, besides files.
+#[derive(Debug, Serialize)]
+struct FingerprintInput<'a> {
+    fprefix: &'static str,
+    root: &'a Path,
+    eprefix: &'a str,
+    name: &'a PrefixName,
+    version: &'a Option<Version>,
+    architecture: &'a Option<Architecture>,
+    fields: &'a [ReleaseField],
+    formats: &'a [Format],
+    output: &'a Path,
+    keep: &'a [PruneRuleName],
+    locales: &'a [Locale],
+    strip: &'a Option<StripOptions>,
+    sign_sums: &'a Option<SumsKey>,
+    waived: &'a [&'static str],
+    expose: &'a [Expose],
+    start: &'a [UnitName],
+    state: &'a [StatePath],
+    package_information: bool,
+    sysupdate: &'a Option<SourceUrl>,
+    reports: bool,
+    repositories: &'a [PathBuf],
+    epoch: Option<u64>,
+    source_date_epoch: Option<OsString>,
+}
+
+impl<'a> FingerprintInput<'a> {
+    /// Collects the values of `request`. Returns `None` if it has values that are not enough to
+    /// detect changes: what they name is outside the root.
+    fn new(request: &'a PackRequest) -> Option<Self> {
+        // Every field is named, so that a new option cannot be forgotten here.
+        let PackRequest { root, name, options, repositories, epoch } = request;
+        let ResolvedPack {
+            name: _,
+            version,
+            architecture,
+            fields,
+            formats,
+            output,
+            keep,
+            locales,
+            strip,
+            signing,
+            sign_sums,
+            waived_checks,
+            bases,
+            target,
+            expose,
+            start,
+            state,
+            mangle,
+            package_information,
+            sysupdate,
+            reports,
+        } = options;
+        let is_told = bases.is_empty()
+            && target.is_none()
+            && mangle.is_empty()
+            && signing.is_none()
+            && formats.iter().all(|format| format.kind() != FormatKind::Directory)
+            && std::env::var_os(data::DATA_VARIABLE).is_none();
+        is_told.then_some(Self {
+            fprefix: env!("CARGO_PKG_VERSION"),
+            root: root.path(),
+            eprefix: root.eprefix().as_str(),
+            name,
+            version,
+            architecture,
+            fields,
+            formats,
+            output,
+            keep,
+            locales,
+            strip,
+            sign_sums,
+            waived: waived_checks,
+            expose,
+            start,
+            state,
+            package_information: *package_information,
+            sysupdate,
+            reports: *reports,
+            repositories: &repositories.paths,
+            epoch: *epoch,
+            source_date_epoch: std::env::var_os("SOURCE_DATE_EPOCH"),
+        })
+    }
+}
 
 /// Digest of everything that the images depend on.
 #[derive(Debug)]
@@ -49,24 +163,12 @@ struct FingerprintRecord {
 impl Fingerprint {
     /// Reads the facts of every file that `request` names. Returns `None` if facts are not enough
     /// to detect changes.
-    pub(crate) fn take(request: &PackRequest, waived: &[String]) -> Result<Option<Self>> {
+    pub(crate) fn take(request: &PackRequest) -> Result<Option<Self>> {
         let begun = SystemTime::now();
-        let is_told = request.bases.is_empty()
-            && request.against.is_none()
-            && request.mangle.is_empty()
-            && request.signing.is_none()
-            && request.formats.iter().all(|format| format.kind().is_file())
-            && std::env::var_os(data::DATA_VARIABLE).is_none();
-        if !is_told {
-            return Ok(None);
-        }
+        let Some(input) = FingerprintInput::new(request) else { return Ok(None) };
         let mut hash = Sha256::new();
-        let epoch = std::env::var_os("SOURCE_DATE_EPOCH");
-        hash.update(format!("{} {request:?} {waived:?} {epoch:?}", env!("CARGO_PKG_VERSION")));
-        // Another version of a program that writes the images may write other bytes.
-        let programs = registry::FORMATS.iter().flat_map(|format| format.tools());
-        let programs = programs.chain([&tools::GPG]);
-        let programs = programs.filter_map(|tool| Some(tool.find()?.path().to_owned()));
+        hash.update(serde_json::to_vec(&input)?);
+        let programs = TOOLS.iter().filter_map(|tool| Some(tool.find()?.path().to_owned()));
         let strips = strip::programs()?;
         for program in programs.chain(strips).chain(std::env::current_exe()) {
             hash.update(facts(&program, None).unwrap_or_default());
@@ -90,8 +192,8 @@ impl Fingerprint {
 
     /// Returns the earlier result in the directory `output`, if it has the same fingerprint and all
     /// of its files still exist unchanged.
-    pub(crate) fn find(&self, request: &PackRequest, output: &Path) -> Option<Packed> {
-        let output = fs_err::canonicalize(output).ok()?;
+    pub(crate) fn find(&self, request: &PackRequest) -> Option<Packed> {
+        let output = fs_err::canonicalize(&request.options.output).ok()?;
         let text = fs_err::read_to_string(output.join(workplace::record(&request.name))).ok()?;
         let record: FingerprintRecord = serde_json::from_str(&text).ok()?;
         let is_same = record.key == self.key
@@ -102,11 +204,11 @@ impl Fingerprint {
 
     /// Records the result for the next run. A file that changed just now may change again without a
     /// new time. In that case nothing is recorded.
-    pub(crate) fn keep(&self, request: &PackRequest, output: &Path, packed: &Packed) -> Result<()> {
-        let output = fs_err::canonicalize(output)?;
+    pub(crate) fn keep(&self, request: &PackRequest, packed: &Packed) -> Result<()> {
+        let output = fs_err::canonicalize(&request.options.output)?;
         let place = output.join(workplace::record(&request.name));
         let mut files = Vec::new();
-        for path in request.reports.iter().flat_map(report::Repositories::looked_at) {
+        for path in request.repositories.looked_at() {
             if path.exists() && facts(&path, Some(self.begun)).is_none() {
                 return files::remove_file(&place);
             }

@@ -23,11 +23,11 @@ pub(super) fn mangle(
     reporter: &Reporter,
 ) -> Result<TreeChanges> {
     let mut changes = TreeChanges::default();
-    if request.mangle.is_empty() {
+    if request.options.mangle.is_empty() {
         return Ok(changes);
     }
     let before: BTreeSet<PathBuf> = prepared.plan.entries.keys().cloned().collect();
-    for (index, mangle) in request.mangle.iter().enumerate() {
+    for (index, mangle) in request.options.mangle.iter().enumerate() {
         reporter.step("mangling the content");
         mangle.apply(&mut prepared.plan, &workplace.path(&format!(".mangled-{index}")))?;
     }

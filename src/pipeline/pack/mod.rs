@@ -21,9 +21,8 @@ use crate::fstree::entries::{Entry, FileTree};
 use crate::fstree::{digest, listing, scan};
 use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::format::Format;
-use crate::imagefmt::image_format::ImageInput;
 use crate::imagefmt::workplace::Workplace;
-use crate::imagefmt::writer;
+use crate::imagefmt::writer::{self, ImageInput};
 use crate::portage::cpv::Cpv;
 use crate::prefix::final_root::FinalRoot;
 use crate::sysext::name::{FileNames, Naming};
@@ -64,9 +63,9 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
     if let Some(obstacle) = request.root.eprefix().sysext_obstacle() {
         bail!("{obstacle}");
     }
-    request.formats.iter().try_for_each(|format| writer::ready(*format))?;
+    request.options.formats.iter().try_for_each(|format| writer::ready(*format))?;
     reporter.step(&format!("planning {} from {}", request.name, request.root.path().display()));
-    let rules = PruneRules::load(&request.keep, &request.locales)?;
+    let rules = PruneRules::load(&request.options.keep, &request.options.locales)?;
     let epoch = match request.epoch {
         Some(epoch) => epoch,
         None => epoch::of(&request.root)?,
@@ -74,19 +73,22 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
     let mut plan = FileTree::new(request.root.eprefix(), epoch);
     scan::scan_prefix(&request.root.eroot(), request.root.path(), &mut plan)?;
     let mut warnings = left_outside(&request.root)?;
-    let package_information =
-        if request.package_information { Some(base::package_information(&plan)?) } else { None };
-    let in_base = base::leave_out(&mut plan, &request.root, &request.bases)?;
-    let splitdebug = request.strip.as_ref().is_some_and(|strip| strip.splitdebug);
+    let package_information = if request.options.package_information {
+        Some(base::package_information(&plan)?)
+    } else {
+        None
+    };
+    let in_base = base::leave_out(&mut plan, &request.root, &request.options.bases)?;
+    let splitdebug = request.options.strip.as_ref().is_some_and(|strip| strip.splitdebug);
     let debug = if splitdebug { strip::of_prefix(&plan) } else { BTreeMap::new() };
     let left_out = rules.apply(&mut plan)?;
     warnings.extend(expose(request, &mut plan)?);
     let has_units = services(request, &mut plan, &mut warnings)?;
-    let architecture = match request.architecture {
+    let architecture = match request.options.architecture {
         Some(architecture) => Some(architecture),
         None => Architecture::of(&plan)?,
     };
-    let mut fields = request.fields.clone();
+    let mut fields = request.options.fields.clone();
     for field in package_metadata::fields(request)? {
         if !fields.iter().any(|given| given.is_about(&field)) {
             fields.push(field);
@@ -97,15 +99,20 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
     }
     let release = ExtensionRelease {
         name: request.name.clone(),
-        version: request.version.clone(),
+        version: request.options.version.clone(),
         architecture,
         fields,
     };
     plan.add(release::path(&request.name), Entry::generated(release.render()?, plan.epoch))?;
-    let naming =
-        Naming { name: request.name.clone(), version: request.version.clone(), architecture };
+    let naming = Naming {
+        name: request.name.clone(),
+        version: request.options.version.clone(),
+        architecture,
+    };
     let mut taken = BTreeMap::new();
-    for (format, names) in request.formats.iter().zip(naming.files(&request.formats)) {
+    for (format, names) in
+        request.options.formats.iter().zip(naming.files(&request.options.formats))
+    {
         if let Some(other) = taken.insert(names.file.clone(), format) {
             bail!("{other} and {format} would both be {}: pack one at a time", names.file);
         }
@@ -124,11 +131,11 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
 }
 
 fn expose(request: &PackRequest, plan: &mut FileTree) -> Result<Vec<String>> {
-    if request.expose.is_empty() {
+    if request.options.expose.is_empty() {
         return Ok(Vec::new());
     }
-    let roots: Vec<PathBuf> = request.bases.iter().map(|base| base.root.clone()).collect();
-    let taken = expose::apply(plan, &request.expose, &roots)?;
+    let roots: Vec<PathBuf> = request.options.bases.iter().map(|base| base.root.clone()).collect();
+    let taken = expose::apply(plan, &request.options.expose, &roots)?;
     let mut warnings = Vec::new();
     if roots.is_empty() {
         warnings.push(
@@ -149,13 +156,13 @@ fn services(
     plan: &mut FileTree,
     warnings: &mut Vec<String>,
 ) -> Result<bool> {
-    let roots: Vec<PathBuf> = request.bases.iter().map(|base| base.root.clone()).collect();
+    let roots: Vec<PathBuf> = request.options.bases.iter().map(|base| base.root.clone()).collect();
     let placed = services::place(plan, &roots)?;
     if !placed.taken.is_empty() {
         warnings.push(format!("left to the target, which has them: {}", placed.taken.join(", ")));
     }
-    services::start(plan, &request.name, &request.start)?;
-    services::keep_state(plan, &request.name, &request.state)?;
+    services::start(plan, &request.name, &request.options.start)?;
+    services::keep_state(plan, &request.name, &request.options.state)?;
     Ok(placed.has_units)
 }
 
@@ -171,17 +178,15 @@ pub(crate) enum PackOutcome {
 }
 
 /// Mangles and checks the prepared content, simulates the attach, and writes the images into the
-/// directory `output`.
+/// output directory.
 pub(crate) fn carry_out(
     request: &PackRequest,
     mut prepared: Prepared,
-    choice: &check::RuleChoice,
-    output: &Path,
     reporter: &Reporter,
 ) -> Result<PackOutcome> {
-    let workplace = Workplace::open(output)?;
+    let workplace = Workplace::open(&request.options.output)?;
     let changes = mangled::mangle(request, &mut prepared, &workplace, reporter)?;
-    let report = gate(request, &prepared, &changes, choice)?;
+    let report = gate(request, &prepared, &changes)?;
     if !report.passes() {
         return Ok(PackOutcome::Found(report));
     }
@@ -197,16 +202,15 @@ pub(crate) fn carry_out(
 pub(crate) fn look(
     request: &PackRequest,
     prepared: &mut Prepared,
-    choice: &check::RuleChoice,
     reporter: &Reporter,
 ) -> Result<bool> {
-    let report = gate(request, prepared, &check::TreeChanges::default(), choice)?;
+    let report = gate(request, prepared, &check::TreeChanges::default())?;
     Ok(try_out(request, prepared, reporter)? && report.passes())
 }
 
 /// Lists the files that would be stripped.
 pub(crate) fn with_symbols(request: &PackRequest, prepared: &Prepared) -> Result<strip::StripPlan> {
-    match &request.strip {
+    match &request.options.strip {
         Some(stripping) => strip::choose(&prepared.plan, &request.root, stripping),
         None => Ok(strip::StripPlan::default()),
     }
@@ -218,9 +222,10 @@ fn gate(
     request: &PackRequest,
     prepared: &Prepared,
     changes: &check::TreeChanges,
-    choice: &check::RuleChoice,
 ) -> Result<check::CheckReport> {
-    let mut report = check::run_changed(&request.root, changes, choice)?;
+    let waive = request.options.waived_checks.iter().map(ToString::to_string).collect();
+    let choice = check::RuleChoice { only: Vec::new(), waive };
+    let mut report = check::run_changed(&request.root, changes, &choice)?;
     report.findings.retain(|finding| {
         let below = finding.path.strip_prefix("/").unwrap_or(&finding.path);
         prepared.plan.entries.contains_key(below)
@@ -233,13 +238,13 @@ fn gate(
 /// Returns whether no finding prevents it. After mangling, the simulation covers the mangled
 /// content.
 fn try_out(request: &PackRequest, prepared: &mut Prepared, reporter: &Reporter) -> Result<bool> {
-    let Some(against) = &request.against else { return Ok(true) };
+    let Some(against) = &request.options.target else { return Ok(true) };
     reporter.step("trying out the attach");
     prepared.against = against.simulate(AttachSubject {
         plan: &prepared.plan,
         name: &request.name,
-        formats: &request.formats,
-        signed: request.signing.is_some(),
+        formats: &request.options.formats,
+        signed: request.options.signing.is_some(),
     })?;
     Ok(!prepared.against.iter().any(TargetFinding::refuses))
 }
@@ -252,24 +257,24 @@ fn write(
     reporter: &Reporter,
 ) -> Result<Packed> {
     stripped::strip(request, &mut prepared, workplace, reporter)?;
-    if request.reports.is_some() {
+    if request.options.reports {
         digest::hash_contents_for_reports(&mut prepared.plan)?;
     } else {
         digest::hash_contents(&mut prepared.plan)?;
     }
-    let names = prepared.naming.files(&request.formats);
+    let names = prepared.naming.files(&request.options.formats);
     let input = ImageInput {
         tree: &prepared.plan,
         architecture: prepared.naming.architecture,
-        signing: request.signing.as_ref(),
+        signing: request.options.signing.as_ref(),
     };
-    for (format, names) in request.formats.iter().zip(&names) {
+    for (format, names) in request.options.formats.iter().zip(&names) {
         reporter.step(&format!("writing {} ({format})", names.file));
         write_image(input, *format, workplace, &names.file, reporter)
             .with_context(|| format!("{} was not written", names.file))?;
     }
     let mut images = Vec::new();
-    for (format, names) in request.formats.iter().zip(&names) {
+    for (format, names) in request.options.formats.iter().zip(&names) {
         images.push(PackedImage::of(*format, names, workplace, &prepared.plan)?);
     }
     let debug = stripped::write(request, &mut prepared, workplace, reporter)?;

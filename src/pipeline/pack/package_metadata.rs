@@ -19,7 +19,7 @@ pub(super) fn fields(request: &PackRequest) -> Result<Vec<ReleaseField>> {
     };
     let homepage = package.read("HOMEPAGE")?;
     let mut facts = vec![("SYSEXT_NAME", package.cpv().name())];
-    if request.version.is_none() {
+    if request.options.version.is_none() {
         facts.push(("SYSEXT_ID", request.name.as_str()));
         // The revision is Gentoo's, not part of the upstream version.
         facts.push(("SYSEXT_VERSION_ID", package.cpv().version()));

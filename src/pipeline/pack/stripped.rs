@@ -6,8 +6,8 @@ use crate::base::names::PrefixName;
 use crate::base::output::Reporter;
 use crate::fstree::digest;
 use crate::fstree::entries::{Entry, FileTree};
-use crate::imagefmt::image_format::ImageInput;
 use crate::imagefmt::workplace::Workplace;
+use crate::imagefmt::writer::ImageInput;
 use crate::pipeline::pack::{PackRequest, PackedImage, Prepared, write_image};
 use crate::sysext::name::{FileNames, Naming};
 use crate::sysext::release::{self, ExtensionRelease, ReleaseField};
@@ -26,7 +26,7 @@ pub(super) fn strip(
     workplace: &Workplace,
     reporter: &Reporter,
 ) -> Result<()> {
-    let Some(stripping) = &request.strip else { return Ok(()) };
+    let Some(stripping) = &request.options.strip else { return Ok(()) };
     let choice = strip::choose(&prepared.plan, &request.root, stripping)?;
     if !choice.files.is_empty() {
         reporter.step(&format!("stripping {} files", choice.files.len()));
@@ -62,7 +62,7 @@ pub(super) fn write(
     let name = format!("{}{SUFFIX}", request.name);
     let debug = std::mem::take(&mut prepared.debug);
     if debug.is_empty() {
-        if request.strip.as_ref().is_some_and(|strip| strip.splitdebug) {
+        if request.options.strip.as_ref().is_some_and(|strip| strip.splitdebug) {
             let warning = format!("nothing has symbols: there is no {name}");
             reporter.warn(&warning);
             prepared.warnings.push(warning);
@@ -77,7 +77,7 @@ pub(super) fn write(
     }
     let Naming { version, architecture, .. } = prepared.naming.clone();
     let fields =
-        request.fields.iter().filter(|field| ReleaseField::is_for_matching(field)).cloned();
+        request.options.fields.iter().filter(|field| ReleaseField::is_for_matching(field)).cloned();
     let release = ExtensionRelease {
         name: name.clone(),
         version: version.clone(),
@@ -87,11 +87,11 @@ pub(super) fn write(
     plan.add(release::path(&name), Entry::generated(release.render()?, plan.epoch))?;
     digest::hash_contents(&mut plan)?;
     let naming = Naming { name: name.clone(), version, architecture };
-    let names = naming.files(&request.formats);
-    let signing = request.signing.as_ref();
+    let names = naming.files(&request.options.formats);
+    let signing = request.options.signing.as_ref();
     let input = ImageInput { tree: &plan, architecture, signing };
     let mut images = Vec::new();
-    for (format, names) in request.formats.iter().zip(&names) {
+    for (format, names) in request.options.formats.iter().zip(&names) {
         reporter.step(&format!("writing {} ({format})", names.file));
         write_image(input, *format, workplace, &names.file, reporter)
             .with_context(|| format!("{} was not written", names.file))?;

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::base::board::Board;
+use crate::base::board::{Board, BoardName};
 use crate::base::data::{self, Folder};
 use crate::base::lock::Busy;
 use crate::base::names::{
@@ -52,7 +52,7 @@ pub(crate) struct SetupRequest {
     /// EPREFIX.
     pub eprefix: Eprefix,
     /// The board; this machine's when none is given.
-    pub board: Option<String>,
+    pub board: Option<BoardName>,
     /// The directory of staging; `None` for the default.
     pub staging_dir: Option<PathBuf>,
     /// The directory of final; `None` for the default.
@@ -103,7 +103,7 @@ impl SetupPlan {
     /// Checks a request against this machine and what is on disk, and plans the set-up.
     pub(crate) fn new(home: &Home, request: &SetupRequest) -> Result<Self> {
         let board = match &request.board {
-            Some(name) => Board::named(name)?,
+            Some(name) => name.board()?,
             None => Board::of_this_machine()?,
         };
         let id = PrefixId::new(&request.name, &board);

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail};
 use globset::{GlobBuilder, GlobMatcher};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::portage::atom::Atom;
 use crate::portage::vdb;
@@ -40,6 +40,12 @@ impl FromStr for KeepSymbols {
             bail!("{text:?} has to be CATEGORY/NAME alone, like {}", atom.package());
         }
         Ok(Self::Package(atom))
+    }
+}
+
+impl Serialize for KeepSymbols {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -34,7 +34,7 @@ const BATCH: usize = 256;
 const SIGNATURES: &[&str] = &["security.ima", "security.evm"];
 
 /// Options of stripping.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct StripOptions {
     /// Files that keep their symbols.
     pub keep: Vec<KeepSymbols>,

@@ -123,6 +123,11 @@ impl TargetRule {
         self.row().0
     }
 
+    /// Returns the names of all rules.
+    pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+        RULES.iter().map(|(_, name, ..)| *name)
+    }
+
     /// Returns the rule named `name`.
     pub(crate) fn named(name: &str) -> Option<Self> {
         RULES.iter().find(|(_, known, ..)| *known == name).map(|(rule, ..)| *rule)
@@ -211,6 +216,12 @@ impl TargetCheck {
             bail!("there is no extension {}", missing.display());
         }
         Ok(Self { root: fs_err::canonicalize(root)?, beside: beside.to_vec(), waived })
+    }
+
+    /// Returns the same target, where the extensions `more` are attached too.
+    pub(crate) fn with_extensions(&self, more: &[PathBuf]) -> Self {
+        let beside = self.beside.iter().chain(more).cloned().collect();
+        Self { beside, ..self.clone() }
     }
 
     /// Returns the findings about attaching `subject`.
