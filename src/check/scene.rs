@@ -1,17 +1,18 @@
 //! Queries of rules about the whole root. The facts of the walk answer all of them, so no file is
 //! read again.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use crate::check::elf_rules::search_dirs;
 use crate::check::{Fact, FactKind};
 use crate::elf;
-use crate::fstree::resolve::{MOST_LINKS, RootResolver};
+use crate::fstree::resolve::{Followed, LinkTree, RootResolver, follow};
 use crate::prefix::final_root::FinalRoot;
 
 /// View of the whole root.
@@ -34,7 +35,8 @@ pub(crate) struct Scene<'a> {
 pub(crate) enum Lead<'a> {
     /// An entry of the root.
     There(&'a Fact),
-    /// A missing entry, at this path after links are resolved.
+    /// A missing entry, at this path after links are resolved. For a path that goes up from
+    /// something missing or from a file, this is that entry.
     Missing(PathBuf),
     /// A loop of links.
     Loop,
@@ -91,36 +93,13 @@ impl<'a> Scene<'a> {
 
     /// Resolves the absolute `path`, following links.
     pub(crate) fn resolve(&self, path: &Path) -> Lead<'a> {
-        let mut rest: Vec<Component<'_>> = parts(path);
-        let mut at: Vec<u8> = Vec::with_capacity(256);
-        let mut found = None;
-        let mut links = 0;
-        while let Some(part) = rest.pop() {
-            let Component::Normal(name) = part else {
-                at.truncate(memchr::memrchr(b'/', &at).unwrap_or(0));
-                found = self.by_path.get(at.as_slice());
-                continue;
-            };
-            let parent = at.len();
-            at.push(b'/');
-            at.extend(name.as_bytes());
-            found = self.by_path.get(at.as_slice());
-            let Some(fact) = found.and_then(|at| self.facts.get(*at)) else {
-                let mut missing = PathBuf::from(OsStr::from_bytes(&at));
-                missing.extend(rest.into_iter().rev());
-                return Lead::Missing(missing);
-            };
-            let FactKind::Link(target) = &fact.kind else { continue };
-            links += 1;
-            if links > MOST_LINKS {
-                return Lead::Loop;
-            }
-            at.truncate(if target.is_absolute() { 0 } else { parent });
-            rest.extend(parts(target));
-        }
-        match found.and_then(|at| self.facts.get(*at)) {
-            Some(fact) => Lead::There(fact),
-            None => Lead::Missing(PathBuf::from("/")),
+        match follow(self, Path::new("/"), path) {
+            Followed::There { entry: Some(fact), .. } => Lead::There(fact),
+            // There is no fact about the root directory.
+            Followed::There { inside: path, entry: None }
+            | Followed::Missing(path)
+            | Followed::NoDirectory(path) => Lead::Missing(path),
+            Followed::Loop => Lead::Loop,
         }
     }
 
@@ -136,9 +115,19 @@ fn bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes()
 }
 
-/// Significant components of a path, in reverse order.
-fn parts(path: &Path) -> Vec<Component<'_>> {
-    let matters =
-        |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
-    path.components().filter(matters).rev().collect()
+impl<'a> LinkTree for Scene<'a> {
+    type Entry = &'a Fact;
+
+    fn entry(&self, path: &Path) -> Option<(&'a Fact, Option<Cow<'_, Path>>)> {
+        let fact = self.facts.get(*self.by_path.get(bytes(path))?)?;
+        let target = match &fact.kind {
+            FactKind::Link(target) => Some(Cow::Borrowed(target.as_path())),
+            _ => None,
+        };
+        Some((fact, target))
+    }
+
+    fn is_directory(&self, fact: &&'a Fact) -> bool {
+        matches!(fact.kind, FactKind::Directory)
+    }
 }

@@ -150,7 +150,7 @@ impl OsRoot {
                 ResolvedPath::There { inside, disk } => {
                     (inside, Some(fs_err::metadata(disk)?.len()))
                 }
-                ResolvedPath::Missing(path) => (path, None),
+                ResolvedPath::Missing(path) | ResolvedPath::NoDirectory(path) => (path, None),
                 ResolvedPath::Loop => bail!("{EXTENSIONS}/{file} is a link that leads to itself"),
             };
             present.push(PresentExtension { name: name.to_owned(), path, size });
@@ -210,6 +210,11 @@ impl OsRoot {
             ResolvedPath::Missing(inside) => {
                 Ok(self.dir.join(inside.strip_prefix("/").unwrap_or(&inside)).join(name))
             }
+            ResolvedPath::NoDirectory(place) => bail!(
+                "{} of the image leads up from {}, which is no directory there",
+                parent.display(),
+                place.display()
+            ),
             ResolvedPath::Loop => bail!("{} is a link that leads to itself", parent.display()),
         }
     }

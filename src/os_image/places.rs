@@ -246,7 +246,7 @@ impl OsRoot {
             ResolvedPath::There { disk, .. } => {
                 Ok(String::from_utf8_lossy(&fs_err::read(disk)?).into_owned())
             }
-            ResolvedPath::Missing(_) => Ok(String::new()),
+            ResolvedPath::Missing(_) | ResolvedPath::NoDirectory(_) => Ok(String::new()),
             ResolvedPath::Loop => {
                 bail!("{} of the image is a link that leads to itself", path.display())
             }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::base::board::Board;
-use crate::fstree::resolve::{ResolvedPath, RootResolver};
+use crate::fstree::resolve::RootResolver;
 use crate::host::machine::{Machine, SDK_BOARDS};
 use crate::host::toolchain::{Compiler, ask};
 
@@ -140,10 +140,7 @@ impl Sysroot {
 
     /// Returns the file at the absolute `path` in it.
     pub(super) fn file(&self, path: &Path) -> Option<Found> {
-        let on_disk = |path: &Path| match self.rooted.resolve(path) {
-            ResolvedPath::There { disk, .. } => Some(disk),
-            ResolvedPath::Missing(_) | ResolvedPath::Loop => None,
-        };
+        let on_disk = |path: &Path| self.rooted.find_on_disk(path);
         let real = on_disk(path)?;
         Some(Found { path: on_disk(path.parent()?)?.join(path.file_name()?), real })
     }

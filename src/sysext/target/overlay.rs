@@ -226,6 +226,13 @@ fn linked(plan: &FileTree, layer: &Layer) -> Vec<TargetFinding> {
                 (Level::Warning, format!("it is a link to {} on the target", inside.display()))
             }
             ResolvedPath::Loop => (Level::Error, "it is a link that leads in a circle".to_owned()),
+            ResolvedPath::NoDirectory(place) => (
+                Level::Error,
+                format!(
+                    "it is a link that leads up from {}, which is no directory",
+                    place.display()
+                ),
+            ),
             ResolvedPath::There { .. } | ResolvedPath::Missing(_) => continue,
         };
         findings.push(TargetFinding::new(TargetRule::LinkedHierarchy, level, Some(top), detail));

@@ -47,10 +47,7 @@ impl TargetRoot {
     }
 
     fn disk(&self, path: &Path) -> Option<PathBuf> {
-        match self.place(path) {
-            ResolvedPath::There { disk, .. } => Some(disk),
-            ResolvedPath::Missing(_) | ResolvedPath::Loop => None,
-        }
+        self.rooted.find_on_disk(path)
     }
 
     fn names(&self, dir: &str) -> Result<Vec<String>> {
