@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::debian::{Debian, write};
 use super::root;
 use crate::harness::tools::stdout_of;
+use crate::harness::wait::LIMIT;
 
 /// What the target needs to check hashes and signatures, and a kernel.
 const PACKAGES: &str = "udev,kmod,liblzma5,libcryptsetup12,libssl3t64,linux-image-cloud-amd64";
@@ -77,8 +78,8 @@ fn boot(debian: &Debian) -> String {
     stdout_of(
         "timeout",
         [
-            "--kill-after=5",
-            "400",
+            "--signal=KILL",
+            &LIMIT.as_secs().to_string(),
             "qemu-system-x86_64",
             "-machine",
             "q35,accel=tcg",

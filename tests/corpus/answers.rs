@@ -2,14 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use fprefix::elf::{self, ObjectKind};
 use rayon::prelude::*;
 
 use crate::Machine;
 use crate::harness::tools::{both_streams, output_of};
+use crate::harness::wait::LIMIT;
 use crate::made::LOADING;
 use crate::root::{Root, eprefix};
+
+/// The time in which a program or library has to answer to be one of those that are compared.
+const FIRST_LIMIT: Duration = Duration::from_secs(60);
 
 /// By path in the packages.
 #[derive(Default)]
@@ -24,7 +29,10 @@ impl Answers {
     /// Asks the programs and libraries that answered `before`, or else all: only those count that
     /// say the same twice.
     pub(crate) fn of(machine: &Machine, root: &Root, before: Option<&Answers>) -> Answers {
-        let asked = Room { machine, root };
+        // What serves instead of answering is ended, and counts for nothing. What answered once
+        // has as long as it takes.
+        let limit = if before.is_some() { LIMIT } else { FIRST_LIMIT };
+        let asked = Room { machine, root, limit };
         let Some(before) = before else {
             let programs = root.files(&[ObjectKind::Executable, ObjectKind::PieExecutable]);
             let programs = machine.some_of(programs.into_iter().filter(|path| is_command(path)));
@@ -76,6 +84,7 @@ fn is_command(path: &str) -> bool {
 struct Room<'a> {
     machine: &'a Machine,
     root: &'a Root,
+    limit: Duration,
 }
 
 impl Room<'_> {
@@ -109,10 +118,9 @@ impl Room<'_> {
 
     fn run(&self, program: &str, args: &[String]) -> std::process::Output {
         let root = self.root.path().to_str().unwrap();
-        // What serves instead of answering is ended, and counts for nothing.
         let mut all = words(&[
-            "--kill-after=5",
-            "60",
+            "--signal=KILL",
+            &self.limit.as_secs().to_string(),
             "bwrap",
             "--unshare-all",
             "--die-with-parent",

@@ -1,10 +1,10 @@
 //! What goes wrong around fprefix: the network, the disk, what upstream serves, other runs.
 
 use std::ffi::OsString;
-use std::time::Duration;
 
 use crate::harness::World;
 use crate::prefix::{lend_portage, shared};
+use crate::slow::Stop;
 
 /// The words that start a program without a network.
 fn offline() -> Vec<OsString> {
@@ -113,22 +113,20 @@ fn a_repository_that_is_gone() {
 #[test]
 fn the_second_run_waits_and_says_for_whom() {
     let prefix = shared();
-    fs_err::write(prefix.distfiles().join("slow-phase"), "compile /\n").unwrap();
-    let begun = prefix.distfiles().join("slow-begun");
-    let _ = fs_err::remove_file(&begun);
+    let stop = Stop::new(&prefix, "compile", "/");
     let mut first = prefix.fprefix(&["emerge", "--oneshot", "test-cases/slow"]).start();
-    assert!(first.until(|_| begun.exists()), "{}", first.wait(&prefix.world));
+    assert!(first.until(|_| stop.is_reached()), "{}", first.wait(&prefix.world));
     let holder = format!("fprefix emerge --oneshot test-cases/slow (process {})", first.id());
     let mut second = prefix.fprefix(&["emerge", "-p", "test-cases/slow"]).start();
     assert!(second.until(|second| second.stderr().contains(&format!("waiting for {holder}"))));
-    std::thread::sleep(Duration::from_millis(200));
-    assert!(second.runs() && first.runs());
     // What would take the ground from under the first one does not wait.
     let said = prefix.fprefix(&["remove", "test", "--yes"]).said().ends_with(1);
     said.tells(&format!("{holder} is at work on this prefix"));
     // Who only looks need not wait.
     prefix.fprefix(&["status"]).said().succeeds();
+    assert!(second.runs() && first.runs());
+    stop.pass();
     first.wait(&prefix.world).succeeds();
-    fs_err::remove_file(prefix.distfiles().join("slow-phase")).unwrap();
+    // It can only show the package as installed because the first one came to its end before.
     second.wait(&prefix.world).succeeds().prints("[binary   R");
 }

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::harness::wait::wait_for;
 use crate::harness::{contents, write_program};
 use crate::prefix::{Prefix, processes, shared, vdb};
+use crate::slow::Stop;
 
 /// The root directory of an image that Portage installed a package into.
 struct Os {
@@ -127,26 +129,19 @@ fn one_document(sbom: &Value) {
 fn what_a_killed_image_build_made_goes() {
     let prefix = shared();
     let os = Os::new(&prefix, "image killed");
-    let (phase, begun) =
-        (prefix.distfiles().join("slow-phase"), prefix.distfiles().join("slow-begun"));
     let before = contents(&os.root);
     for signal in [Signal::KILL, Signal::TERM] {
         // Into an environment that is new every time, where no other test can have installed it.
-        fs_err::write(&phase, "preinst /fprefix/final/root\n").unwrap();
-        let _ = fs_err::remove_file(&begun);
+        let stop = Stop::new(&prefix, "preinst", "/fprefix/final/root");
         let mut run = prefix.fprefix(&os.build("slow|test-cases/slow")).start();
-        assert!(run.until(|_| begun.exists()), "{}", run.wait(&prefix.world));
+        assert!(run.until(|_| stop.is_reached()), "{}", run.wait(&prefix.world));
         run.signal(signal);
         run.wait(&prefix.world);
-        let sent = std::time::Instant::now();
-        let left = || fs_err::read_dir(&os.output).unwrap().count();
-        while left() > 0 || !processes(&os.output).is_empty() {
-            assert!(sent.elapsed().as_secs() < 120, "{:#?}", processes(&os.output));
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
+        wait_for("an output directory that is empty, with nobody at work in it", || {
+            fs_err::read_dir(&os.output).unwrap().count() == 0 && processes(&os.output).is_empty()
+        });
         assert_eq!(contents(&os.root), before);
     }
-    fs_err::remove_file(&phase).unwrap();
 }
 
 #[test]

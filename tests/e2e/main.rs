@@ -32,6 +32,7 @@ mod other_machine;
 mod prefix;
 mod repo;
 mod sdk;
+mod slow;
 mod tools;
 mod trees;
 mod user;

@@ -3,7 +3,7 @@
 
 EAPI=8
 
-DESCRIPTION="Takes its time in one phase"
+DESCRIPTION="Stops in one phase until a test lets it go on"
 HOMEPAGE="https://packages.gentoo.org"
 S="${WORKDIR}"
 
@@ -11,18 +11,19 @@ LICENSE="MIT"
 SLOT="0"
 KEYWORDS="amd64 arm64"
 
-# Tests write the phase in which to stop into a file that the sandbox shows.
-linger() {
+# Tests write the phase in which to stop into a file that the sandbox shows, and open the other end
+# of slow-gate, a FIFO, to let it go on.
+stop() {
 	local asked
 	read -r asked < /fprefix/distfiles/slow-phase || return 0
 	if [[ ${asked} == "$1 ${ROOT:-/}" ]]; then
 		touch /fprefix/distfiles/slow-begun || die
-		sleep 10
+		read -r < /fprefix/distfiles/slow-gate
 	fi
 }
 
 src_compile() {
-	linger compile
+	stop compile
 }
 
 src_install() {
@@ -34,9 +35,9 @@ src_install() {
 }
 
 pkg_preinst() {
-	linger preinst
+	stop preinst
 }
 
 pkg_postinst() {
-	linger postinst
+	stop postinst
 }
