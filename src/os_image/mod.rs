@@ -120,7 +120,8 @@ impl OsRoot {
         let known = self.list()?;
         let Some(present) = known.iter().find(|present| present.name == name) else {
             let names: Vec<&str> = known.iter().map(|present| present.name.as_str()).collect();
-            bail!("the image has no extension {name:?}; it has {}", names.join(", "));
+            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            bail!("the image has no extension {name:?}; it has {names}");
         };
         let link = Path::new(EXTENSIONS).join(format!("{name}.raw"));
         let mut changes = vec![ImageChange::Remove { path: link.clone() }];

@@ -40,9 +40,15 @@ fn what_the_target_has_is_not_hidden() {
     fs_err::write(target.join("usr/bin/program"), "").unwrap();
     let base = target.to_str().unwrap();
     let error = small.refuse("out", &["--base", base, "--expose", "program"]);
-    assert!(error.contains("/usr/bin/program already, which a link would hide"), "{error}");
+    insta::assert_snapshot!(error, @"
+    >>> planning small from [DIR]/root
+    error: [DIR]/target has /usr/bin/program already, which a link would hide
+    ");
     let error = small.refuse("out", &["--expose", "nothing"]);
-    assert!(error.contains("the prefix has no program \"nothing\""), "{error}");
+    insta::assert_snapshot!(error, @r#"
+    >>> planning small from [DIR]/root
+    error: the prefix has no program "nothing" to expose
+    "#);
     small.pack("out", &["--base", base, "--expose", "all"]);
     let tree = unpack(&small, "small.raw");
     assert!(tree.join("usr/bin/setuid").is_symlink() && !tree.join("usr/bin/program").exists());
@@ -107,7 +113,12 @@ fn content_is_mangled() {
 
     fs_err::write(&script, "#!/bin/sh\necho no such thing >&2\nexit 5\n").unwrap();
     let error = small.refuse("failed", &["--mangle", script.to_str().unwrap()]);
-    assert!(error.contains("ended with status 5") && error.contains("no such thing"), "{error}");
+    insta::assert_snapshot!(error, @"
+    >>> planning small from [DIR]/root
+    >>> mangling the content
+    error: could not mangle the content: `[DIR]/script [DIR]/failed/.fprefix-pack-[RANDOM]/made/.mangled-0` ended with status 5
+      no such thing
+    ");
 }
 
 #[test]
@@ -167,7 +178,12 @@ fn updates_can_be_fetched() {
     let without = small.try_pack("out", &url);
     assert_eq!(without.status.code(), Some(2));
     let directory = [&url[..], &version[..], &["--format", "directory"]].concat();
-    assert!(small.refuse("out", &directory).contains("small-1.0-arm64 is none"));
+    insta::assert_snapshot!(small.refuse("out", &directory), @"
+    >>> planning small from [DIR]/root
+    >>> writing small-1.0-arm64 (directory)
+    >>> writing the reports
+    error: systemd-sysupdate fetches image files, and small-1.0-arm64 is none
+    ");
     assert_eq!(
         small.try_pack("out", &["--sysupdate", "ftp://x", "--version", "1"]).status.code(),
         Some(2)
@@ -208,7 +224,10 @@ fn services_are_where_systemd_looks() {
     let release = fs_err::read_to_string(small.beside(release)).unwrap();
     assert!(release.contains("EXTENSION_RELOAD_MANAGER=0\n"), "{release}");
     let error = small.refuse("out", &["--start", "other.service"]);
-    assert!(error.contains("no unit other.service to start; it has demo.service"), "{error}");
+    insta::assert_snapshot!(error, @"
+    >>> planning small from [DIR]/root
+    error: the extension has no unit other.service to start; it has demo.service, demo.service.d, theirs.service
+    ");
     assert_eq!(small.try_pack("out", &["--start", "demo"]).status.code(), Some(2));
 }
 
@@ -230,5 +249,8 @@ fn state_is_where_a_target_can_write() {
     let mode = stdout_of("stat", ["-c", "%a", state.join("var/lib/thing").to_str().unwrap()]);
     assert_eq!(mode.trim(), "1770");
     let error = small.refuse("out", &["--state", "srv"]);
-    assert!(error.contains("no directory srv for state"), "{error}");
+    insta::assert_snapshot!(error, @"
+    >>> planning small from [DIR]/root
+    error: the prefix has no directory srv for state
+    ");
 }

@@ -97,7 +97,7 @@ fn keys_that_are_not_there_are_refused_first() {
     let error = small.refuse("out", &signing);
     assert!(error.contains("gpg has no secret key \"nobody@example.org\""), "{error}");
     let error = small.refuse("out", &["--sign-sums", "a", "--gnupg-home", "/nowhere"]);
-    assert!(error.contains("there is no directory /nowhere with keys of gpg"), "{error}");
+    insta::assert_snapshot!(error, @"error: --sign-sums: there is no directory /nowhere with keys of gpg");
     assert!(!small.beside("out").exists(), "something was written");
     let refused = small.try_pack("out", &["--sign-sums", "a", "--no-reports"]);
     assert_eq!(refused.status.code(), Some(2));

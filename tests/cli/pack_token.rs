@@ -57,7 +57,7 @@ impl World {
     /// The error, in which no PIN is.
     fn refused(&self, uri: &str, more: &[&str]) -> String {
         let output = self.pack("refused", &[&["--private-key", uri], more].concat());
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let error = self.small.plain(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{error}");
         assert!(!error.contains(PIN) && !error.contains("161803"), "{error}");
         assert!(!self.small.beside("refused/small.raw").exists());
@@ -95,9 +95,9 @@ fn what_is_wrong_with_a_token_is_said() {
     let error = world.refused(own, &[]);
     assert!(error.contains("there is no terminal to ask for it"), "{error}");
     let error = world.refused(own, &["--private-key-source", "engine:none"]);
-    assert!(error.contains("openssl has no engine:none"), "{error}");
+    insta::assert_snapshot!(error, @"error: --private-key: openssl has no engine:none, which was named to read keys of tokens: install pkcs11-provider or libp11's engine (Debian: pkcs11-provider, libengine-pkcs11-openssl)");
     let error = world.refused(&world.file, &["--private-key-source", "engine:pkcs11"]);
-    assert!(error.contains("is a file, and no key of a token"), "{error}");
+    insta::assert_snapshot!(error, @"error: --private-key: [DIR]/own.key is a file, and no key of a token (pkcs11:...)");
     let bad = world.pack("refused", &["--private-key", own, "--private-key-source", "tpm2"]);
     assert_eq!(bad.status.code(), Some(2));
     // A token of which the key is another's.

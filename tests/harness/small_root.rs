@@ -164,9 +164,16 @@ impl SmallRoot {
 
     fn fail(&self, output: &str, more: &[&str], status: i32) -> String {
         let output = self.try_pack(output, more);
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(status), "{error}");
-        error
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        self.plain(&output.stderr)
+    }
+
+    /// `text` without what differs between runs, for snapshots.
+    pub(crate) fn plain(&self, text: &[u8]) -> String {
+        let text = String::from_utf8_lossy(text);
+        let text = text.replace(self.dir.path().to_str().unwrap(), "[DIR]");
+        let work = regex::Regex::new(r"\.fprefix-pack-\w+").unwrap();
+        work.replace_all(&text, ".fprefix-pack-[RANDOM]").into_owned()
     }
 }
 
