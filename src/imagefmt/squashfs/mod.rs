@@ -56,9 +56,11 @@ pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
 /// Reads the contents of `image` into `found`, with the root directory, but without extended
 /// attributes.
 pub(crate) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
+    // If unsquashfs fails, it removes the file that it was to write: not /dev/stdout, which root
+    // could remove.
     tools::UNSQUASHFS
         .command("read the squashfs image")?
-        .args(["-quiet", "-no-progress", "-pf", "/dev/stdout"])
+        .args(["-quiet", "-no-progress", "-pf", "/proc/self/fd/1"])
         .arg(image)
         .run_read(|stream| pseudo::read(stream, found))
 }
