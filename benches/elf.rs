@@ -121,7 +121,7 @@ fn edit() -> Edit {
     let prefix = format!("/opt/{}/usr/lib64", "p".repeat(85));
     Edit {
         interpreter: Some(format!("{prefix}/ld-linux-x86-64.so.2").into()),
-        search: SearchPathEdit::Runpath(prefix.into()),
+        search_path: SearchPathEdit::Runpath(prefix.into()),
         ..Edit::default()
     }
 }
@@ -148,7 +148,7 @@ fn read_headers(path: &Path) -> Result<()> {
 fn patchelf(program: &str, corpus: &Corpus, dir: &Path) -> Result<(String, Took)> {
     let version = run(program, &["--version".as_ref()])?.trim().to_owned();
     let edit = edit();
-    let SearchPathEdit::Runpath(runpath) = &edit.search else {
+    let SearchPathEdit::Runpath(runpath) = &edit.search_path else {
         return Ok((version, Took::FOREVER));
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

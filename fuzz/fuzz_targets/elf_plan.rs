@@ -11,7 +11,7 @@ fuzz_target!(|input: &[u8]| {
     let text = |len: u16| vec![b'x'; usize::from(len % 5_000) + 1];
     let edit = Edit {
         interpreter: (choice & 1 == 1).then(|| text(interpreter % 4_000)),
-        search: match choice >> 1 & 3 {
+        search_path: match choice >> 1 & 3 {
             0 => SearchPathEdit::Keep,
             1 => SearchPathEdit::Runpath(text(search)),
             2 => SearchPathEdit::Rpath(text(search)),

@@ -17,7 +17,7 @@ fuzz_target!(|text: &[u8]| {
         only: Vec::new(),
     };
     for path in ["/usr/bin/a-config", "/usr/lib/pkgconfig/a.pc", "/usr/bin/a"] {
-        if let Some(new) = request.rewritten_text(Path::new(path), text) {
+        if let Some(new) = request.rewrite_text(Path::new(path), text) {
             assert!(new.len() <= 2 * text.len() + 4_096);
         }
     }

@@ -169,7 +169,7 @@ impl ElfSet {
         let pairs = self.replace_needed.chunks_exact(2);
         let edit = Edit {
             interpreter: self.interpreter.as_ref().map(bytes),
-            search,
+            search_path: search,
             soname: self.soname.as_ref().map(bytes),
             add_needed: self.add_needed.iter().map(bytes).collect(),
             remove_needed: self.remove_needed.iter().map(bytes).collect(),

@@ -43,8 +43,12 @@ impl HookCommand {
             only: Vec::new(),
         };
         let plan = request.plan()?;
-        for left in &plan.left {
-            context.reporter.warn(&format!("{}: left as it is: {}", left.path.display(), left.why));
+        for skipped in &plan.skipped {
+            context.reporter.warn(&format!(
+                "{}: left as it is: {}",
+                skipped.path.display(),
+                skipped.reason
+            ));
         }
         plan.apply()?;
         Ok(DONE)

@@ -70,11 +70,11 @@ fn text(plan: &RelocationPlan, dry_run: bool, verbose: bool) -> String {
         for change in &plan.changes {
             let names: Vec<String> =
                 change.paths.iter().map(|path| path.display().to_string()).collect();
-            text += &format!("{}: {}\n", names.join(" = "), change.what.join("; "));
+            text += &format!("{}: {}\n", names.join(" = "), change.descriptions.join("; "));
         }
     }
-    for left in &plan.left {
-        text += &format!("{}: left as it is: {}\n", left.path.display(), left.why);
+    for skipped in &plan.skipped {
+        text += &format!("{}: left as it is: {}\n", skipped.path.display(), skipped.reason);
     }
     let verb = if dry_run { "would change" } else { "changed" };
     text += &format!("{} files looked at, {} {verb}\n", plan.files, plan.changes.len());

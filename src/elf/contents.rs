@@ -30,6 +30,10 @@ enum ContentsStorage {
 /// Writes of another process to the file may or may not be seen. If a large file is cut short, an
 /// access fails (SIGBUS), as with any mapping. Callers hold the lock of the prefix, or work on
 /// private trees.
+///
+/// # Errors
+///
+/// Fails if the file cannot be examined, read or mapped.
 pub fn open(file: &File) -> io::Result<ElfContents> {
     let len = file.metadata()?.len();
     match usize::try_from(len) {

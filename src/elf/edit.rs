@@ -9,7 +9,7 @@ pub struct Edit {
     /// Path in `PT_INTERP`. Files without one (libraries) are not given one.
     pub interpreter: Option<Vec<u8>>,
     /// Change of the search path for libraries.
-    pub search: SearchPathEdit,
+    pub search_path: SearchPathEdit,
     /// `DT_SONAME`.
     pub soname: Option<Vec<u8>>,
     /// Libraries to add, searched after the libraries that are already needed.
@@ -40,7 +40,7 @@ pub enum SearchPathEdit {
 impl Edit {
     /// Returns whether the edit changes the dynamic section at all.
     pub(crate) fn touches_dynamic(&self) -> bool {
-        self.search != SearchPathEdit::Keep
+        self.search_path != SearchPathEdit::Keep
             || self.soname.is_some()
             || !self.add_needed.is_empty()
             || !self.remove_needed.is_empty()
@@ -50,13 +50,13 @@ impl Edit {
 
     /// Rejects an edit that the file could not express.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        let search = match &self.search {
+        let search_path = match &self.search_path {
             SearchPathEdit::Runpath(path) | SearchPathEdit::Rpath(path) => Some(path),
             SearchPathEdit::Keep | SearchPathEdit::Remove => None,
         };
         let replaced = self.replace_needed.iter().map(|(_, new)| new);
         let mut all = (self.interpreter.iter())
-            .chain(search)
+            .chain(search_path)
             .chain(&self.soname)
             .chain(&self.add_needed)
             .chain(replaced);
@@ -117,7 +117,7 @@ pub struct PatchPlan {
     /// Patches by offset. They do not overlap, and all are inside the old file.
     pub patches: Vec<Patch>,
     /// Bytes after the old end of the file; empty if nothing is appended.
-    pub tail: Vec<u8>,
+    pub appended: Vec<u8>,
     /// Size of the file that the plan was made for, in bytes.
     pub source_size: u64,
 }
@@ -127,7 +127,7 @@ impl PatchPlan {
         PatchPlan {
             method: PatchMethod::Unchanged(reason),
             patches: Vec::new(),
-            tail: Vec::new(),
+            appended: Vec::new(),
             source_size,
         }
     }
@@ -139,11 +139,11 @@ impl PatchPlan {
 
     /// Number of bytes by which the file grows.
     pub fn growth(&self) -> u64 {
-        self.tail.len() as u64
+        self.appended.len() as u64
     }
 
     /// Number of bytes that are overwritten.
-    pub fn patched(&self) -> u64 {
+    pub fn patched_bytes(&self) -> u64 {
         self.patches.iter().map(|patch| patch.bytes.len() as u64).sum()
     }
 }

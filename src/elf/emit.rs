@@ -2,12 +2,14 @@
 
 use elf::abi;
 
+use crate::elf::Error;
+use crate::elf::codec::slice;
 use crate::elf::dynamic_edit::{self, DynamicEdit, EntryString, PlannedEntry};
 use crate::elf::file_map::{FileMap, MovableRange, RangeRole};
 use crate::elf::patch_set::PatchSet;
 use crate::elf::placement::Placement;
 use crate::elf::placement::dynamic_address;
-use crate::elf::raw::{DynamicEntry, ElfLayout, slice};
+use crate::elf::raw::{DynamicEntry, ElfLayout};
 use crate::elf::strings::StringPlacement;
 use crate::elf::tables::{DynamicTables, TABLE_TAGS};
 use crate::elf::versions;
@@ -16,108 +18,127 @@ use crate::elf::versions;
 pub(crate) struct ImageEmitter<'l, 'a> {
     pub layout: &'l ElfLayout<'a>,
     pub tables: Option<&'l DynamicTables<'l, 'a>>,
-    pub ground: &'l FileMap,
-    pub arrangement: &'l Placement,
-    pub wish: &'l DynamicEdit,
+    pub map: &'l FileMap,
+    pub placement: &'l Placement,
+    pub edit: &'l DynamicEdit,
     /// New dynamic section, if its entries change.
     pub entries: Option<&'l [PlannedEntry]>,
-    pub placement: Option<&'l StringPlacement>,
+    pub strings: Option<&'l StringPlacement>,
     /// Version needs by their offset in the table, with the new offset of the file's name.
     pub renamed: &'l [(u64, u64)],
 }
 
 impl ImageEmitter<'_, '_> {
-    /// Composes all writes; later ones cover earlier ones. Returns `None` if a number does not fit
-    /// the file's class.
-    pub(super) fn compose(&self) -> Option<PatchSet> {
-        let mut canvas = PatchSet::default();
-        self.move_contents(&mut canvas)?;
-        self.write_strings(&mut canvas)?;
-        self.write_versions(&mut canvas)?;
-        self.write_segments(&mut canvas)?;
-        self.write_sections(&mut canvas)?;
-        self.write_symbols(&mut canvas)?;
-        self.write_dynamic(&mut canvas)?;
-        Some(canvas)
+    /// Emits all writes; later ones cover earlier ones. Fails if tables contradict each other, or
+    /// if a number does not fit the file's class.
+    pub(super) fn emit_patches(&self) -> Result<PatchSet, Error> {
+        let mut patches = PatchSet::default();
+        self.move_contents(&mut patches)?;
+        self.write_strings(&mut patches)?;
+        self.write_versions(&mut patches)?;
+        self.write_segments(&mut patches)?;
+        self.write_sections(&mut patches)?;
+        self.write_symbols(&mut patches)?;
+        self.write_dynamic(&mut patches)?;
+        Ok(patches)
     }
 
-    /// Returns the new offset of an item.
-    pub(super) fn place(&self, index: usize) -> Option<u64> {
-        let stays = self.arrangement.places.get(index).copied().flatten();
-        stays.or_else(|| {
-            let tail = self.arrangement.tail.as_ref()?;
-            tail.items.iter().find(|(item, _)| *item == index).map(|&(_, offset)| offset)
-        })
+    /// Returns the new offset of a range.
+    pub(super) fn new_offset(&self, index: usize) -> Result<u64, Error> {
+        let kept = self.placement.offsets.get(index).copied().flatten();
+        let offset = kept.or_else(|| {
+            let overflow = self.placement.overflow.as_ref()?;
+            overflow.ranges.iter().find(|(range, _)| *range == index).map(|&(_, offset)| offset)
+        });
+        offset.ok_or(Error::NoRoom("a table has no place in the new file"))
     }
 
-    pub(super) fn is_moved(&self, index: usize, item: &MovableRange) -> bool {
-        self.place(index) != Some(item.offset)
+    pub(super) fn is_moved(&self, index: usize, range: &MovableRange) -> bool {
+        self.new_offset(index) != Ok(range.offset)
     }
 
-    /// Returns the address at the new offset of an item.
-    pub(super) fn address(&self, index: usize, place: u64) -> Option<u64> {
-        let in_tail = self.arrangement.places.get(index).is_some_and(Option::is_none);
-        match &self.arrangement.tail {
-            Some(tail) if in_tail => Some(tail.address_of(place)),
-            _ => {
-                let load = self.layout.segments.get(self.ground.items.get(index)?.load)?;
-                Some(load.p_vaddr.wrapping_add(place.wrapping_sub(load.p_offset)))
-            }
+    /// Returns the address of a byte of a range, from its offset in the new file.
+    pub(super) fn new_address(&self, index: usize, range: &MovableRange, offset: u64) -> u64 {
+        let overflows = self.placement.offsets.get(index).is_some_and(Option::is_none);
+        let segment = self.layout.segments.get(range.load);
+        match (&self.placement.overflow, segment) {
+            (Some(overflow), _) if overflows => overflow.address_of(offset),
+            (_, Some(load)) => load.p_vaddr.wrapping_add(offset.wrapping_sub(load.p_offset)),
+            // A map is made from the segments of its file, so that every range has one.
+            (_, None) => offset,
         }
     }
 
-    pub(super) fn items(&self) -> impl Iterator<Item = (usize, &MovableRange)> {
-        self.ground.items.iter().enumerate()
+    pub(super) fn movable(&self) -> impl Iterator<Item = (usize, &MovableRange)> {
+        self.map.movable.iter().enumerate()
     }
 
-    /// Returns the item that holds this range of the old file.
-    pub(super) fn holder(&self, offset: u64, size: u64) -> Option<(usize, &MovableRange)> {
-        self.items().find(|(_, item)| item.holds(offset, size))
+    /// Returns the movable range that holds these bytes of the old file.
+    pub(super) fn find_movable(&self, offset: u64, size: u64) -> Option<(usize, &MovableRange)> {
+        self.movable().find(|(_, range)| range.holds(offset, size))
     }
 
     /// Returns the offset in the new file of a byte of the old file.
-    fn moved_offset(&self, offset: u64) -> Option<u64> {
-        match self.holder(offset, 1) {
-            Some((index, item)) => self.place(index)?.checked_add(offset - item.offset),
-            None => Some(offset),
+    fn moved_offset(&self, offset: u64) -> Result<u64, Error> {
+        match self.find_movable(offset, 1) {
+            Some((index, range)) => self.offset_in(index, offset - range.offset),
+            None => Ok(offset),
         }
     }
 
-    /// Writes over bytes of the old file at their new place.
-    fn write(&self, canvas: &mut PatchSet, old_offset: u64, bytes: &[u8]) -> Option<()> {
-        canvas.paint(self.moved_offset(old_offset)?, bytes)
+    /// Returns the offset in the new file of the byte at `inside` of a range.
+    pub(super) fn offset_in(&self, index: usize, inside: u64) -> Result<u64, Error> {
+        let start = self.new_offset(index)?;
+        start.checked_add(inside).ok_or(Error::TooLarge { value: start })
     }
 
-    pub(super) fn word(&self, canvas: &mut PatchSet, old_offset: u64, value: u64) -> Option<()> {
+    /// Writes over bytes of the old file at their new place.
+    fn write_moved(
+        &self,
+        patches: &mut PatchSet,
+        old_offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        patches.put(self.moved_offset(old_offset)?, bytes)
+    }
+
+    pub(super) fn write_word(
+        &self,
+        patches: &mut PatchSet,
+        old_offset: u64,
+        value: u64,
+    ) -> Result<(), Error> {
         let bytes = self.layout.codec.word_bytes(value)?;
-        self.write(canvas, old_offset, &bytes)
+        self.write_moved(patches, old_offset, &bytes)
     }
 
     /// Clears the old places, so that nothing of an old path remains, then writes the contents at
     /// the new places.
-    fn move_contents(&self, canvas: &mut PatchSet) -> Option<()> {
-        let moved = || self.items().filter(|&(index, item)| self.is_moved(index, item));
-        // This comes before any other write, because an item may move to where another one shrinks.
-        // Neighbours are cleared in one write: the bytes between the items of a run are already
+    fn move_contents(&self, patches: &mut PatchSet) -> Result<(), Error> {
+        let moved = || self.movable().filter(|&(index, range)| self.is_moved(index, range));
+        // This comes before any other write, because a range may move to where another one shrinks.
+        // Neighbours are cleared in one write: the bytes between the ranges of a run are already
         // zero.
-        let mut open: Option<(u64, u64)> = None;
-        for (index, item) in self.items() {
-            let kept = if self.is_moved(index, item) { 0 } else { item.size.min(item.new_size) };
-            let (start, end) = (item.offset + kept, item.end());
-            open = match open {
+        let mut pending: Option<(u64, u64)> = None;
+        for (index, range) in self.movable() {
+            let kept = if self.is_moved(index, range) { 0 } else { range.size.min(range.new_size) };
+            let (start, end) = (range.offset + kept, range.end());
+            pending = match pending {
                 Some((first, last)) if self.is_zero(last, start) => Some((first, end)),
                 _ => {
-                    vacate(canvas, open)?;
+                    clear_range(patches, pending)?;
                     Some((start, end))
                 }
             };
         }
-        vacate(canvas, open)?;
-        for (index, item) in moved() {
-            let len = item.size.min(item.new_size);
-            canvas.paint(self.place(index)?, slice(self.layout.bytes, item.offset, len)?)?;
+        clear_range(patches, pending)?;
+        for (index, range) in moved() {
+            let len = range.size.min(range.new_size);
+            let old = slice(self.layout.bytes, range.offset, len);
+            let outside = Error::malformed("a table ends outside of the file", range.offset);
+            patches.put(self.new_offset(index)?, old.ok_or(outside)?)?;
         }
-        Some(())
+        Ok(())
     }
 
     /// Returns whether a short range of the file is zero.
@@ -127,34 +148,37 @@ impl ImageEmitter<'_, '_> {
         bytes.is_some_and(|bytes| bytes.iter().all(|&byte| byte == 0))
     }
 
-    fn write_strings(&self, canvas: &mut PatchSet) -> Option<()> {
-        if let Some(interpreter) = &self.wish.interpreter {
-            let mut bytes = interpreter.clone();
+    fn write_strings(&self, patches: &mut PatchSet) -> Result<(), Error> {
+        let interpreter = self.map.find_role(RangeRole::Interpreter);
+        if let (Some(path), Some(index)) = (&self.edit.interpreter, interpreter) {
+            let mut bytes = path.clone();
             bytes.push(0);
-            canvas.paint(self.place(self.ground.position(RangeRole::Interpreter)?)?, &bytes)?;
+            patches.put(self.new_offset(index)?, &bytes)?;
         }
-        if let Some(placement) = self.placement {
-            let place = self.place(self.ground.position(RangeRole::Strings)?)?;
-            for (offset, bytes) in &placement.changes {
+        if let (Some(strings), Some(index)) = (self.strings, self.map.find_role(RangeRole::Strings))
+        {
+            for (offset, bytes) in &strings.changes {
                 // Bytes behind the new end do not belong to the table any more.
-                let room = placement.size.saturating_sub(*offset);
-                let len = usize::try_from(room.min(bytes.len() as u64)).ok()?;
-                canvas.paint(place.checked_add(*offset)?, bytes.get(..len)?)?;
+                let len = strings.size.saturating_sub(*offset).min(bytes.len() as u64);
+                let bytes = slice(bytes, 0, len).unwrap_or_default();
+                patches.put(self.offset_in(index, *offset)?, bytes)?;
             }
         }
-        Some(())
+        Ok(())
     }
 
-    fn write_versions(&self, canvas: &mut PatchSet) -> Option<()> {
-        let Some(tables) = self.tables else { return Some(()) };
-        for (offset, bytes) in versions::edits(tables, self.renamed, &self.wish.orphaned)? {
-            self.write(canvas, offset, &bytes)?;
+    fn write_versions(&self, patches: &mut PatchSet) -> Result<(), Error> {
+        let Some(tables) = self.tables else { return Ok(()) };
+        for (offset, bytes) in
+            versions::collect_writes(tables, self.renamed, &self.edit.removed_needs)?
+        {
+            self.write_moved(patches, offset, &bytes)?;
         }
-        Some(())
+        Ok(())
     }
 
-    fn write_dynamic(&self, canvas: &mut PatchSet) -> Option<()> {
-        let Some(tables) = self.tables else { return Some(()) };
+    fn write_dynamic(&self, patches: &mut PatchSet) -> Result<(), Error> {
+        let Some(tables) = self.tables else { return Ok(()) };
         let dynamic = tables.dynamic;
         let mut entries = match self.entries {
             Some(entries) => entries.to_vec(),
@@ -162,61 +186,64 @@ impl ImageEmitter<'_, '_> {
                 .zip(&dynamic.entries)
                 .map(|(index, &entry)| PlannedEntry {
                     entry,
-                    text: EntryString::Kept,
-                    from: Some(index),
+                    string: EntryString::Kept,
+                    old_index: Some(index),
                 })
                 .collect(),
         };
-        let needs = versions::remaining(tables, &self.wish.orphaned);
+        let needs = versions::count_remaining(tables, &self.edit.removed_needs)?;
         if needs == Some(0) {
             let gone = [abi::DT_VERNEED, abi::DT_VERNEEDNUM];
-            entries.retain(|wanted| !gone.contains(&wanted.entry.tag));
+            entries.retain(|planned| !gone.contains(&planned.entry.tag));
         }
-        for wanted in &mut entries {
-            self.update(&mut wanted.entry, needs)?;
+        for planned in &mut entries {
+            self.update_entry(&mut planned.entry, needs)?;
         }
-        let tail = self.arrangement.tail.as_ref();
-        let moved = tail.and_then(|tail| tail.dynamic);
+        let overflow = self.placement.overflow.as_ref();
+        let moved = overflow.and_then(|overflow| overflow.dynamic);
         let (offset, slots) = match moved {
             Some((offset, size)) => (offset, size / (2 * self.layout.codec.word())),
             None => (dynamic.offset, dynamic.capacity.min(dynamic.entries.len() as u64 + 1)),
         };
-        let address = dynamic_address(dynamic, self.arrangement);
+        let address = dynamic_address(dynamic, self.placement);
         let codec = self.layout.codec;
-        canvas.paint(offset, &dynamic_edit::encode(codec, dynamic, &entries, slots, address)?)?;
+        patches.put(
+            offset,
+            &dynamic_edit::encode_section(codec, dynamic, &entries, slots, address)?,
+        )?;
         if moved.is_some() {
-            self.write_got(canvas, dynamic.address, address)?;
+            self.write_got(patches, dynamic.address, address)?;
         }
-        Some(())
+        Ok(())
     }
 
     /// Updates the addresses of moved tables, the size of the strings, and the number of version
     /// needs.
-    fn update(&self, entry: &mut DynamicEntry, needs: Option<u64>) -> Option<()> {
+    fn update_entry(&self, entry: &mut DynamicEntry, needs: Option<u64>) -> Result<(), Error> {
         match entry.tag {
             abi::DT_STRSZ => {
-                if let Some(placement) = self.placement {
-                    entry.value = placement.size;
+                if let Some(strings) = self.strings {
+                    entry.value = strings.size;
                 }
             }
             abi::DT_VERNEEDNUM => entry.value = needs.unwrap_or(entry.value),
             tag if TABLE_TAGS.contains(&tag) => {
-                let Some(offset) = self.layout.offset_of(entry.value, 1) else { return Some(()) };
-                if let Some((index, item)) = self.holder(offset, 1)
-                    && self.is_moved(index, item)
+                let Some(offset) = self.layout.offset_of(entry.value, 1) else { return Ok(()) };
+                if let Some((index, range)) = self.find_movable(offset, 1)
+                    && self.is_moved(index, range)
                 {
-                    let place = self.place(index)? + (offset - item.offset);
-                    entry.value = self.address(index, place)?;
+                    let offset = self.offset_in(index, offset - range.offset)?;
+                    entry.value = self.new_address(index, range, offset);
                 }
             }
             _ => {}
         }
-        Some(())
+        Ok(())
     }
 
     /// Writes the address of the dynamic section into the first word of the global offset table.
     /// Many machines keep it there (psABIs, "Global Offset Table").
-    fn write_got(&self, canvas: &mut PatchSet, old: u64, new: u64) -> Option<()> {
+    fn write_got(&self, patches: &mut PatchSet, old: u64, new: u64) -> Result<(), Error> {
         let codec = self.layout.codec;
         let from_tag = self.tables.and_then(|tables| tables.dynamic.value(abi::DT_PLTGOT));
         let from_tag = from_tag.and_then(|address| self.layout.offset_of(address, codec.word()));
@@ -228,15 +255,16 @@ impl ImageEmitter<'_, '_> {
             .map(|section| section.sh_offset);
         for offset in from_tag.into_iter().chain(from_sections) {
             if codec.word_at(self.layout.bytes, offset) == Some(old) {
-                self.word(canvas, offset, new)?;
+                self.write_word(patches, offset, new)?;
             }
         }
-        Some(())
+        Ok(())
     }
 }
 
-/// Paints a range with zeros.
-fn vacate(canvas: &mut PatchSet, range: Option<(u64, u64)>) -> Option<()> {
-    let Some((start, end)) = range.filter(|(start, end)| start < end) else { return Some(()) };
-    canvas.paint(start, &vec![0; usize::try_from(end - start).ok()?])
+/// Writes zeros over a range.
+fn clear_range(patches: &mut PatchSet, range: Option<(u64, u64)>) -> Result<(), Error> {
+    let Some((start, end)) = range.filter(|(start, end)| start < end) else { return Ok(()) };
+    let len = end - start;
+    patches.put(start, &vec![0; usize::try_from(len).map_err(|_| Error::TooLarge { value: len })?])
 }

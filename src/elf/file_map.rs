@@ -1,8 +1,8 @@
-//! Map of a file: ranges that can move (`items`), ranges that cannot (`claims`), and the free space
-//! between them.
+//! Map of a file: ranges that can move (`movable`), ranges that cannot (`fixed`), and the free
+//! space between them.
 //!
-//! An item is reachable only through headers and dynamic tags, which the planner rewrites with it.
-//! Items are the interpreter string, the tables of the dynamic section, notes that are found by
+//! A range is reachable only through headers and dynamic tags, which the planner rewrites with it.
+//! Ranges are the interpreter string, the tables of the dynamic section, notes that are found by
 //! their program header, and the section header table. Everything else that is referenced stays
 //! where it is.
 
@@ -13,7 +13,7 @@ use crate::elf::notes;
 use crate::elf::raw::ElfLayout;
 use crate::elf::tables::{DT_RELR, DynamicTables, TABLE_TAGS};
 
-/// Role of an item, as far as the planner distinguishes them.
+/// Role of a range, as far as the planner distinguishes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RangeRole {
     Interpreter,
@@ -54,84 +54,98 @@ pub(crate) struct FixedRange {
     pub end: u64,
 }
 
-/// Items and claims, both by offset. No item overlaps another item or a claim.
+/// Ranges and fixed, both by offset. No range overlaps another range or a range.
 pub(crate) struct FileMap {
-    pub items: Vec<MovableRange>,
-    pub claims: Vec<FixedRange>,
+    pub movable: Vec<MovableRange>,
+    pub fixed: Vec<FixedRange>,
 }
 
 impl FileMap {
-    pub(super) fn survey(
-        layout: &ElfLayout<'_>,
-        tables: Option<&DynamicTables<'_, '_>>,
-    ) -> FileMap {
-        let mut items = candidates(layout, tables);
-        items.sort_by_key(|item| (item.offset, std::cmp::Reverse(item.size)));
-        let mut claims = fixed_claims(layout);
-        let ranges: Vec<_> = referenced_ranges(layout);
-        settle(&mut items, &mut claims, &ranges);
-        claims.sort_by_key(|claim| (claim.start, claim.end));
-        FileMap { items, claims }
+    pub(super) fn build(layout: &ElfLayout<'_>, tables: Option<&DynamicTables<'_, '_>>) -> FileMap {
+        let mut movable = find_movable_ranges(layout, tables);
+        movable.sort_by_key(|range| (range.offset, std::cmp::Reverse(range.size)));
+        let mut fixed = header_ranges(layout);
+        resolve_overlaps(&mut movable, &mut fixed, &referenced_ranges(layout));
+        fixed.sort_by_key(|range| (range.start, range.end));
+        FileMap { movable, fixed }
     }
 
-    pub(super) fn position(&self, role: RangeRole) -> Option<usize> {
-        self.items.iter().position(|item| item.role == role)
+    pub(super) fn find_role(&self, role: RangeRole) -> Option<usize> {
+        self.movable.iter().position(|range| range.role == role)
     }
 }
 
-/// Drops items that lie inside another item, and pins items that overlap anything only in part.
-fn settle(items: &mut Vec<MovableRange>, claims: &mut Vec<FixedRange>, ranges: &[FixedRange]) {
+/// Drops ranges that lie inside another range, and pins ranges that overlap anything only in part.
+fn resolve_overlaps(
+    movable: &mut Vec<MovableRange>,
+    fixed: &mut Vec<FixedRange>,
+    referenced: &[FixedRange],
+) {
     let mut kept: Vec<MovableRange> = Vec::new();
-    for item in items.drain(..) {
+    for range in movable.drain(..) {
         match kept.last_mut() {
-            Some(last) if last.holds(item.offset, item.size) => {
-                last.align = last.align.max(item.align);
+            Some(last) if last.holds(range.offset, range.size) => {
+                last.align = last.align.max(range.align);
             }
-            _ => kept.push(item),
+            _ => kept.push(range),
         }
     }
     loop {
-        let pinned = kept.iter().position(|item| {
-            let crossed = |start: u64, end: u64| start < item.end() && end > item.offset;
-            claims.iter().any(|claim| crossed(claim.start, claim.end))
+        let pinned = kept.iter().position(|range| {
+            let crossed = |start: u64, end: u64| start < range.end() && end > range.offset;
+            fixed.iter().any(|fixed| crossed(fixed.start, fixed.end))
                 || kept
                     .iter()
-                    .any(|other| other.offset != item.offset && crossed(other.offset, other.end()))
-                || ranges.iter().any(|range| {
-                    crossed(range.start, range.end)
-                        && !item.holds(range.start, range.end - range.start)
+                    .any(|other| other.offset != range.offset && crossed(other.offset, other.end()))
+                || referenced.iter().any(|part| {
+                    crossed(part.start, part.end) && !range.holds(part.start, part.end - part.start)
                 })
         });
         let Some(pinned) = pinned else { break };
-        let item = kept.remove(pinned);
-        claims.push(FixedRange { start: item.offset, end: item.end() });
+        let range = kept.remove(pinned);
+        fixed.push(FixedRange { start: range.offset, end: range.end() });
     }
-    for range in ranges {
-        if !kept.iter().any(|item| item.holds(range.start, range.end - range.start)) {
-            claims.push(*range);
+    for part in referenced {
+        if !kept.iter().any(|range| range.holds(part.start, part.end - part.start)) {
+            fixed.push(*part);
         }
     }
-    *items = kept;
+    *movable = kept;
 }
 
-fn candidates(layout: &ElfLayout<'_>, tables: Option<&DynamicTables<'_, '_>>) -> Vec<MovableRange> {
-    let mut items = Vec::new();
-    if let Some(segment) = layout.segment(abi::PT_INTERP) {
-        items.extend(item(layout, RangeRole::Interpreter, segment.p_offset, segment.p_filesz, 1));
+fn find_movable_ranges(
+    layout: &ElfLayout<'_>,
+    tables: Option<&DynamicTables<'_, '_>>,
+) -> Vec<MovableRange> {
+    let mut ranges = Vec::new();
+    if let Some(segment) = layout.find_segment(abi::PT_INTERP) {
+        ranges.extend(movable_range(
+            layout,
+            RangeRole::Interpreter,
+            segment.p_offset,
+            segment.p_filesz,
+            1,
+        ));
     }
     if let Some(tables) = tables {
-        items.extend(TABLE_TAGS.iter().filter_map(|&tag| table_item(tables, tag)));
+        ranges.extend(TABLE_TAGS.iter().filter_map(|&tag| movable_table(tables, tag)));
     }
-    items.extend(note_items(layout));
+    ranges.extend(movable_notes(layout));
     if !layout.sections.is_empty() {
         let size = layout.section_size() * layout.sections.len() as u64;
-        items.extend(item(layout, RangeRole::SectionHeaders, layout.header.e_shoff, size, 8));
+        ranges.extend(movable_range(
+            layout,
+            RangeRole::SectionHeaders,
+            layout.header.e_shoff,
+            size,
+            8,
+        ));
     }
-    items
+    ranges
 }
 
-/// Returns an item, if one `PT_LOAD` loads all of it.
-fn item(
+/// Returns a range that can move, or `None` if no `PT_LOAD` loads all of it.
+fn movable_range(
     layout: &ElfLayout<'_>,
     role: RangeRole,
     offset: u64,
@@ -150,7 +164,7 @@ fn item(
     let section = layout
         .sections
         .iter()
-        .filter(|section| section.sh_offset == offset && holds_bytes(section.sh_type));
+        .filter(|section| section.sh_offset == offset && has_file_contents(section.sh_type));
     let mut align = section.map(|section| section.sh_addralign).fold(align, u64::max);
     while align > 1 && !offset.is_multiple_of(align) {
         align /= 2;
@@ -158,17 +172,18 @@ fn item(
     Some(MovableRange { role, offset, size, align, load, new_size: size })
 }
 
-fn table_item(tables: &DynamicTables<'_, '_>, tag: i64) -> Option<MovableRange> {
+fn movable_table(tables: &DynamicTables<'_, '_>, tag: i64) -> Option<MovableRange> {
     let layout = tables.layout;
     let address = tables.dynamic.value(tag)?;
-    let known = tables.extent(tag)?;
+    // A table of unknown size stays where it is.
+    let known = tables.table_size(tag).ok().flatten()?;
     let offset = layout.offset_of(address, known)?;
     let section = layout
         .sections
         .iter()
         .filter(|section| section.sh_addr == address && section.sh_offset == offset)
         .filter(|section| section.sh_flags & u64::from(abi::SHF_ALLOC) != 0)
-        .filter(|section| holds_bytes(section.sh_type))
+        .filter(|section| has_file_contents(section.sh_type))
         .map(|section| section.sh_size)
         .max();
     let size = known.max(section.unwrap_or(0));
@@ -183,11 +198,11 @@ fn table_item(tables: &DynamicTables<'_, '_>, tag: i64) -> Option<MovableRange> 
         | DT_RELR => (RangeRole::Table, layout.codec.word()),
         _ => (RangeRole::Table, 8),
     };
-    item(layout, role, offset, size, align)
+    movable_range(layout, role, offset, size, align)
 }
 
-/// Returns the notes, one item for each range that headers treat as one.
-fn note_items(layout: &ElfLayout<'_>) -> Vec<MovableRange> {
+/// Returns the notes, one for each range that headers treat as a whole.
+fn movable_notes(layout: &ElfLayout<'_>) -> Vec<MovableRange> {
     let mut ranges: Vec<&ProgramHeader> = layout
         .segments
         .iter()
@@ -200,15 +215,15 @@ fn note_items(layout: &ElfLayout<'_>) -> Vec<MovableRange> {
     ranges
         .iter()
         .filter_map(|note| {
-            let whole = notes::all_movable(layout, note.p_offset, note.p_filesz, note.p_align);
-            let size = if whole { note.p_filesz } else { notes::detachable(layout, note) };
-            item(layout, RangeRole::ElfNote, note.p_offset, size, note.p_align.clamp(4, 8))
+            let whole = notes::are_movable(layout, note.p_offset, note.p_filesz, note.p_align);
+            let size = if whole { note.p_filesz } else { notes::detachable_size(layout, note) };
+            movable_range(layout, RangeRole::ElfNote, note.p_offset, size, note.p_align.clamp(4, 8))
         })
         .collect()
 }
 
 /// Returns the ranges that nothing may touch: the ELF header and the program header table.
-fn fixed_claims(layout: &ElfLayout<'_>) -> Vec<FixedRange> {
+fn header_ranges(layout: &ElfLayout<'_>) -> Vec<FixedRange> {
     let header = if layout.codec.is_64() { 64 } else { 52 };
     let table = layout.header.e_phoff;
     let size = layout.segment_size() * layout.segments.len() as u64;
@@ -218,7 +233,8 @@ fn fixed_claims(layout: &ElfLayout<'_>) -> Vec<FixedRange> {
     ]
 }
 
-/// Returns the ranges that headers refer to. Each is part of one item, or stays in its place.
+/// Returns the ranges that headers refer to. Each is part of one movable range, or stays in its
+/// place.
 fn referenced_ranges(layout: &ElfLayout<'_>) -> Vec<FixedRange> {
     let in_segments = layout.segments.iter().filter(|segment| {
         !matches!(
@@ -228,7 +244,7 @@ fn referenced_ranges(layout: &ElfLayout<'_>) -> Vec<FixedRange> {
     });
     let in_segments = in_segments.map(|segment| {
         let movable = match segment.p_type {
-            abi::PT_NOTE => notes::detachable(layout, segment),
+            abi::PT_NOTE => notes::detachable_size(layout, segment),
             _ => 0,
         };
         (segment.p_offset.saturating_add(movable), segment.p_filesz.saturating_sub(movable))
@@ -236,7 +252,7 @@ fn referenced_ranges(layout: &ElfLayout<'_>) -> Vec<FixedRange> {
     let in_sections = layout
         .sections
         .iter()
-        .filter(|section| holds_bytes(section.sh_type))
+        .filter(|section| has_file_contents(section.sh_type))
         .map(|section| (section.sh_offset, section.sh_size));
     let headers = (!layout.sections.is_empty())
         .then(|| layout.section_size() * layout.sections.len() as u64)
@@ -246,10 +262,10 @@ fn referenced_ranges(layout: &ElfLayout<'_>) -> Vec<FixedRange> {
         .chain(headers)
         .filter(|&(_, size)| size > 0)
         .map(|(start, size)| FixedRange { start, end: start.saturating_add(size) })
-        .filter(|claim| claim.start < layout.file_size())
+        .filter(|range| range.start < layout.file_size())
         .collect()
 }
 
-fn holds_bytes(kind: u32) -> bool {
+fn has_file_contents(kind: u32) -> bool {
     !matches!(kind, abi::SHT_NULL | abi::SHT_NOBITS)
 }

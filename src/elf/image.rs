@@ -3,7 +3,8 @@
 use elf::abi;
 use elf::endian::AnyEndian;
 
-use crate::elf::raw::{DynamicSection, ElfLayout, string_at};
+use crate::elf::codec::string_at;
+use crate::elf::raw::{DynamicSection, ElfLayout};
 use crate::elf::tables::DynamicTables;
 use crate::elf::{Error, notes};
 
@@ -132,10 +133,16 @@ pub struct ElfImage {
     pub payload: u64,
 }
 
-/// Reads the properties of a file. Never panics, whatever the bytes are.
+/// Reads the properties of a file. Never panics, whatever the bytes are. Notes, strings and version
+/// tables that cannot be read are left out.
+///
+/// # Errors
+///
+/// Fails if the bytes are not an ELF file, or if its ELF header, program headers or dynamic section
+/// lie outside of it.
 pub fn read(bytes: &[u8]) -> Result<ElfImage, Error> {
     let layout = ElfLayout::parse(bytes)?;
-    let kind = kind(&layout);
+    let kind = detect_kind(&layout);
     let dynamic = match kind {
         ObjectKind::DebugFile
         | ObjectKind::Relocatable
@@ -143,25 +150,25 @@ pub fn read(bytes: &[u8]) -> Result<ElfImage, Error> {
         | ObjectKind::Core => None,
         _ => layout.dynamic()?,
     };
-    let mut image = headers_of(&layout, kind);
+    let mut image = read_headers(&layout, kind);
     if let Some(dynamic) = &dynamic {
         add_dynamic(&mut image, &DynamicTables::new(&layout, dynamic));
     }
-    for note in notes::all(&layout) {
+    for note in notes::collect_notes(&layout) {
         if note.is_build_id() && image.build_id.is_none() {
             image.build_id = Some(note.content.to_vec());
         } else if note.is_dlopen() {
-            image.dlopen_notes.push(without_nul(note.content));
+            image.dlopen_notes.push(trim_nul(note.content));
         } else if note.is_package() {
-            image.package_note = Some(without_nul(note.content));
+            image.package_note = Some(trim_nul(note.content));
         }
     }
     Ok(image)
 }
 
-fn headers_of(layout: &ElfLayout<'_>, kind: ObjectKind) -> ElfImage {
+fn read_headers(layout: &ElfLayout<'_>, kind: ObjectKind) -> ElfImage {
     let header = &layout.header;
-    let stack = layout.segment(abi::PT_GNU_STACK);
+    let stack = layout.find_segment(abi::PT_GNU_STACK);
     ElfImage {
         class: if layout.codec.is_64() { ElfClass::Elf64 } else { ElfClass::Elf32 },
         data: match header.endianness {
@@ -191,12 +198,13 @@ fn headers_of(layout: &ElfLayout<'_>, kind: ObjectKind) -> ElfImage {
         dlopen_notes: Vec::new(),
         package_note: None,
         has_sections: !layout.sections.is_empty(),
-        payload: payload(layout),
+        payload: payload_size(layout),
     }
 }
 
 fn add_dynamic(image: &mut ElfImage, tables: &DynamicTables<'_, '_>) {
     let dynamic = tables.dynamic;
+    // Parts that cannot be read are left out: the rest of the file still has properties.
     let strings = tables.strings().unwrap_or_default();
     let text = |offset| string_at(strings, offset).map(<[u8]>::to_vec);
     let first = |tag| dynamic.value(tag).and_then(text);
@@ -210,26 +218,26 @@ fn add_dynamic(image: &mut ElfImage, tables: &DynamicTables<'_, '_>) {
     let text_flag = abi::DF_TEXTREL.unsigned_abs();
     image.text_relocations =
         dynamic.value(abi::DT_TEXTREL).is_some() || image.flags & text_flag != 0;
-    for file in tables.version_needs().map(|needs| needs.files).unwrap_or_default() {
+    for file in tables.parse_version_needs().map(|needs| needs.files).unwrap_or_default() {
         let Some(library) = text(file.file) else { continue };
         image.needed_versions.extend(file.versions.iter().filter_map(|version| {
             let (library, weak) = (library.clone(), version.weak);
             Some(NeededVersion { library, version: text(version.name)?, weak })
         }));
     }
-    let defined = tables.version_definitions().map(|found| found.names).unwrap_or_default();
+    let defined = tables.parse_version_definitions().map(|found| found.names).unwrap_or_default();
     let defined = defined.iter().filter(|name| !name.base && !name.parent);
     image.defined_versions = defined.filter_map(|name| text(name.name)).collect();
 }
 
-fn without_nul(content: &[u8]) -> Vec<u8> {
+fn trim_nul(content: &[u8]) -> Vec<u8> {
     let end = content.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     content.get(..end).unwrap_or_default().to_vec()
 }
 
-/// Number of bytes after the end that the headers describe: they are not part of the ELF image.
+/// Returns the number of bytes after the end that the headers describe: they are not part of the ELF image.
 /// Zeros at the end are padding (Go's linker rounds the file up to a page).
-pub(crate) fn payload(layout: &ElfLayout<'_>) -> u64 {
+pub(crate) fn payload_size(layout: &ElfLayout<'_>) -> u64 {
     let end = usize::try_from(described_end(layout)).unwrap_or(usize::MAX);
     let rest = layout.bytes.get(end..).unwrap_or_default();
     rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1)
@@ -255,13 +263,15 @@ fn described_end(layout: &ElfLayout<'_>) -> u64 {
 }
 
 /// Returns the kind of the file.
-pub(crate) fn kind(layout: &ElfLayout<'_>) -> ObjectKind {
+pub(crate) fn detect_kind(layout: &ElfLayout<'_>) -> ObjectKind {
     match layout.header.e_type {
         abi::ET_REL if layout.section_named(b".modinfo").is_some() => ObjectKind::KernelModule,
         abi::ET_REL => ObjectKind::Relocatable,
         abi::ET_CORE => ObjectKind::Core,
         abi::ET_EXEC | abi::ET_DYN if is_debug_file(layout) => ObjectKind::DebugFile,
-        abi::ET_EXEC if layout.segment(abi::PT_INTERP).is_none() => ObjectKind::StaticExecutable,
+        abi::ET_EXEC if layout.find_segment(abi::PT_INTERP).is_none() => {
+            ObjectKind::StaticExecutable
+        }
         abi::ET_EXEC => ObjectKind::Executable,
         abi::ET_DYN => shared_kind(layout),
         _ => ObjectKind::Other,
@@ -274,7 +284,7 @@ fn is_debug_file(layout: &ElfLayout<'_>) -> bool {
     if layout.segments.is_empty() {
         return true;
     }
-    let dynamic = layout.segment(abi::PT_DYNAMIC).map(|segment| segment.p_vaddr);
+    let dynamic = layout.find_segment(abi::PT_DYNAMIC).map(|segment| segment.p_vaddr);
     layout.sections.iter().any(|section| {
         section.sh_type == abi::SHT_NOBITS
             && section.sh_size > 0
@@ -288,7 +298,7 @@ fn is_debug_file(layout: &ElfLayout<'_>) -> bool {
 /// `DF_1_PIE` marks programs (binutils 2.26 and later, lld, mold). Older linkers give `DT_DEBUG`
 /// only to programs.
 fn shared_kind(layout: &ElfLayout<'_>) -> ObjectKind {
-    let interpreted = layout.segment(abi::PT_INTERP).is_some();
+    let interpreted = layout.find_segment(abi::PT_INTERP).is_some();
     let Ok(Some(dynamic)) = layout.dynamic() else {
         return if interpreted { ObjectKind::PieExecutable } else { ObjectKind::SharedObject };
     };
@@ -313,6 +323,7 @@ fn is_loader(layout: &ElfLayout<'_>, dynamic: &DynamicSection) -> bool {
         return false;
     }
     let tables = DynamicTables::new(layout, dynamic);
+    // Parts that cannot be read are left out: the rest of the file still has properties.
     let strings = tables.strings().unwrap_or_default();
     let soname = dynamic.value(abi::DT_SONAME).and_then(|offset| string_at(strings, offset));
     let soname = soname.unwrap_or_default();

@@ -13,6 +13,7 @@
 //!
 //! This module does not know about prefixes.
 
+mod codec;
 mod contents;
 mod dynamic_edit;
 mod edit;
@@ -30,6 +31,7 @@ mod slack;
 mod strings;
 mod symbols;
 mod tables;
+mod version_tables;
 mod versions;
 mod write;
 
@@ -41,7 +43,7 @@ pub use crate::elf::seal::{Seal, SealError, is_loader, seal_loader};
 pub use crate::elf::symbols::{DebugSymbols, find_debug_symbols, loads_alike};
 
 /// Reason that a file cannot be read or an edit cannot be made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The first bytes are not those of an ELF file.
@@ -50,15 +52,32 @@ pub enum Error {
     /// It is ELF, but of a form that is not supported.
     #[error("unsupported ELF file: {0}")]
     Unsupported(&'static str),
-    /// Its headers contradict each other or the size of the file.
-    #[error("malformed ELF file: {0}")]
-    Malformed(&'static str),
+    /// Its headers or tables contradict each other or the size of the file.
+    #[error("malformed ELF file: {what} (offset {offset:#x})")]
+    Malformed {
+        /// Description of the fault.
+        what: &'static str,
+        /// File offset of the part that is at fault.
+        offset: u64,
+    },
+    /// A value of the new file does not fit its field.
+    #[error("the value {value:#x} does not fit 32 bits")]
+    TooLarge {
+        /// The value.
+        value: u64,
+    },
     /// The edit makes no sense for any file.
     #[error("invalid edit: {0}")]
     InvalidEdit(&'static str),
     /// There is no safe place for the bytes that have to be added.
     #[error("no room: {0}")]
     NoRoom(&'static str),
+}
+
+impl Error {
+    pub(crate) const fn malformed(what: &'static str, offset: u64) -> Self {
+        Error::Malformed { what, offset }
+    }
 }
 
 /// Returns whether a file that begins with these bytes is an ELF file.

@@ -3,7 +3,9 @@
 use elf::abi;
 use elf::segment::ProgramHeader;
 
-use crate::elf::raw::{ElfLayout, align_up, slice};
+use crate::elf::Error;
+use crate::elf::codec::{TableBytes, align_up, slice};
+use crate::elf::raw::ElfLayout;
 
 /// Owners and types of the notes, as their projects define them.
 const GNU: &[u8] = b"GNU";
@@ -55,48 +57,55 @@ impl ElfNote<'_> {
     }
 }
 
-/// Parses the notes of a `PT_NOTE` segment or note section. Returns `None` if they do not parse to
-/// the end.
+/// Parses the notes of a `PT_NOTE` segment or note section. Fails if they do not parse to the end.
 ///
 /// Linkers write an alignment of 0, 1 or 4 for notes that are padded to 4. mold writes 8 for a
 /// segment that begins with a note padded to 8 and continues with notes padded to 4.
-pub(crate) fn parse<'a>(
+pub(crate) fn parse_notes<'a>(
     layout: &ElfLayout<'a>,
     offset: u64,
     size: u64,
     align: u64,
-) -> Option<Vec<ElfNote<'a>>> {
-    let padded = (align == 8).then(|| parse_padded(layout, offset, size, 8)).flatten();
-    padded.or_else(|| parse_padded(layout, offset, size, 4))
+) -> Result<Vec<ElfNote<'a>>, Error> {
+    let outside = Error::malformed("notes end outside of the file", offset);
+    let bytes = slice(layout.bytes, offset, size).ok_or(outside)?;
+    let truncated = "a note ends outside of its segment or section";
+    let table = TableBytes { codec: layout.codec, truncated, offset, bytes };
+    if align == 8
+        && let Ok(notes) = parse_padded_notes(&table, 8)
+    {
+        return Ok(notes);
+    }
+    parse_padded_notes(&table, 4)
 }
 
-fn parse_padded<'a>(
-    layout: &ElfLayout<'a>,
-    offset: u64,
-    size: u64,
-    align: u64,
-) -> Option<Vec<ElfNote<'a>>> {
-    let bytes = slice(layout.bytes, offset, size)?;
+fn parse_padded_notes<'a>(table: &TableBytes<'a>, align: u64) -> Result<Vec<ElfNote<'a>>, Error> {
+    let size = table.bytes.len() as u64;
     let mut notes = Vec::new();
     let mut at = 0_u64;
-    while at.checked_add(12)? <= size {
-        let name_size: u64 = layout.codec.u32_at(bytes, at)?.into();
-        let content_size: u64 = layout.codec.u32_at(bytes, at + 4)?.into();
-        let kind = layout.codec.u32_at(bytes, at + 8)?;
-        let name = slice(bytes, at + 12, name_size)?;
-        let content_at = align_up(at + 12 + name_size, align)?;
-        let content = slice(bytes, content_at, content_size)?;
+    while at + 12 <= size {
+        let (name_size, content_size) = (table.u32_at(at)?, table.u32_at(at + 4)?);
+        let kind = table.codec.u32_at(table.bytes, at + 8).unwrap_or_default();
+        let name = table.slice_at(at + 12, name_size)?;
+        let padded = |end: u64| align_up(end, align).ok_or_else(|| table.end_error(at));
+        let content_at = padded(at + 12 + name_size)?;
+        let content = table.slice_at(content_at, content_size)?;
         // Go counts the padding of its name as part of the name.
         let name_end = name.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         let name = name.get(..name_end).unwrap_or_default();
-        at = align_up(content_at + content_size, align)?;
+        at = padded(content_at + content_size)?;
         notes.push(ElfNote { name, kind, content, end: at });
     }
-    bytes.get(usize::try_from(at.min(size)).ok()?..)?.iter().all(|&byte| byte == 0).then_some(notes)
+    let rest = table.slice_at(at.min(size), size - at.min(size))?;
+    if rest.iter().any(|&byte| byte != 0) {
+        return Err(table.end_error(at));
+    }
+    Ok(notes)
 }
 
 /// Returns every note of the file: those of its `PT_NOTE` segments, else of its note sections.
-pub(crate) fn all<'a>(layout: &ElfLayout<'a>) -> Vec<ElfNote<'a>> {
+/// Segments that cannot be parsed are skipped: the loader ignores notes that it does not know.
+pub(crate) fn collect_notes<'a>(layout: &ElfLayout<'a>) -> Vec<ElfNote<'a>> {
     let in_segments = layout
         .segments
         .iter()
@@ -109,21 +118,21 @@ pub(crate) fn all<'a>(layout: &ElfLayout<'a>) -> Vec<ElfNote<'a>> {
         .map(|section| (section.sh_offset, section.sh_size, section.sh_addralign));
     in_segments
         .chain(in_sections.filter(|_| layout.segments.is_empty()))
-        .filter_map(|(offset, size, align)| parse(layout, offset, size, align))
+        .filter_map(|(offset, size, align)| parse_notes(layout, offset, size, align).ok())
         .flatten()
         .collect()
 }
 
-/// Number of bytes that can be removed from the beginning of a `PT_NOTE` segment with notes that
-/// must stay. These are the ABI tag, which names the oldest kernel and is not checked any more, and
-/// properties, where `PT_GNU_PROPERTY` leads to them as well.
-pub(crate) fn detachable(layout: &ElfLayout<'_>, segment: &ProgramHeader) -> u64 {
+/// Returns the number of bytes that can be removed from the beginning of a `PT_NOTE` segment with
+/// notes that must stay. These are the ABI tag, which names the oldest kernel and is not checked
+/// any more, and properties, where `PT_GNU_PROPERTY` leads to them as well.
+pub(crate) fn detachable_size(layout: &ElfLayout<'_>, segment: &ProgramHeader) -> u64 {
     let (offset, size) = (segment.p_offset, segment.p_filesz);
-    let notes = parse(layout, offset, size, segment.p_align).unwrap_or_default();
+    let notes = parse_notes(layout, offset, size, segment.p_align).unwrap_or_default();
     if notes.iter().all(ElfNote::is_movable) {
         return 0;
     }
-    let properties = layout.segment(abi::PT_GNU_PROPERTY).is_some();
+    let properties = layout.find_segment(abi::PT_GNU_PROPERTY).is_some();
     let detachable = |note: &&ElfNote<'_>| {
         let known =
             note.kind == NT_GNU_ABI_TAG || note.kind == NT_GNU_PROPERTY_TYPE_0 && properties;
@@ -133,6 +142,7 @@ pub(crate) fn detachable(layout: &ElfLayout<'_>, segment: &ProgramHeader) -> u64
 }
 
 /// Returns whether all notes in this range are of the kinds that may be moved.
-pub(crate) fn all_movable(layout: &ElfLayout<'_>, offset: u64, size: u64, align: u64) -> bool {
-    parse(layout, offset, size, align).is_some_and(|notes| notes.iter().all(ElfNote::is_movable))
+pub(crate) fn are_movable(layout: &ElfLayout<'_>, offset: u64, size: u64, align: u64) -> bool {
+    parse_notes(layout, offset, size, align)
+        .is_ok_and(|notes| notes.iter().all(ElfNote::is_movable))
 }

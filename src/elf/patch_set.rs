@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::elf::Error;
+use crate::elf::codec::slice;
 use crate::elf::edit::Patch;
-use crate::elf::raw::slice;
 
 /// Number of equal bytes between two differences that justifies two writes instead of one. A system
 /// call costs about as much as copying some hundred bytes.
@@ -15,70 +16,77 @@ const BLOCK: usize = 64;
 /// Bytes by offset. No two entries overlap.
 #[derive(Debug, Default)]
 pub(crate) struct PatchSet {
-    strokes: BTreeMap<u64, Vec<u8>>,
+    writes: BTreeMap<u64, Vec<u8>>,
 }
 
 /// Differences from the file: inside it, and behind its end.
 #[derive(Debug, Default)]
 pub(crate) struct PatchDiff {
     pub patches: Vec<Patch>,
-    pub tail: Vec<u8>,
+    pub appended: Vec<u8>,
 }
 
 impl PatchSet {
-    /// Puts bytes at an offset, over all bytes painted there before.
-    pub(super) fn paint(&mut self, offset: u64, bytes: &[u8]) -> Option<()> {
+    /// Puts bytes at an offset, over all bytes put there before. Fails if no file can have that
+    /// offset.
+    pub(super) fn put(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         if bytes.is_empty() {
-            return Some(());
+            return Ok(());
         }
-        let end = offset.checked_add(bytes.len() as u64)?;
-        if let Some((&start, stroke)) = self.strokes.range_mut(..=offset).next_back() {
-            let at = usize::try_from(offset - start).ok()?;
-            if start + stroke.len() as u64 >= end {
-                // The write is inside one stroke: the common case of fields in moved tables.
-                stroke.get_mut(at..at + bytes.len())?.copy_from_slice(bytes);
-                return Some(());
+        let too_large = Error::TooLarge { value: offset };
+        let end = offset.checked_add(bytes.len() as u64).ok_or(too_large)?;
+        if let Some((&start, write)) = self.writes.range_mut(..=offset).next_back() {
+            let at = usize::try_from(offset - start).unwrap_or(usize::MAX);
+            if start + write.len() as u64 >= end {
+                // The bytes are inside one earlier write: the common case of fields in moved
+                // tables.
+                if let Some(old) = write.get_mut(at..at + bytes.len()) {
+                    old.copy_from_slice(bytes);
+                }
+                return Ok(());
             }
-            stroke.truncate(at);
+            write.truncate(at);
         }
-        let covered: Vec<u64> = self.strokes.range(offset..end).map(|(&start, _)| start).collect();
+        let covered: Vec<u64> = self.writes.range(offset..end).map(|(&start, _)| start).collect();
         for start in covered {
-            let old = self.strokes.remove(&start)?;
-            let overlap = usize::try_from(end - start).ok()?;
+            let Some(old) = self.writes.remove(&start) else { continue };
+            let overlap = usize::try_from(end - start).unwrap_or(usize::MAX);
             if let Some(rest) = old.get(overlap..).filter(|rest| !rest.is_empty()) {
-                self.strokes.insert(end, rest.to_vec());
+                self.writes.insert(end, rest.to_vec());
             }
         }
-        self.strokes.insert(offset, bytes.to_vec());
-        Some(())
+        self.writes.insert(offset, bytes.to_vec());
+        Ok(())
     }
 
     /// Returns the bytes that differ from the file, by offset.
-    pub(super) fn settle(self, file: &[u8]) -> Option<PatchDiff> {
-        let mut settled = PatchDiff::default();
-        for (offset, bytes) in self.strokes {
-            let start = usize::try_from(offset).ok()?;
-            let inside = file.len().saturating_sub(start).min(bytes.len());
-            let (inner, outer) = bytes.split_at_checked(inside)?;
-            let old = file.get(start.min(file.len())..)?.get(..inside)?;
-            for (start, end) in differences(old, inner) {
-                let bytes = inner.get(start..end)?;
-                join(&mut settled.patches, file, offset + start as u64, bytes);
+    pub(super) fn diff_from(self, file: &[u8]) -> PatchDiff {
+        let mut diff = PatchDiff::default();
+        let file_end = file.len() as u64;
+        for (offset, bytes) in self.writes {
+            let inside = file_end.saturating_sub(offset).min(bytes.len() as u64);
+            let (inner, outer) = bytes.split_at(usize::try_from(inside).unwrap_or(bytes.len()));
+            let old = slice(file, offset, inside).unwrap_or_default();
+            for (start, end) in find_differences(old, inner) {
+                let bytes = inner.get(start..end).unwrap_or_default();
+                append_patch(&mut diff.patches, file, offset + start as u64, bytes);
             }
             if !outer.is_empty() {
-                let at = (start + inside).checked_sub(file.len())?;
-                let end = at.checked_add(outer.len())?;
-                settled.tail.resize(settled.tail.len().max(end), 0);
-                settled.tail.get_mut(at..end)?.copy_from_slice(outer);
+                let at = usize::try_from(offset.max(file_end) - file_end).unwrap_or(usize::MAX);
+                let end = at.saturating_add(outer.len());
+                diff.appended.resize(diff.appended.len().max(end), 0);
+                if let Some(place) = diff.appended.get_mut(at..end) {
+                    place.copy_from_slice(outer);
+                }
             }
         }
-        Some(settled)
+        diff
     }
 }
 
 /// Returns the ranges in which two slices of one length differ, with near ranges joined. Blocks are
 /// compared, because most of a moved table differs.
-fn differences(old: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
+fn find_differences(old: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     let blocks = old.chunks(BLOCK).zip(new.chunks(BLOCK)).enumerate();
     for (number, (old, new)) in blocks.filter(|(_, (old, new))| old != new) {
@@ -95,7 +103,7 @@ fn differences(old: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
 }
 
 /// Adds a patch behind the others, and joins it to the last one if that is near.
-fn join(patches: &mut Vec<Patch>, file: &[u8], offset: u64, bytes: &[u8]) {
+fn append_patch(patches: &mut Vec<Patch>, file: &[u8], offset: u64, bytes: &[u8]) {
     let last = patches.last_mut().and_then(|last| {
         let end = last.offset + last.bytes.len() as u64;
         let between = slice(file, end, offset.checked_sub(end)?)?;
@@ -114,23 +122,23 @@ fn join(patches: &mut Vec<Patch>, file: &[u8], offset: u64, bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    fn settle(strokes: &[(u64, &[u8])], file: &[u8]) -> (Vec<(u64, Vec<u8>)>, Vec<u8>) {
-        let mut canvas = PatchSet::default();
-        for (offset, bytes) in strokes {
-            canvas.paint(*offset, bytes).unwrap();
+    fn apply_writes(writes: &[(u64, &[u8])], file: &[u8]) -> (Vec<(u64, Vec<u8>)>, Vec<u8>) {
+        let mut patches = PatchSet::default();
+        for (offset, bytes) in writes {
+            patches.put(*offset, bytes).unwrap();
         }
-        let settled = canvas.settle(file).unwrap();
-        let patches = settled.patches.into_iter();
-        (patches.map(|patch| (patch.offset, patch.bytes)).collect(), settled.tail)
+        let diff = patches.diff_from(file);
+        let patches = diff.patches.into_iter();
+        (patches.map(|patch| (patch.offset, patch.bytes)).collect(), diff.appended)
     }
 
     #[test]
-    fn later_strokes_cover_earlier_ones() {
+    fn later_writes_cover_earlier_ones() {
         let file = [0; 8];
-        let strokes: [(u64, &[u8]); 4] = [(0, &[1; 4]), (2, &[2; 4]), (1, &[3]), (4, &[4; 1])];
-        assert_eq!(settle(&strokes, &file).0, [(0, vec![1, 3, 2, 2, 4, 2])]);
-        let strokes: [(u64, &[u8]); 3] = [(1, &[1; 2]), (4, &[2; 3]), (0, &[3; 5])];
-        assert_eq!(settle(&strokes, &file).0, [(0, vec![3, 3, 3, 3, 3, 2, 2])]);
+        let writes: [(u64, &[u8]); 4] = [(0, &[1; 4]), (2, &[2; 4]), (1, &[3]), (4, &[4; 1])];
+        assert_eq!(apply_writes(&writes, &file).0, [(0, vec![1, 3, 2, 2, 4, 2])]);
+        let writes: [(u64, &[u8]); 3] = [(1, &[1; 2]), (4, &[2; 3]), (0, &[3; 5])];
+        assert_eq!(apply_writes(&writes, &file).0, [(0, vec![3, 3, 3, 3, 3, 2, 2])]);
     }
 
     #[test]
@@ -140,10 +148,10 @@ mod tests {
         let mut new = vec![7; 2000];
         new[1500] = 2;
         new.extend([5, 6]);
-        let strokes: [(u64, &[u8]); 2] = [(0, &new), (2004, &[9])];
-        let (patches, tail) = settle(&strokes, &file);
+        let writes: [(u64, &[u8]); 2] = [(0, &new), (2004, &[9])];
+        let (patches, appended) = apply_writes(&writes, &file);
         assert_eq!(patches, [(0, vec![7]), (1500, vec![2])]);
-        assert_eq!(tail, [5, 6, 0, 0, 9]);
-        assert_eq!(settle(&[(0, &file)], &file), (vec![], vec![]));
+        assert_eq!(appended, [5, 6, 0, 0, 9]);
+        assert_eq!(apply_writes(&[(0, &file)], &file), (vec![], vec![]));
     }
 }

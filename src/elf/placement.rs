@@ -1,25 +1,26 @@
-//! Places for the items: unchanged, pushed along in their run, or in a segment at the end.
+//! Places for the ranges: unchanged, pushed along in their run, or in a segment at the end.
 //!
-//! The items of one run (see `PlacementRequest::runs`) are pushed along or packed anew. An item
-//! that then does not fit moves out of the run.
+//! The ranges of one run (see `PlacementRequest::find_runs`) are pushed along or packed anew. A
+//! range that then does not fit moves out of the run.
 
 use elf::abi;
 use elf::segment::ProgramHeader;
 
+use crate::elf::codec::align_up;
 use crate::elf::file_map::{MovableRange, RangeRole};
-use crate::elf::raw::{DynamicSection, ElfLayout, align_up};
+use crate::elf::raw::{DynamicSection, ElfLayout};
 use crate::elf::slack::{PlacementRequest, SlackRun};
 
 /// Places that were found.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Placement {
-    /// New file offset by item; `None` for the items that moved into the tail.
-    pub places: Vec<Option<u64>>,
-    /// Segment of the items that moved out; `None` if none did.
-    pub tail: Option<OverflowSegment>,
+    /// New file offset by range; `None` for the ranges that moved into the overflow.
+    pub offsets: Vec<Option<u64>>,
+    /// Segment of the ranges that moved out; `None` if none did.
+    pub overflow: Option<OverflowSegment>,
 }
 
-/// Segment for the items that move out: a new one at the end of the file, or an existing one that
+/// Segment for the ranges that move out: a new one at the end of the file, or an existing one that
 /// is made longer.
 #[derive(Clone, Debug)]
 pub(crate) struct OverflowSegment {
@@ -29,8 +30,8 @@ pub(crate) struct OverflowSegment {
     pub address: u64,
     pub end: u64,
     pub align: u64,
-    /// Items in the segment, each with its file offset.
-    pub items: Vec<(usize, u64)>,
+    /// Ranges in the segment, each with its file offset.
+    pub ranges: Vec<(usize, u64)>,
     /// File offset and size of a moved dynamic section.
     pub dynamic: Option<(u64, u64)>,
 }
@@ -41,69 +42,70 @@ impl OverflowSegment {
     }
 }
 
-/// Possible start of a tail: `extends`, `offset`, `address` and `align` as in [`OverflowSegment`].
+/// Possible start of an overflow: `extends`, `offset`, `address` and `align` as in
+/// [`OverflowSegment`].
 #[derive(Clone, Copy)]
 struct OverflowStart {
     extends: Option<usize>,
     offset: u64,
     address: u64,
     align: u64,
-    /// Offset that the tail must not cross.
+    /// Offset that the overflow must not cross.
     limit: u64,
 }
 
 impl PlacementRequest<'_, '_> {
-    /// Returns the first placement that works. First, no item moves out. Then some small items move
-    /// into the padding of a segment. Last, as few as possible move into a segment at the end.
-    pub(super) fn arrange(&self) -> Option<Placement> {
-        if self.dynamic.is_none() {
-            if let Some(places) = self.place(&[], false) {
-                return Some(Placement { places, tail: None });
+    /// Returns the first placement that works. First, no range moves out. Then some small ranges
+    /// move into the padding of a segment. Last, as few as possible move into a segment at the end.
+    pub(super) fn place_ranges(&self) -> Option<Placement> {
+        if self.dynamic_size.is_none() {
+            if let Some(offsets) = self.place_kept(&[], false) {
+                return Some(Placement { offsets, overflow: None });
             }
-            if let Some(arrangement) = self.use_padding() {
-                return Some(arrangement);
+            if let Some(placement) = self.place_in_padding() {
+                return Some(placement);
             }
         }
-        if self.payload {
+        if self.has_payload {
             return None;
         }
-        let start = self.tail_start()?;
-        self.evictions().find_map(|evicted| self.move_out(start, &evicted))
+        let start = self.find_overflow_start()?;
+        self.eviction_sets().find_map(|evicted| self.place_evicted(start, &evicted))
     }
 
-    /// Moves items behind the end of a read-only segment, into the padding up to the next page.
-    fn use_padding(&self) -> Option<Placement> {
+    /// Moves ranges behind the end of a read-only segment, into the padding up to the next page.
+    fn place_in_padding(&self) -> Option<Placement> {
         let segments = self.layout.segments.iter().enumerate();
         let mut paddings: Vec<(u32, OverflowStart)> = segments
             .filter(|(_, load)| load.p_type == abi::PT_LOAD && load.p_flags & abi::PF_W == 0)
             .filter_map(|(index, load)| {
                 let end = load.p_offset.checked_add(load.p_filesz)?;
-                let limit = self.limit(end, index, &[]).min(self.layout.file_size());
+                let limit = self.find_limit(end, index, &[]).min(self.layout.file_size());
                 let (offset, address, align) = (load.p_offset, load.p_vaddr, load.p_align);
                 let start = OverflowStart { extends: Some(index), offset, address, align, limit };
                 (limit > end).then_some((load.p_flags & abi::PF_X, start))
             })
             .collect();
         paddings.sort_by_key(|(executable, _)| *executable);
-        let sets = self.small_evictions();
+        let sets = self.small_eviction_sets();
         let tries = paddings.iter().flat_map(|(_, start)| sets.iter().map(move |set| (start, set)));
-        tries.into_iter().find_map(|(start, set)| self.move_out(*start, set))
+        tries.into_iter().find_map(|(start, set)| self.place_evicted(*start, set))
     }
 
-    /// Returns sets of items to try in padding: the interpreter, the strings, both; then the
+    /// Returns sets of ranges to try in padding: the interpreter, the strings, both; then the
     /// smallest tables.
-    fn small_evictions(&self) -> Vec<Vec<usize>> {
-        let strings = self.ground.position(RangeRole::Strings);
-        let interpreter = self.ground.position(RangeRole::Interpreter);
+    fn small_eviction_sets(&self) -> Vec<Vec<usize>> {
+        let strings = self.map.find_role(RangeRole::Strings);
+        let interpreter = self.map.find_role(RangeRole::Interpreter);
         let mut sets: Vec<Vec<usize>> = vec![
             interpreter.into_iter().collect(),
             strings.into_iter().collect(),
             strings.into_iter().chain(interpreter).collect(),
         ];
-        let items = self.ground.items.iter().enumerate();
-        let mut small: Vec<(u64, usize)> = items
-            .filter(|(_, item)| matches!(item.role, RangeRole::Interpreter | RangeRole::Table))
-            .map(|(index, item)| (item.new_size, index))
+        let ranges = self.map.movable.iter().enumerate();
+        let mut small: Vec<(u64, usize)> = ranges
+            .filter(|(_, range)| matches!(range.role, RangeRole::Interpreter | RangeRole::Table))
+            .map(|(index, range)| (range.new_size, index))
             .collect();
         small.sort_unstable();
         sets.extend(
@@ -114,121 +116,121 @@ impl PlacementRequest<'_, '_> {
         sets
     }
 
-    /// Returns the sets of items to move into the tail, in the order of trial. The strings come
-    /// first in the new segment, because no other segment may begin at its start (llvm-strip).
-    fn evictions(&self) -> impl Iterator<Item = Vec<usize>> {
-        let strings = self.ground.position(RangeRole::Strings);
-        let interpreter = self.ground.position(RangeRole::Interpreter);
+    /// Returns the sets of ranges to move into the overflow, in the order of trial. The strings
+    /// come first in the new segment, because no other segment may begin at its start (llvm-strip).
+    fn eviction_sets(&self) -> impl Iterator<Item = Vec<usize>> {
+        let strings = self.map.find_role(RangeRole::Strings);
+        let interpreter = self.map.find_role(RangeRole::Interpreter);
         let mut order: Vec<usize> = strings.into_iter().chain(interpreter).collect();
         let rest = |role| {
-            let items = self.ground.items.iter().enumerate();
-            items.filter(move |(_, item)| item.role == role).map(|(index, _)| index)
+            let ranges = self.map.movable.iter().enumerate();
+            ranges.filter(move |(_, range)| range.role == role).map(|(index, _)| index)
         };
         order.extend(rest(RangeRole::Table));
         order.extend(rest(RangeRole::SectionHeaders));
         order.extend(rest(RangeRole::ElfNote));
-        let first = usize::from(strings.is_some() || self.dynamic.is_none());
+        let first = usize::from(strings.is_some() || self.dynamic_size.is_none());
         (first..=order.len()).map(move |count| order.iter().take(count).copied().collect())
     }
 
-    fn move_out(&self, start: OverflowStart, evicted: &[usize]) -> Option<Placement> {
-        // Items that are already at the end of the segment only need to be packed anew.
-        let last_run = start.extends.and_then(|load| self.last_run(load));
-        let at_end = last_run.as_ref().map_or(&[][..], |run| &run.items);
+    fn place_evicted(&self, start: OverflowStart, evicted: &[usize]) -> Option<Placement> {
+        // Ranges that are already at the end of the segment only need to be packed anew.
+        let last_run = start.extends.and_then(|load| self.find_last_run(load));
+        let end_ranges = last_run.as_ref().map_or(&[][..], |run| &run.ranges);
         let evicted: Vec<usize> =
-            evicted.iter().copied().filter(|index| !at_end.contains(index)).collect();
-        let new_header = start.extends.is_none() && spare_header(self.layout).is_none();
-        let places = self.place(&evicted, new_header)?;
-        let last = at_end.last().and_then(|&index| self.placed_end(&places, index));
-        let tail = self.tail(start, last, &evicted)?;
-        Some(Placement { places, tail: Some(tail) })
+            evicted.iter().copied().filter(|index| !end_ranges.contains(index)).collect();
+        let new_header = start.extends.is_none() && find_spare_header(self.layout).is_none();
+        let offsets = self.place_kept(&evicted, new_header)?;
+        let last = end_ranges.last().and_then(|&index| self.find_placed_end(&offsets, index));
+        let overflow = self.build_overflow(start, last, &evicted)?;
+        Some(Placement { offsets, overflow: Some(overflow) })
     }
 
     /// Returns the run that ends this segment.
-    fn last_run(&self, load: usize) -> Option<SlackRun> {
+    fn find_last_run(&self, load: usize) -> Option<SlackRun> {
         let segment = self.layout.segments.get(load)?;
         let end = segment.p_offset.checked_add(segment.p_filesz)?;
-        self.runs(&[]).into_iter().find(|run| run.load == load && run.limit >= end)
+        self.find_runs(&[]).into_iter().find(|run| run.load == load && run.limit >= end)
     }
 
-    fn placed_end(&self, places: &[Option<u64>], index: usize) -> Option<u64> {
-        let place = places.get(index).copied().flatten()?;
-        place.checked_add(self.ground.items.get(index)?.new_size)
+    fn find_placed_end(&self, offsets: &[Option<u64>], index: usize) -> Option<u64> {
+        let place = offsets.get(index).copied().flatten()?;
+        place.checked_add(self.map.movable.get(index)?.new_size)
     }
 
-    /// Returns the offsets of all items except the evicted ones, or `None` if they do not fit.
-    fn place(&self, evicted: &[usize], new_header: bool) -> Option<Vec<Option<u64>>> {
-        let mut places: Vec<Option<u64>> =
-            self.ground.items.iter().map(|item| Some(item.offset)).collect();
+    /// Returns the offsets of all ranges except the evicted ones, or `None` if they do not fit.
+    fn place_kept(&self, evicted: &[usize], new_header: bool) -> Option<Vec<Option<u64>>> {
+        let mut offsets: Vec<Option<u64>> =
+            self.map.movable.iter().map(|range| Some(range.offset)).collect();
         for &index in evicted {
-            *places.get_mut(index)? = None;
+            *offsets.get_mut(index)? = None;
         }
         let mut header_fits = !new_header;
-        for run in self.runs(evicted) {
-            let after_table = run.after_table && new_header;
-            header_fits |= after_table;
-            let grows = run.items.iter().any(|&index| {
-                self.ground.items.get(index).is_some_and(|item| item.new_size > item.size)
+        for run in self.find_runs(evicted) {
+            let after_headers = run.after_headers && new_header;
+            header_fits |= after_headers;
+            let grows = run.ranges.iter().any(|&index| {
+                self.map.movable.get(index).is_some_and(|range| range.new_size > range.size)
             });
-            if !grows && !after_table {
+            if !grows && !after_headers {
                 continue;
             }
-            let start = if after_table {
+            let start = if after_headers {
                 run.start.checked_add(self.layout.segment_size())?
             } else {
                 run.start
             };
-            let pushed = self.pack(&run, start, false);
+            let pushed = self.pack_run(&run, start, false);
             // Room that earlier edits left is used before the file grows.
             let packed = match pushed {
-                Some((places, end)) if end <= self.layout.file_size() => places,
-                _ => self.pack(&run, start, true)?.0,
+                Some((offsets, end)) if end <= self.layout.file_size() => offsets,
+                _ => self.pack_run(&run, start, true)?.0,
             };
-            for (&index, place) in run.items.iter().zip(packed) {
-                *places.get_mut(index)? = Some(place);
+            for (&index, place) in run.ranges.iter().zip(packed) {
+                *offsets.get_mut(index)? = Some(place);
             }
         }
-        header_fits.then_some(places)
+        header_fits.then_some(offsets)
     }
 
-    /// Places items one after the other and returns their offsets and the end of the last one. Each
-    /// item stays or is pushed along as little as possible. With `tight`, all are packed to the
-    /// front.
-    fn pack(&self, run: &SlackRun, start: u64, tight: bool) -> Option<(Vec<u64>, u64)> {
-        let mut places = Vec::with_capacity(run.items.len());
+    /// Places ranges one after the other and returns their offsets and the end of the last one.
+    /// Each range stays or is pushed along as little as possible. With `tight`, all are packed to
+    /// the front.
+    fn pack_run(&self, run: &SlackRun, start: u64, tight: bool) -> Option<(Vec<u64>, u64)> {
+        let mut offsets = Vec::with_capacity(run.ranges.len());
         let mut at = start;
-        for &index in &run.items {
-            let item = self.ground.items.get(index)?;
-            let load = self.layout.segments.get(item.load)?;
-            let place = if !tight && item.offset >= at {
-                item.offset
+        for &index in &run.ranges {
+            let range = self.map.movable.get(index)?;
+            let load = self.layout.segments.get(range.load)?;
+            let place = if !tight && range.offset >= at {
+                range.offset
             } else {
-                aligned(load, at, item.align)?
+                align_offset(load, at, range.align)?
             };
-            places.push(place);
-            at = place.checked_add(item.new_size)?;
+            offsets.push(place);
+            at = place.checked_add(range.new_size)?;
         }
-        (at <= run.limit && start <= run.limit).then_some((places, at))
+        (at <= run.limit && start <= run.limit).then_some((offsets, at))
     }
 
-    /// Builds the segment at the end of the file with the evicted items, behind `last` in a segment
-    /// that is made longer. A moved dynamic section comes before the items, so that they can grow
-    /// later. Something comes before the section, because no other segment may begin where the new
-    /// one does (llvm-strip would align the wrong one).
-    fn tail(
+    /// Builds the segment at the end of the file with the evicted ranges, behind `last` in a
+    /// segment that is made longer. A moved dynamic section comes before the ranges, so that they
+    /// can grow later. Something comes before the section, because no other segment may begin where
+    /// the new one does (llvm-strip would align the wrong one).
+    fn build_overflow(
         &self,
         start: OverflowStart,
         last: Option<u64>,
         evicted: &[usize],
     ) -> Option<OverflowSegment> {
         let OverflowStart { extends, offset, address, align, limit } = start;
-        let mut tail = OverflowSegment {
+        let mut overflow = OverflowSegment {
             extends,
             offset,
             address,
             end: offset,
             align,
-            items: vec![],
+            ranges: vec![],
             dynamic: None,
         };
         let mut at = match extends {
@@ -238,32 +240,32 @@ impl PlacementRequest<'_, '_> {
             })?,
             None => offset,
         };
-        let first = evicted.first().and_then(|&index| self.ground.items.get(index));
-        let strings_first = first.is_some_and(|item| item.role == RangeRole::Strings);
-        if extends.is_none() && (self.dynamic.is_some() || !strings_first) {
+        let first = evicted.first().and_then(|&index| self.map.movable.get(index));
+        let strings_first = first.is_some_and(|range| range.role == RangeRole::Strings);
+        if extends.is_none() && (self.dynamic_size.is_some() || !strings_first) {
             at = at.checked_add(16)?;
         }
-        if let Some(size) = self.dynamic {
+        if let Some(size) = self.dynamic_size {
             at = align_up(at, 16)?;
-            tail.dynamic = Some((at, size));
+            overflow.dynamic = Some((at, size));
             at = at.checked_add(size)?;
         }
         for &index in evicted {
-            let item: &MovableRange = self.ground.items.get(index)?;
-            at = align_up(at, item.align.min(align))?;
-            tail.items.push((index, at));
-            at = at.checked_add(item.new_size)?;
+            let range: &MovableRange = self.map.movable.get(index)?;
+            at = align_up(at, range.align.min(align))?;
+            overflow.ranges.push((index, at));
+            at = at.checked_add(range.new_size)?;
         }
-        tail.end = at;
-        let end = tail.address.checked_add(at.checked_sub(tail.offset)?)?;
-        let changes = self.dynamic.is_some() || !evicted.is_empty();
-        (end <= self.layout.codec.word_max() && at <= limit && changes).then_some(tail)
+        overflow.end = at;
+        let end = overflow.address.checked_add(at.checked_sub(overflow.offset)?)?;
+        let changes = self.dynamic_size.is_some() || !evicted.is_empty();
+        (end <= self.layout.codec.word_max() && at <= limit && changes).then_some(overflow)
     }
 
-    /// Returns the start of the tail. It is in the last segment if that ends the file and the
+    /// Returns the start of the overflow. It is in the last segment if that ends the file and the
     /// memory. Otherwise it is in a new segment, at an address behind all others that is congruent
     /// to its offset.
-    fn tail_start(&self) -> Option<OverflowStart> {
+    fn find_overflow_start(&self) -> Option<OverflowStart> {
         let segments = self.layout.segments.iter().enumerate();
         let (index, last) = segments
             .filter(|(_, segment)| segment.p_type == abi::PT_LOAD)
@@ -283,7 +285,7 @@ impl PlacementRequest<'_, '_> {
                 limit: u64::MAX,
             });
         }
-        let align = self.page_size();
+        let align = self.max_page_size();
         let offset = align_up(file_size, 16)?;
         let memory = self.layout.loads().map(|load| load.p_vaddr.checked_add(load.p_memsz));
         let end = memory.collect::<Option<Vec<_>>>()?.into_iter().max()?;
@@ -293,7 +295,7 @@ impl PlacementRequest<'_, '_> {
 
     /// Returns the largest page size that a kernel for this machine may use. It keeps segments
     /// apart (the psABIs' maximum page sizes; ld's `-z max-page-size` defaults).
-    fn page_size(&self) -> u64 {
+    fn max_page_size(&self) -> u64 {
         match self.layout.header.e_machine {
             abi::EM_X86_64 | abi::EM_386 | abi::EM_RISCV | abi::EM_S390 => 0x1000,
             _ => 0x1_0000,
@@ -304,21 +306,22 @@ impl PlacementRequest<'_, '_> {
 /// Returns the index of a program header that can be replaced: an unused one, or `PT_PHDR` in a
 /// library, where nothing reads it. The loader reads it in programs, to learn their load address.
 /// GNU ld does not write it into libraries; lld does.
-pub(crate) fn spare_header(layout: &ElfLayout<'_>) -> Option<usize> {
+pub(crate) fn find_spare_header(layout: &ElfLayout<'_>) -> Option<usize> {
     let position = |kind| layout.segments.iter().position(|segment| segment.p_type == kind);
-    let in_library = layout.segment(abi::PT_INTERP).is_none();
+    let in_library = layout.find_segment(abi::PT_INTERP).is_none();
     position(abi::PT_NULL).or_else(|| position(abi::PT_PHDR).filter(|_| in_library))
 }
 
 /// Returns the next offset with an aligned address in this segment.
-fn aligned(load: &ProgramHeader, offset: u64, align: u64) -> Option<u64> {
+fn align_offset(load: &ProgramHeader, offset: u64, align: u64) -> Option<u64> {
     let address = load.p_vaddr.checked_add(offset.checked_sub(load.p_offset)?)?;
     offset.checked_add(align_up(address, align)?.checked_sub(address)?)
 }
 
 /// Returns the address of the dynamic section after the placement.
-pub(crate) fn dynamic_address(dynamic: &DynamicSection, arrangement: &Placement) -> u64 {
-    let tail = arrangement.tail.as_ref();
-    let moved = tail.and_then(|tail| tail.dynamic.map(|(offset, _)| tail.address_of(offset)));
+pub(crate) fn dynamic_address(dynamic: &DynamicSection, placement: &Placement) -> u64 {
+    let overflow = placement.overflow.as_ref();
+    let moved = overflow
+        .and_then(|overflow| overflow.dynamic.map(|(offset, _)| overflow.address_of(offset)));
     moved.unwrap_or(dynamic.address)
 }

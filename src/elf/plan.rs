@@ -30,7 +30,7 @@ pub fn plan(bytes: &[u8], edit: &Edit) -> Result<PatchPlan, Error> {
     edit.validate()?;
     let layout = ElfLayout::parse(bytes)?;
     let unchanged = |reason| Ok(PatchPlan::unchanged(reason, layout.file_size()));
-    let kind = image::kind(&layout);
+    let kind = image::detect_kind(&layout);
     if !matches!(
         kind,
         ObjectKind::Executable | ObjectKind::PieExecutable | ObjectKind::SharedObject
@@ -43,17 +43,17 @@ pub fn plan(bytes: &[u8], edit: &Edit) -> Result<PatchPlan, Error> {
         return unchanged(UnchangedReason::NotDynamic);
     }
     let tables = dynamic.as_ref().map(|dynamic| DynamicTables::new(&layout, dynamic));
-    let wish = DynamicEdit::derive(&layout, tables.as_ref(), edit)?;
-    if wish.is_empty() {
+    let dynamic_edit = DynamicEdit::derive(&layout, tables.as_ref(), edit)?;
+    if dynamic_edit.is_empty() {
         return unchanged(UnchangedReason::AlreadySo);
     }
-    let work = EditPlanner { layout: &layout, tables: tables.as_ref() };
-    work.plan(wish)
+    let planner = EditPlanner { layout: &layout, tables: tables.as_ref() };
+    planner.plan_patches(dynamic_edit)
 }
 
 /// New strings of the table, and the entry that each is for.
 struct PlacedStrings {
-    wanted: Vec<PlannedEntry>,
+    entries: Vec<PlannedEntry>,
     placement: Option<StringPlacement>,
     renamed: Vec<(u64, u64)>,
 }
@@ -64,94 +64,89 @@ struct EditPlanner<'l, 'a> {
 }
 
 impl EditPlanner<'_, '_> {
-    fn plan(&self, mut wish: DynamicEdit) -> Result<PatchPlan, Error> {
-        let mut ground = FileMap::survey(self.layout, self.tables);
-        let strings = self.place_strings(&mut wish)?;
-        let mut wanted = strings.as_ref().map(|strings| strings.wanted.clone());
+    fn plan_patches(&self, mut edit: DynamicEdit) -> Result<PatchPlan, Error> {
+        let mut map = FileMap::build(self.layout, self.tables);
+        let strings = self.place_strings(&mut edit)?;
+        let mut entries = strings.as_ref().map(|strings| strings.entries.clone());
         let slots = self.tables.map_or(0, |tables| tables.dynamic.capacity);
-        let fits = wanted.as_mut().is_none_or(|wanted| dynamic_edit::fit(wanted, slots));
-        let dynamic_size = match (&wanted, fits) {
-            (Some(wanted), false) => {
-                let slots = wanted.len() as u64 + SPARE_ENTRIES;
+        let fits = entries.as_mut().is_none_or(|entries| dynamic_edit::drop_hints(entries, slots));
+        let dynamic_size = match (&entries, fits) {
+            (Some(entries), false) => {
+                let slots = entries.len() as u64 + SPARE_ENTRIES;
                 Some(slots * 2 * self.layout.codec.word())
             }
             _ => None,
         };
-        resize(&mut ground, &wish, strings.as_ref())?;
-        let demand = PlacementRequest {
+        set_new_sizes(&mut map, &edit, strings.as_ref())?;
+        let request = PlacementRequest {
             layout: self.layout,
-            ground: &ground,
-            dynamic: dynamic_size,
-            payload: image::payload(self.layout) > 0,
+            map: &map,
+            dynamic_size,
+            has_payload: image::payload_size(self.layout) > 0,
         };
-        let arrangement = demand.arrange().ok_or_else(|| no_room(demand.payload))?;
-        let composition = ImageEmitter {
+        let placement = request.place_ranges().ok_or_else(|| no_room(request.has_payload))?;
+        let emitter = ImageEmitter {
             layout: self.layout,
             tables: self.tables,
-            ground: &ground,
-            arrangement: &arrangement,
-            wish: &wish,
-            entries: wanted.as_deref(),
-            placement: strings.as_ref().and_then(|strings| strings.placement.as_ref()),
+            map: &map,
+            placement: &placement,
+            edit: &edit,
+            entries: entries.as_deref(),
+            strings: strings.as_ref().and_then(|strings| strings.placement.as_ref()),
             renamed: strings.as_ref().map_or(&[], |strings| &strings.renamed),
         };
-        let image = composition
-            .compose()
-            .ok_or(Error::Malformed("its tables contradict each other or do not fit its class"))?;
-        let patches =
-            image.settle(self.layout.bytes).ok_or(Error::Malformed("its tables overlap"))?;
-        Ok(finish(self.layout, &ground, &arrangement, patches))
+        let diff = emitter.emit_patches()?.diff_from(self.layout.bytes);
+        Ok(finish_plan(self.layout, &map, &placement, diff))
     }
 
     /// Finds places for all new strings, and fills in the offsets of the entries.
-    fn place_strings(&self, wish: &mut DynamicEdit) -> Result<Option<PlacedStrings>, Error> {
-        let (Some(tables), Some(entries)) = (self.tables, wish.entries.take()) else {
+    fn place_strings(&self, edit: &mut DynamicEdit) -> Result<Option<PlacedStrings>, Error> {
+        let (Some(tables), Some(mut entries)) = (self.tables, edit.entries.take()) else {
             return Ok(None);
         };
         let mut texts: Vec<Vec<u8>> = entries
             .iter()
-            .filter_map(|wanted| match &wanted.text {
+            .filter_map(|planned| match &planned.string {
                 EntryString::New(text) => Some(text.clone()),
                 EntryString::Kept => None,
             })
             .collect();
         let in_entries = texts.len();
-        texts.extend(wish.renamed.iter().map(|(_, name)| name.clone()));
-        if texts.is_empty() && wish.dropped.is_empty() {
-            return Ok(Some(PlacedStrings { wanted: entries, placement: None, renamed: vec![] }));
+        texts.extend(edit.renamed_needs.iter().map(|(_, name)| name.clone()));
+        if texts.is_empty() && edit.dropped_strings.is_empty() {
+            return Ok(Some(PlacedStrings { entries, placement: None, renamed: vec![] }));
         }
-        let kept = dynamic_edit::kept_strings(&entries);
-        let renamed_at: Vec<u64> = wish.renamed.iter().map(|&(at, _)| at).collect();
-        let placement = strings::place(tables, &texts, &kept, &wish.dropped, &renamed_at)
-            .ok_or(Error::Malformed("the string table cannot be read"))?;
+        let kept = dynamic_edit::collect_kept_strings(&entries);
+        let renamed_at: Vec<u64> = edit.renamed_needs.iter().map(|&(at, _)| at).collect();
+        let placement =
+            strings::place_strings(tables, &texts, &kept, &edit.dropped_strings, &renamed_at)?;
         let (own, versions) = placement.offsets.split_at(in_entries.min(placement.offsets.len()));
         let mut offsets = own.iter();
-        let mut wanted = entries;
-        for wanted in wanted.iter_mut().filter(|wanted| wanted.text != EntryString::Kept) {
+        for planned in entries.iter_mut().filter(|planned| planned.string != EntryString::Kept) {
             if let Some(&offset) = offsets.next() {
-                wanted.entry.value = offset;
+                planned.entry.value = offset;
             }
         }
         let renamed = renamed_at.iter().copied().zip(versions.iter().copied()).collect();
-        Ok(Some(PlacedStrings { wanted, placement: Some(placement), renamed }))
+        Ok(Some(PlacedStrings { entries, placement: Some(placement), renamed }))
     }
 }
 
-/// Sets the new sizes of the items.
-fn resize(
-    ground: &mut FileMap,
-    wish: &DynamicEdit,
+/// Sets the new sizes of the ranges.
+fn set_new_sizes(
+    map: &mut FileMap,
+    edit: &DynamicEdit,
     strings: Option<&PlacedStrings>,
 ) -> Result<(), Error> {
-    if let Some(interpreter) = &wish.interpreter {
-        let item = ground.items.iter_mut().find(|item| item.role == RangeRole::Interpreter);
-        let item = item.ok_or(Error::NoRoom("the interpreter shares its bytes"))?;
-        item.new_size = interpreter.len() as u64 + 1;
+    if let Some(interpreter) = &edit.interpreter {
+        let range = map.movable.iter_mut().find(|range| range.role == RangeRole::Interpreter);
+        let range = range.ok_or(Error::NoRoom("the interpreter shares its bytes"))?;
+        range.new_size = interpreter.len() as u64 + 1;
     }
     if let Some(placement) = strings.and_then(|strings| strings.placement.as_ref()) {
-        let item = ground.items.iter_mut().find(|item| item.role == RangeRole::Strings);
-        let item = item.ok_or(Error::NoRoom("the string table shares its bytes"))?;
-        item.new_size = placement.size;
+        let range = map.movable.iter_mut().find(|range| range.role == RangeRole::Strings);
+        let range = range.ok_or(Error::NoRoom("the string table shares its bytes"))?;
+        range.new_size = placement.size;
     }
     Ok(())
 }
@@ -164,27 +159,27 @@ fn no_room(payload: bool) -> Error {
     })
 }
 
-fn finish(
+fn finish_plan(
     layout: &ElfLayout<'_>,
-    ground: &FileMap,
-    arrangement: &Placement,
-    patches: PatchDiff,
+    map: &FileMap,
+    placement: &Placement,
+    diff: PatchDiff,
 ) -> PatchPlan {
-    let moved = ground.items.iter().zip(&arrangement.places);
-    let moved = moved.filter(|(item, place)| **place != Some(item.offset)).count() > 0;
-    let method = if !patches.tail.is_empty() {
+    let moved = map.movable.iter().zip(&placement.offsets);
+    let moved = moved.filter(|(range, place)| **place != Some(range.offset)).count() > 0;
+    let method = if !diff.appended.is_empty() {
         PatchMethod::Append
     } else if moved {
         PatchMethod::Slide
-    } else if patches.patches.is_empty() {
+    } else if diff.patches.is_empty() {
         PatchMethod::Unchanged(UnchangedReason::AlreadySo)
     } else {
         PatchMethod::InPlace
     };
     PatchPlan {
         method,
-        patches: patches.patches,
-        tail: patches.tail,
+        patches: diff.patches,
+        appended: diff.appended,
         source_size: layout.file_size(),
     }
 }

@@ -17,7 +17,7 @@ const MUSL_DIRECTORIES: &str = "/lib:/usr/local/lib:/usr/lib";
 /// Largest number of copies of the directory list in a loader: one to search, one to print.
 const MOST_LISTS: usize = 4;
 /// Byte that fills the path of a sealed directory. No system has `/~~~~~`.
-const NOWHERE: u8 = b'~';
+const FILL: u8 = b'~';
 
 /// Result of planning the seal of a loader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,23 +77,23 @@ pub fn seal_loader(bytes: &[u8]) -> Result<Seal, SealError> {
         return Err(SealError::NotALoader(image.kind));
     }
     let soname = image.soname.unwrap_or_default();
-    let of_musl: [&[u8]; 3] = [b"libc.so", b"libc.musl-", b"ld-musl-"];
-    if soname.is_empty() || of_musl.iter().any(|name| soname.starts_with(name)) {
+    let musl_names: [&[u8]; 3] = [b"libc.so", b"libc.musl-", b"ld-musl-"];
+    if soname.is_empty() || musl_names.iter().any(|name| soname.starts_with(name)) {
         return seal_musl(bytes);
     }
     let mut patches = Vec::new();
-    let mut open = Vec::new();
+    let mut unsealed = Vec::new();
     for file in FILES {
-        if let Some(patch) = file_patch(bytes, file)? {
+        if let Some(patch) = plan_file_patch(bytes, file)? {
             patches.push(patch);
-            open.push(file);
+            unsealed.push(file);
         }
     }
-    let directories = directory_patches(bytes);
-    match (&open[..], directories.is_empty()) {
+    let directories = plan_directory_patches(bytes);
+    match (&unsealed[..], directories.is_empty()) {
         ([], true) => Ok(Seal::Already),
         ([], false) => Err(SealError::Partly("the list of built-in directories")),
-        ([one], _) => Err(SealError::Partly(one)),
+        ([file], _) => Err(SealError::Partly(file)),
         (_, true) => {
             let what = "the list of built-in directories";
             Err(SealError::Unexpected { what, found: 0 })
@@ -110,7 +110,7 @@ pub fn seal_loader(bytes: &[u8]) -> Result<Seal, SealError> {
 /// directories relative to its own place (`etc/ld-musl-ARCH.path`). Without that list it searches
 /// the built-in one, which becomes an empty list (ldso/dynlink.c `sys_path`).
 fn seal_musl(bytes: &[u8]) -> Result<Seal, SealError> {
-    match file_patch(bytes, MUSL_DIRECTORIES) {
+    match plan_file_patch(bytes, MUSL_DIRECTORIES) {
         Ok(Some(patch)) => Ok(Seal::Needed(vec![patch])),
         Ok(None) => Ok(Seal::Already),
         Err(_) => Err(SealError::Musl),
@@ -119,17 +119,17 @@ fn seal_musl(bytes: &[u8]) -> Result<Seal, SealError> {
 
 /// Returns the patch that seals the path of a file. Returns `None` if the path is sealed already:
 /// its first byte is then NUL.
-fn file_patch(bytes: &[u8], file: &'static str) -> Result<Option<Patch>, SealError> {
+fn plan_file_patch(bytes: &[u8], file: &'static str) -> Result<Option<Patch>, SealError> {
     let needle = |text: &str| [text.as_bytes(), b"\0"].concat();
-    let found = places_of(bytes, &needle(file));
-    match (&found[..], &places_of(bytes, &needle(file.get(1..).unwrap_or_default()))[..]) {
+    let found = find_all(bytes, &needle(file));
+    match (&found[..], &find_all(bytes, &needle(file.get(1..).unwrap_or_default()))[..]) {
         ([at], [_]) => Ok(Some(Patch { offset: *at as u64, bytes: vec![0] })),
         ([], [at]) if at.checked_sub(1).and_then(|at| bytes.get(at)) == Some(&0) => Ok(None),
         _ => Err(SealError::Unexpected { what: file, found: found.len() }),
     }
 }
 
-fn places_of(bytes: &[u8], needle: &[u8]) -> Vec<usize> {
+fn find_all(bytes: &[u8], needle: &[u8]) -> Vec<usize> {
     let Some(&first) = needle.first() else { return Vec::new() };
     let starts = bytes.iter().enumerate().filter(|(_, byte)| **byte == first);
     starts
@@ -140,12 +140,12 @@ fn places_of(bytes: &[u8], needle: &[u8]) -> Vec<usize> {
 
 /// Returns patches for the lists of built-in directories. A list is two or more strings in a row,
 /// each a library directory with a slash at its end.
-fn directory_patches(bytes: &[u8]) -> Vec<Patch> {
+fn plan_directory_patches(bytes: &[u8]) -> Vec<Patch> {
     let mut patches = Vec::new();
     let mut lists = 0;
     let mut at = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-        let list = directories(rest);
+        let list = list_directories(rest);
         if list.len() < 2 {
             let next = rest.iter().skip(1).position(|&byte| byte == b'/');
             let Some(next) = next else { break };
@@ -154,7 +154,7 @@ fn directory_patches(bytes: &[u8]) -> Vec<Patch> {
         }
         lists += 1;
         for directory in list {
-            patches.push(Patch { offset: at as u64, bytes: nowhere(directory) });
+            patches.push(Patch { offset: at as u64, bytes: missing_directory(directory) });
             at += directory.len() + 1;
         }
     }
@@ -163,7 +163,7 @@ fn directory_patches(bytes: &[u8]) -> Vec<Patch> {
 
 /// Returns the library directories at the beginning of `bytes`, one NUL-terminated string after
 /// another.
-fn directories(bytes: &[u8]) -> Vec<&[u8]> {
+fn list_directories(bytes: &[u8]) -> Vec<&[u8]> {
     let strings = bytes.split(|&byte| byte == 0);
     strings.take_while(|string| is_library_directory(string)).collect()
 }
@@ -181,8 +181,8 @@ fn is_library_directory(string: &[u8]) -> bool {
 }
 
 /// Returns a directory of the same length that no system has.
-fn nowhere(directory: &[u8]) -> Vec<u8> {
-    let mut out = vec![NOWHERE; directory.len()];
+fn missing_directory(directory: &[u8]) -> Vec<u8> {
+    let mut out = vec![FILL; directory.len()];
     for end in [0, directory.len().saturating_sub(1)] {
         if let Some(byte) = out.get_mut(end) {
             *byte = b'/';
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn directories_are_those_of_libraries_in_a_row() {
         let data = b"/usr/share/\0/lib/x86_64-linux-gnu/\0/usr/lib/\0/etc/\0/lib/\0x";
-        let patches = directory_patches(data);
+        let patches = plan_directory_patches(data);
         let at: Vec<u64> = patches.iter().map(|patch| patch.offset).collect();
         assert_eq!(at, [12, 35], "a single one is no list");
         assert_eq!(patches[1].bytes, b"/~~~~~~~/");

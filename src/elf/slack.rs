@@ -1,79 +1,80 @@
-//! Room in a file: runs of items, and the free space behind them.
+//! Room in a file: runs of ranges, and the free space behind them.
 //!
-//! A *run* is a sequence of items of one `PT_LOAD` with only free space between them. Its items can
-//! be pushed along up to the next claim. They can also pass the end of the segment, through the
-//! padding of the file up to the next segment's page.
+//! A *run* is a sequence of ranges of one `PT_LOAD` with only free space between them. Its ranges
+//! can be pushed along up to the next fixed range. They can also pass the end of the segment,
+//! through the padding of the file up to the next segment's page.
 
 use elf::abi;
 use elf::segment::ProgramHeader;
 
+use crate::elf::codec::slice;
 use crate::elf::file_map::FileMap;
-use crate::elf::raw::{ElfLayout, slice};
+use crate::elf::raw::ElfLayout;
 
 /// Number of zero bytes between two tables that count as padding in a file without section headers.
 const ALIGNMENT_PADDING: u64 = 16;
 
-/// A sequence of items and its space. `after_table` is true if it begins behind the program
+/// A sequence of ranges and its space. `after_headers` is true if it begins behind the program
 /// headers.
 pub(crate) struct SlackRun {
-    pub items: Vec<usize>,
+    pub ranges: Vec<usize>,
     pub load: usize,
     pub start: u64,
     pub end: u64,
     pub limit: u64,
-    pub after_table: bool,
+    pub after_headers: bool,
 }
 
 /// Requirements for the placement.
 pub(crate) struct PlacementRequest<'l, 'a> {
     pub layout: &'l ElfLayout<'a>,
-    pub ground: &'l FileMap,
+    pub map: &'l FileMap,
     /// Number of bytes for a moved dynamic section; `None` if it stays.
-    pub dynamic: Option<u64>,
+    pub dynamic_size: Option<u64>,
     /// True if bytes follow the ELF image, so that nothing may be appended.
-    pub payload: bool,
+    pub has_payload: bool,
 }
 
 impl PlacementRequest<'_, '_> {
-    /// Returns all runs. A run without items is the free space behind the program header table.
-    pub(super) fn runs(&self, evicted: &[usize]) -> Vec<SlackRun> {
+    /// Returns all runs. A run without ranges is the free space behind the program header table.
+    pub(super) fn find_runs(&self, evicted: &[usize]) -> Vec<SlackRun> {
         let table_end = self.table_end();
         let mut runs: Vec<SlackRun> = Vec::new();
-        let mut claims = self.ground.claims.iter().peekable();
+        let mut fixed = self.map.fixed.iter().peekable();
         let mut reached = 0_u64;
-        let items = self.ground.items.iter().enumerate();
-        for (index, item) in items.filter(|(index, _)| !evicted.contains(index)) {
-            while let Some(claim) = claims.next_if(|claim| claim.start < item.offset) {
-                reached = reached.max(claim.end);
+        let ranges = self.map.movable.iter().enumerate();
+        for (index, range) in ranges.filter(|(index, _)| !evicted.contains(index)) {
+            while let Some(next) = fixed.next_if(|next| next.start < range.offset) {
+                reached = reached.max(next.end);
             }
             let end_of_last = runs.last().map_or(0, |run| run.end);
-            let joins = runs.last().is_some_and(|run| run.load == item.load)
+            let joins = runs.last().is_some_and(|run| run.load == range.load)
                 && reached <= end_of_last
-                && self.is_free(end_of_last, item.offset, evicted);
+                && self.is_free(end_of_last, range.offset, evicted);
             if joins {
                 if let Some(run) = runs.last_mut() {
-                    run.items.push(index);
-                    run.end = item.end();
+                    run.ranges.push(index);
+                    run.end = range.end();
                 }
                 continue;
             }
-            let floor = reached.max(end_of_last).max(self.load_start(item.load));
-            let free = self.is_free(floor, item.offset, evicted);
-            let start = if free { floor } else { item.offset };
+            let floor = reached.max(end_of_last).max(self.load_start(range.load));
+            let free = self.is_free(floor, range.offset, evicted);
+            let start = if free { floor } else { range.offset };
             runs.push(SlackRun {
-                items: vec![index],
-                load: item.load,
+                ranges: vec![index],
+                load: range.load,
                 start,
-                end: item.end(),
+                end: range.end(),
                 limit: 0,
-                after_table: start == table_end,
+                after_headers: start == table_end,
             });
         }
         for run in &mut runs {
-            run.limit = self.limit(run.end, run.load, evicted);
+            run.limit = self.find_limit(run.end, run.load, evicted);
         }
-        if !runs.iter().any(|run| run.after_table) {
-            runs.extend(self.empty_run(table_end, evicted));
+        if !runs.iter().any(|run| run.after_headers) {
+            runs.extend(self.find_empty_run(table_end, evicted));
         }
         runs
     }
@@ -87,39 +88,39 @@ impl PlacementRequest<'_, '_> {
         self.layout.segments.get(load).map_or(0, |load| load.p_offset)
     }
 
-    /// Returns the space behind the program header table if no item follows directly.
-    fn empty_run(&self, table_end: u64, evicted: &[usize]) -> Option<SlackRun> {
+    /// Returns the space behind the program header table if no range follows directly.
+    fn find_empty_run(&self, table_end: u64, evicted: &[usize]) -> Option<SlackRun> {
         let load = self.layout.segments.iter().position(|segment| {
             segment.p_type == abi::PT_LOAD
                 && segment.p_offset <= table_end
                 && segment.p_offset.saturating_add(segment.p_filesz) >= table_end
         })?;
-        let limit = self.limit(table_end, load, evicted);
+        let limit = self.find_limit(table_end, load, evicted);
         Some(SlackRun {
-            items: vec![],
+            ranges: vec![],
             load,
             start: table_end,
             end: table_end,
             limit,
-            after_table: true,
+            after_headers: true,
         })
     }
 
     /// Returns the offset up to which a run that now ends at `end` may grow.
-    pub(super) fn limit(&self, end: u64, load: usize, evicted: &[usize]) -> u64 {
+    pub(super) fn find_limit(&self, end: u64, load: usize, evicted: &[usize]) -> u64 {
         let Some(segment) = self.layout.segments.get(load) else { return end };
         let mut limit = self.memory_limit(segment);
-        let kept = self.ground.items.iter().enumerate();
+        let kept = self.map.movable.iter().enumerate();
         let kept = kept.filter(|(index, _)| !evicted.contains(index));
-        let starts = (self.ground.claims.iter().map(|claim| (claim.start, claim.end)))
-            .chain(kept.map(|(_, item)| (item.offset, item.end())))
+        let starts = (self.map.fixed.iter().map(|next| (next.start, next.end)))
+            .chain(kept.map(|(_, range)| (range.offset, range.end())))
             .chain(
                 self.layout.loads().map(|load| (load.p_offset, load.p_offset.saturating_add(1))),
             );
-        for (start, claim_end) in starts {
+        for (start, fixed_end) in starts {
             if start >= end {
                 limit = limit.min(start);
-            } else if claim_end > end && start.saturating_add(1) < claim_end {
+            } else if fixed_end > end && start.saturating_add(1) < fixed_end {
                 return end;
             }
         }
@@ -149,13 +150,13 @@ impl PlacementRequest<'_, '_> {
     fn is_free(&self, start: u64, end: u64, evicted: &[usize]) -> bool {
         let Some(len) = end.checked_sub(start) else { return false };
         let mut at = start;
-        let gone = self.ground.items.iter().enumerate();
-        for (_, item) in gone.filter(|(index, _)| evicted.contains(index)) {
-            if item.offset >= at && item.end() <= end {
-                if !self.is_padding(at, item.offset) {
+        let evicted_ranges = self.map.movable.iter().enumerate();
+        for (_, range) in evicted_ranges.filter(|(index, _)| evicted.contains(index)) {
+            if range.offset >= at && range.end() <= end {
+                if !self.is_padding(at, range.offset) {
                     return false;
                 }
-                at = item.end();
+                at = range.end();
             }
         }
         len == 0 || self.is_padding(at, end)

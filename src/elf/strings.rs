@@ -6,7 +6,8 @@
 
 use elf::abi;
 
-use crate::elf::raw::string_at;
+use crate::elf::Error;
+use crate::elf::codec::string_at;
 use crate::elf::tables::DynamicTables;
 
 /// More strings than any edit of a real file drops. Each one costs a look at every symbol.
@@ -15,7 +16,7 @@ const MOST_DROPPED: usize = 1_000;
 /// Places of new strings in the table.
 #[derive(Debug, Default)]
 pub(crate) struct StringPlacement {
-    /// Offset of each wanted string, in the order of the request.
+    /// Offset of each new string, in the order of the request.
     pub offsets: Vec<u64>,
     /// Bytes that change, by offset in the table. They may lie behind its old end.
     pub changes: Vec<(u64, Vec<u8>)>,
@@ -25,108 +26,119 @@ pub(crate) struct StringPlacement {
 
 /// A free range of the table; `next` is the offset of the next string in it.
 struct Hole {
-    start: u64,
-    end: u64,
     next: u64,
+    end: u64,
 }
 
-/// Finds places for `wanted`. The dynamic section still uses the strings at `kept` and no longer
-/// uses those at `dropped`. The version needs at `renamed` (offsets in their table) get a new file
-/// name.
-pub(crate) fn place(
+/// Finds places for `new_strings`. The dynamic section still uses the strings at `kept` and no
+/// longer uses those at `dropped`. The version needs at `renamed` (offsets in their table) get a
+/// new file name.
+pub(crate) fn place_strings(
     tables: &DynamicTables<'_, '_>,
-    wanted: &[Vec<u8>],
+    new_strings: &[Vec<u8>],
     kept: &[u64],
     dropped: &[u64],
     renamed: &[u64],
-) -> Option<StringPlacement> {
+) -> Result<StringPlacement, Error> {
     let table = tables.strings()?;
     let size = table.len() as u64;
-    let mut holes = holes(tables, table, kept, dropped, renamed).unwrap_or_else(|| {
-        // Something uses the table in an unknown way, so all of it stays.
-        vec![Hole { start: size, end: size, next: size }]
-    });
+    let is_editable = !has_unknown_user(tables) && dropped.len() <= MOST_DROPPED;
+    let holes = if is_editable {
+        // A table that cannot be read may use any string, so all of them stay.
+        find_holes(tables, table, kept, dropped, renamed).ok()
+    } else {
+        None
+    };
+    let mut holes = holes.unwrap_or(Holes { inside: Vec::new(), end: size });
     let mut placement = StringPlacement { offsets: Vec::new(), changes: Vec::new(), size };
     let mut placed: Vec<(&[u8], u64)> =
         kept.iter().filter_map(|&offset| Some((string_at(table, offset)?, offset))).collect();
-    for string in wanted {
+    for string in new_strings {
         let known = placed.iter().find(|(text, _)| text == string).map(|&(_, offset)| offset);
-        let offset = known.or_else(|| put(&mut holes, string))?;
-        if known.is_none() {
+        let offset = if let Some(offset) = known {
+            offset
+        } else {
             let mut bytes = string.clone();
             bytes.push(0);
+            let offset = holes.allocate(bytes.len() as u64)?;
             placement.changes.push((offset, bytes));
-        }
+            offset
+        };
         placed.push((string, offset));
         placement.offsets.push(offset);
     }
-    let tail = holes.pop()?;
-    placement.size = tail.next;
-    for hole in holes.iter().chain(std::iter::once(&tail)) {
-        let unused = size.min(hole.end).saturating_sub(hole.next);
+    placement.size = holes.end;
+    let inside = holes.inside.iter().map(|hole| (hole.next, hole.end));
+    for (start, end) in inside.chain([(holes.end, size)]) {
+        let unused = usize::try_from(size.min(end).saturating_sub(start)).unwrap_or(0);
         if unused > 0 {
-            placement.changes.push((hole.next, vec![0; usize::try_from(unused).ok()?]));
+            placement.changes.push((start, vec![0; unused]));
         }
     }
-    Some(placement)
+    Ok(placement)
 }
 
-/// Puts a string into the first hole that has room. The last hole, behind all others, always has
-/// room.
-fn put(holes: &mut [Hole], string: &[u8]) -> Option<u64> {
-    let need = (string.len() as u64).checked_add(1)?;
-    let last = holes.len().checked_sub(1)?;
-    let (_, hole) = holes
-        .iter_mut()
-        .enumerate()
-        .find(|(index, hole)| *index == last || hole.end.saturating_sub(hole.next) >= need)?;
-    let offset = hole.next;
-    hole.next = offset.checked_add(need)?;
-    Some(offset)
+/// Free ranges of the table.
+struct Holes {
+    /// Ranges between strings in use.
+    inside: Vec<Hole>,
+    /// End of the last string. Everything behind it is free.
+    end: u64,
+}
+
+impl Holes {
+    /// Takes `size` bytes of the first hole that has room, or the bytes behind the last string.
+    fn allocate(&mut self, size: u64) -> Result<u64, Error> {
+        let hole = self.inside.iter_mut().find(|hole| hole.end.saturating_sub(hole.next) >= size);
+        let next = hole.map_or(&mut self.end, |hole| &mut hole.next);
+        let offset = *next;
+        *next = offset.checked_add(size).ok_or(Error::TooLarge { value: offset })?;
+        Ok(offset)
+    }
 }
 
 /// Returns the free ranges of the table: around the dropped strings, and behind the last used
-/// string.
-fn holes(
+/// string. Fails if the uses of the table are unknown.
+fn find_holes(
     tables: &DynamicTables<'_, '_>,
     table: &[u8],
     kept: &[u64],
     dropped: &[u64],
     renamed: &[u64],
-) -> Option<Vec<Hole>> {
-    if has_unknown_user(tables) || dropped.len() > MOST_DROPPED {
-        return None;
-    }
+) -> Result<Holes, Error> {
     let size = table.len() as u64;
-    let mut around: Vec<StringNeighbors> =
+    let mut neighbors: Vec<StringNeighbors> =
         dropped.iter().map(|&at| StringNeighbors::new(at)).collect();
     let mut highest = 0_u64;
     let mut visit = |at: u64| {
         highest = highest.max(at);
-        for around in &mut around {
-            around.see(at);
+        for around in &mut neighbors {
+            around.add_reference(at);
         }
     };
     for &at in kept {
         visit(at);
     }
     tables.visit_string_references(renamed, &mut visit)?;
-    let used_end = highest.checked_add(string_at(table, highest)?.len() as u64 + 1)?;
-    let mut holes: Vec<Hole> = Vec::new();
-    around.sort_by_key(|around| around.at);
-    for around in around {
-        let before_end = around.before + string_at(table, around.before)?.len() as u64 + 1;
+    let end_of_string = |at: u64| {
+        let what = "an offset leads outside of the string table";
+        let string = string_at(table, at).ok_or(Error::malformed(what, tables.dynamic.offset))?;
+        Ok(at + string.len() as u64 + 1)
+    };
+    let mut holes = Holes { inside: Vec::new(), end: end_of_string(highest)? };
+    neighbors.sort_by_key(|around| around.at);
+    for around in neighbors {
+        let before_end = end_of_string(around.before)?;
         let Some(after) = around.after else { continue };
         let start = around.at;
-        let seen = holes.last().is_some_and(|hole| hole.end > start);
-        if around.used || before_end > start || seen || after > size {
+        let is_covered = holes.inside.last().is_some_and(|hole| hole.end > start);
+        if around.used || before_end > start || is_covered || after > size {
             continue;
         }
-        holes.push(Hole { start, end: after, next: start });
+        holes.inside.push(Hole { end: after, next: start });
     }
-    holes.retain(|hole| hole.start < used_end);
-    holes.push(Hole { start: used_end, end: u64::MAX, next: used_end });
-    Some(holes)
+    holes.inside.retain(|hole| hole.next < holes.end);
+    Ok(holes)
 }
 
 /// Strings in use around one dropped string.
@@ -142,7 +154,7 @@ impl StringNeighbors {
         StringNeighbors { at, used: false, before: 0, after: None }
     }
 
-    fn see(&mut self, reference: u64) {
+    fn add_reference(&mut self, reference: u64) {
         match reference.cmp(&self.at) {
             std::cmp::Ordering::Less => self.before = self.before.max(reference),
             std::cmp::Ordering::Equal => self.used = true,

@@ -3,7 +3,7 @@
 use elf::abi;
 use elf::segment::ProgramHeader;
 
-use crate::elf::image::{ObjectKind, kind, payload, read};
+use crate::elf::image::{ObjectKind, detect_kind, payload_size, read};
 use crate::elf::raw::ElfLayout;
 use crate::elf::{Error, notes};
 
@@ -24,6 +24,10 @@ pub struct DebugSymbols {
 
 /// Finds the debug symbols of a program or a library. Returns `None` if it has none, or if the file
 /// is of another kind. Only headers and notes are read.
+///
+/// # Errors
+///
+/// Fails if the headers cannot be read.
 pub fn find_debug_symbols(bytes: &[u8]) -> Result<Option<DebugSymbols>, Error> {
     let layout = ElfLayout::parse(bytes)?;
     let is_for_debuggers = |name: &[u8]| DEBUG.iter().any(|start| name.starts_with(start));
@@ -34,17 +38,19 @@ pub fn find_debug_symbols(bytes: &[u8]) -> Result<Option<DebugSymbols>, Error> {
     if !has_some {
         return Ok(None);
     }
-    let obstacle = match kind(&layout) {
+    let obstacle = match detect_kind(&layout) {
         ObjectKind::Executable
         | ObjectKind::PieExecutable
         | ObjectKind::SharedObject
         | ObjectKind::StaticExecutable
-        | ObjectKind::StaticPie => (payload(&layout) > 0).then_some("something is appended to it"),
+        | ObjectKind::StaticPie => {
+            (payload_size(&layout) > 0).then_some("something is appended to it")
+        }
         // valgrind and debuggers look up functions of the loader by name.
         ObjectKind::Loader => Some("it is the loader"),
         _ => return Ok(None),
     };
-    let build_id = notes::all(&layout).into_iter().find(notes::ElfNote::is_build_id);
+    let build_id = notes::collect_notes(&layout).into_iter().find(notes::ElfNote::is_build_id);
     Ok(Some(DebugSymbols {
         machine: layout.header.e_machine,
         build_id: build_id.map(|note| note.content.to_vec()),
@@ -54,6 +60,10 @@ pub fn find_debug_symbols(bytes: &[u8]) -> Result<Option<DebugSymbols>, Error> {
 
 /// Returns whether two files are the same to the kernel and the loader. Their properties and every
 /// loaded byte must be equal, except bytes that hold file offsets.
+///
+/// # Errors
+///
+/// Fails if one of the files cannot be read (see [`read`]).
 pub fn loads_alike(before: &[u8], after: &[u8]) -> Result<bool, Error> {
     if read(before)? != read(after)? {
         let (mut one, mut other) = (read(before)?, read(after)?);
@@ -75,12 +85,12 @@ pub fn loads_alike(before: &[u8], after: &[u8]) -> Result<bool, Error> {
         && before.segments.len() == after.segments.len()
         && one.len() == other.len()
         && one.iter().zip(&other).all(|(one, other)| {
-            same_place(one, other) && loaded(&before, one) == loaded(&after, other)
+            same_place(one, other) && loaded_bytes(&before, one) == loaded_bytes(&after, other)
         }))
 }
 
 /// Returns the bytes of a segment, without the headers at the beginning of the file.
-fn loaded<'a>(layout: &ElfLayout<'a>, segment: &ProgramHeader) -> Option<&'a [u8]> {
+fn loaded_bytes<'a>(layout: &ElfLayout<'a>, segment: &ProgramHeader) -> Option<&'a [u8]> {
     let tables = layout.segment_size() * layout.segments.len() as u64;
     let headers = layout.header.e_phoff.checked_add(tables)?;
     let begins_the_file = segment.p_offset < headers;

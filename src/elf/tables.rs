@@ -5,7 +5,9 @@
 
 use elf::abi;
 
-use crate::elf::raw::{DynamicSection, ElfLayout, slice};
+use crate::elf::Error;
+use crate::elf::codec::{TableBytes, slice};
+use crate::elf::raw::{DynamicSection, ElfLayout};
 
 pub(crate) const DT_RELRSZ: i64 = 35;
 pub(crate) const DT_RELR: i64 = 36;
@@ -64,57 +66,74 @@ impl<'l, 'a> DynamicTables<'l, 'a> {
     }
 
     /// Returns the whole string table.
-    pub(super) fn strings(&self) -> Option<&'a [u8]> {
-        let size = self.dynamic.value(abi::DT_STRSZ)?;
-        let offset = self.layout.offset_of(self.dynamic.value(abi::DT_STRTAB)?, size)?;
-        slice(self.layout.bytes, offset, size)
+    pub(super) fn strings(&self) -> Result<&'a [u8], Error> {
+        let tags = self.dynamic.value(abi::DT_STRTAB).zip(self.dynamic.value(abi::DT_STRSZ));
+        let offset = tags.and_then(|(address, size)| self.layout.offset_of(address, size));
+        let bytes = offset.zip(tags).and_then(|(at, (_, size))| slice(self.layout.bytes, at, size));
+        let what = "DT_STRTAB and DT_STRSZ do not name a string table";
+        bytes.ok_or(Error::malformed(what, self.dynamic.offset))
     }
 
-    /// Returns the size of the table of this tag, in bytes. Returns `None` if it is absent or
-    /// malformed.
-    pub(super) fn extent(&self, tag: i64) -> Option<u64> {
-        let size = |tag| self.dynamic.value(tag);
-        let address = self.dynamic.value(tag)?;
+    /// Returns the size of the table of this tag, in bytes. Returns `None` if the file has no such
+    /// table.
+    pub(super) fn table_size(&self, tag: i64) -> Result<Option<u64>, Error> {
+        let size = |tag| Ok(self.dynamic.value(tag));
+        if self.dynamic.value(tag).is_none() {
+            return Ok(None);
+        }
         match tag {
             abi::DT_STRTAB => size(abi::DT_STRSZ),
-            abi::DT_SYMTAB => self.symbols.checked_mul(self.layout.symbol_size()),
-            abi::DT_HASH => self.hash_extent(address),
-            abi::DT_GNU_HASH => self.gnu_hash().map(|hash| hash.extent),
-            abi::DT_VERSYM => self.symbols.checked_mul(2),
-            abi::DT_VERNEED => Some(self.version_needs()?.extent),
-            abi::DT_VERDEF => Some(self.version_definitions()?.extent),
+            abi::DT_SYMTAB => self.multiply_symbols(self.layout.symbol_size()).map(Some),
+            abi::DT_HASH => self.hash_table_size().map(Some),
+            abi::DT_GNU_HASH => self.parse_gnu_hash().map(|hash| Some(hash.size)),
+            abi::DT_VERSYM => self.multiply_symbols(2).map(Some),
+            abi::DT_VERNEED => self.parse_version_needs().map(|needs| Some(needs.size)),
+            abi::DT_VERDEF => self.parse_version_definitions().map(|defined| Some(defined.size)),
             abi::DT_RELA => size(abi::DT_RELASZ),
             abi::DT_REL => size(abi::DT_RELSZ),
             abi::DT_JMPREL => size(abi::DT_PLTRELSZ),
             DT_RELR => size(DT_RELRSZ),
-            _ => None,
+            _ => Ok(None),
         }
     }
 
-    fn table(&self, tag: i64) -> Option<&'a [u8]> {
-        self.layout.rest_at(self.dynamic.value(tag)?)
+    /// Returns the size of a table with one entry of `size` bytes for each symbol.
+    fn multiply_symbols(&self, size: u64) -> Result<u64, Error> {
+        let what = "the number of symbols is too large";
+        self.symbols.checked_mul(size).ok_or(Error::malformed(what, self.dynamic.offset))
+    }
+
+    /// Returns the table of this tag, from its first byte to the end of its segment. `truncated`
+    /// describes a table that ends too early, or that is not loaded from the file at all.
+    pub(super) fn table_bytes(
+        &self,
+        tag: i64,
+        truncated: &'static str,
+    ) -> Result<TableBytes<'a>, Error> {
+        let address = self.dynamic.value(tag);
+        let table = address.and_then(|address| self.layout.table_from(address, truncated));
+        table.ok_or(Error::malformed(truncated, self.dynamic.offset))
     }
 
     /// Returns the size of a `DT_HASH` entry: 4 bytes, but 8 on 64-bit s390 and alpha.
-    fn hash_entry(&self) -> u64 {
+    fn hash_entry_size(&self) -> u64 {
         let wide = matches!(self.layout.header.e_machine, abi::EM_S390 | EM_ALPHA_UNOFFICIAL);
         if wide && self.layout.codec.is_64() { 8 } else { 4 }
     }
 
-    fn hash_word(&self, table: &[u8], index: u64) -> Option<u64> {
-        let entry = self.hash_entry();
-        let at = index.checked_mul(entry)?;
-        if entry == 8 {
-            self.layout.codec.u64_at(table, at)
-        } else {
-            self.layout.codec.u32_at(table, at).map(u64::from)
+    /// Returns one of the two counts at the beginning of `DT_HASH`: of buckets, and of symbols.
+    fn hash_count(&self, table: &TableBytes<'_>, index: u64) -> Result<u64, Error> {
+        match self.hash_entry_size() {
+            8 => table.u64_at(8 * index),
+            size => table.u32_at(size * index),
         }
     }
 
-    fn hash_extent(&self, address: u64) -> Option<u64> {
-        let table = self.layout.rest_at(address)?;
-        let words = self.hash_word(table, 0)?.checked_add(self.hash_word(table, 1)?)?;
-        words.checked_add(2)?.checked_mul(self.hash_entry())
+    fn hash_table_size(&self) -> Result<u64, Error> {
+        let table = self.table_bytes(abi::DT_HASH, "DT_HASH ends outside of its segment")?;
+        let (buckets, chains) = (self.hash_count(&table, 0)?, self.hash_count(&table, 1)?);
+        let words = table.advance(table.advance(buckets, chains)?, 2)?;
+        words.checked_mul(self.hash_entry_size()).ok_or_else(|| table.end_error(0))
     }
 
     fn count_symbols(&self) -> u64 {
@@ -127,15 +146,16 @@ impl<'l, 'a> DynamicTables<'l, 'a> {
         if let Some(section) = section {
             return section.sh_size / self.layout.symbol_size();
         }
-        if let Some(count) = self.table(abi::DT_HASH).and_then(|table| self.hash_word(table, 1)) {
+        let hash = self.table_bytes(abi::DT_HASH, "DT_HASH ends outside of its segment");
+        if let Ok(count) = hash.and_then(|table| self.hash_count(&table, 1)) {
             return count;
         }
-        let hashed = self.gnu_hash().map_or(0, |hash| hash.symbols);
-        hashed.max(self.relocated_symbols())
+        let hashed = self.parse_gnu_hash().map_or(0, |hash| hash.symbols);
+        hashed.max(self.count_relocated_symbols())
     }
 
     /// Returns one more than the highest symbol index in a relocation.
-    fn relocated_symbols(&self) -> u64 {
+    fn count_relocated_symbols(&self) -> u64 {
         let plt_is_rela = self.dynamic.value(abi::DT_PLTREL) == Some(7);
         let word = self.layout.codec.word();
         let tables = [
@@ -145,10 +165,11 @@ impl<'l, 'a> DynamicTables<'l, 'a> {
         ];
         let mut highest = 0;
         for (tag, entry) in tables {
-            let (Some(table), Some(size)) = (self.table(tag), self.extent(tag)) else { continue };
+            let table = self.dynamic.value(tag).and_then(|at| self.layout.table_from(at, ""));
+            let (Some(table), Ok(Some(size))) = (table, self.table_size(tag)) else { continue };
             let mut at = word;
             while at < size {
-                let Some(info) = self.layout.codec.word_at(table, at) else { break };
+                let Some(info) = self.layout.codec.word_at(table.bytes, at) else { break };
                 let symbol = if word == 8 { info >> 32 } else { info >> 8 };
                 highest = highest.max(symbol.saturating_add(1));
                 at += entry;
@@ -159,109 +180,36 @@ impl<'l, 'a> DynamicTables<'l, 'a> {
 
     /// Parses the GNU hash table: header of four words, bloom filter, buckets, chains. The chain of
     /// the highest bucket ends the symbol table.
-    fn gnu_hash(&self) -> Option<GnuHash> {
-        let table = self.table(abi::DT_GNU_HASH)?;
-        let codec = self.layout.codec;
-        let word = |at: u64| codec.u32_at(table, at).map(u64::from);
-        let (buckets, first, bloom) = (word(0)?, word(4)?, word(8)?);
-        let chains = 16 + bloom * codec.word() + buckets * 4;
-        let start = chains - buckets * 4;
+    fn parse_gnu_hash(&self) -> Result<GnuHash, Error> {
+        let table =
+            self.table_bytes(abi::DT_GNU_HASH, "DT_GNU_HASH ends outside of its segment")?;
+        let (buckets, first, bloom) = (table.u32_at(0)?, table.u32_at(4)?, table.u32_at(8)?);
+        let buckets_at = 16 + bloom * self.layout.codec.word();
+        let chains_at = buckets_at + buckets * 4;
         let mut last = 0;
         for index in 0..buckets {
-            last = last.max(word(start + index * 4)?);
+            last = last.max(table.u32_at(buckets_at + index * 4)?);
         }
         if last < first {
-            return Some(GnuHash { extent: chains, symbols: first });
+            return Ok(GnuHash { size: chains_at, symbols: first });
         }
-        while word(chains + (last - first) * 4)? & 1 == 0 {
+        while table.u32_at(chains_at + (last - first) * 4)? & 1 == 0 {
             last += 1;
         }
         let symbols = last + 1;
-        Some(GnuHash { extent: chains + (symbols - first) * 4, symbols })
-    }
-
-    /// Parses the versions that are needed of other files (`Elf_Verneed` and its `Elf_Vernaux`).
-    pub(super) fn version_needs(&self) -> Option<VerneedTable> {
-        let table = self.table(abi::DT_VERNEED)?;
-        let codec = self.layout.codec;
-        let mut files = Vec::new();
-        let (mut at, mut extent) = (0_u64, 0_u64);
-        // Entries of 16 bytes do not overlap in a valid table. This bounds the cost of an invalid
-        // one.
-        let mut budget = table.len() / 16;
-        for _ in 0..self.dynamic.value(abi::DT_VERNEEDNUM)? {
-            let count = codec.u16_at(table, at.checked_add(2)?)?;
-            let file = codec.u32_at(table, at + 4)?.into();
-            let mut aux = at.checked_add(codec.u32_at(table, at + 8)?.into())?;
-            let next: u64 = codec.u32_at(table, at + 12)?.into();
-            extent = extent.max(at + 16);
-            let mut versions = Vec::new();
-            for _ in 0..count {
-                let index = codec.u16_at(table, aux.checked_add(6)?)?;
-                let name = codec.u32_at(table, aux + 8)?.into();
-                let weak = codec.u16_at(table, aux + 4)? & abi::VER_FLG_WEAK != 0;
-                budget = budget.checked_sub(1)?;
-                versions.push(Vernaux { name, index, weak });
-                extent = extent.max(aux + 16);
-                let step: u64 = codec.u32_at(table, aux + 12)?.into();
-                if step == 0 {
-                    break;
-                }
-                aux = aux.checked_add(step)?;
-            }
-            files.push(Verneed { at, file, versions });
-            budget = budget.checked_sub(1)?;
-            if next == 0 {
-                break;
-            }
-            at = at.checked_add(next)?;
-        }
-        Some(VerneedTable { files, extent })
-    }
-
-    /// Parses the versions that the file itself defines: offsets of their names, and their extent.
-    pub(super) fn version_definitions(&self) -> Option<VerdefTable> {
-        let table = self.table(abi::DT_VERDEF)?;
-        let codec = self.layout.codec;
-        let mut found = VerdefTable { names: Vec::new(), extent: 0 };
-        let mut at = 0_u64;
-        let mut budget = table.len() / 8;
-        for _ in 0..self.dynamic.value(abi::DT_VERDEFNUM)? {
-            budget = budget.checked_sub(1)?;
-            let base = codec.u16_at(table, at.checked_add(2)?)? & abi::VER_FLG_BASE != 0;
-            let count = codec.u16_at(table, at + 6)?;
-            let mut aux = at.checked_add(codec.u32_at(table, at + 12)?.into())?;
-            let next: u64 = codec.u32_at(table, at + 16)?.into();
-            found.extent = found.extent.max(at + 20);
-            for position in 0..count {
-                let name = codec.u32_at(table, aux)?.into();
-                budget = budget.checked_sub(1)?;
-                found.names.push(VerdefName { name, base, parent: position > 0 });
-                found.extent = found.extent.max(aux.checked_add(8)?);
-                let step: u64 = codec.u32_at(table, aux + 4)?.into();
-                if step == 0 {
-                    break;
-                }
-                aux = aux.checked_add(step)?;
-            }
-            if next == 0 {
-                break;
-            }
-            at = at.checked_add(next)?;
-        }
-        Some(found)
+        Ok(GnuHash { size: chains_at + (symbols - first) * 4, symbols })
     }
 
     /// Calls `visit` with every offset into the string table that is used outside of the dynamic
-    /// section. File names of the version needs at `renamed` are skipped. Returns `None` if a table
-    /// cannot be read, so that its uses are unknown.
+    /// section. File names of the version needs at `renamed` are skipped. Fails if a table cannot
+    /// be read, so that its uses are unknown.
     pub(super) fn visit_string_references(
         &self,
         renamed: &[u64],
         visit: &mut dyn FnMut(u64),
-    ) -> Option<()> {
+    ) -> Result<(), Error> {
         if self.dynamic.value(abi::DT_VERNEED).is_some() {
-            for file in self.version_needs()?.files {
+            for file in self.parse_version_needs()?.files {
                 if !renamed.contains(&file.at) {
                     visit(file.file);
                 }
@@ -269,53 +217,19 @@ impl<'l, 'a> DynamicTables<'l, 'a> {
             }
         }
         if self.dynamic.value(abi::DT_VERDEF).is_some() {
-            self.version_definitions()?.names.iter().for_each(|name| visit(name.name));
+            self.parse_version_definitions()?.names.iter().for_each(|name| visit(name.name));
         }
+        let table = self.table_bytes(abi::DT_SYMTAB, "DT_SYMTAB ends outside of its segment")?;
         let size = self.layout.symbol_size();
-        let table = self.table(abi::DT_SYMTAB)?;
-        let table = slice(table, 0, self.symbols.checked_mul(size)?)?;
-        for symbol in table.chunks_exact(usize::try_from(size).ok()?) {
-            visit(self.layout.codec.u32_at(symbol, 0)?.into());
+        let symbols = table.slice_at(0, self.multiply_symbols(size)?)?;
+        for symbol in symbols.chunks_exact(if self.layout.codec.is_64() { 24 } else { 16 }) {
+            visit(self.layout.codec.u32_at(symbol, 0).unwrap_or_default().into());
         }
-        Some(())
+        Ok(())
     }
 }
 
 struct GnuHash {
-    extent: u64,
+    size: u64,
     symbols: u64,
-}
-
-/// Contents of `.gnu.version_r`.
-pub(crate) struct VerneedTable {
-    pub files: Vec<Verneed>,
-    pub extent: u64,
-}
-
-/// One file of which versions are needed; `at` is the offset of its entry in the table.
-pub(crate) struct Verneed {
-    pub at: u64,
-    pub file: u64,
-    pub versions: Vec<Vernaux>,
-}
-
-/// One version needed; `index` is its number in `.gnu.version`.
-pub(crate) struct Vernaux {
-    pub name: u64,
-    pub index: u16,
-    pub weak: bool,
-}
-
-/// Contents of `.gnu.version_d`.
-pub(crate) struct VerdefTable {
-    pub names: Vec<VerdefName>,
-    pub extent: u64,
-}
-
-/// One name in the table: of the file itself (`base`), of a version, or of an inherited version
-/// (`parent`).
-pub(crate) struct VerdefName {
-    pub name: u64,
-    pub base: bool,
-    pub parent: bool,
 }

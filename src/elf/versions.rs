@@ -2,69 +2,76 @@
 
 use elf::abi;
 
-use crate::elf::raw::slice;
-use crate::elf::tables::{DynamicTables, Verneed};
+use crate::elf::Error;
+use crate::elf::codec::slice;
+use crate::elf::tables::DynamicTables;
+use crate::elf::version_tables::VerneedTable;
 
 /// Returns the number of version needs that remain, or `None` if none is removed.
-pub(crate) fn remaining(tables: &DynamicTables<'_, '_>, orphaned: &[u64]) -> Option<u64> {
-    if orphaned.is_empty() {
-        return None;
+pub(crate) fn count_remaining(
+    tables: &DynamicTables<'_, '_>,
+    removed: &[u64],
+) -> Result<Option<u64>, Error> {
+    if removed.is_empty() {
+        return Ok(None);
     }
-    let files = tables.version_needs()?.files;
-    Some(files.iter().filter(|file| !orphaned.contains(&file.at)).count() as u64)
+    let files = tables.parse_version_needs()?.files;
+    Ok(Some(files.iter().filter(|file| !removed.contains(&file.at)).count() as u64))
 }
 
-/// Returns bytes to write, by offset in the old file. These are names of renamed libraries, the
-/// chain without the orphaned entries, and symbols that lose their version.
-pub(crate) fn edits(
+/// Bytes to write, by offset in the old file.
+type OldOffsetWrites = Vec<(u64, Vec<u8>)>;
+
+/// Returns bytes to write. These are names of renamed libraries, the chain without the removed
+/// entries, and symbols that lose their version.
+pub(crate) fn collect_writes(
     tables: &DynamicTables<'_, '_>,
     renamed: &[(u64, u64)],
-    orphaned: &[u64],
-) -> Option<Vec<(u64, Vec<u8>)>> {
-    if renamed.is_empty() && orphaned.is_empty() {
-        return Some(Vec::new());
+    removed: &[u64],
+) -> Result<OldOffsetWrites, Error> {
+    let mut writes = Vec::new();
+    if renamed.is_empty() && removed.is_empty() {
+        return Ok(writes);
     }
-    let layout = tables.layout;
-    let needs = tables.version_needs()?;
-    let address = tables.dynamic.value(abi::DT_VERNEED)?;
-    let table = layout.offset_of(address, needs.extent)?;
-    let mut edits = Vec::new();
+    let codec = tables.layout.codec;
+    let needs = tables.parse_version_needs()?;
     for &(at, name) in renamed {
-        let name = layout.codec.u32_bytes(u32::try_from(name).ok()?);
-        edits.push((table + at + 4, name.to_vec()));
+        writes.push((needs.offset + at + 4, codec.u32_field(name)?.to_vec()));
     }
-    if !orphaned.is_empty() {
-        unlink(tables, table, &needs.files, orphaned, &mut edits)?;
-        release_symbols(tables, &needs.files, orphaned, &mut edits)?;
+    if !removed.is_empty() {
+        unlink_needs(tables, &needs, removed, &mut writes)?;
+        release_symbols(tables, &needs, removed, &mut writes)?;
     }
-    Some(edits)
+    Ok(writes)
 }
 
 /// Removes entries from the chain. The first entry cannot be skipped, so the first one that remains
 /// is written over it.
-fn unlink(
+fn unlink_needs(
     tables: &DynamicTables<'_, '_>,
-    table: u64,
-    files: &[Verneed],
-    orphaned: &[u64],
-    edits: &mut Vec<(u64, Vec<u8>)>,
-) -> Option<()> {
+    needs: &VerneedTable,
+    removed: &[u64],
+    writes: &mut OldOffsetWrites,
+) -> Result<(), Error> {
     let layout = tables.layout;
     let codec = layout.codec;
-    let kept: Vec<&Verneed> = files.iter().filter(|file| !orphaned.contains(&file.at)).collect();
+    let kept: Vec<_> = needs.files.iter().filter(|file| !removed.contains(&file.at)).collect();
     for (position, file) in kept.iter().enumerate() {
-        let place = if position == 0 { 0 } else { file.at };
-        let next = kept.get(position + 1).map_or(0, |next| next.at - place);
-        let old = slice(layout.bytes, table + file.at, 16)?;
-        let aux = u64::from(codec.u32_at(old, 8)?) + (file.at - place);
-        let mut entry = old.get(..8)?.to_vec();
-        if let Some((_, name)) = edits.iter().find(|(offset, _)| *offset == table + file.at + 4) {
+        let old_offset = needs.offset + file.at;
+        let new_at = if position == 0 { 0 } else { file.at };
+        let next = kept.get(position + 1).map_or(0, |next| next.at - new_at);
+        let outside =
+            Error::malformed("an entry of DT_VERNEED ends outside of the file", old_offset);
+        let old = slice(layout.bytes, old_offset, 12).ok_or(outside)?;
+        let aux = codec.u32_at(old, 8).map(u64::from).ok_or(outside)? + (file.at - new_at);
+        let mut entry = old.get(..8).unwrap_or_default().to_vec();
+        if let Some((_, name)) = writes.iter().find(|(offset, _)| *offset == old_offset + 4) {
             entry.truncate(4);
             entry.extend(name);
         }
-        entry.extend_from_slice(&codec.u32_bytes(u32::try_from(aux).ok()?));
-        entry.extend_from_slice(&codec.u32_bytes(u32::try_from(next).ok()?));
-        edits.push((table + place, entry));
+        entry.extend_from_slice(&codec.u32_field(aux)?);
+        entry.extend_from_slice(&codec.u32_field(next)?);
+        writes.push((needs.offset + new_at, entry));
     }
     let section = layout.sections.iter().position(|section| {
         section.sh_type == abi::SHT_GNU_VERNEED
@@ -73,9 +80,9 @@ fn unlink(
     if let Some(index) = section {
         let header = layout.header.e_shoff + index as u64 * layout.section_size();
         let field = if codec.is_64() { 44 } else { 28 };
-        edits.push((header + field, codec.u32_bytes(u32::try_from(kept.len()).ok()?).to_vec()));
+        writes.push((header + field, codec.u32_field(kept.len() as u64)?.to_vec()));
     }
-    Some(())
+    Ok(())
 }
 
 /// Releases symbols from versions that no library provides any more, so that they are looked up
@@ -83,25 +90,21 @@ fn unlink(
 /// (glibc elf/dl-lookup.c).
 fn release_symbols(
     tables: &DynamicTables<'_, '_>,
-    files: &[Verneed],
-    orphaned: &[u64],
-    edits: &mut Vec<(u64, Vec<u8>)>,
-) -> Option<()> {
+    needs: &VerneedTable,
+    removed: &[u64],
+    writes: &mut OldOffsetWrites,
+) -> Result<(), Error> {
     const GLOBAL: u16 = 1;
-    let layout = tables.layout;
-    let gone: Vec<u16> = files
-        .iter()
-        .filter(|file| orphaned.contains(&file.at))
+    let removed_files = needs.files.iter().filter(|file| removed.contains(&file.at));
+    let removed_versions: Vec<u16> = removed_files
         .flat_map(|file| file.versions.iter().map(|version| version.index & 0x7fff))
         .collect();
-    let size = tables.symbol_count().checked_mul(2)?;
-    let table = layout.offset_of(tables.dynamic.value(abi::DT_VERSYM)?, size)?;
+    let table = tables.table_bytes(abi::DT_VERSYM, "DT_VERSYM ends outside of its segment")?;
     for number in 0..tables.symbol_count() {
-        let offset = table + 2 * number;
-        let index = layout.codec.u16_at(layout.bytes, offset)?;
-        if gone.contains(&(index & 0x7fff)) {
-            edits.push((offset, layout.codec.u16_bytes(GLOBAL).to_vec()));
+        let at = table.advance(number, number)?;
+        if removed_versions.contains(&(table.u16_at(at)? & 0x7fff)) {
+            writes.push((table.offset + at, table.codec.u16_bytes(GLOBAL).to_vec()));
         }
     }
-    Some(())
+    Ok(())
 }

@@ -15,9 +15,9 @@ const CHUNK: usize = 256 << 10;
 impl PatchPlan {
     /// Returns the file with the plan applied.
     pub fn apply_to_vec(&self, source: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(source.len() + self.tail.len());
+        let mut out = Vec::with_capacity(source.len() + self.appended.len());
         out.extend_from_slice(source);
-        out.extend_from_slice(&self.tail);
+        out.extend_from_slice(&self.appended);
         for patch in &self.patches {
             let range = usize::try_from(patch.offset).ok().and_then(|start| {
                 let end = start.checked_add(patch.bytes.len())?;
@@ -43,7 +43,7 @@ impl PatchPlan {
     /// Fails if the file has another size than the plan expects, or cannot be written.
     pub fn write_in_place(&self, file: &File) -> io::Result<()> {
         self.check_source(file)?;
-        self.write_tail(file)?;
+        self.write_appended(file)?;
         self.write_patches(file)
     }
 
@@ -60,11 +60,11 @@ impl PatchPlan {
         if ioctl_ficlone(dest, source).is_err() {
             if blocks.saturating_mul(512) >= self.source_size {
                 self.copy_patched(source, dest)?;
-                return self.write_tail(dest);
+                return self.write_appended(dest);
             }
             copy_data(source, dest, self.source_size)?;
         }
-        self.write_tail(dest)?;
+        self.write_appended(dest)?;
         self.write_patches(dest)
     }
 
@@ -88,11 +88,11 @@ impl PatchPlan {
         Ok(())
     }
 
-    fn write_tail(&self, file: &File) -> io::Result<()> {
-        if self.tail.is_empty() {
+    fn write_appended(&self, file: &File) -> io::Result<()> {
+        if self.appended.is_empty() {
             return Ok(());
         }
-        file.write_all_at(&self.tail, self.source_size)
+        file.write_all_at(&self.appended, self.source_size)
     }
 
     fn write_patches(&self, file: &File) -> io::Result<()> {
@@ -150,7 +150,7 @@ fn copy_range(source: &File, dest: &File, start: u64, end: u64) -> io::Result<()
             Ok(_) => {}
             // The call fails across file systems, on old kernels, or where it is forbidden.
             Err(Errno::XDEV | Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP | Errno::PERM) => {
-                return copy_plainly(source, dest, from, end);
+                return copy_by_reading(source, dest, from, end);
             }
             Err(error) => return Err(error.into()),
         }
@@ -158,7 +158,7 @@ fn copy_range(source: &File, dest: &File, start: u64, end: u64) -> io::Result<()
     Ok(())
 }
 
-fn copy_plainly(source: &File, dest: &File, start: u64, end: u64) -> io::Result<()> {
+fn copy_by_reading(source: &File, dest: &File, start: u64, end: u64) -> io::Result<()> {
     let mut buffer = vec![0; 1 << 17];
     let mut at = start;
     while at < end {

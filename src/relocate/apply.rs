@@ -17,19 +17,19 @@ use crate::elf::Patch;
 use crate::fstree::xattr;
 use crate::relocate::{FileAction, FileChange};
 
-pub(super) fn apply(tree: &Path, change: &FileChange) -> Result<()> {
+pub(super) fn apply_change(tree: &Path, change: &FileChange) -> Result<()> {
     let on_disk = |path: &PathBuf| tree.join(path.strip_prefix("/").unwrap_or(path));
     let names: Vec<PathBuf> = change.paths.iter().map(on_disk).collect();
     let (first, others) = names.split_first().context("a change without a path")?;
     if let FileAction::Link(target) = &change.action {
-        return redirect(first, target);
+        return replace_link(first, target);
     }
-    replace(first, others, |source, new| write(&change.action, source, new))
+    replace_file(first, others, |source, new| write_action(&change.action, source, new))
 }
 
 /// Replaces the file at `first`, which also has the names `others`, by the file that `write` makes
 /// of it.
-pub(super) fn replace(
+pub(super) fn replace_file(
     first: &Path,
     others: &[PathBuf],
     write: impl FnOnce(&std::fs::File, &std::fs::File) -> Result<()>,
@@ -41,12 +41,16 @@ pub(super) fn replace(
         .tempfile_in(dir)
         .with_context(|| format!("could not make a file in {}", dir.display()))?;
     write(source.file(), new.as_file())?;
-    take_over(source.file(), new.as_file())?;
+    copy_metadata(source.file(), new.as_file())?;
     new.persist(first).context("could not put the new file in place")?;
-    others.iter().try_for_each(|name| relink(first, name))
+    others.iter().try_for_each(|name| replace_hard_link(first, name))
 }
 
-fn write(action: &FileAction, source: &std::fs::File, mut new: &std::fs::File) -> Result<()> {
+fn write_action(
+    action: &FileAction,
+    source: &std::fs::File,
+    mut new: &std::fs::File,
+) -> Result<()> {
     match action {
         FileAction::Elf { plan, extra } => {
             plan.write_copy(source, new)?;
@@ -75,7 +79,7 @@ fn write_patches(new: &std::fs::File, patches: &[Patch]) -> std::io::Result<()> 
 }
 
 /// Gives `new` the owner, mode, attributes and times of `old`.
-fn take_over(old: &std::fs::File, new: &std::fs::File) -> Result<()> {
+fn copy_metadata(old: &std::fs::File, new: &std::fs::File) -> Result<()> {
     let meta = old.metadata()?;
     let own = new.metadata()?;
     if (meta.uid(), meta.gid()) != (own.uid(), own.gid()) {
@@ -85,12 +89,12 @@ fn take_over(old: &std::fs::File, new: &std::fs::File) -> Result<()> {
     xattr::copy(old.as_fd(), new.as_fd())?;
     // The mode comes after the owner and the contents, which both clear setuid.
     new.set_permissions(meta.permissions())?;
-    rustix::fs::futimens(new, &times(&meta)).context("could not keep the times")?;
+    rustix::fs::futimens(new, &timestamps(&meta)).context("could not keep the times")?;
     Ok(())
 }
 
 /// Makes the symbolic link at `name` point to `target`, and keeps its owner and times.
-fn redirect(name: &Path, target: &Path) -> Result<()> {
+fn replace_link(name: &Path, target: &Path) -> Result<()> {
     let meta = fs_err::symlink_metadata(name)?;
     let work = directory_beside(name)?;
     let link = work.path().join("link");
@@ -100,7 +104,7 @@ fn redirect(name: &Path, target: &Path) -> Result<()> {
         std::os::unix::fs::lchown(&link, Some(meta.uid()), Some(meta.gid()))
             .context("could not keep the owner of a link")?;
     }
-    rustix::fs::utimensat(CWD, &link, &times(&meta), AtFlags::SYMLINK_NOFOLLOW)
+    rustix::fs::utimensat(CWD, &link, &timestamps(&meta), AtFlags::SYMLINK_NOFOLLOW)
         .context("could not keep the times of a link")?;
     fs_err::rename(&link, name)?;
     Ok(())
@@ -114,7 +118,7 @@ fn directory_beside(name: &Path) -> Result<tempfile::TempDir> {
         .with_context(|| format!("could not make a directory in {}", dir.display()))
 }
 
-fn times(meta: &std::fs::Metadata) -> Timestamps {
+fn timestamps(meta: &std::fs::Metadata) -> Timestamps {
     let time = |seconds, nanoseconds: i64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
     Timestamps {
         last_access: time(meta.atime(), meta.atime_nsec()),
@@ -123,7 +127,7 @@ fn times(meta: &std::fs::Metadata) -> Timestamps {
 }
 
 /// Makes `name`, a hard link to the old file, a hard link to the new file.
-fn relink(first: &Path, name: &Path) -> Result<()> {
+fn replace_hard_link(first: &Path, name: &Path) -> Result<()> {
     let work = directory_beside(name)?;
     let link = work.path().join("link");
     rustix::fs::linkat(CWD, first, CWD, &link, AtFlags::empty())

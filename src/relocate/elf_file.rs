@@ -25,10 +25,10 @@ pub(super) struct FileContext<'a> {
     pub libraries: &'a LibraryIndex,
 }
 
-pub(super) fn look_at(
-    request: &RelocateOptions,
+pub(super) fn plan_elf(
+    options: &RelocateOptions,
     file: &fs_err::File,
-    place: FileContext<'_>,
+    context: FileContext<'_>,
 ) -> Result<FileOutcome> {
     let act = || format!("could not read {}", file.path().display());
     let bytes = elf::open(file.file()).with_context(act)?;
@@ -37,34 +37,34 @@ pub(super) fn look_at(
         Err(error) => return Ok(FileOutcome::Skipped(error.to_string())),
     };
     if elf::is_loader(&image, &bytes) {
-        return Ok(seal(&bytes));
+        return Ok(plan_seal(&bytes));
     }
     match image.kind {
         ObjectKind::Executable | ObjectKind::PieExecutable | ObjectKind::SharedObject => {}
         _ => return Ok(FileOutcome::Nothing),
     }
-    let file = ElfFile { request, image: &image, place };
-    let edit = file.edit();
+    let file = ElfFile { options, image: &image, context };
+    let edit = file.plan_edit();
     let plan = match elf::plan(&bytes, &edit) {
         Ok(plan) => plan,
         Err(error) => return Ok(FileOutcome::Skipped(error.to_string())),
     };
-    let mut what = if plan.is_unchanged() { Vec::new() } else { file.describe(&edit) };
+    let mut changes = if plan.is_unchanged() { Vec::new() } else { file.describe_edit(&edit) };
     let mut extra = Vec::new();
     if is_libc(&image) {
-        let eprefix = request.eprefix.as_path();
-        let isolation = Libc { bytes: &bytes, path: place.path, eprefix, rooted: place.rooted }
+        let eprefix = options.eprefix.as_path();
+        let isolation = Libc { bytes: &bytes, path: context.path, eprefix, rooted: context.rooted }
             .plan_isolation();
-        what.extend(isolation.leaks.into_iter().map(|(_, open)| format!("mended: {open}")));
+        changes.extend(isolation.leaks.into_iter().map(|(_, leak)| format!("mended: {leak}")));
         extra = isolation.patches;
     }
     if plan.is_unchanged() && extra.is_empty() {
         return Ok(FileOutcome::Nothing);
     }
-    Ok(FileOutcome::Changed(FileAction::Elf { plan, extra }, what))
+    Ok(FileOutcome::Changed(FileAction::Elf { plan, extra }, changes))
 }
 
-fn seal(bytes: &[u8]) -> FileOutcome {
+fn plan_seal(bytes: &[u8]) -> FileOutcome {
     match elf::seal_loader(bytes) {
         Ok(Seal::Already) => FileOutcome::Nothing,
         Ok(Seal::Needed(patches)) => FileOutcome::Changed(
@@ -79,43 +79,43 @@ fn seal(bytes: &[u8]) -> FileOutcome {
 }
 
 struct ElfFile<'a> {
-    request: &'a RelocateOptions,
+    options: &'a RelocateOptions,
     image: &'a ElfImage,
-    place: FileContext<'a>,
+    context: FileContext<'a>,
 }
 
 impl ElfFile<'_> {
-    fn edit(&self) -> Edit {
+    fn plan_edit(&self) -> Edit {
         let dirs = self.search_dirs();
-        let search = match (dirs.is_empty(), self.request.tag) {
+        let search_path = match (dirs.is_empty(), self.options.tag) {
             (true, _) if self.image.rpath.is_none() && self.image.runpath.is_none() => {
                 SearchPathEdit::Keep
             }
             (true, _) => SearchPathEdit::Remove,
-            (false, SearchTag::Rpath) => SearchPathEdit::Rpath(self.join(&dirs)),
-            (false, SearchTag::Runpath) => SearchPathEdit::Runpath(self.join(&dirs)),
+            (false, SearchTag::Rpath) => SearchPathEdit::Rpath(self.join_dirs(&dirs)),
+            (false, SearchTag::Runpath) => SearchPathEdit::Runpath(self.join_dirs(&dirs)),
         };
-        Edit { interpreter: self.interpreter(), search, ..Edit::default() }
+        Edit { interpreter: self.find_interpreter(), search_path, ..Edit::default() }
     }
 
     /// Returns the prefix's loader of the same name, if it has one.
-    fn interpreter(&self) -> Option<Vec<u8>> {
+    fn find_interpreter(&self) -> Option<Vec<u8>> {
         let old = Path::new(OsStr::from_bytes(self.image.interpreter.as_deref()?));
         let name = old.file_name()?;
         let dirs = self.usual_dirs().into_iter();
         let dirs =
-            dirs.chain(self.place.libraries.only_dir_of(Path::new(name)).map(Path::to_owned));
-        dirs.filter(|dir| dir.starts_with(self.request.eprefix.as_path()))
+            dirs.chain(self.context.libraries.only_dir_of(Path::new(name)).map(Path::to_owned));
+        dirs.filter(|dir| dir.starts_with(self.options.eprefix.as_path()))
             .map(|dir| dir.join(name))
-            .find(|path| self.place.rooted.find(path).is_some())
+            .find(|path| self.context.rooted.find(path).is_some())
             .map(|path| path.into_os_string().into_vec())
     }
 
     /// Returns the directories that every machine has, and the one of the C library.
     fn usual_dirs(&self) -> Vec<PathBuf> {
-        let eprefix = self.request.eprefix.as_path();
+        let eprefix = self.options.eprefix.as_path();
         let fixed = LIBRARY_DIRS.iter().map(|dir| eprefix.join(dir));
-        let shared = self.place.libraries.shared_dir().filter(|dir| dir.starts_with(eprefix));
+        let shared = self.context.libraries.shared_dir().filter(|dir| dir.starts_with(eprefix));
         fixed.chain(shared.map(Path::to_owned)).collect()
     }
 
@@ -123,7 +123,7 @@ impl ElfFile<'_> {
     /// in the prefix that the file already names follow, because plugins are opened from there.
     fn search_dirs(&self) -> Vec<PathBuf> {
         let named = self.named_dirs();
-        let eprefix = self.request.eprefix.as_path();
+        let eprefix = self.options.eprefix.as_path();
         let usual = self.usual_dirs();
         let mut dirs: Vec<PathBuf> = Vec::new();
         let opened = self.opened_libraries();
@@ -134,7 +134,7 @@ impl ElfFile<'_> {
             if name.components().count() > 1 {
                 continue;
             }
-            let has = |dir: &&PathBuf| self.place.rooted.find(&dir.join(name)).is_some();
+            let has = |dir: &&PathBuf| self.context.rooted.find(&dir.join(name)).is_some();
             // The loader uses the first directory that has the library, even if it was added for
             // another one.
             if dirs.iter().any(|dir| has(&dir)) {
@@ -142,12 +142,12 @@ impl ElfFile<'_> {
             }
             let found = named.iter().chain(&usual).find(has).cloned();
             let found =
-                found.or_else(|| self.place.libraries.only_dir_of(name).map(Path::to_owned));
+                found.or_else(|| self.context.libraries.only_dir_of(name).map(Path::to_owned));
             dirs.extend(found.filter(|dir| dir.starts_with(eprefix)));
         }
         for dir in named {
             let known = dirs.contains(&dir) || usual.contains(&dir);
-            if !known && self.place.rooted.find(&dir).is_some() {
+            if !known && self.context.rooted.find(&dir).is_some() {
                 dirs.push(dir);
             }
         }
@@ -173,7 +173,7 @@ impl ElfFile<'_> {
         let Some(text) = self.image.runpath.as_ref().or(self.image.rpath.as_ref()) else {
             return Vec::new();
         };
-        let origin = self.place.path.parent().unwrap_or(Path::new("/"));
+        let origin = self.context.path.parent().unwrap_or(Path::new("/"));
         text.split(|byte| *byte == b':')
             .filter(|entry| !entry.is_empty())
             .filter_map(|entry| {
@@ -188,43 +188,43 @@ impl ElfFile<'_> {
                     None => normalize_path(Path::new(OsStr::from_bytes(entry))),
                 };
                 // Links are resolved, so that one directory has one name.
-                let dir = self.place.rooted.find(&dir).unwrap_or(dir);
-                dir.starts_with(self.request.eprefix.as_path()).then_some(dir)
+                let dir = self.context.rooted.find(&dir).unwrap_or(dir);
+                dir.starts_with(self.options.eprefix.as_path()).then_some(dir)
             })
             .collect()
     }
 
-    fn describe(&self, edit: &Edit) -> Vec<String> {
+    fn describe_edit(&self, edit: &Edit) -> Vec<String> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let mut what = Vec::new();
+        let mut changes = Vec::new();
         if let Some(new) =
             edit.interpreter.as_ref().filter(|new| self.image.interpreter.as_ref() != Some(new))
         {
-            what.push(format!("interpreter {}", text(new)));
+            changes.push(format!("interpreter {}", text(new)));
         }
-        match &edit.search {
+        match &edit.search_path {
             SearchPathEdit::Rpath(new)
                 if self.image.rpath.as_ref() != Some(new) || self.image.runpath.is_some() =>
             {
-                what.push(format!("rpath {}", text(new)));
+                changes.push(format!("rpath {}", text(new)));
             }
             SearchPathEdit::Runpath(new) if self.image.runpath.as_ref() != Some(new) => {
-                what.push(format!("runpath {}", text(new)));
+                changes.push(format!("runpath {}", text(new)));
             }
-            SearchPathEdit::Remove => what.push("no rpath, no runpath".into()),
+            SearchPathEdit::Remove => changes.push("no rpath, no runpath".into()),
             _ => {}
         }
-        what
+        changes
     }
 
     /// Joins the directories to one search path.
-    fn join(&self, dirs: &[PathBuf]) -> Vec<u8> {
-        let origin = self.place.path.parent().filter(|_| {
+    fn join_dirs(&self, dirs: &[PathBuf]) -> Vec<u8> {
+        let origin = self.context.path.parent().filter(|_| {
             // The loader ignores $ORIGIN in programs that run with rights of their own (ld.so(8)).
-            self.request.relative && !self.place.privileged
+            self.options.relative && !self.context.privileged
         });
         let text = |dir: &PathBuf| match origin {
-            Some(origin) => relative(origin, dir).into_os_string().into_vec(),
+            Some(origin) => origin_relative(origin, dir).into_os_string().into_vec(),
             None => dir.clone().into_os_string().into_vec(),
         };
         dirs.iter().map(text).collect::<Vec<_>>().join(b":".as_slice())
@@ -232,7 +232,7 @@ impl ElfFile<'_> {
 }
 
 /// Returns `dir` relative to `origin`, as the loader resolves it. Both are paths without links.
-fn relative(origin: &Path, dir: &Path) -> PathBuf {
+fn origin_relative(origin: &Path, dir: &Path) -> PathBuf {
     let shared = origin.components().zip(dir.components()).take_while(|(a, b)| a == b).count();
     let mut path = PathBuf::from("$ORIGIN");
     path.extend(origin.components().skip(shared).map(|_| ".."));
@@ -246,7 +246,8 @@ mod tests {
 
     #[test]
     fn directories_relative_to_a_file() {
-        let text = |origin, dir| relative(Path::new(origin), Path::new(dir)).display().to_string();
+        let text =
+            |origin, dir| origin_relative(Path::new(origin), Path::new(dir)).display().to_string();
         assert_eq!(text("/opt/x/usr/bin", "/opt/x/usr/lib64"), "$ORIGIN/../lib64");
         assert_eq!(text("/opt/x/usr/lib64", "/opt/x/usr/lib64"), "$ORIGIN");
         assert_eq!(text("/opt/x/usr/lib64", "/opt/x/usr/lib64/gconv"), "$ORIGIN/gconv");

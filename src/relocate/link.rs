@@ -10,8 +10,8 @@ use crate::relocate::{FileAction, FileOutcome, RelocateOptions, text};
 
 /// Plans the change of the link at `path` to `target`. A link to a file of the machine
 /// (`/etc/passwd`) stays, because the prefix has no other file of that name.
-pub(super) fn look_at(
-    request: &RelocateOptions,
+pub(super) fn plan_link(
+    options: &RelocateOptions,
     path: &Path,
     target: &Path,
     rooted: &RootResolver,
@@ -19,26 +19,26 @@ pub(super) fn look_at(
     if !target.is_absolute() {
         return FileOutcome::Nothing;
     }
-    let eprefix = request.eprefix.as_path();
-    let new = match text::out_of_the_sandbox(eprefix, &target.to_string_lossy()) {
+    let eprefix = options.eprefix.as_path();
+    let new = match text::map_sandbox_path(eprefix, &target.to_string_lossy()) {
         Some(new) => Some(PathBuf::from(new)),
         None if target.starts_with(eprefix) || rooted.find(target).is_some() => None,
         None => {
             let below = target.strip_prefix("/").unwrap_or(target);
-            Some(eprefix.join(below)).filter(|new| is_other(path, new, rooted))
+            Some(eprefix.join(below)).filter(|new| is_other_file(path, new, rooted))
         }
     };
     match new.filter(|new| new.is_absolute() && new.as_os_str().as_bytes().len() < 4096) {
         Some(new) => {
-            let what = vec![format!("link to {}", new.display())];
-            FileOutcome::Changed(FileAction::Link(new), what)
+            let changes = vec![format!("link to {}", new.display())];
+            FileOutcome::Changed(FileAction::Link(new), changes)
         }
         None => FileOutcome::Nothing,
     }
 }
 
 /// Returns the new targets of the links that change, by path.
-pub(super) fn planned(
+pub(super) fn collect_new_targets(
     links: &[(PathBuf, PathBuf)],
     outcomes: &[FileOutcome],
 ) -> HashMap<PathBuf, PathBuf> {
@@ -52,7 +52,7 @@ pub(super) fn planned(
 }
 
 /// Returns whether `new` exists and is not the link at `path` itself.
-fn is_other(path: &Path, new: &Path, rooted: &RootResolver) -> bool {
-    let place = |path: &Path| Some(rooted.find(path.parent()?)?.join(path.file_name()?));
-    place(new).is_some_and(|new| rooted.has(&new) && place(path) != Some(new))
+fn is_other_file(path: &Path, new: &Path, rooted: &RootResolver) -> bool {
+    let resolve = |path: &Path| Some(rooted.find(path.parent()?)?.join(path.file_name()?));
+    resolve(new).is_some_and(|new| rooted.has(&new) && resolve(path) != Some(new))
 }

@@ -1,8 +1,8 @@
 //! Rewrites the files of a tree so that they refer to the prefix.
 //!
-//! A plan is made first, from a look at every file. The changes follow, each by a rename, so that
-//! no reader sees half a file. The same engine works on the files that Portage is about to merge
-//! and on whole trees.
+//! A plan is made first, from an examination of every file. The changes follow, each by a rename,
+//! so that no reader sees half a file. The same engine works on the files that Portage is about to
+//! merge and on whole trees.
 //!
 //! This module does not decide whether a tree is correct; `check` does.
 
@@ -90,7 +90,8 @@ pub struct FileChange {
     /// Its names in the tree as programs see them: several if it has hard links.
     pub paths: Vec<PathBuf>,
     /// Descriptions of the changes, for people.
-    pub what: Vec<String>,
+    #[serde(rename = "what")]
+    pub descriptions: Vec<String>,
     #[serde(skip)]
     action: FileAction,
 }
@@ -101,7 +102,8 @@ pub struct SkippedFile {
     /// Path as programs see it.
     pub path: PathBuf,
     /// Reason for the skip.
-    pub why: String,
+    #[serde(rename = "why")]
+    pub reason: String,
 }
 
 /// All changes to a tree.
@@ -114,39 +116,46 @@ pub struct RelocationPlan {
     /// Changes, by path.
     pub changes: Vec<FileChange>,
     /// Skipped files of a kind that is rewritten.
-    pub left: Vec<SkippedFile>,
+    #[serde(rename = "left")]
+    pub skipped: Vec<SkippedFile>,
 }
 
 impl RelocateOptions {
-    /// Examines the tree and plans the changes.
+    /// Examines the tree and plans the changes. A file that cannot be parsed is skipped, with the
+    /// reason.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a directory, file or link cannot be read.
     pub fn plan(&self) -> Result<RelocationPlan> {
-        let scan = TreeScan::of(&self.tree, &self.only)?;
+        let scan = TreeScan::scan(&self.tree, &self.only)?;
         let rooted = RootResolver::cached(self.trees());
-        let in_links = scan.links.iter();
-        let in_links: Vec<_> =
-            in_links.map(|(path, target)| link::look_at(self, path, target, &rooted)).collect();
+        let link_outcomes = scan.links.iter();
+        let link_outcomes: Vec<_> = link_outcomes
+            .map(|(path, target)| link::plan_link(self, path, target, &rooted))
+            .collect();
         // Files are examined as if the links already had their new targets.
-        let rooted = rooted.with_links(link::planned(&scan.links, &in_links));
+        let rooted = rooted.with_links(link::collect_new_targets(&scan.links, &link_outcomes));
         let libraries = LibraryIndex::index(scan.names());
-        let looked_at = |file: &ScannedFile| self.look_at(file, &rooted, &libraries);
-        let seen: Vec<_> = scan.files.par_iter().map(looked_at).collect::<Result<_>>()?;
+        let plan_file = |file: &ScannedFile| self.plan_file(file, &rooted, &libraries);
+        let outcomes: Vec<_> = scan.files.par_iter().map(plan_file).collect::<Result<_>>()?;
         let mut plan = RelocationPlan {
             tree: self.tree.clone(),
             files: scan.files.len(),
             changes: Vec::new(),
-            left: Vec::new(),
+            skipped: Vec::new(),
         };
-        for (file, outcome) in scan.files.into_iter().zip(seen) {
-            plan.add(file.paths, outcome);
+        for (file, outcome) in scan.files.into_iter().zip(outcomes) {
+            plan.add_outcome(file.paths, outcome);
         }
-        for ((path, _), outcome) in scan.links.into_iter().zip(in_links) {
-            plan.add(vec![path], outcome);
+        for ((path, _), outcome) in scan.links.into_iter().zip(link_outcomes) {
+            plan.add_outcome(vec![path], outcome);
         }
         plan.changes.sort_by(|a, b| a.paths.cmp(&b.paths));
         Ok(plan)
     }
 
-    fn look_at(
+    fn plan_file(
         &self,
         file: &ScannedFile,
         rooted: &RootResolver,
@@ -157,30 +166,30 @@ impl RelocateOptions {
         }
         let source = fs_err::File::open(&file.disk)?;
         let mut start = [0; START];
-        let start = beginning(&source, file.size, &mut start)?;
+        let start = read_start(&source, file.size, &mut start)?;
         let path = file.paths.first().map_or(Path::new("/"), PathBuf::as_path);
         if elf::is_elf(start) {
             let file =
                 elf_file::FileContext { path, privileged: file.privileged, rooted, libraries };
-            return elf_file::look_at(self, &source, file);
+            return elf_file::plan_elf(self, &source, file);
         }
-        let script = script::look_at(self, start, rooted);
+        let script = script::plan_first_line(self, start, rooted);
         if path.file_name().is_some_and(|name| name == libc::GCONV_CACHE) {
-            return Ok(character_sets(&elf::open(source.file())?, path));
+            return Ok(plan_gconv_cache(&elf::open(source.file())?, path));
         }
-        if !text::is_understood(path) {
+        if !text::is_known_kind(path) {
             return Ok(script);
         }
-        Ok(self.look_at_text(&elf::open(source.file())?, script))
+        Ok(self.plan_text(&elf::open(source.file())?, script))
     }
 
     /// Returns the new contents of a script or configuration file at `path` with these `bytes`, or
     /// `None` if it stays as it is.
-    pub fn rewritten_text(&self, path: &Path, bytes: &[u8]) -> Option<Vec<u8>> {
+    pub fn rewrite_text(&self, path: &Path, bytes: &[u8]) -> Option<Vec<u8>> {
         let rooted = RootResolver::new(self.trees());
-        let script = script::look_at(self, bytes.get(..START).unwrap_or(bytes), &rooted);
-        let understood = text::is_understood(path);
-        match if understood { self.look_at_text(bytes, script) } else { script } {
+        let script = script::plan_first_line(self, bytes.get(..START).unwrap_or(bytes), &rooted);
+        let is_known = text::is_known_kind(path);
+        match if is_known { self.plan_text(bytes, script) } else { script } {
             FileOutcome::Changed(FileAction::Contents(new), _) => Some(new),
             FileOutcome::Changed(FileAction::FirstLine { old, new }, _) => {
                 Some([new.as_slice(), bytes.get(old..)?].concat())
@@ -194,23 +203,24 @@ impl RelocateOptions {
     }
 
     /// Examines a text file of a known kind, which may get a new first line as well.
-    fn look_at_text(&self, bytes: &[u8], script: FileOutcome) -> FileOutcome {
-        let FileOutcome::Changed(FileAction::FirstLine { old, new }, mut what) = script else {
-            return text::look_at(self, bytes);
+    fn plan_text(&self, bytes: &[u8], script: FileOutcome) -> FileOutcome {
+        let FileOutcome::Changed(FileAction::FirstLine { old, new }, mut descriptions) = script
+        else {
+            return text::plan_text(self, bytes);
         };
         let rest = bytes.get(old..).unwrap_or_default();
-        match text::look_at(self, &[new.as_slice(), rest].concat()) {
+        match text::plan_text(self, &[new.as_slice(), rest].concat()) {
             FileOutcome::Changed(action, more) => {
-                what.extend(more);
-                FileOutcome::Changed(action, what)
+                descriptions.extend(more);
+                FileOutcome::Changed(action, descriptions)
             }
-            _ => FileOutcome::Changed(FileAction::FirstLine { old, new }, what),
+            _ => FileOutcome::Changed(FileAction::FirstLine { old, new }, descriptions),
         }
     }
 }
 
 /// Examines the cache of character set modules, which names its own directory.
-fn character_sets(bytes: &[u8], path: &Path) -> FileOutcome {
+fn plan_gconv_cache(bytes: &[u8], path: &Path) -> FileOutcome {
     let dir = path.parent().unwrap_or(Path::new("/"));
     match libc::replace_directory(bytes, dir) {
         None => {
@@ -218,21 +228,26 @@ fn character_sets(bytes: &[u8], path: &Path) -> FileOutcome {
         }
         Some(new) if new == bytes => FileOutcome::Nothing,
         Some(new) => {
-            let what = vec![format!("character set modules in {}", dir.display())];
-            FileOutcome::Changed(FileAction::Contents(new), what)
+            let descriptions = vec![format!("character set modules in {}", dir.display())];
+            FileOutcome::Changed(FileAction::Contents(new), descriptions)
         }
     }
 }
 
 /// Applies `edit` to the single file at `path` by a rename, and keeps all other properties of the
 /// file.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read or written, or if the edit cannot be made (see
+/// [`elf::plan`]).
 pub fn edit_file(path: &Path, edit: &elf::Edit, dry_run: bool) -> Result<elf::PatchPlan> {
     let act = || format!("could not edit {}", path.display());
     // A link stays a link: its target is edited.
     let path = fs_err::canonicalize(path)?;
     let plan = elf::plan(&files::map(&path)?, edit).with_context(act)?;
     if !dry_run && !plan.is_unchanged() {
-        apply::replace(&path, &[], |source, new| Ok(plan.write_copy(source, new)?))
+        apply::replace_file(&path, &[], |source, new| Ok(plan.write_copy(source, new)?))
             .with_context(act)?;
     }
     Ok(plan)
@@ -243,7 +258,7 @@ pub fn edit_file(path: &Path, edit: &elf::Edit, dry_run: bool) -> Result<elf::Pa
 const START: usize = 256;
 
 /// Returns the first bytes of a file of this size.
-fn beginning<'b>(file: &fs_err::File, size: u64, buffer: &'b mut [u8; START]) -> Result<&'b [u8]> {
+fn read_start<'b>(file: &fs_err::File, size: u64, buffer: &'b mut [u8; START]) -> Result<&'b [u8]> {
     use std::os::unix::fs::FileExt;
     let wanted = usize::try_from(size).unwrap_or(START).min(START);
     let mut got = 0;
@@ -261,7 +276,7 @@ fn beginning<'b>(file: &fs_err::File, size: u64, buffer: &'b mut [u8; START]) ->
     Ok(&buffer[..got])
 }
 
-/// Result of the look at one file.
+/// Result of the examination of one file.
 enum FileOutcome {
     Nothing,
     Skipped(String),
@@ -269,24 +284,28 @@ enum FileOutcome {
 }
 
 impl RelocationPlan {
-    fn add(&mut self, paths: Vec<PathBuf>, outcome: FileOutcome) {
+    fn add_outcome(&mut self, paths: Vec<PathBuf>, outcome: FileOutcome) {
         match outcome {
             FileOutcome::Nothing => {}
-            FileOutcome::Skipped(why) => {
+            FileOutcome::Skipped(reason) => {
                 let path = paths.into_iter().next().unwrap_or_default();
-                self.left.push(SkippedFile { path, why });
+                self.skipped.push(SkippedFile { path, reason });
             }
-            FileOutcome::Changed(action, what) => {
-                self.changes.push(FileChange { paths, what, action });
+            FileOutcome::Changed(action, descriptions) => {
+                self.changes.push(FileChange { paths, descriptions, action });
             }
         }
     }
 
     /// Makes all the changes. A changed file stays changed if a later one fails; a second run
     /// continues from there.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file cannot be read, written or renamed.
     pub fn apply(&self) -> Result<()> {
         self.changes.par_iter().try_for_each(|change| {
-            apply::apply(&self.tree, change).with_context(|| {
+            apply::apply_change(&self.tree, change).with_context(|| {
                 let path = change.paths.first().map_or(Path::new("?"), PathBuf::as_path);
                 format!("could not rewrite {} in {}", path.display(), self.tree.display())
             })

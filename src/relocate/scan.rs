@@ -30,7 +30,7 @@ pub(super) struct TreeScan {
 
 impl TreeScan {
     /// Scans `tree`. If `only` has paths, only these are examined.
-    pub(super) fn of(tree: &Path, only: &[PathBuf]) -> Result<Self> {
+    pub(super) fn scan(tree: &Path, only: &[PathBuf]) -> Result<Self> {
         let mut scan = Self::default();
         let mut linked: HashMap<(u64, u64), usize> = HashMap::new();
         for entry in TreeWalk::below(tree) {

@@ -9,34 +9,34 @@ use crate::relocate::shebang::Shebang;
 use crate::relocate::{FileAction, FileOutcome, RelocateOptions};
 
 /// Plans a new first line if the prefix has the program that runs the script.
-pub(super) fn look_at(
-    request: &RelocateOptions,
+pub(super) fn plan_first_line(
+    options: &RelocateOptions,
     start: &[u8],
     rooted: &RootResolver,
 ) -> FileOutcome {
     let Some(shebang) = Shebang::parse(start) else { return FileOutcome::Nothing };
-    let eprefix = request.eprefix.as_path();
+    let eprefix = options.eprefix.as_path();
     if shebang.interpreter.starts_with(eprefix)
         && shebang.interpreter.file_name() != Some("env".as_ref())
     {
         return FileOutcome::Nothing;
     }
     let Some(program) = shebang.program() else { return FileOutcome::Nothing };
-    let Some(path) = in_prefix(eprefix, program, rooted) else { return FileOutcome::Nothing };
+    let Some(path) = find_in_prefix(eprefix, program, rooted) else { return FileOutcome::Nothing };
     let mut new = b"#!".to_vec();
     new.extend_from_slice(path.as_os_str().as_bytes());
-    let argument = argument(&shebang);
+    let argument = program_argument(&shebang);
     if !argument.is_empty() {
         new.push(b' ');
         new.extend_from_slice(&argument);
     }
-    let what = format!("run by {}", path.display());
-    FileOutcome::Changed(FileAction::FirstLine { old: shebang.length, new }, vec![what])
+    let change = format!("run by {}", path.display());
+    FileOutcome::Changed(FileAction::FirstLine { old: shebang.length, new }, vec![change])
 }
 
 /// Returns the argument for the program. After env(1), these are the words behind the program's
 /// name.
-fn argument(shebang: &Shebang<'_>) -> Vec<u8> {
+fn program_argument(shebang: &Shebang<'_>) -> Vec<u8> {
     if shebang.interpreter.file_name() != Some("env".as_ref()) {
         return shebang.argument.to_vec();
     }
@@ -47,7 +47,7 @@ fn argument(shebang: &Shebang<'_>) -> Vec<u8> {
     rest.join(b" ".as_slice())
 }
 
-fn in_prefix(eprefix: &Path, program: &OsStr, rooted: &RootResolver) -> Option<PathBuf> {
+fn find_in_prefix(eprefix: &Path, program: &OsStr, rooted: &RootResolver) -> Option<PathBuf> {
     let path = eprefix.join("usr/bin").join(program);
     rooted.find(&path).is_some().then_some(path)
 }
@@ -57,10 +57,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses() {
+    fn first_lines_are_parsed() {
         let parse = |text: &'static str| {
             let shebang = Shebang::parse(text.as_bytes())?;
-            Some((shebang.program()?.to_str()?, String::from_utf8(argument(&shebang)).ok()?))
+            Some((
+                shebang.program()?.to_str()?,
+                String::from_utf8(program_argument(&shebang)).ok()?,
+            ))
         };
         assert_eq!(parse("#!/bin/sh\n"), Some(("sh", String::new())));
         assert_eq!(parse("#! /usr/bin/perl  -w \nx"), Some(("perl", "-w".into())));

@@ -7,11 +7,11 @@ use crate::base::inside::{BROOT, COMPILER, FINAL, FPREFIX, STAGING, WRAPPER_DIR}
 use crate::relocate::{FileAction, FileOutcome, RelocateOptions};
 
 /// Size of the largest file that is read, in bytes. Larger files are not configuration.
-const LARGEST: usize = 4 << 20;
+const MAX_SIZE: usize = 4 << 20;
 
 /// Returns whether files of this name are of a known kind. These are pkg-config, libtool, CMake,
 /// shell scripts that print flags, and Python's records of its own build.
-pub(super) fn is_understood(path: &Path) -> bool {
+pub(super) fn is_known_kind(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let suffix = path.extension().unwrap_or_default();
     ["pc", "la", "cmake"].iter().any(|known| suffix == *known)
@@ -27,7 +27,7 @@ fn is_python_config(dir: &Path) -> bool {
 
 /// Returns pairs of old and new text. The paths of the environments become the prefix. Tools that a
 /// build got by path become bare names, which every system finds.
-fn replacements(eprefix: &Path) -> Vec<(String, String)> {
+fn sandbox_replacements(eprefix: &Path) -> Vec<(String, String)> {
     let prefix = eprefix.display().to_string();
     vec![
         (format!("{STAGING}/root{prefix}"), prefix.clone()),
@@ -39,15 +39,15 @@ fn replacements(eprefix: &Path) -> Vec<(String, String)> {
 
 /// Returns `path` with the environment replaced by the prefix, if it leads into one of the
 /// environments.
-pub(super) fn out_of_the_sandbox(eprefix: &Path, path: &str) -> Option<String> {
-    replacements(eprefix).into_iter().take(2).find_map(|(old, stands_for)| {
+pub(super) fn map_sandbox_path(eprefix: &Path, path: &str) -> Option<String> {
+    sandbox_replacements(eprefix).into_iter().take(2).find_map(|(old, replacement)| {
         let rest = path.strip_prefix(&old)?;
-        (rest.is_empty() || rest.starts_with('/')).then(|| stands_for + rest)
+        (rest.is_empty() || rest.starts_with('/')).then(|| replacement + rest)
     })
 }
 
-pub(super) fn look_at(request: &RelocateOptions, bytes: &[u8]) -> FileOutcome {
-    if bytes.len() > LARGEST {
+pub(super) fn plan_text(options: &RelocateOptions, bytes: &[u8]) -> FileOutcome {
+    if bytes.len() > MAX_SIZE {
         return FileOutcome::Nothing;
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return FileOutcome::Nothing };
@@ -55,14 +55,14 @@ pub(super) fn look_at(request: &RelocateOptions, bytes: &[u8]) -> FileOutcome {
         return FileOutcome::Nothing;
     }
     let mut new = text.to_owned();
-    for (old, stands_for) in replacements(request.eprefix.as_path()) {
-        new = new.replace(&old, &stands_for);
+    for (old, replacement) in sandbox_replacements(options.eprefix.as_path()) {
+        new = new.replace(&old, &replacement);
     }
     if new == text {
         return FileOutcome::Nothing;
     }
-    let what = vec!["paths of the build sandbox turned into the prefix".to_owned()];
-    FileOutcome::Changed(FileAction::Contents(new.into_bytes()), what)
+    let changes = vec!["paths of the build sandbox turned into the prefix".to_owned()];
+    FileOutcome::Changed(FileAction::Contents(new.into_bytes()), changes)
 }
 
 #[cfg(test)]
@@ -71,8 +71,8 @@ mod tests {
     use crate::relocate::SearchTag;
 
     #[test]
-    fn understood_files_alone_are_changed() {
-        let request = RelocateOptions {
+    fn files_of_known_kinds_alone_are_changed() {
+        let options = RelocateOptions {
             tree: "/".into(),
             under: None,
             eprefix: "/opt/x".parse().unwrap(),
@@ -83,21 +83,21 @@ mod tests {
         let text = b"prefix=/fprefix/staging/root/opt/x/usr\n\
                      install=/fprefix/staging/broot/usr/local/bin/ginstall -c\n\
                      build=/fprefix/staging/tmp/portage/y\n";
-        let FileOutcome::Changed(FileAction::Contents(new), _) = look_at(&request, text) else {
+        let FileOutcome::Changed(FileAction::Contents(new), _) = plan_text(&options, text) else {
             panic!("it names the sandbox");
         };
         assert_eq!(
             String::from_utf8(new).unwrap(),
             "prefix=/opt/x/usr\ninstall=ginstall -c\nbuild=/fprefix/staging/tmp/portage/y\n"
         );
-        for (path, understood) in [
+        for (path, is_known) in [
             ("/x/pkgconfig/x.pc", true),
             ("/x/bin/onig-config", true),
             ("/x/lib/python3.13/config-3.13-x86_64-linux-gnu/Makefile", true),
             ("/x/share/doc/README", false),
             ("/x/share/Makefile", false),
         ] {
-            assert_eq!(is_understood(Path::new(path)), understood, "{path}");
+            assert_eq!(is_known_kind(Path::new(path)), is_known, "{path}");
         }
     }
 }

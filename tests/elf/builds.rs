@@ -80,7 +80,7 @@ fn prefix_edit() -> Edit {
     let world = World::get();
     Edit {
         interpreter: Some(world.loader.to_str().unwrap().into()),
-        search: SearchPathEdit::Runpath(format!("$ORIGIN:{}", world.lib_text()).into()),
+        search_path: SearchPathEdit::Runpath(format!("$ORIGIN:{}", world.lib_text()).into()),
         ..Edit::default()
     }
 }
@@ -115,7 +115,7 @@ fn assert_read_back(old: &[u8], new: &[u8], edit: &Edit, name: &str) {
     if was.interpreter.is_some() {
         assert_eq!(is.interpreter, edit.interpreter, "{name}");
     }
-    let SearchPathEdit::Runpath(runpath) = &edit.search else { return };
+    let SearchPathEdit::Runpath(runpath) = &edit.search_path else { return };
     assert_eq!(is.runpath.as_ref(), Some(runpath), "{name}");
     assert_eq!(is.rpath, None, "{name}");
     let rest = |image: &elf::ElfImage| {
@@ -159,7 +159,7 @@ fn check_stripped(program: &Path, library: &Path, name: &str) {
 fn check_there_and_back(program: &Path, library: &Path, sizes: &[usize], name: &str) {
     let short = Edit {
         interpreter: Some(LOADER.into()),
-        search: SearchPathEdit::Runpath(b"$ORIGIN".to_vec()),
+        search_path: SearchPathEdit::Runpath(b"$ORIGIN".to_vec()),
         ..Edit::default()
     };
     for (file, size) in [library, program].iter().zip(sizes) {
@@ -215,7 +215,7 @@ fn exceptions_unwind_through_a_rewritten_program() {
         args.extend(flags);
         success_of("g++", args);
         let mut edit = prefix_edit();
-        edit.search = SearchPathEdit::Runpath(
+        edit.search_path = SearchPathEdit::Runpath(
             format!("{}:/usr/lib/x86_64-linux-gnu", World::get().lib_text()).into(),
         );
         let (_, new) = rewrite(&fs_err::read(&file).unwrap(), &edit, "throw");
@@ -241,7 +241,7 @@ fn rust_programs() {
         args.extend(flags);
         success_of("rustc", args);
         let mut edit = prefix_edit();
-        edit.search = SearchPathEdit::Runpath(
+        edit.search_path = SearchPathEdit::Runpath(
             format!("{}:/lib/x86_64-linux-gnu", World::get().lib_text()).into(),
         );
         let (_, new) = rewrite(&fs_err::read(&file).unwrap(), &edit, "rust");
@@ -323,7 +323,7 @@ fn a_note_that_is_referred_to_stays() {
         let append = flags[0].ends_with("lld");
         let more = if append { "/x".repeat(10_000) } else { String::new() };
         let path = format!("{}:{more}", World::get().lib_text());
-        let edit = Edit { search: SearchPathEdit::Runpath(path.into()), ..prefix_edit() };
+        let edit = Edit { search_path: SearchPathEdit::Runpath(path.into()), ..prefix_edit() };
         let (plan, new) = rewrite(&fs_err::read(&file).unwrap(), &edit, flags[0]);
         assert_eq!(plan.method == PatchMethod::Append, append, "{flags:?}");
         let to = dir.path().join("new");

@@ -21,7 +21,7 @@ fn prefix() -> String {
 fn edit() -> Edit {
     Edit {
         interpreter: Some(format!("{}/ld-linux-x86-64.so.2", prefix()).into()),
-        search: SearchPathEdit::Runpath(format!("$ORIGIN/../lib64:{}", prefix()).into()),
+        search_path: SearchPathEdit::Runpath(format!("$ORIGIN/../lib64:{}", prefix()).into()),
         ..Edit::default()
     }
 }
@@ -77,7 +77,7 @@ fn files_of_a_system_are_rewritten_soundly() {
         let (was, is) = (elf::read(&bytes).unwrap(), elf::read(&new).unwrap());
         assert_eq!(is.interpreter.is_some(), was.interpreter.is_some(), "{name}");
         assert!(is.interpreter.is_none() || is.interpreter == edit.interpreter, "{name}");
-        assert_eq!(SearchPathEdit::Runpath(is.runpath.unwrap()), edit.search, "{name}");
+        assert_eq!(SearchPathEdit::Runpath(is.runpath.unwrap()), edit.search_path, "{name}");
         assert_eq!((was.needed, was.soname, was.build_id), (is.needed, is.soname, is.build_id));
         assert_eq!(was.needed_versions, is.needed_versions, "{name}");
     }

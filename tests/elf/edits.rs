@@ -137,7 +137,7 @@ fn search_paths_replace_each_other() {
     for (compiler, linker) in LINKERS {
         let shop = Shop::open(compiler, linker);
         let origin = bytes("$ORIGIN");
-        let search = |search| Edit { search, ..Edit::default() };
+        let search = |search_path| Edit { search_path, ..Edit::default() };
         let image = shop.edit("program", &search(SearchPathEdit::Rpath(origin.clone())));
         assert_eq!((image.rpath, image.runpath), (Some(origin.clone()), None));
         shop.assert_runs(linker);
@@ -177,7 +177,7 @@ fn a_symbol_that_shares_the_tail_of_the_old_string_survives() {
     success_of("gcc", args);
     let old = fs_err::read(&file).unwrap();
     for path in ["/a", "/opt/prefix/another/path/that/is/longer"] {
-        let edit = Edit { search: SearchPathEdit::Runpath(bytes(path)), ..Edit::default() };
+        let edit = Edit { search_path: SearchPathEdit::Runpath(bytes(path)), ..Edit::default() };
         let edit = Edit { soname: Some(bytes("other")), ..edit };
         let (_, new) = rewrite(&old, &edit, path);
         write_program(&file, &new);
@@ -191,7 +191,7 @@ fn a_symbol_that_shares_the_tail_of_the_old_string_survives() {
 fn edits_that_mean_nothing_are_refused() {
     let program = fs_err::read("/bin/ls").unwrap();
     let refused = |edit: Edit| matches!(elf::plan(&program, &edit), Err(Error::InvalidEdit(_)));
-    assert!(refused(Edit { search: SearchPathEdit::Runpath(vec![]), ..Edit::default() }));
+    assert!(refused(Edit { search_path: SearchPathEdit::Runpath(vec![]), ..Edit::default() }));
     assert!(refused(Edit { interpreter: Some(vec![]), ..Edit::default() }));
     assert!(refused(Edit { interpreter: Some(vec![b'x'; 4096]), ..Edit::default() }));
     assert!(refused(Edit { soname: Some(bytes("a\0b")), ..Edit::default() }));
@@ -205,7 +205,8 @@ fn what_follows_the_image_is_never_pushed_away() {
     let mut with_payload = old.clone();
     with_payload.extend_from_slice(b"PK and more of an archive");
     assert_eq!(elf::read(&with_payload).unwrap().payload, 25);
-    let edit = |len| Edit { search: SearchPathEdit::Runpath(vec![b'x'; len]), ..Edit::default() };
+    let edit =
+        |len| Edit { search_path: SearchPathEdit::Runpath(vec![b'x'; len]), ..Edit::default() };
     let (plan, new) = rewrite(&with_payload, &edit(100), "payload");
     assert_eq!(plan.method, PatchMethod::Slide);
     assert!(new.ends_with(b"PK and more of an archive"));

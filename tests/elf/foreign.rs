@@ -89,7 +89,7 @@ impl Machine {
         let build = build(&compiler, &shared, flags, 1 << 20);
         let edit = Edit {
             interpreter: Some(prefix.join(self.loader).to_str().unwrap().into()),
-            search: SearchPathEdit::Runpath(format!("$ORIGIN:{}", prefix.display()).into()),
+            search_path: SearchPathEdit::Runpath(format!("$ORIGIN:{}", prefix.display()).into()),
             ..Edit::default()
         };
         let name = format!("{} {flags:?}", self.triplet);

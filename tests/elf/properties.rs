@@ -52,9 +52,9 @@ fn search() -> impl Strategy<Value = SearchPathEdit> {
 /// Edits that say what the file is to have, whatever it had.
 fn setting() -> impl Strategy<Value = Edit> {
     let interpreter = proptest::option::of(path(300));
-    (interpreter, search(), path(40)).prop_map(|(interpreter, search, soname)| Edit {
+    (interpreter, search(), path(40)).prop_map(|(interpreter, search_path, soname)| Edit {
         interpreter,
-        search,
+        search_path,
         soname: Some(soname),
         ..Edit::default()
     })
@@ -106,7 +106,7 @@ fn config(cases: u32) -> ProptestConfig {
 
 /// Bytes of all strings that an edit sets.
 fn lengths(edit: &Edit) -> usize {
-    let search = match &edit.search {
+    let search = match &edit.search_path {
         SearchPathEdit::Runpath(path) | SearchPathEdit::Rpath(path) => path.len(),
         _ => 0,
     };

@@ -20,7 +20,7 @@ fn sealed(loader: &[u8]) -> Vec<u8> {
     let plan = PatchPlan {
         method: elf::PatchMethod::InPlace,
         patches,
-        tail: vec![],
+        appended: vec![],
         source_size: loader.len() as u64,
     };
     plan.apply_to_vec(loader)
@@ -119,7 +119,7 @@ impl Target {
         write_program(&self.path("opt/own/lib64/ld-linux-x86-64.so.2"), loader);
         let edit = Edit {
             interpreter: Some(format!("{LIB}/ld-linux-x86-64.so.2").into()),
-            search: SearchPathEdit::Runpath(runpath.into()),
+            search_path: SearchPathEdit::Runpath(runpath.into()),
             ..Edit::default()
         };
         let file = self.path("opt/own/bin/program");

@@ -12,7 +12,7 @@ use crate::harness::tools::{output_of, write_program};
 fn edit(len: usize) -> Edit {
     Edit {
         interpreter: Some(b"/opt/some/prefix/lib64/ld-linux-x86-64.so.2".to_vec()),
-        search: SearchPathEdit::Runpath(vec![b'x'; len]),
+        search_path: SearchPathEdit::Runpath(vec![b'x'; len]),
         ..Edit::default()
     }
 }
@@ -82,7 +82,7 @@ fn a_segment_is_appended_beyond_4_gib() {
     file.write_all_at(&sections, end).unwrap();
     let edit = Edit {
         interpreter: Some(LOADER.into()),
-        search: SearchPathEdit::Runpath(format!("/{}", "x".repeat(20_000)).into()),
+        search_path: SearchPathEdit::Runpath(format!("/{}", "x".repeat(20_000)).into()),
         ..Edit::default()
     };
     let plan = elf::plan(&elf::open(&file).unwrap(), &edit).unwrap();

@@ -80,7 +80,7 @@ fn mutated_texts() {
         let (path, seed) = SEEDS[random.below(SEEDS.len())];
         let text = mutate_text(&mut random, seed.as_bytes());
         let mut new = None;
-        let most = most_of(|| new = request.rewritten_text(Path::new(path), &text));
+        let most = most_of(|| new = request.rewrite_text(Path::new(path), &text));
         assert!(most <= TIMES * text.len() + BESIDES, "text {number} took {most} bytes of memory");
         // A loader of scripts with a longer path is all that makes a text longer.
         assert!(new.as_ref().is_none_or(|new| new.len() <= text.len() + 40), "text {number}");

@@ -29,7 +29,7 @@ pub(crate) fn edits() -> Vec<Edit> {
     let text = |len: usize| vec![b'x'; len];
     let both = |interpreter, runpath| Edit {
         interpreter: Some(text(interpreter)),
-        search: SearchPathEdit::Runpath(text(runpath)),
+        search_path: SearchPathEdit::Runpath(text(runpath)),
         ..Edit::default()
     };
     let needed = Edit {
@@ -40,7 +40,7 @@ pub(crate) fn edits() -> Vec<Edit> {
         ..Edit::default()
     };
     let renamed = Edit {
-        search: SearchPathEdit::Remove,
+        search_path: SearchPathEdit::Remove,
         replace_needed: vec![(b"libc.so.6".to_vec(), text(200))],
         ..Edit::default()
     };

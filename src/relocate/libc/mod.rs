@@ -86,22 +86,22 @@ impl Libc<'_> {
         let cache = modules.as_ref().map(|dir| dir.join(GCONV_CACHE));
         let files = [cache, Some(self.eprefix.join(LOCALES).join("locale-archive"))]
             .map(|file| file.filter(|file| self.rooted.find(file).is_some()));
-        let set = self.set_files(&files, &mut isolation);
-        self.close_gconv_dir(modules.filter(|_| !set[0]), &mut isolation);
+        let is_set = self.set_files(&files, &mut isolation);
+        self.close_gconv_dir(modules.filter(|_| !is_set[0]), &mut isolation);
         self.close_locale_dir(&mut isolation);
-        let without = |subject, name: &str| {
+        let lacking = |facility, name: &str| {
             let why = format!("there is no {name} in the prefix, or no room for its path");
-            (subject, why)
+            (facility, why)
         };
-        let has_modules = set[0] || isolation.has_gconv_dir(self);
+        let has_modules = is_set[0] || isolation.has_gconv_dir(self);
         if !has_modules {
-            isolation.unavailable.push(without(LibcFacility::CharacterSets, GCONV_CACHE));
+            isolation.unavailable.push(lacking(LibcFacility::CharacterSets, GCONV_CACHE));
         }
-        if !set[1] {
-            isolation.unavailable.push(without(LibcFacility::Locales, "locale-archive"));
+        if !is_set[1] {
+            isolation.unavailable.push(lacking(LibcFacility::Locales, "locale-archive"));
         }
         let bytes = self.bytes;
-        isolation.patches.retain(|patch| !is_there(bytes, patch));
+        isolation.patches.retain(|patch| !is_applied(bytes, patch));
         isolation
     }
 
@@ -126,25 +126,27 @@ impl Libc<'_> {
     /// Changes the two paths to `files`, or to empty strings where a file is `None`. Returns which
     /// of the two were set.
     fn set_files(&self, files: &[Option<PathBuf>; 2], isolation: &mut LibcIsolation) -> [bool; 2] {
-        let subjects = [LibcFacility::CharacterSets, LibcFacility::Locales];
-        let now = ENDS.map(|end| ending_in(self.bytes, end));
-        for ((file, now), subject) in files.iter().zip(&now).zip(subjects) {
-            let Some((_, old)) = now.as_ref().and_then(|found| found.absolute) else { continue };
+        let facilities = [LibcFacility::CharacterSets, LibcFacility::Locales];
+        let current = ENDS.map(|end| find_path_ending(self.bytes, end));
+        for ((file, current), facility) in files.iter().zip(&current).zip(facilities) {
+            let Some((_, old)) = current.as_ref().and_then(|found| found.absolute) else {
+                continue;
+            };
             let old = Path::new(OsStr::from_bytes(old));
             if file.as_deref() != Some(old) && !(old.starts_with(self.eprefix) && file.is_none()) {
-                isolation.leaks.push((subject, format!("reads {}", old.display())));
+                isolation.leaks.push((facility, format!("reads {}", old.display())));
             }
         }
-        let Some((patches, set)) = self.point(files, &now) else {
-            let absolute = now.iter().flatten().filter_map(|found| found.absolute);
-            isolation.patches.extend(absolute.map(|(at, _)| end_at(at)));
+        let Some((patches, set)) = self.redirect_files(files, &current) else {
+            let absolute = current.iter().flatten().filter_map(|found| found.absolute);
+            isolation.patches.extend(absolute.map(|(at, _)| clear_string(at)));
             return [false; 2];
         };
-        let is_new = patches.iter().any(|patch| !is_there(self.bytes, patch));
-        for ((file, set), subject) in files.iter().zip(set).zip(subjects) {
-            let known = isolation.leaks.iter().any(|(open, _)| *open == subject);
+        let is_new = patches.iter().any(|patch| !is_applied(self.bytes, patch));
+        for ((file, set), facility) in files.iter().zip(set).zip(facilities) {
+            let known = isolation.leaks.iter().any(|(leak, _)| *leak == facility);
             if let Some(file) = file.as_ref().filter(|_| set && is_new && !known) {
-                isolation.leaks.push((subject, format!("does not read {}", file.display())));
+                isolation.leaks.push((facility, format!("does not read {}", file.display())));
             }
         }
         isolation.patches.extend(patches);
@@ -152,19 +154,22 @@ impl Libc<'_> {
     }
 
     /// Puts `files` into the slack, and points the code that uses the two paths there.
-    fn point(
+    fn redirect_files(
         &self,
         files: &[Option<PathBuf>; 2],
-        now: &[Option<MachinePath<'_>>; 2],
+        current: &[Option<MachinePath<'_>>; 2],
     ) -> Option<(Vec<Patch>, [bool; 2])> {
         if files.iter().all(Option::is_none) {
             return None;
         }
-        let (code, room) = (LoadedCode::parse(self.bytes)?, LibcSlack::find(self.bytes)?);
+        let (code, slack) = (LoadedCode::parse(self.bytes)?, LibcSlack::find(self.bytes)?);
         let references: [Vec<CodeReference>; 2] = std::array::from_fn(|index| {
-            let slot = room.used().map(|used| used[index]);
-            let places = now[index].iter().flat_map(MachinePath::places).chain(slot);
-            places.map(|at| code.references(at)).find(|found| !found.is_empty()).unwrap_or_default()
+            let slot = slack.used().map(|used| used[index]);
+            let offsets = current[index].iter().flat_map(MachinePath::offsets).chain(slot);
+            offsets
+                .map(|at| code.find_references(at))
+                .find(|found| !found.is_empty())
+                .unwrap_or_default()
         });
         let text = |index: usize| match &files[index] {
             Some(file) if !references[index].is_empty() => file.as_os_str().as_bytes(),
@@ -173,25 +178,26 @@ impl Libc<'_> {
         // If there is no room for both, character sets come first.
         let strings = [[text(0), text(1)], [text(0), b""], [b"", text(1)]];
         let (strings, (contents, starts)) =
-            strings.into_iter().find_map(|strings| Some((strings, room.filled(strings)?)))?;
-        let within = room.offset..room.offset + contents.len();
-        let mut patches = vec![Patch { offset: room.offset as u64, bytes: contents }];
+            strings.into_iter().find_map(|strings| Some((strings, slack.fill(strings)?)))?;
+        let within = slack.offset..slack.offset + contents.len();
+        let mut patches = vec![Patch { offset: slack.offset as u64, bytes: contents }];
         for (references, start) in references.iter().zip(starts) {
             for reference in references {
-                patches.extend(code.point(*reference, start)?);
+                patches.extend(code.retarget(*reference, start)?);
             }
         }
-        let old = now.iter().flatten().filter_map(|found| found.absolute);
-        patches.extend(old.filter(|(at, _)| !within.contains(at)).map(|(at, _)| end_at(at)));
+        let old = current.iter().flatten().filter_map(|found| found.absolute);
+        patches.extend(old.filter(|(at, _)| !within.contains(at)).map(|(at, _)| clear_string(at)));
         Some((patches, strings.map(|string| !string.is_empty())))
     }
 
     /// Changes the directory of modules to `dir` if that fits, otherwise to one that no system has.
     fn close_gconv_dir(&self, dir: Option<PathBuf>, isolation: &mut LibcIsolation) {
-        let Some((at, old)) = ending_in(self.bytes, b"/gconv\0").and_then(|f| f.absolute) else {
+        let Some((at, old)) = find_path_ending(self.bytes, b"/gconv\0").and_then(|f| f.absolute)
+        else {
             return;
         };
-        let shown = Path::new(OsStr::from_bytes(old));
+        let directory = Path::new(OsStr::from_bytes(old));
         let fits = dir.filter(|dir| dir.as_os_str().len() <= old.len());
         let bytes = match fits {
             // The code copies all bytes as a string, so a shorter string ends at its own NUL.
@@ -200,11 +206,11 @@ impl Libc<'_> {
                 bytes.resize(old.len(), 0);
                 bytes
             }
-            None => nowhere(old.len()),
+            None => missing_path(old.len()),
         };
         let patch = Patch { offset: at as u64, bytes };
-        if !is_there(self.bytes, &patch) {
-            let text = format!("looks for character set modules in {}", shown.display());
+        if !is_applied(self.bytes, &patch) {
+            let text = format!("looks for character set modules in {}", directory.display());
             isolation.leaks.push((LibcFacility::CharacterSets, text));
             isolation.patches.push(patch);
         }
@@ -212,12 +218,13 @@ impl Libc<'_> {
 
     /// Changes the directory of locales to one that no system has.
     fn close_locale_dir(&self, isolation: &mut LibcIsolation) {
-        let Some((at, old)) = ending_in(self.bytes, b"/locale\0").and_then(|f| f.absolute) else {
+        let Some((at, old)) = find_path_ending(self.bytes, b"/locale\0").and_then(|f| f.absolute)
+        else {
             return;
         };
-        let shown = Path::new(OsStr::from_bytes(old)).display();
-        isolation.leaks.push((LibcFacility::Locales, format!("looks for locales in {shown}")));
-        isolation.patches.push(Patch { offset: at as u64, bytes: nowhere(old.len()) });
+        let directory = Path::new(OsStr::from_bytes(old)).display();
+        isolation.leaks.push((LibcFacility::Locales, format!("looks for locales in {directory}")));
+        isolation.patches.push(Patch { offset: at as u64, bytes: missing_path(old.len()) });
     }
 }
 
@@ -226,13 +233,14 @@ impl LibcIsolation {
     /// patches.
     fn has_gconv_dir(&self, libc: &Libc<'_>) -> bool {
         let prefix = libc.eprefix.as_os_str().as_bytes();
-        let Some(found) = ending_in(libc.bytes, b"/gconv\0").and_then(|found| found.absolute)
+        let Some(found) =
+            find_path_ending(libc.bytes, b"/gconv\0").and_then(|found| found.absolute)
         else {
             return false;
         };
         let (at, old) = found;
-        let now = self.patches.iter().find(|patch| patch.offset == at as u64);
-        now.map_or(old, |patch| &patch.bytes).starts_with(prefix)
+        let current = self.patches.iter().find(|patch| patch.offset == at as u64);
+        current.map_or(old, |patch| &patch.bytes).starts_with(prefix)
     }
 }
 
@@ -245,14 +253,14 @@ struct MachinePath<'a> {
 }
 
 impl MachinePath<'_> {
-    fn places(&self) -> impl Iterator<Item = usize> {
+    fn offsets(&self) -> impl Iterator<Item = usize> {
         self.absolute.map(|(at, _)| at).into_iter().chain(self.closed)
     }
 }
 
 /// Finds the absolute path with this end, except paths of shared data (/usr/share). Returns `None`
 /// if there are several.
-fn ending_in<'a>(bytes: &'a [u8], end: &[u8]) -> Option<MachinePath<'a>> {
+fn find_path_ending<'a>(bytes: &'a [u8], end: &[u8]) -> Option<MachinePath<'a>> {
     let mut found = MachinePath { absolute: None, closed: None };
     for at in memchr::memmem::find_iter(bytes, end) {
         let end = at + end.len() - 1;
@@ -273,7 +281,7 @@ fn ending_in<'a>(bytes: &'a [u8], end: &[u8]) -> Option<MachinePath<'a>> {
 }
 
 /// Returns a path of this length that no system has.
-fn nowhere(length: usize) -> Vec<u8> {
+fn missing_path(length: usize) -> Vec<u8> {
     let mut path = vec![b'~'; length];
     if let Some(first) = path.first_mut() {
         *first = b'/';
@@ -282,11 +290,11 @@ fn nowhere(length: usize) -> Vec<u8> {
 }
 
 /// Returns a patch that makes the string at `at` empty, which no system call finds.
-fn end_at(at: usize) -> Patch {
+fn clear_string(at: usize) -> Patch {
     Patch { offset: at as u64, bytes: vec![0] }
 }
 
-fn is_there(bytes: &[u8], patch: &Patch) -> bool {
+fn is_applied(bytes: &[u8], patch: &Patch) -> bool {
     let start = usize::try_from(patch.offset).unwrap_or(usize::MAX);
     bytes.get(start..).is_some_and(|rest| rest.starts_with(&patch.bytes))
 }
@@ -298,11 +306,11 @@ mod tests {
     #[test]
     fn finds_the_path_in_use() {
         let bytes = b"\0gconv\0/usr/lib/x/gconv\0/gconv-modules\0\0usr/lib/gconv\0";
-        let found = ending_in(bytes, b"/gconv\0").unwrap();
+        let found = find_path_ending(bytes, b"/gconv\0").unwrap();
         assert_eq!(found.absolute, Some((7, b"/usr/lib/x/gconv".as_slice())));
         assert_eq!(found.closed, Some(39));
-        assert!(ending_in(b"\0/a/gconv\0/b/gconv\0", b"/gconv\0").is_none());
+        assert!(find_path_ending(b"\0/a/gconv\0/b/gconv\0", b"/gconv\0").is_none());
         let locales = b"\0/usr/share/locale\0/usr/lib/locale\0";
-        assert!(ending_in(locales, b"/locale\0").unwrap().absolute.is_some());
+        assert!(find_path_ending(locales, b"/locale\0").unwrap().absolute.is_some());
     }
 }

@@ -23,15 +23,15 @@ pub(super) struct LibcSlack {
 impl LibcSlack {
     /// Finds the room in a C library.
     pub(super) fn find(bytes: &[u8]) -> Option<Self> {
-        let end_of = |from: usize| Some(from + memchr::memchr(0, bytes.get(from..)?)?);
-        if let Some(offset) = only(bytes, ORIGINAL) {
-            return Some(Self { offset, length: end_of(offset)? - offset, used: None });
+        let string_end = |from: usize| Some(from + memchr::memchr(0, bytes.get(from..)?)?);
+        if let Some(offset) = find_once(bytes, ORIGINAL) {
+            return Some(Self { offset, length: string_end(offset)? - offset, used: None });
         }
-        let offset = only(bytes, NOTICE)?;
+        let offset = find_once(bytes, NOTICE)?;
         let first = offset + NOTICE.len();
-        let second = end_of(first)? + 1;
-        let fill = end_of(second)? + 1;
-        let end = end_of(fill)?;
+        let second = string_end(first)? + 1;
+        let fill = string_end(second)? + 1;
+        let end = string_end(fill)?;
         let is_fill = bytes.get(fill..end)?.iter().all(|byte| *byte == FILL);
         is_fill.then_some(Self { offset, length: end - offset, used: Some([first, second]) })
     }
@@ -43,7 +43,7 @@ impl LibcSlack {
 
     /// Returns its contents with these strings in it, and their file offsets, or `None` if they do
     /// not fit.
-    pub(super) fn filled(&self, strings: [&[u8]; 2]) -> Option<(Vec<u8>, [usize; 2])> {
+    pub(super) fn fill(&self, strings: [&[u8]; 2]) -> Option<(Vec<u8>, [usize; 2])> {
         let mut contents = NOTICE.to_vec();
         let starts = strings.map(|string| {
             let start = self.offset + contents.len();
@@ -60,7 +60,7 @@ impl LibcSlack {
 }
 
 /// Returns the offset of `needle`, if it occurs exactly once.
-fn only(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+fn find_once(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     let mut found = memchr::memmem::find_iter(bytes, needle);
     found.next().filter(|_| found.next().is_none())
 }
@@ -70,17 +70,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_found_again() {
+    fn a_filled_slack_is_found_again() {
         let mut bytes = b"GNU C Library\n".to_vec();
         bytes.extend(ORIGINAL);
         bytes.extend(b"Compiled by nobody.\n\0\0\0/next\0");
-        let room = LibcSlack::find(&bytes).unwrap();
-        let (contents, starts) = room.filled([b"/a/cache", b""]).unwrap();
-        bytes[room.offset..room.offset + contents.len()].copy_from_slice(&contents);
+        let slack = LibcSlack::find(&bytes).unwrap();
+        let (contents, starts) = slack.fill([b"/a/cache", b""]).unwrap();
+        bytes[slack.offset..slack.offset + contents.len()].copy_from_slice(&contents);
         let again = LibcSlack::find(&bytes).unwrap();
-        assert_eq!((again.offset, again.length), (room.offset, room.length));
+        assert_eq!((again.offset, again.length), (slack.offset, slack.length));
         assert_eq!(again.used(), Some(starts));
         assert_eq!(bytes[starts[0]..].split(|byte| *byte == 0).next().unwrap(), b"/a/cache");
-        assert!(room.filled([&[b'/'; 200], b""]).is_none());
+        assert!(slack.fill([&[b'/'; 200], b""]).is_none());
     }
 }

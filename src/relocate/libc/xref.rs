@@ -45,7 +45,7 @@ impl<'a> LoadedCode<'a> {
     }
 
     /// Returns the address of the byte at this file offset.
-    pub(super) fn address(&self, offset: usize) -> Option<u64> {
+    pub(super) fn address_of(&self, offset: usize) -> Option<u64> {
         let (start, address, ..) = self.segments.iter().find(|(start, _, size, _)| {
             offset.checked_sub(*start).is_some_and(|inside| inside < *size)
         })?;
@@ -53,14 +53,14 @@ impl<'a> LoadedCode<'a> {
     }
 
     /// Returns the instructions that compute the address of the byte at `offset`.
-    pub(super) fn references(&self, offset: usize) -> Vec<CodeReference> {
-        let Some(target) = self.address(offset) else { return Vec::new() };
+    pub(super) fn find_references(&self, offset: usize) -> Vec<CodeReference> {
+        let Some(target) = self.address_of(offset) else { return Vec::new() };
         let code = self.segments.iter().filter(|(.., is_code)| *is_code);
         code.flat_map(|&(start, _, size, _)| {
             let code = self.bytes.get(start..start.saturating_add(size)).unwrap_or_default();
             match self.machine {
-                EM_X86_64 => self.leas(start, code, target),
-                EM_AARCH64 => self.pages(start, code, target),
+                EM_X86_64 => self.find_leas(start, code, target),
+                EM_AARCH64 => self.find_adrp_pairs(start, code, target),
                 _ => Vec::new(),
             }
         })
@@ -68,12 +68,12 @@ impl<'a> LoadedCode<'a> {
     }
 
     /// Finds `REX.W 8d` with a `ModRM` byte for an address relative to the next instruction.
-    fn leas(&self, start: usize, code: &[u8], target: u64) -> Vec<CodeReference> {
+    fn find_leas(&self, start: usize, code: &[u8], target: u64) -> Vec<CodeReference> {
         let candidates = memchr::memchr_iter(0x8d, code).filter_map(|at| {
             let before = *code.get(at.checked_sub(1)?)?;
             let mode = *code.get(at + 1)?;
             let displacement = i32::from_le_bytes(code.get(at + 2..at + 6)?.try_into().ok()?);
-            let next = self.address(start + at + 6)?;
+            let next = self.address_of(start + at + 6)?;
             let is_lea = matches!(before, 0x48 | 0x4c) && mode & 0xc7 == 0x05;
             let hits = next.wrapping_add_signed(displacement.into()) == target;
             (is_lea && hits).then_some(CodeReference::Lea(start + at + 2))
@@ -81,13 +81,13 @@ impl<'a> LoadedCode<'a> {
         candidates.collect()
     }
 
-    fn pages(&self, start: usize, code: &[u8], target: u64) -> Vec<CodeReference> {
-        let words: Vec<u32> = code.chunks_exact(4).filter_map(word).collect();
+    fn find_adrp_pairs(&self, start: usize, code: &[u8], target: u64) -> Vec<CodeReference> {
+        let words: Vec<u32> = code.chunks_exact(4).filter_map(read_word).collect();
         let mut found = Vec::new();
         for (index, &first) in words.iter().enumerate() {
             let at = start + index * 4;
-            let Some(here) = self.address(at) else { continue };
-            if first & 0x9f00_0000 != 0x9000_0000 || page(here, first) != target & !0xfff {
+            let Some(here) = self.address_of(at) else { continue };
+            if first & 0x9f00_0000 != 0x9000_0000 || adrp_page(here, first) != target & !0xfff {
                 continue;
             }
             let register = first & 0x1f;
@@ -99,7 +99,7 @@ impl<'a> LoadedCode<'a> {
                     }
                     break;
                 }
-                if uses(second, register) {
+                if uses_register(second, register) {
                     break;
                 }
             }
@@ -108,24 +108,25 @@ impl<'a> LoadedCode<'a> {
     }
 
     /// Returns patches that make `reference` compute the address of the byte at `offset`.
-    pub(super) fn point(&self, reference: CodeReference, offset: usize) -> Option<Vec<Patch>> {
-        let target = self.address(offset)?;
+    pub(super) fn retarget(&self, reference: CodeReference, offset: usize) -> Option<Vec<Patch>> {
+        let target = self.address_of(offset)?;
         match reference {
             CodeReference::Lea(at) => {
                 let distance =
-                    target.cast_signed().checked_sub(self.address(at + 4)?.cast_signed())?;
+                    target.cast_signed().checked_sub(self.address_of(at + 4)?.cast_signed())?;
                 let bytes = i32::try_from(distance).ok()?.to_le_bytes().to_vec();
                 Some(vec![Patch { offset: at as u64, bytes }])
             }
             CodeReference::Page(first, second) => {
                 let pages =
-                    (target >> 12).cast_signed() - (self.address(first)? >> 12).cast_signed();
+                    (target >> 12).cast_signed() - (self.address_of(first)? >> 12).cast_signed();
                 let pages = u32::try_from(pages & 0x1f_ffff).ok()?;
                 let rest = u32::try_from(target & 0xfff).ok()?;
-                let adrp = word(self.bytes.get(first..first + 4)?)? & 0x9f00_001f
+                let adrp = read_word(self.bytes.get(first..first + 4)?)? & 0x9f00_001f
                     | (pages & 3) << 29
                     | (pages >> 2) << 5;
-                let add = word(self.bytes.get(second..second + 4)?)? & !(0xfff << 10) | rest << 10;
+                let add =
+                    read_word(self.bytes.get(second..second + 4)?)? & !(0xfff << 10) | rest << 10;
                 let patch = |at: usize, word: u32| Patch {
                     offset: at as u64,
                     bytes: word.to_le_bytes().to_vec(),
@@ -136,12 +137,12 @@ impl<'a> LoadedCode<'a> {
     }
 }
 
-fn word(bytes: &[u8]) -> Option<u32> {
+fn read_word(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
 }
 
 /// Returns the page that the `adrp` at `here` computes.
-fn page(here: u64, adrp: u32) -> u64 {
+fn adrp_page(here: u64, adrp: u32) -> u64 {
     let pages = (adrp >> 5 & 0x7_ffff) << 2 | adrp >> 29 & 3;
     // The number is sign-extended from 21 bits.
     let pages = i64::from((pages << 11).cast_signed() >> 11);
@@ -155,7 +156,7 @@ fn is_add(word: u32, register: u32) -> bool {
 
 /// Returns whether the instruction may read or write `register`: any of its fields names it. Moves
 /// of constants have only the first field.
-fn uses(word: u32, register: u32) -> bool {
+fn uses_register(word: u32, register: u32) -> bool {
     let is_constant = word & 0x1f80_0000 == 0x1280_0000;
     let fields: &[u32] = if is_constant { &[0] } else { &[0, 5, 10, 16] };
     fields.iter().any(|shift| word >> shift & 0x1f == register)
@@ -174,9 +175,9 @@ mod tests {
         // lea rdi,[rip+5]; int3
         let bytes = b"\x48\x8d\x3d\x05\0\0\0\xcc\xcc\xcc\xcc\xccabc\0def\0";
         let code = code(EM_X86_64, bytes);
-        assert_eq!(code.references(12), [CodeReference::Lea(3)]);
-        assert_eq!(code.references(16), []);
-        let patch = code.point(CodeReference::Lea(3), 16).unwrap();
+        assert_eq!(code.find_references(12), [CodeReference::Lea(3)]);
+        assert_eq!(code.find_references(16), []);
+        let patch = code.retarget(CodeReference::Lea(3), 16).unwrap();
         assert_eq!(patch, [Patch { offset: 3, bytes: vec![9, 0, 0, 0] }]);
     }
 
@@ -187,14 +188,14 @@ mod tests {
         let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.resize(0x4000, 0);
         let code = code(EM_AARCH64, &bytes);
-        assert_eq!(code.references(0x1b60), [CodeReference::Page(0, 8)]);
+        assert_eq!(code.find_references(0x1b60), [CodeReference::Page(0, 8)]);
         let mut moved = bytes.clone();
-        for patch in code.point(CodeReference::Page(0, 8), 0x3123).unwrap() {
+        for patch in code.retarget(CodeReference::Page(0, 8), 0x3123).unwrap() {
             let at = usize::try_from(patch.offset).unwrap();
             moved[at..at + 4].copy_from_slice(&patch.bytes);
         }
         let moved = crate::relocate::libc::xref::tests::code(EM_AARCH64, &moved);
-        assert_eq!(moved.references(0x3123), [CodeReference::Page(0, 8)]);
-        assert_eq!(moved.references(0x1b60), []);
+        assert_eq!(moved.find_references(0x3123), [CodeReference::Page(0, 8)]);
+        assert_eq!(moved.find_references(0x1b60), []);
     }
 }
