@@ -166,6 +166,11 @@ impl FileTree {
         Self { eprefix: eprefix.clone(), epoch, entries: BTreeMap::new() }
     }
 
+    /// Makes an empty tree to read an image into whose EPREFIX and epoch are not known.
+    pub(crate) fn without_prefix() -> Result<Self> {
+        Ok(Self::new(&"/opt/any".parse()?, 0))
+    }
+
     /// Returns the prefix's path in the image.
     pub(crate) fn prefix_path(&self) -> &Path {
         let path = self.eprefix.as_path();

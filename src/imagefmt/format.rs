@@ -1,145 +1,53 @@
-//! Kinds of image that systemd attaches.
+//! Choice of an image format and its compression.
 
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Error, Result, bail};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// Kind of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum FormatKind {
-    /// squashfs: every kernel that attaches extensions can mount it.
-    Squashfs,
-    /// erofs in a form that Linux 5.10 and newer can mount.
-    Erofs,
-    /// erofs in its smallest form, which Linux 6.1 and newer can mount.
-    ErofsTight,
-    /// Disk image with a squashfs and the hashes with which kernels verify it.
-    Ddi,
-    /// btrfs with a read-only top-level subvolume.
-    Btrfs,
-    /// ext4 without a journal.
-    Ext4,
-    /// Directory, which systemd attaches as it is.
-    Directory,
-    /// Tar archive, for other tools.
-    Tar,
-}
+use crate::imagefmt::compression::{Compression, Compressor};
+use crate::imagefmt::image_format::{ImageFormat, KernelNeed};
+use crate::imagefmt::registry;
 
-/// Compression algorithm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Compressor {
-    /// zstd.
-    Zstd,
-    /// xz.
-    Xz,
-    /// gzip.
-    Gzip,
-    /// lz4; in squashfs always in its high compression form.
-    Lz4,
-    /// lz4 in its high compression form, which is read just as fast.
-    Lz4hc,
-    /// No compression, for images on a filesystem that compresses.
-    None,
-}
-
-/// Kind of an image and its compression. As text: `FORMAT[:COMPRESSOR[:LEVEL]]`.
+/// Format of an image and its compression. As text: `FORMAT[:COMPRESSOR[:LEVEL]]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Format {
-    kind: FormatKind,
+    kind: &'static dyn ImageFormat,
     compressor: Compressor,
     level: Option<u32>,
 }
 
-const KINDS: &[(&str, FormatKind)] = &[
-    ("squashfs", FormatKind::Squashfs),
-    ("erofs", FormatKind::Erofs),
-    ("erofs-tight", FormatKind::ErofsTight),
-    ("ddi", FormatKind::Ddi),
-    ("btrfs", FormatKind::Btrfs),
-    ("ext4", FormatKind::Ext4),
-    ("directory", FormatKind::Directory),
-    ("tar", FormatKind::Tar),
-];
-
-const COMPRESSORS: &[(&str, Compressor)] = &[
-    ("zstd", Compressor::Zstd),
-    ("xz", Compressor::Xz),
-    ("gzip", Compressor::Gzip),
-    ("lz4", Compressor::Lz4),
-    ("lz4hc", Compressor::Lz4hc),
-    ("none", Compressor::None),
-];
-
-impl FormatKind {
-    /// Returns the supported compressors, the default first.
-    fn compressors(self) -> &'static [Compressor] {
-        use Compressor::{Gzip, Lz4, Lz4hc, None, Xz, Zstd};
-        match self {
-            Self::Squashfs | Self::Ddi => &[Zstd, Lz4, Xz, Gzip, None],
-            // zstd needs Linux 6.10 and erofs-utils 1.8.
-            Self::Erofs => &[Lz4hc, Lz4, Zstd, None],
-            Self::ErofsTight => &[Lz4hc, Lz4, Zstd],
-            Self::Btrfs => &[Zstd, None],
-            Self::Ext4 | Self::Directory | Self::Tar => &[None],
-        }
-    }
-
-    /// Returns the levels that the format's tool accepts for `compressor`; `None` if it accepts
-    /// none.
-    fn levels(self, compressor: Compressor) -> Option<std::ops::RangeInclusive<u32>> {
-        match (self, compressor) {
-            (Self::Squashfs | Self::Ddi, Compressor::Zstd) => Some(1..=22),
-            (Self::Btrfs, Compressor::Zstd) => Some(1..=15),
-            (Self::Squashfs | Self::Ddi, Compressor::Gzip) => Some(1..=9),
-            (Self::Erofs | Self::ErofsTight, Compressor::Lz4hc) => Some(0..=12),
-            (Self::Erofs | Self::ErofsTight, Compressor::Zstd) => Some(0..=22),
-            _ => None,
-        }
-    }
-}
-
 impl Format {
-    /// Returns the kind of image.
-    pub(crate) fn kind(&self) -> FormatKind {
+    /// Returns the format without its compression.
+    pub(crate) fn kind(&self) -> &'static dyn ImageFormat {
         self.kind
     }
 
     /// Returns the name of the format without its compression.
     pub(crate) fn name(&self) -> &'static str {
-        name_of(KINDS, self.kind)
+        self.kind.name()
     }
 
     /// Returns whether an image of this format can be signed.
     pub(crate) fn can_be_signed(&self) -> bool {
-        self.kind == FormatKind::Ddi
+        self.kind.can_be_signed()
     }
 
-    /// Returns the compressor.
-    pub(crate) fn compressor(&self) -> Compressor {
-        self.compressor
+    /// Returns the compression.
+    pub(crate) fn compression(&self) -> Compression {
+        Compression { compressor: self.compressor, level: self.level }
     }
 
-    /// Returns the compression level, or `None` for the default.
-    pub(crate) fn level(&self) -> Option<u32> {
-        self.level
+    /// Returns the first kernel that mounts an image of this format; `None` if every kernel that
+    /// attaches extensions does.
+    pub(crate) fn kernel(&self, signed: bool) -> Option<KernelNeed> {
+        self.kind.kernel(self.compressor, signed)
     }
 
     /// Returns the suffix of the file name.
     pub(crate) fn suffix(&self) -> &'static str {
-        match self.kind {
-            FormatKind::Squashfs
-            | FormatKind::Erofs
-            | FormatKind::ErofsTight
-            | FormatKind::Ddi
-            | FormatKind::Btrfs
-            | FormatKind::Ext4 => ".raw",
-            FormatKind::Directory => "",
-            FormatKind::Tar => ".tar",
-        }
+        self.kind.suffix()
     }
 }
 
@@ -149,16 +57,16 @@ impl FromStr for Format {
     fn from_str(text: &str) -> Result<Self> {
         let mut parts = text.split(':');
         let name = parts.next().unwrap_or_default();
-        let Some(kind) = find(KINDS, name) else {
-            bail!("there is no format {name:?}; there are {}", list(KINDS.iter().map(|k| k.0)));
+        let Some(kind) = registry::find(name) else {
+            bail!("there is no format {name:?}; there are {}", list(registry::FORMATS));
         };
-        let known = kind.compressors();
+        let known = || kind.compressors().iter().map(|(compressor, _)| *compressor);
         let compressor = match parts.next() {
-            None => known.first().copied().unwrap_or(Compressor::None),
-            Some(wanted) => match find(COMPRESSORS, wanted).filter(|c| known.contains(c)) {
+            None => known().next().unwrap_or(Compressor::None),
+            Some(wanted) => match Compressor::find(wanted).filter(|c| known().any(|k| k == *c)) {
                 Some(compressor) => compressor,
                 None => {
-                    bail!("{kind} cannot be compressed with {wanted:?}, but with {}", list(known))
+                    bail!("{kind} cannot be compressed with {wanted:?}, but with {}", list(known()))
                 }
             },
         };
@@ -170,8 +78,9 @@ impl FromStr for Format {
     }
 }
 
-fn parse_level(kind: FormatKind, compressor: Compressor, text: &str) -> Result<u32> {
-    let Some(levels) = kind.levels(compressor) else {
+fn parse_level(kind: &'static dyn ImageFormat, compressor: Compressor, text: &str) -> Result<u32> {
+    let mut known = kind.compressors().iter();
+    let Some((_, Some(levels))) = known.find(|(known, _)| *known == compressor) else {
         bail!("{kind} takes no level for {compressor}");
     };
     match text.parse() {
@@ -192,26 +101,6 @@ impl fmt::Display for Format {
         }
         self.level.map_or(Ok(()), |level| write!(f, ":{level}"))
     }
-}
-
-impl fmt::Display for FormatKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(name_of(KINDS, *self))
-    }
-}
-
-impl fmt::Display for Compressor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(name_of(COMPRESSORS, *self))
-    }
-}
-
-fn find<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
-    table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
-}
-
-fn name_of<T: Copy + PartialEq>(table: &'static [(&'static str, T)], value: T) -> &'static str {
-    table.iter().find(|(_, known)| *known == value).map_or("", |(name, _)| name)
 }
 
 fn list<T: fmt::Display>(values: impl IntoIterator<Item = T>) -> String {

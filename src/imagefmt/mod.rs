@@ -4,12 +4,17 @@
 
 pub(crate) mod architecture;
 pub(crate) mod btrfs;
+pub(crate) mod compression;
 pub(crate) mod ddi;
 pub(crate) mod directory;
 pub(crate) mod erofs;
 pub(crate) mod ext4;
 pub(crate) mod format;
+pub(crate) mod image_format;
 pub(crate) mod inspect;
+pub(crate) mod registry;
+pub(crate) mod signing;
 pub(crate) mod squashfs;
+pub(crate) mod tar;
 pub(crate) mod workplace;
 pub(crate) mod writer;

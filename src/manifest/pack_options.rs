@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::base::names::PrefixName;
 use crate::imagefmt::architecture::Architecture;
-use crate::imagefmt::ddi::pkcs11::KeySource;
 use crate::imagefmt::format::Format;
+use crate::imagefmt::signing::pkcs11::KeySource;
 use crate::manifest::rules::WaivedRule;
 use crate::sysext::expose::Expose;
 use crate::sysext::name::Version;

@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::base::names::PrefixName;
 use crate::imagefmt::architecture::Architecture;
-use crate::imagefmt::ddi::pkcs11;
-use crate::imagefmt::ddi::verity::Signing;
 use crate::imagefmt::format::Format;
+use crate::imagefmt::signing::Signing;
+use crate::imagefmt::signing::pkcs11;
 use crate::imagefmt::writer;
 use crate::manifest::origin::{OptionOrigin, Setting};
 use crate::manifest::pack_options::PackOptions;

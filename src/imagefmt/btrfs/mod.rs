@@ -1,7 +1,7 @@
 //! btrfs images, written by mkfs.btrfs of btrfs-progs 7.3 and newer, the first version with
 //! reproducible output (mkfs.btrfs(8), "ENVIRONMENT"). Nothing is mounted, and no root is needed.
 
-pub(crate) mod trees;
+mod trees;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -11,64 +11,105 @@ use anyhow::{Context, Result};
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
 use crate::fstree::{digest, scan};
-use crate::host::tools;
+use crate::host::tools::{self, ExternalTool};
+use crate::imagefmt::compression::{Compression, Compressor, Levels};
 use crate::imagefmt::directory;
-use crate::imagefmt::format::{Compressor, Format};
+use crate::imagefmt::image_format::{ImageFormat, ImageInput, KernelNeed, Magic};
 use crate::sandbox::fake_root;
+
+/// btrfs with a read-only top-level subvolume.
+pub(crate) struct Btrfs;
+
+/// The format.
+pub(crate) static FORMAT: Btrfs = Btrfs;
+
+const COMPRESSORS: &[(Compressor, Levels)] =
+    &[(Compressor::Zstd, Some(1..=15)), (Compressor::None, None)];
 
 /// Default level: as for squashfs, the image is read more often than written.
 const LEVEL: u32 = 15;
 
-/// Writes `plan` as the btrfs image `output`; `dir` is a path for a temporary tree.
-pub(crate) fn write(
-    plan: &FileTree,
-    format: Format,
-    output: &Path,
-    dir: &Path,
-    progress: &dyn Fn(u64),
-) -> Result<()> {
-    directory::write(plan, dir, progress)?;
+impl ImageFormat for Btrfs {
+    fn name(&self) -> &'static str {
+        "btrfs"
+    }
+
+    fn compressors(&self) -> &'static [(Compressor, Levels)] {
+        COMPRESSORS
+    }
+
+    fn tools(&self) -> &'static [ExternalTool] {
+        &[tools::MKFS_BTRFS]
+    }
+
+    fn kernel(&self, compressor: Compressor, _: bool) -> Option<KernelNeed> {
+        // The kernel's btrfs reads zstd since 4.14.
+        let need = KernelNeed { version: (4, 14), reason: "btrfs with zstd" };
+        (compressor == Compressor::Zstd).then_some(need)
+    }
+
+    fn magic(&self) -> Option<Magic> {
+        Some(trees::MAGIC)
+    }
+
+    fn write(
+        &self,
+        input: ImageInput<'_>,
+        compression: Compression,
+        output: &Path,
+        scratch: &Path,
+        progress: &dyn Fn(u64),
+    ) -> Result<()> {
+        directory::write(input.tree, scratch, progress)?;
+        write(input.tree, compression, output, scratch)
+    }
+
+    fn differences(&self, planned: &FileTree, image: &Path, scratch: &Path) -> Result<Vec<String>> {
+        fake_root::command("check the btrfs image", tools::BTRFS)?
+            .args(["check", "--readonly"])
+            .arg(image)
+            .run_quiet()?;
+        let mut found = FileTree::new(&planned.eprefix, planned.epoch);
+        read(image, &mut found, scratch)?;
+        Ok(compare::compare_trees(planned, &found, Keeps::ALL))
+    }
+
+    fn read(&self, image: &Path, found: &mut FileTree) -> Result<()> {
+        let dir = tempfile::tempdir().context("could not make a temporary directory")?;
+        read(image, found, &dir.path().join("tree"))
+    }
+}
+
+/// Writes the tree in the directory `dir`, which holds `plan`, as the btrfs image `output`.
+fn write(plan: &FileTree, compression: Compression, output: &Path, dir: &Path) -> Result<()> {
     fs_err::File::create(output)?;
-    let written = fake_root::command("write the btrfs image", tools::MKFS_BTRFS)?
+    fake_root::command("write the btrfs image", tools::MKFS_BTRFS)?
         .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
         .env("DETERMINISTIC_SEED", "1")
         .args(["--quiet", "--uuid", &digest::tree_uuid(plan), "--shrink"])
         // One copy of all data and metadata, since images are copied whole. Kernels before 6.1
         // cannot mount an image with the block group tree (mkfs.btrfs(8), "block-group-tree").
         .args(["--metadata", "single", "--data", "single", "--features", "^block-group-tree"])
-        .args(compression(format))
+        .args(options(compression))
         .arg("--rootdir")
         .arg(dir)
         .arg(output)
-        .run_quiet();
-    crate::base::files::remove(dir)?;
-    written?;
+        .run_quiet()?;
     trees::make_read_only(output)
 }
 
-fn compression(format: Format) -> Vec<String> {
-    match format.compressor() {
+fn options(compression: Compression) -> Vec<String> {
+    match compression.compressor {
         Compressor::None => Vec::new(),
         compressor => {
-            let level = format.level().unwrap_or(LEVEL);
+            let level = compression.level.unwrap_or(LEVEL);
             vec!["--compress".to_owned(), format!("{compressor}:{level}")]
         }
     }
 }
 
-/// Returns the differences of `image` from `plan`; `dir` is a path to unpack it to.
-pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
-    fake_root::command("check the btrfs image", tools::BTRFS)?
-        .args(["check", "--readonly"])
-        .arg(image)
-        .run_quiet()?;
-    let mut found = FileTree::new(&plan.eprefix, plan.epoch);
-    read(image, &mut found, dir)?;
-    Ok(compare::compare_trees(plan, &found, Keeps::ALL))
-}
-
 /// Reads the contents of `image` into `found`; the image is unpacked into the new directory `dir`.
-pub(crate) fn read(image: &Path, found: &mut FileTree, dir: &Path) -> Result<()> {
+fn read(image: &Path, found: &mut FileTree, dir: &Path) -> Result<()> {
     unpack(image, dir)?;
     // The epoch of the image is known only from the time of its root directory.
     found.epoch = u64::try_from(fs_err::metadata(dir)?.mtime()).unwrap_or(0);

@@ -15,11 +15,13 @@ use fs_err::File;
 
 use crate::fstree::entries::{EntryKind, FileTree};
 use crate::host::tools;
+use crate::imagefmt::image_format::Magic;
 use crate::sandbox::fake_root;
 
 /// Offset and size of the superblock.
 const SUPERBLOCK: (u64, usize) = (64 << 10, 4096);
-const MAGIC: &[u8] = b"_BHRfS_M";
+/// Magic number, in the superblock.
+pub(crate) const MAGIC: Magic = Magic { offset: (64 << 10) + 64, bytes: b"_BHRfS_M" };
 /// Number of the top-level subvolume, and type of the item that describes it.
 const FS_TREE: u64 = 5;
 const ROOT_ITEM: u8 = 132;
@@ -68,7 +70,7 @@ pub(crate) fn make_read_only(image: &Path) -> Result<()> {
 fn root_tree(file: &File) -> Result<(u64, Vec<u8>)> {
     let mut superblock = [0; SUPERBLOCK.1];
     file.file().read_exact_at(&mut superblock, SUPERBLOCK.0)?;
-    if superblock.get(0x40..0x48) != Some(MAGIC) {
+    if superblock.get(0x40..0x48) != Some(MAGIC.bytes) {
         bail!("it has no superblock");
     }
     let root = number(&superblock, 0x50).context("no root")?;

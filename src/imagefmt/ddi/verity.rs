@@ -1,46 +1,34 @@
-//! dm-verity: the hash tree with which a kernel verifies every block that it reads. The signature
-//! of its root hash is made here too (systemd's Verity documentation, veritysetup(8)).
+//! dm-verity: the hash tree with which a kernel verifies every block that it reads
+//! (veritysetup(8)), and the signature of its root hash (systemd's Verity documentation).
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
 use crate::base::command::Command;
 use crate::base::data::hex;
 use crate::fstree::digest;
 use crate::fstree::entries::FileTree;
 use crate::host::tools;
-use crate::imagefmt::ddi::pkcs11::{self, KeySource, TokenKey, openssl};
-
-/// Key and certificate that sign an image.
-#[derive(Clone, Debug)]
-pub(crate) struct Signing {
-    key: Key,
-    /// Certificate in PEM form, of which targets have a copy in /etc/verity.d.
-    pub certificate: PathBuf,
-    _fetched: Option<Arc<NamedTempFile>>,
-}
-
-/// Private key.
-#[derive(Clone, Debug)]
-enum Key {
-    /// File in PEM form.
-    File(PathBuf),
-    /// Key in a token.
-    Token(TokenKey),
-}
+use crate::imagefmt::signing::{self, Signing};
 
 /// Root of a hash tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RootHash(pub [u8; 32]);
 
 impl RootHash {
+    /// Joins the halves that are the UUIDs of the two partitions.
+    pub(crate) fn of_uuids(data: uuid::Uuid, hashes: uuid::Uuid) -> Self {
+        let mut root = [0; 32];
+        root[..16].copy_from_slice(data.as_bytes());
+        root[16..].copy_from_slice(hashes.as_bytes());
+        Self(root)
+    }
+
     /// Returns the half that is the UUID of the data partition (Discoverable Partitions
     /// Specification, "verity").
     pub(crate) fn data_uuid(&self) -> uuid::Uuid {
@@ -89,100 +77,37 @@ fn root_hash(said: &str) -> Option<RootHash> {
     Some(RootHash(bytes))
 }
 
-impl Signing {
-    /// Opens a key and its certificate, both of which must exist: files, or PKCS#11 URIs, which
-    /// `source` reads.
-    pub(crate) fn open(key: &Path, certificate: &Path, source: Option<&KeySource>) -> Result<Self> {
-        for file in [key, certificate] {
-            if pkcs11::uri(file).is_none() && !file.is_file() {
-                bail!("there is no file {} to sign with", file.display());
-            }
-        }
-        let uris = [pkcs11::uri(key), pkcs11::uri(certificate)];
-        let source = match uris {
-            [None, None] if source.is_some() => {
-                bail!("{} is a file, and no key of a token (pkcs11:...)", key.display())
-            }
-            [None, None] => None,
-            _ => Some(KeySource::find(source)?),
-        };
-        let [key_uri, certificate_uri] = uris.map(|uri| uri.zip(source.clone()));
-        let key = match key_uri {
-            Some((uri, source)) => Key::Token(TokenKey::open(uri, source)?),
-            None => Key::File(key.to_owned()),
-        };
-        let Some((uri, source)) = certificate_uri else {
-            return Ok(Self { key, certificate: certificate.to_owned(), _fetched: None });
-        };
-        let fetched = NamedTempFile::new().context("could not make a file for the certificate")?;
-        pkcs11::certificate(uri, &source, fetched.path())?;
-        let certificate = fetched.path().to_owned();
-        Ok(Self { key, certificate, _fetched: Some(Arc::new(fetched)) })
-    }
+/// Signature of a root hash: the content of its partition, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VeritySignature {
+    /// SHA-256 of the certificate, in its DER form.
+    #[serde(default)]
+    pub certificate_fingerprint: Option<String>,
+    /// Root hash.
+    #[serde(default)]
+    root_hash: Option<String>,
+    /// PKCS#7 signature, in base64.
+    #[serde(default)]
+    signature: Option<String>,
+}
 
-    /// Signs `root` and returns the content of the signature's partition; `dir` is a directory for
-    /// temporary files.
-    pub(crate) fn sign(&self, root: RootHash, dir: &Path) -> Result<Vec<u8>> {
+impl VeritySignature {
+    /// Signs `root`; `dir` is a directory for temporary files.
+    pub(crate) fn make(signing: &Signing, root: RootHash, dir: &Path) -> Result<Self> {
         let text = hex(&root.0);
-        let (message, signature) = (dir.join("message"), dir.join("signature"));
-        fs_err::create_dir_all(dir)?;
-        fs_err::write(&message, &text)?;
-        // Without signed attributes, the signature contains no time; the kernel requires none
-        // (PKCS#7).
-        let command = openssl("sign the root hash")?.args(["smime", "-sign"]);
-        let command = match &self.key {
-            Key::File(file) => command.arg("-inkey").arg(file),
-            Key::Token(key) => command.args(key.arguments()).brief(),
-        };
-        let command = command
-            .args(["-nocerts", "-noattr", "-binary", "-md", "sha256", "-outform", "der", "-in"])
-            .arg(&message)
-            .arg("-signer")
-            .arg(&self.certificate)
-            .arg("-out")
-            .arg(&signature);
-        match &self.key {
-            Key::File(_) => command.run_quiet()?,
-            Key::Token(key) => key.run(&command)?,
-        }
-        self.prove(&message, &signature)?;
-        let certificate = dir.join("certificate");
-        openssl("read the certificate")?
-            .args(["x509", "-outform", "der", "-in"])
-            .arg(&self.certificate)
-            .arg("-out")
-            .arg(&certificate)
-            .run_quiet()?;
-        let json = json!({
-            "rootHash": text,
-            "certificateFingerprint": hex(&Sha256::digest(fs_err::read(certificate)?)),
-            "signature": STANDARD.encode(fs_err::read(signature)?),
-        });
-        Ok(serde_json::to_vec(&json)?)
+        let signature = signing.sign(text.as_bytes(), dir)?;
+        Ok(Self {
+            certificate_fingerprint: Some(signing::fingerprint(&signing.certificate)?),
+            root_hash: Some(text),
+            signature: Some(STANDARD.encode(signature)),
+        })
     }
 
-    /// Verifies the signature with the certificate: openssl signs with any key, but a target
-    /// accepts only the key of its certificate.
-    fn prove(&self, message: &Path, signature: &Path) -> Result<()> {
-        openssl("verify the signature with the certificate")?
-            .args([
-                "smime",
-                "-verify",
-                "-noverify",
-                "-nointern",
-                "-binary",
-                "-inform",
-                "der",
-                "-in",
-            ])
-            .arg(signature)
-            .arg("-content")
-            .arg(message)
-            .arg("-certfile")
-            .arg(&self.certificate)
-            .args(["-out", "/dev/null"])
-            .run_quiet()
-            .context("the key does not belong to the certificate")
+    /// Reads the signature from the bytes of its partition, which zeros follow.
+    pub(crate) fn read(partition: &[u8]) -> Result<Self> {
+        let text = partition.split(|byte| *byte == 0).next().unwrap_or_default();
+        serde_json::from_slice(text).context("its signature cannot be read")
     }
 }
 
@@ -196,6 +121,7 @@ mod tests {
         let root = root_hash(&format!("Salt: 1\nRoot hash:      \t{digits}\n")).unwrap();
         assert_eq!(root.data_uuid().to_string(), "00010203-0405-0607-0809-0a0b0c0d0e0f");
         assert_eq!(root.hashes_uuid().to_string(), "10111213-1415-1617-1819-1a1b1c1d1e1f");
+        assert_eq!(RootHash::of_uuids(root.data_uuid(), root.hashes_uuid()), root);
         assert!(root_hash("Root hash: 00").is_none());
     }
 }

@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::imagefmt::image_format::Magic;
+
 const SUPERBLOCK: usize = 1024;
-const MAGIC: u32 = 0xe0f5_e1e2;
+/// Magic number, `EROFS_SUPER_MAGIC_V1`.
+pub(crate) const MAGIC: Magic = Magic { offset: SUPERBLOCK, bytes: &0xe0f5_e1e2_u32.to_le_bytes() };
 /// Unit in which inodes are numbered.
 const SLOT: usize = 32;
 const DIRECTORY_ENTRY: usize = 12;
@@ -23,6 +26,8 @@ pub(crate) const FILE: u32 = 0o100_000;
 pub(crate) const LINK: u32 = 0o120_000;
 /// `EROFS_FEATURE_INCOMPAT_FRAGMENTS`; the same bit stands for deduplicated data.
 const FRAGMENTS: u32 = 0x20;
+/// `EROFS_FEATURE_INCOMPAT_ZERO_PADDING`, which lz4 sets, and `_COMPR_CFGS`, which others set.
+const COMPRESSION: u32 = 0x3;
 
 /// Inode of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +57,8 @@ impl Inode {
 pub(crate) struct Image<'a> {
     /// Bytes of the whole image.
     pub bytes: &'a [u8],
+    /// True if files may be compressed.
+    pub is_compressed: bool,
     /// Size of a block in bytes.
     pub block: usize,
     inodes: usize,
@@ -76,13 +83,6 @@ pub(crate) struct Place {
     pub tail: usize,
 }
 
-/// Returns the paths of all inodes in the image at `path`.
-pub(crate) fn paths(path: &Path) -> Result<Vec<PathBuf>> {
-    let map = crate::base::files::map(path)?;
-    let tree = Image::open(&map).and_then(|image| image.tree());
-    Ok(tree.with_context(|| about(path))?.into_keys().collect())
-}
-
 /// Returns the context of an error in the image at `path`.
 pub(crate) fn about(path: &Path) -> String {
     format!("{} is an erofs image that is not known", path.display())
@@ -92,14 +92,16 @@ impl<'a> Image<'a> {
     /// Reads the superblock of the image in `bytes`.
     pub(crate) fn open(bytes: &'a [u8]) -> Result<Self> {
         let field = |offset| SUPERBLOCK + offset;
-        if u32_at(bytes, field(0))? != MAGIC {
+        if !MAGIC.is_in(bytes) {
             bail!("it has another magic number");
         }
         let bits = *bytes.get(field(12)).context("it ends early")?;
         let block = 1_usize.checked_shl(bits.into()).filter(|block| *block >= 512);
         let block = block.context("it has an odd block size")?;
-        let packs = u32_at(bytes, field(80))? & FRAGMENTS != 0;
+        let features = u32_at(bytes, field(80))?;
+        let packs = features & FRAGMENTS != 0;
         Ok(Self {
+            is_compressed: features & COMPRESSION != 0,
             bytes,
             block,
             inodes: u32_at(bytes, field(40))? as usize * block,

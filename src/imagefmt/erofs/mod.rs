@@ -1,7 +1,7 @@
 //! erofs images, written by mkfs.erofs of erofs-utils 1.5 and newer.
 
-pub(crate) mod content;
-pub(crate) mod inodes;
+mod content;
+mod inodes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -14,25 +14,134 @@ use rayon::prelude::*;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
-use crate::host::tools;
+use crate::host::tools::{self, ExternalTool};
+use crate::imagefmt::compression::{Compression, Compressor, Levels};
 use crate::imagefmt::directory;
 use crate::imagefmt::erofs::content::Contents;
 use crate::imagefmt::erofs::inodes::{Image, Inode, Place};
-use crate::imagefmt::format::{Compressor, Format, FormatKind};
+use crate::imagefmt::image_format::{ImageFacts, ImageFormat, ImageInput, KernelNeed, Magic};
 use crate::sandbox::fake_root;
+
+/// erofs, in one of two forms.
+pub(crate) struct Erofs {
+    is_tight: bool,
+}
+
+/// The form that Linux 5.10 and newer can mount.
+pub(crate) static FORMAT: Erofs = Erofs { is_tight: false };
+
+/// The smallest form, which Linux 6.1 and newer can mount.
+pub(crate) static TIGHT: Erofs = Erofs { is_tight: true };
+
+/// Supported compressors. zstd needs Linux 6.10 and erofs-utils 1.8.
+const COMPRESSORS: &[(Compressor, Levels)] = &[
+    (Compressor::Lz4hc, Some(0..=12)),
+    (Compressor::Lz4, None),
+    (Compressor::Zstd, Some(0..=22)),
+    (Compressor::None, None),
+];
+
+impl ImageFormat for Erofs {
+    fn name(&self) -> &'static str {
+        if self.is_tight { "erofs-tight" } else { "erofs" }
+    }
+
+    fn compressors(&self) -> &'static [(Compressor, Levels)] {
+        // Without compression, the two forms are the same.
+        if self.is_tight { &COMPRESSORS[..3] } else { COMPRESSORS }
+    }
+
+    fn tools(&self) -> &'static [ExternalTool] {
+        &[tools::MKFS_EROFS]
+    }
+
+    fn kernel(&self, compressor: Compressor, _: bool) -> Option<KernelNeed> {
+        let (version, reason) = match (compressor, self.is_tight) {
+            // CONFIG_EROFS_FS_ZIP_ZSTD came with 6.10.
+            (Compressor::Zstd, _) => ((6, 10), "erofs with zstd"),
+            // Fragments and deduplication came with 6.1.
+            (_, true) => ((6, 1), "erofs with fragments"),
+            // erofs left staging with 5.4. The form that is written is tested with 5.10.
+            (_, false) => ((5, 4), "erofs"),
+        };
+        Some(KernelNeed { version, reason })
+    }
+
+    fn magic(&self) -> Option<Magic> {
+        (!self.is_tight).then_some(inodes::MAGIC)
+    }
+
+    fn write(
+        &self,
+        input: ImageInput<'_>,
+        compression: Compression,
+        output: &Path,
+        scratch: &Path,
+        progress: &dyn Fn(u64),
+    ) -> Result<()> {
+        write(input.tree, &self.options(compression), output, scratch, progress)
+    }
+
+    fn differences(&self, planned: &FileTree, image: &Path, scratch: &Path) -> Result<Vec<String>> {
+        differences(planned, image, scratch)
+    }
+
+    fn read(&self, image: &Path, found: &mut FileTree) -> Result<()> {
+        let map = crate::base::files::map(image)?;
+        let opened = Image::open(&map).with_context(|| inodes::about(image))?;
+        let tree = opened.tree().with_context(|| inodes::about(image))?;
+        contents(&opened, &tree, found).with_context(|| inodes::about(image))
+    }
+
+    fn paths(&self, image: &Path, below: &Path) -> Result<Vec<PathBuf>> {
+        let map = crate::base::files::map(image)?;
+        let tree = Image::open(&map).and_then(|image| image.tree());
+        let paths = tree.with_context(|| inodes::about(image))?.into_keys();
+        Ok(paths.filter(|path| path.starts_with(below)).collect())
+    }
+
+    fn facts(&self, image: &Path) -> Result<ImageFacts> {
+        let map = crate::base::files::map(image)?;
+        let opened = Image::open(&map).with_context(|| inodes::about(image))?;
+        Ok(ImageFacts { compressed: opened.is_compressed, signer: None })
+    }
+
+    fn repack_obstacle(&self) -> Option<&'static str> {
+        Some("pack it with --format erofs:none")
+    }
+}
+
+impl Erofs {
+    /// Returns the options of mkfs.erofs for the form and its compression.
+    fn options(&self, compression: Compression) -> Vec<String> {
+        let mut options = match compression.compressor {
+            Compressor::None => Vec::new(),
+            compressor => {
+                let level = compression.level.map_or(String::new(), |level| format!(",{level}"));
+                vec![format!("-z{compressor}{level}")]
+            }
+        };
+        if self.is_tight {
+            // Larger clusters, and the ends of files beside their inodes or together, need Linux
+            // 6.1.
+            options.extend(["-C65536", "-Eztailpacking,fragments"].map(String::from));
+        }
+        options
+    }
+}
 
 /// Writes `plan` as the erofs image `output`; `dir` is a path for a temporary tree, since
 /// mkfs.erofs reads streams only since 1.7.
-pub(crate) fn write(
+fn write(
     plan: &FileTree,
-    format: Format,
+    options: &[String],
     output: &Path,
     dir: &Path,
     progress: &dyn Fn(u64),
 ) -> Result<()> {
     directory::write(plan, dir, progress)?;
-    let written = fake_root::command("write the erofs image", tools::MKFS_EROFS)?
-        .args(compression(format))
+    fake_root::command("write the erofs image", tools::MKFS_EROFS)?
+        .args(options)
         // The variable sets the time of the image and keeps those of files. -T sets its own time on
         // all files, even with --preserve-mtime.
         .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
@@ -41,28 +150,11 @@ pub(crate) fn write(
         .arg("--quiet")
         .arg(output)
         .arg(dir)
-        .run_quiet();
-    crate::base::files::remove(dir)?;
-    written
-}
-
-fn compression(format: Format) -> Vec<String> {
-    let mut options = match format.compressor() {
-        Compressor::None => Vec::new(),
-        compressor => {
-            let level = format.level().map_or(String::new(), |level| format!(",{level}"));
-            vec![format!("-z{compressor}{level}")]
-        }
-    };
-    if format.kind() == FormatKind::ErofsTight {
-        // Larger clusters, and the ends of files beside their inodes or together, need Linux 6.1.
-        options.extend(["-C65536", "-Eztailpacking,fragments"].map(String::from));
-    }
-    options
+        .run_quiet()
 }
 
 /// Returns the differences of `image` from `plan`; `dir` is a path to unpack it to if necessary.
-pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
+fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
     let map = crate::base::files::map(image)?;
     let opened = Image::open(&map).with_context(|| inodes::about(image))?;
     let tree = opened.tree().with_context(|| inodes::about(image))?;
@@ -90,14 +182,6 @@ fn unpack(image: &Path, dir: &Path) -> Result<()> {
         .args(["--preserve-owner", "--preserve-perms"])
         .arg(image)
         .run_quiet()
-}
-
-/// Reads the contents of `image` into `found`, except extended attributes.
-pub(crate) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
-    let map = crate::base::files::map(image)?;
-    let opened = Image::open(&map).with_context(|| inodes::about(image))?;
-    let tree = opened.tree().with_context(|| inodes::about(image))?;
-    contents(&opened, &tree, found).with_context(|| inodes::about(image))
 }
 
 /// Reads the contents of an image in memory into `found`; nothing is written to disk.

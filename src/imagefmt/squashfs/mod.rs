@@ -3,22 +3,111 @@
 pub(crate) mod pseudo;
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
 use crate::fstree::tar_stream;
-use crate::host::tools;
-use crate::imagefmt::format::{Compressor, Format};
+use crate::host::tools::{self, ExternalTool};
+use crate::imagefmt::compression::{Compression, Compressor, Levels};
+use crate::imagefmt::image_format::{ImageFacts, ImageFormat, ImageInput, KernelNeed, Magic};
 use crate::sandbox::fake_root;
+
+/// squashfs: every kernel that attaches extensions can mount it.
+pub(crate) struct Squashfs;
+
+/// The format.
+pub(crate) static FORMAT: Squashfs = Squashfs;
+
+/// Programs that write squashfs.
+pub(crate) const TOOLS: &[ExternalTool] = &[tools::MKSQUASHFS];
+
+/// Supported compressors.
+pub(crate) const COMPRESSORS: &[(Compressor, Levels)] = &[
+    (Compressor::Zstd, Some(1..=22)),
+    (Compressor::Lz4, None),
+    (Compressor::Xz, None),
+    (Compressor::Gzip, Some(1..=9)),
+    (Compressor::None, None),
+];
+
+impl ImageFormat for Squashfs {
+    fn name(&self) -> &'static str {
+        "squashfs"
+    }
+
+    fn compressors(&self) -> &'static [(Compressor, Levels)] {
+        COMPRESSORS
+    }
+
+    fn tools(&self) -> &'static [ExternalTool] {
+        TOOLS
+    }
+
+    fn kernel(&self, compressor: Compressor, _: bool) -> Option<KernelNeed> {
+        // CONFIG_SQUASHFS_ZSTD came with 4.14. CONFIG_SQUASHFS_LZ4 came with 3.19, which is older
+        // than the kernel that all extensions need.
+        let need = KernelNeed { version: (4, 14), reason: "squashfs with zstd" };
+        (compressor == Compressor::Zstd).then_some(need)
+    }
+
+    fn magic(&self) -> Option<Magic> {
+        Some(Magic { offset: 0, bytes: b"hsqs" })
+    }
+
+    fn write(
+        &self,
+        input: ImageInput<'_>,
+        compression: Compression,
+        output: &Path,
+        _: &Path,
+        progress: &dyn Fn(u64),
+    ) -> Result<()> {
+        write(input.tree, compression, output, progress)
+    }
+
+    fn differences(&self, planned: &FileTree, image: &Path, scratch: &Path) -> Result<Vec<String>> {
+        differences(planned, image, scratch)
+    }
+
+    fn read(&self, image: &Path, found: &mut FileTree) -> Result<()> {
+        read(image, found)
+    }
+
+    fn paths(&self, image: &Path, below: &Path) -> Result<Vec<PathBuf>> {
+        let listing = fake_root::command("list the image", tools::UNSQUASHFS)?
+            .args(["-no-progress", "-ls"])
+            .arg(image)
+            .arg(below)
+            .read()?;
+        // Each path is below the directory that the image would be unpacked to.
+        let paths = listing.lines().filter_map(|line| Some(line.split_once('/')?.1));
+        Ok(paths.map(PathBuf::from).collect())
+    }
+
+    fn facts(&self, image: &Path) -> Result<ImageFacts> {
+        // Documentation/filesystems/squashfs.rst: the second flag means that data is not
+        // compressed.
+        let compressed = superblock(image)?.get(24).is_none_or(|flags| flags & 0x2 == 0);
+        Ok(ImageFacts { compressed, signer: None })
+    }
+
+    fn repack_obstacle(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn unpack(&self, image: &Path, dir: &Path) -> Result<()> {
+        unpack(image, dir)
+    }
+}
 
 /// Writes `plan` as the squashfs image `output`. Its time is set only by the environment variable,
 /// since mksquashfs refuses time options beside it.
 pub(crate) fn write(
     plan: &FileTree,
-    format: Format,
+    compression: Compression,
     output: &Path,
     progress: &dyn Fn(u64),
 ) -> Result<()> {
@@ -32,7 +121,7 @@ pub(crate) fn write(
         .args(["-root-mode", "755", "-root-uid", "0", "-root-gid", "0"])
         .args(plan.is_all_root().then_some("-all-root"))
         .args(["-root-time", &plan.epoch.to_string()])
-        .args(compression(format))
+        .args(options(compression))
         .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
         .run_fed(|input| tar_stream::write_tar(plan, input, progress))
 }
@@ -68,9 +157,13 @@ pub(crate) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
 /// Returns whether an entry of `image` has extended attributes. Without them,
 /// `xattr_id_table_start` of the superblock is all ones (`squashfs_fs.h` of Linux).
 fn has_xattrs(image: &Path) -> Result<bool> {
+    Ok(superblock(image)?.get(56..64) != Some(&[0xff; 8]))
+}
+
+fn superblock(image: &Path) -> Result<[u8; 96]> {
     let mut superblock = [0; 96];
     fs_err::File::open(image)?.read_exact(&mut superblock)?;
-    Ok(superblock.get(56..64) != Some(&[0xff; 8]))
+    Ok(superblock)
 }
 
 /// Unpacks `image` into the directory `dir`.
@@ -82,14 +175,14 @@ pub(crate) fn unpack(image: &Path, dir: &Path) -> Result<()> {
         .run_quiet()
 }
 
-fn compression(format: Format) -> Vec<String> {
+fn options(compression: Compression) -> Vec<String> {
     let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let mut options = match format.compressor() {
+    let mut options = match compression.compressor {
         Compressor::None => return words(&["-noI", "-noD", "-noF", "-noX"]),
         Compressor::Lz4 => return words(&["-comp", "lz4", "-Xhc"]),
         compressor => vec!["-comp".to_owned(), compressor.to_string()],
     };
-    if let Some(level) = format.level() {
+    if let Some(level) = compression.level {
         options.extend(["-Xcompression-level".to_owned(), level.to_string()]);
     }
     options

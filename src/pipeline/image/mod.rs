@@ -13,7 +13,6 @@ use anyhow::{Context, Result, bail};
 use crate::imagefmt::{architecture, inspect};
 use crate::os_image::{Extension, ImageChange, InstallMethod, OsRoot};
 pub(crate) use crate::pipeline::image::build::{ImageBuildOutcome, build};
-use crate::pipeline::image::repack::Facts;
 pub(crate) use crate::pipeline::image::request::ImageRequest;
 
 /// Plans to add the extensions in `files` to `root`. Signed extensions are verified against
@@ -26,7 +25,7 @@ pub(crate) fn plan_add(
 ) -> Result<Vec<ImageChange>> {
     let mut extensions = Vec::new();
     for file in files {
-        let facts = Facts::of(file)?;
+        let facts = repack::examine(file)?.1;
         let act = || format!("could not add {}", file.display());
         repack::trust(&facts, certificate).with_context(act)?;
         extensions.push(Extension {
@@ -39,7 +38,7 @@ pub(crate) fn plan_add(
     let changes = root.add(&extensions, method, certificate)?;
     for change in &changes {
         if let ImageChange::Copy { from, uncompressed: true, .. } = change
-            && let Err(reason) = Facts::of(from)?.repackable()
+            && let Some(reason) = repack::examine(from)?.0.repack_obstacle()
         {
             bail!("{} is compressed, and so is where it goes: {reason}", from.display());
         }

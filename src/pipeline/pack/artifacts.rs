@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 
 use crate::base::output::Reporter;
 use crate::fstree::digest;
+use crate::imagefmt::image_format::ImageInput;
 use crate::imagefmt::workplace::Workplace;
-use crate::imagefmt::writer::ImageInput;
 use crate::pipeline::pack::{PackRequest, PackedImage, Prepared, write_image};
 use crate::report::{self, ImageFile, ReportSubject};
 use crate::sysext::{base, sums, sysupdate};

@@ -20,9 +20,10 @@ use crate::base::data::{self, hex};
 use crate::base::files;
 use crate::base::names::PrefixName;
 use crate::fstree::walk::TreeWalk;
-use crate::host::tools::{self, ExternalTool};
+use crate::host::tools;
 use crate::imagefmt::architecture::Architecture;
-use crate::imagefmt::format::{Format, FormatKind};
+use crate::imagefmt::format::Format;
+use crate::imagefmt::registry;
 use crate::imagefmt::workplace;
 use crate::manifest::resolve_pack::ResolvedPack;
 use crate::pipeline::pack::{PackRequest, Packed};
@@ -35,18 +36,6 @@ use crate::sysext::services::{StatePath, UnitName};
 use crate::sysext::strip::StripOptions;
 use crate::sysext::sysupdate::SourceUrl;
 use crate::sysext::{strip, sums};
-
-/// Programs that write the images. Another version may write other bytes.
-const TOOLS: &[ExternalTool] = &[
-    tools::MKSQUASHFS,
-    tools::MKFS_EROFS,
-    tools::MKE2FS,
-    tools::DEBUGFS,
-    tools::MKFS_BTRFS,
-    tools::TAR,
-    tools::VERITYSETUP,
-    tools::GPG,
-];
 
 /// Largest lag of the clock that sets file times: the tick of the kernel (time(7)), or `COARSE` on
 /// a filesystem that keeps whole seconds only (FAT has two).
@@ -114,7 +103,7 @@ impl<'a> FingerprintInput<'a> {
             && target.is_none()
             && mangle.is_empty()
             && signing.is_none()
-            && formats.iter().all(|format| format.kind() != FormatKind::Directory)
+            && formats.iter().all(|format| format.kind().is_file())
             && std::env::var_os(data::DATA_VARIABLE).is_none();
         is_told.then_some(Self {
             fprefix: env!("CARGO_PKG_VERSION"),
@@ -168,7 +157,10 @@ impl Fingerprint {
         let Some(input) = FingerprintInput::new(request) else { return Ok(None) };
         let mut hash = Sha256::new();
         hash.update(serde_json::to_vec(&input)?);
-        let programs = TOOLS.iter().filter_map(|tool| Some(tool.find()?.path().to_owned()));
+        // Another version of a program that writes the images may write other bytes.
+        let programs = registry::FORMATS.iter().flat_map(|format| format.tools());
+        let programs = programs.chain([&tools::GPG]);
+        let programs = programs.filter_map(|tool| Some(tool.find()?.path().to_owned()));
         let strips = strip::programs()?;
         for program in programs.chain(strips).chain(std::env::current_exe()) {
             hash.update(facts(&program, None).unwrap_or_default());

@@ -10,7 +10,8 @@ use crate::base::names::PrefixName;
 use crate::fstree::digest;
 use crate::fstree::entries::{FileTree, Totals};
 use crate::imagefmt::architecture::Architecture;
-use crate::imagefmt::format::{Format, FormatKind};
+use crate::imagefmt::format::Format;
+use crate::imagefmt::image_format::ImageFormat;
 use crate::imagefmt::workplace::Workplace;
 use crate::portage::cpv::Cpv;
 use crate::report::ImageFile;
@@ -23,7 +24,7 @@ use crate::sysext::target::TargetFinding;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PackedImage {
     /// Format of the image.
-    pub format: FormatKind,
+    pub format: &'static dyn ImageFormat,
     /// Path of the file.
     pub path: PathBuf,
     /// Link to the file under the name that systemd attaches, if the file has another name.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::base::level::Level;
-use crate::imagefmt::format::{Compressor, Format, FormatKind};
+use crate::imagefmt::format::Format;
+use crate::imagefmt::image_format::KernelNeed;
 use crate::sysext::target::root::TargetRoot;
 use crate::sysext::target::{TargetFinding, TargetRule};
 
@@ -30,30 +31,8 @@ const FIELDS: &[(&str, Option<&str>, u32, Level)] = &[
 /// First systemd that reads the signature of a disk image from its third partition (NEWS of 250).
 const SIGNED: u32 = 250;
 
-/// Returns the first Linux that mounts an image, and the reason.
-fn kernel(format: Format, signed: bool) -> ((u32, u32), &'static str) {
-    match (format.kind(), format.compressor()) {
-        // CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG came with 5.4.
-        (FormatKind::Ddi, _) if signed => ((5, 4), "disk images with signed verity"),
-        // CONFIG_SQUASHFS_ZSTD came with 4.14. CONFIG_SQUASHFS_LZ4 came with 3.19, which is older
-        // than the kernel that all extensions need.
-        (FormatKind::Squashfs | FormatKind::Ddi, Compressor::Zstd) => {
-            ((4, 14), "squashfs with zstd")
-        }
-        // CONFIG_EROFS_FS_ZIP_ZSTD came with 6.10.
-        (FormatKind::Erofs | FormatKind::ErofsTight, Compressor::Zstd) => {
-            ((6, 10), "erofs with zstd")
-        }
-        // Fragments and deduplication came with 6.1.
-        (FormatKind::ErofsTight, _) => ((6, 1), "erofs with fragments"),
-        // erofs left staging with 5.4. The form that is written is tested with 5.10.
-        (FormatKind::Erofs, _) => ((5, 4), "erofs"),
-        // The kernel's btrfs reads zstd since 4.14.
-        (FormatKind::Btrfs, Compressor::Zstd) => ((4, 14), "btrfs with zstd"),
-        // overlayfs with several lower layers came with 4.0: no older kernel attaches extensions.
-        _ => ((4, 0), "overlayfs with several layers"),
-    }
-}
+/// Need of every extension: overlayfs with several lower layers came with 4.0.
+const OVERLAY: KernelNeed = KernelNeed { version: (4, 0), reason: "overlayfs with several layers" };
 
 /// Returns findings for the needs that `target` does not meet.
 pub(super) fn look(
@@ -64,8 +43,8 @@ pub(super) fn look(
 ) -> Result<Vec<TargetFinding>> {
     let mut findings = systemd(target.systemd()?, fields, formats, signed);
     let kernels = target.kernels()?;
-    for format in formats.iter().filter(|format| format.kind() != FormatKind::Tar) {
-        let (first, what) = kernel(*format, signed);
+    for format in formats.iter().filter(|format| format.kind().is_attachable()) {
+        let KernelNeed { version: first, reason } = format.kernel(signed).unwrap_or(OVERLAY);
         let old: Vec<String> = kernels
             .iter()
             .filter(|kernel| **kernel < first)
@@ -76,7 +55,7 @@ pub(super) fn look(
         }
         let level = if old.len() == kernels.len() { Level::Error } else { Level::Warning };
         let detail = format!(
-            "{format} needs Linux {}.{} or newer ({what}), and the target has {}",
+            "{format} needs Linux {}.{} or newer ({reason}), and the target has {}",
             first.0,
             first.1,
             old.join(", ")
@@ -111,7 +90,7 @@ fn systemd(
             need(&format!("{key}={given} in its extension-release"), *first, *level);
         }
     }
-    if signed && formats.iter().any(|format| format.kind() == FormatKind::Ddi) {
+    if signed && formats.iter().any(Format::can_be_signed) {
         need("a signed ddi", SIGNED, Level::Error);
     }
     findings

@@ -10,29 +10,13 @@ use anyhow::{Error, Result, bail};
 use regex::Regex;
 
 use crate::base::command::Command;
-use crate::host::tools;
+use crate::imagefmt::signing::openssl::openssl;
 
 /// Start of a PKCS#11 URI.
 const SCHEME: &str = "pkcs11:";
 
 /// Name of both kinds of plugin.
 const NAME: &str = "pkcs11";
-
-/// Variables with which the caller sets the module and the tokens.
-const PASSED_ON: &[&str] = &[
-    "OPENSSL_CONF",
-    "OPENSSL_MODULES",
-    "OPENSSL_ENGINES",
-    "PKCS11_MODULE_PATH",
-    "PKCS11_PROVIDER_MODULE",
-    "SOFTHSM2_CONF",
-];
-
-/// Makes an openssl command, for keys in files and in tokens.
-pub(crate) fn openssl(purpose: &str) -> Result<Command> {
-    let command = tools::OPENSSL.command(purpose)?;
-    Ok(PASSED_ON.iter().fold(command, |command, name| command.pass(name)))
-}
 
 /// Plugin with which openssl reads keys of tokens, in the form of `--private-key-source` of
 /// systemd-repart(1).

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
@@ -12,10 +12,72 @@ use fs_err::os::unix::fs::OpenOptionsExt;
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
+use crate::base::command::Command;
+use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
-use crate::fstree::tar_stream;
-use crate::host::{machine, tools};
+use crate::fstree::{digest, scan, tar_stream};
+use crate::host::machine;
+use crate::host::tools::{self, ExternalTool};
+use crate::imagefmt::compression::Compression;
+use crate::imagefmt::image_format::{ImageFormat, ImageInput, Magic};
 use crate::sandbox::fake_root;
+
+/// Directory, which systemd attaches as it is.
+pub(crate) struct Directory;
+
+/// The format.
+pub(crate) static FORMAT: Directory = Directory;
+
+impl ImageFormat for Directory {
+    fn name(&self) -> &'static str {
+        "directory"
+    }
+
+    fn suffix(&self) -> &'static str {
+        ""
+    }
+
+    fn tools(&self) -> &'static [ExternalTool] {
+        &[tools::TAR]
+    }
+
+    fn is_file(&self) -> bool {
+        false
+    }
+
+    fn magic(&self) -> Option<Magic> {
+        None
+    }
+
+    fn write(
+        &self,
+        input: ImageInput<'_>,
+        _: Compression,
+        output: &Path,
+        _: &Path,
+        progress: &dyn Fn(u64),
+    ) -> Result<()> {
+        write(input.tree, output, progress)
+    }
+
+    fn differences(&self, planned: &FileTree, image: &Path, _: &Path) -> Result<Vec<String>> {
+        compare::compare_unpacked(planned, image, Keeps::ALL)
+    }
+
+    fn read(&self, image: &Path, found: &mut FileTree) -> Result<()> {
+        scan::scan_tree(image, found)?;
+        digest::hash_contents(found)
+    }
+
+    fn paths(&self, image: &Path, below: &Path) -> Result<Vec<PathBuf>> {
+        let dir = image.join(below);
+        if !dir.is_dir() {
+            return Ok(Vec::new());
+        }
+        let entries = fs_err::read_dir(dir)?.collect::<std::io::Result<Vec<_>>>()?;
+        Ok(entries.iter().map(|entry| below.join(entry.file_name())).collect())
+    }
+}
 
 /// Writes `plan` as a tree into the new directory `dir`. An ordinary user owns the files in it, but
 /// a tool that runs through [`fake_root::command`] sees root as their owner.
@@ -38,13 +100,8 @@ pub(crate) fn write(plan: &FileTree, dir: &Path, progress: &dyn Fn(u64)) -> Resu
     untar(dir)?.run_fed(|input| tar_stream::write_tar_with_root(plan, input, progress))
 }
 
-/// Unpacks the tar archive `archive` into the new directory `dir`.
-pub(crate) fn unpack(archive: &Path, dir: &Path) -> Result<()> {
-    fs_err::create_dir(dir)?;
-    untar(dir)?.arg("--file").arg(archive).run_quiet()
-}
-
-fn untar(dir: &Path) -> Result<crate::base::command::Command> {
+/// Makes a command that unpacks a tar archive into the directory `dir`.
+pub(crate) fn untar(dir: &Path) -> Result<Command> {
     Ok(fake_root::command("unpack the extension", tools::TAR)?
         .args(["--extract", "--preserve-permissions", "--same-owner", "--numeric-owner"])
         .args(["--xattrs", "--xattrs-include=*", "--delay-directory-restore", "--directory"])
@@ -85,10 +142,7 @@ fn lay_out(plan: &FileTree, dir: &Path, progress: &dyn Fn(u64)) -> Result<()> {
     Ok(())
 }
 
-fn write_files(
-    files: &[(std::path::PathBuf, &Entry, &FileContent)],
-    progress: &dyn Fn(u64),
-) -> Result<()> {
+fn write_files(files: &[(PathBuf, &Entry, &FileContent)], progress: &dyn Fn(u64)) -> Result<()> {
     let (sender, receiver) = mpsc::channel();
     std::thread::scope(|scope| {
         let writing = scope.spawn(move || {

@@ -1,0 +1,129 @@
+//! Keys and certificates that sign images, in files and in tokens.
+
+mod openssl;
+pub(crate) mod pkcs11;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+
+use crate::base::data::hex;
+use crate::imagefmt::signing::openssl::openssl;
+use crate::imagefmt::signing::pkcs11::{KeySource, TokenKey};
+
+/// Key and certificate that sign an image.
+#[derive(Clone, Debug)]
+pub(crate) struct Signing {
+    key: Key,
+    /// Certificate in PEM form, of which targets have a copy in /etc/verity.d.
+    pub certificate: PathBuf,
+    _fetched: Option<Arc<NamedTempFile>>,
+}
+
+/// Private key.
+#[derive(Clone, Debug)]
+enum Key {
+    /// File in PEM form.
+    File(PathBuf),
+    /// Key in a token.
+    Token(TokenKey),
+}
+
+impl Signing {
+    /// Opens a key and its certificate, both of which must exist: files, or PKCS#11 URIs, which
+    /// `source` reads.
+    pub(crate) fn open(key: &Path, certificate: &Path, source: Option<&KeySource>) -> Result<Self> {
+        for file in [key, certificate] {
+            if pkcs11::uri(file).is_none() && !file.is_file() {
+                bail!("there is no file {} to sign with", file.display());
+            }
+        }
+        let uris = [pkcs11::uri(key), pkcs11::uri(certificate)];
+        let source = match uris {
+            [None, None] if source.is_some() => {
+                bail!("{} is a file, and no key of a token (pkcs11:...)", key.display())
+            }
+            [None, None] => None,
+            _ => Some(KeySource::find(source)?),
+        };
+        let [key_uri, certificate_uri] = uris.map(|uri| uri.zip(source.clone()));
+        let key = match key_uri {
+            Some((uri, source)) => Key::Token(TokenKey::open(uri, source)?),
+            None => Key::File(key.to_owned()),
+        };
+        let Some((uri, source)) = certificate_uri else {
+            return Ok(Self { key, certificate: certificate.to_owned(), _fetched: None });
+        };
+        let fetched = NamedTempFile::new().context("could not make a file for the certificate")?;
+        pkcs11::certificate(uri, &source, fetched.path())?;
+        let certificate = fetched.path().to_owned();
+        Ok(Self { key, certificate, _fetched: Some(Arc::new(fetched)) })
+    }
+
+    /// Signs `text` and returns a PKCS#7 signature in DER form; `dir` is a directory for temporary
+    /// files.
+    pub(crate) fn sign(&self, text: &[u8], dir: &Path) -> Result<Vec<u8>> {
+        let (message, signature) = (dir.join("message"), dir.join("signature"));
+        fs_err::create_dir_all(dir)?;
+        fs_err::write(&message, text)?;
+        // Without signed attributes, the signature contains no time; the kernel requires none
+        // (PKCS#7).
+        let command = openssl("sign the root hash")?.args(["smime", "-sign"]);
+        let command = match &self.key {
+            Key::File(file) => command.arg("-inkey").arg(file),
+            Key::Token(key) => command.args(key.arguments()).brief(),
+        };
+        let command = command
+            .args(["-nocerts", "-noattr", "-binary", "-md", "sha256", "-outform", "der", "-in"])
+            .arg(&message)
+            .arg("-signer")
+            .arg(&self.certificate)
+            .arg("-out")
+            .arg(&signature);
+        match &self.key {
+            Key::File(_) => command.run_quiet()?,
+            Key::Token(key) => key.run(&command)?,
+        }
+        self.prove(&message, &signature)?;
+        Ok(fs_err::read(signature)?)
+    }
+
+    /// Verifies the signature with the certificate: openssl signs with any key, but a target
+    /// accepts only the key of its certificate.
+    fn prove(&self, message: &Path, signature: &Path) -> Result<()> {
+        openssl("verify the signature with the certificate")?
+            .args([
+                "smime",
+                "-verify",
+                "-noverify",
+                "-nointern",
+                "-binary",
+                "-inform",
+                "der",
+                "-in",
+            ])
+            .arg(signature)
+            .arg("-content")
+            .arg(message)
+            .arg("-certfile")
+            .arg(&self.certificate)
+            .args(["-out", "/dev/null"])
+            .run_quiet()
+            .context("the key does not belong to the certificate")
+    }
+}
+
+/// Returns the SHA-256 of the certificate in the file `certificate`, in its DER form.
+pub(crate) fn fingerprint(certificate: &Path) -> Result<String> {
+    let der = NamedTempFile::new().context("could not make a file for the certificate")?;
+    openssl("read the certificate")?
+        .args(["x509", "-outform", "der", "-in"])
+        .arg(certificate)
+        .arg("-out")
+        .arg(der.path())
+        .run_quiet()?;
+    Ok(hex(&Sha256::digest(fs_err::read(der.path())?)))
+}
