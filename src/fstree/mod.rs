@@ -9,6 +9,7 @@ pub(crate) mod digest;
 pub(crate) mod entries;
 pub(crate) mod listing;
 pub(crate) mod resolve;
+pub(crate) mod root_dir;
 pub(crate) mod scan;
 pub(crate) mod tar_stream;
 pub(crate) mod walk;

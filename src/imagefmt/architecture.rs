@@ -35,10 +35,10 @@ impl Architecture {
         ALL.iter().find(|(known, ..)| *known == self).map_or("", |(_, name, _)| name)
     }
 
-    /// Returns the architecture of the ELF file at `path`; `None` if it is no ELF file or its
-    /// architecture is unknown.
-    pub(crate) fn of_file(path: &Path) -> Result<Option<Self>> {
-        let number = machine(path)?;
+    /// Returns the architecture of the ELF file that `file` yields; `None` if it is no ELF file or
+    /// its architecture is unknown.
+    pub(crate) fn of_file(file: impl Read) -> Result<Option<Self>> {
+        let number = machine(file)?;
         let known = ALL.iter().find(|(_, _, known)| Some(*known) == number);
         Ok(known.map(|(architecture, ..)| *architecture))
     }
@@ -50,7 +50,7 @@ impl Architecture {
             let EntryKind::File(content) = &entry.kind else { continue };
             let ContentSource::Disk(file) = &content.source else { continue };
             if is_loaded(path.strip_prefix(plan.prefix_path()).unwrap_or(path)) {
-                numbers.extend(machine(file)?);
+                numbers.extend(machine(fs_err::File::open(file)?)?);
             }
         }
         let mut found = numbers.iter().map(|number| {
@@ -78,10 +78,10 @@ fn is_loaded(path: &Path) -> bool {
     matches!(parts.as_slice(), [dir, _] if *dir == "bin" || *dir == "sbin" || dir.starts_with("lib"))
 }
 
-/// Returns the machine number of the ELF file at `path`; `None` for other files.
-fn machine(path: &Path) -> Result<Option<u16>> {
+/// Returns the machine number of the ELF file that `file` yields; `None` for other files.
+fn machine(file: impl Read) -> Result<Option<u16>> {
     let mut header = Vec::with_capacity(20);
-    fs_err::File::open(path)?.take(20).read_to_end(&mut header)?;
+    file.take(20).read_to_end(&mut header)?;
     let Some(header) = header.first_chunk::<20>().filter(|header| header.starts_with(b"\x7fELF"))
     else {
         return Ok(None);

@@ -10,13 +10,14 @@ pub(crate) mod recipe;
 pub(crate) mod whiteouts;
 
 use std::fmt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::base::files;
-use crate::fstree::resolve::{ResolvedPath, RootResolver};
+use crate::fstree::resolve::ResolvedPath;
+use crate::fstree::root_dir::RootDir;
 use crate::os_image::places::{BUILT_IN, CERTIFICATES, EXTENSIONS, EXTRA, OEM, OPT};
 pub(crate) use crate::os_image::places::{Extension, InstallMethod};
 
@@ -76,23 +77,29 @@ pub(crate) struct PresentExtension {
 /// Root directory of an OS image.
 #[derive(Clone, Debug)]
 pub(crate) struct OsRoot {
-    dir: PathBuf,
-    rooted: RootResolver,
+    root: RootDir,
 }
 
 impl OsRoot {
     /// Returns the path of the root directory.
     pub(crate) fn path(&self) -> &Path {
-        &self.dir
+        self.root.path()
+    }
+
+    /// Returns the path on disk of a directory of the image, or `None` if the image has none there.
+    pub(crate) fn directory(&self, path: &Path) -> Result<Option<PathBuf>> {
+        match self.root.resolve(path) {
+            ResolvedPath::There { disk, .. } if self.root.has_directory(path)? => Ok(Some(disk)),
+            _ => Ok(None),
+        }
     }
 
     /// Opens the root directory at `dir`.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
-        if !dir.join("usr").is_dir() {
+        let Some(root) = RootDir::open_system(dir)? else {
             bail!("{} is not the root directory of an OS: it has no usr", dir.display());
-        }
-        let dir = fs_err::canonicalize(dir)?;
-        Ok(Self { rooted: RootResolver::new(vec![dir.clone()]), dir })
+        };
+        Ok(Self { root })
     }
 
     /// Plans to add `extensions`. Signed extensions are verified against `certificate`.
@@ -130,7 +137,7 @@ impl OsRoot {
             changes.push(ImageChange::Remove { path: present.path.clone() });
         }
         let certificate = Path::new(CERTIFICATES).join(format!("{name}.crt"));
-        if self.on_disk(&certificate)?.is_file() {
+        if self.root.has_file(&certificate)? {
             changes.push(ImageChange::Remove { path: certificate });
         }
         changes.extend(self.withdraw(name)?);
@@ -139,17 +146,14 @@ impl OsRoot {
 
     /// Lists the extensions in the image.
     pub(crate) fn list(&self) -> Result<Vec<PresentExtension>> {
-        let dir = self.on_disk(Path::new(EXTENSIONS))?;
         let mut present = Vec::new();
-        if !dir.is_dir() {
-            return Ok(present);
-        }
-        for entry in fs_err::read_dir(&dir)? {
-            let file = entry?.file_name().to_string_lossy().into_owned();
+        for file in self.root.read_dir(Path::new(EXTENSIONS))?.unwrap_or_default() {
+            let file = file.to_string_lossy().into_owned();
             let Some(name) = file.strip_suffix(".raw") else { continue };
-            let (path, size) = match self.rooted.resolve(&Path::new(EXTENSIONS).join(&file)) {
-                ResolvedPath::There { inside, disk } => {
-                    (inside, Some(fs_err::metadata(disk)?.len()))
+            let (path, size) = match self.root.resolve(&Path::new(EXTENSIONS).join(&file)) {
+                ResolvedPath::There { inside, .. } => {
+                    let size = self.root.metadata(&inside)?.map(|meta| meta.len());
+                    (inside, size)
                 }
                 ResolvedPath::Missing(path) | ResolvedPath::NoDirectory(path) => (path, None),
                 ResolvedPath::Loop => bail!("{EXTENSIONS}/{file} is a link that leads to itself"),
@@ -171,53 +175,29 @@ impl OsRoot {
     fn change(&self, change: &ImageChange) -> Result<()> {
         match change {
             ImageChange::Copy { from, to, .. } => {
-                let place = self.on_disk(to)?;
-                let dir = place.parent().context("it has no directory")?;
-                fs_err::create_dir_all(dir)?;
-                let mut file = tempfile::NamedTempFile::new_in(dir)?;
-                std::io::copy(&mut fs_err::File::open(from)?, &mut file)?;
-                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-                file.as_file().set_permissions(mode)?;
-                file.as_file().sync_all()?;
-                file.persist(place)?;
+                let mut from = fs_err::File::open(from)?;
+                self.root.create(to, 0o644, |file| {
+                    std::io::copy(&mut from, file)?;
+                    Ok(())
+                })
             }
-            ImageChange::Write { to, text } => {
-                files::write_atomically(&self.on_disk(to)?, text.as_bytes())?;
-            }
-            ImageChange::Script { to, text } => {
-                files::write_executable(&self.on_disk(to)?, text.as_bytes())?;
-            }
-            ImageChange::Link { at, target } => files::link(target, &self.on_disk(at)?)?,
+            ImageChange::Write { to, text } => self.write(to, 0o644, text),
+            ImageChange::Script { to, text } => self.write(to, 0o755, text),
+            ImageChange::Link { at, target } => self.root.link(at, target),
             ImageChange::Remove { path } => {
-                let place = self.on_disk(path)?;
-                fs_err::remove_file(&place)?;
+                self.root.remove_file(path)?;
                 // The extension's own directory is removed with its last file.
                 if let Some(dir) = path.parent().filter(|dir| dir.parent() == Some(Path::new(OPT)))
                 {
-                    let _ = fs_err::remove_dir(self.on_disk(dir)?);
+                    let _ = self.root.remove_dir(dir);
                 }
+                Ok(())
             }
         }
-        Ok(())
     }
 
-    /// Returns the place on disk of `path` in the image. Links resolve within the image; a link in
-    /// the last component is not followed.
-    fn on_disk(&self, path: &Path) -> Result<PathBuf> {
-        let name = path.file_name().context("a path ends without a name")?;
-        let parent = path.parent().unwrap_or(Path::new("/"));
-        match self.rooted.resolve(parent) {
-            ResolvedPath::There { disk, .. } => Ok(disk.join(name)),
-            ResolvedPath::Missing(inside) => {
-                Ok(self.dir.join(inside.strip_prefix("/").unwrap_or(&inside)).join(name))
-            }
-            ResolvedPath::NoDirectory(place) => bail!(
-                "{} of the image leads up from {}, which is no directory there",
-                parent.display(),
-                place.display()
-            ),
-            ResolvedPath::Loop => bail!("{} is a link that leads to itself", parent.display()),
-        }
+    fn write(&self, to: &Path, mode: u32, text: &str) -> Result<()> {
+        self.root.create(to, mode, |file| Ok(file.write_all(text.as_bytes())?))
     }
 }
 

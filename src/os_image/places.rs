@@ -224,7 +224,7 @@ impl OsRoot {
     pub(super) fn withdraw(&self, name: &str) -> Result<Option<ImageChange>> {
         if let Some(id) = name.strip_prefix("oem-") {
             let path = Path::new(OEM).join(format!("active-oem-{id}"));
-            return Ok(self.on_disk(&path)?.is_file().then_some(ImageChange::Remove { path }));
+            return Ok(self.root.has_file(&path)?.then_some(ImageChange::Remove { path }));
         }
         let Some(id) = name.strip_prefix("flatcar-") else { return Ok(None) };
         let text = self.text(Path::new(ENABLED))?;
@@ -242,15 +242,11 @@ impl OsRoot {
 
     /// Reads a file of the image, following links. Returns an empty text if the file is missing.
     pub(super) fn text(&self, path: &Path) -> Result<String> {
-        match self.rooted.resolve(path) {
-            ResolvedPath::There { disk, .. } => {
-                Ok(String::from_utf8_lossy(&fs_err::read(disk)?).into_owned())
-            }
-            ResolvedPath::Missing(_) | ResolvedPath::NoDirectory(_) => Ok(String::new()),
-            ResolvedPath::Loop => {
-                bail!("{} of the image is a link that leads to itself", path.display())
-            }
+        if self.root.resolve(path) == ResolvedPath::Loop {
+            bail!("{} of the image is a link that leads to itself", path.display());
         }
+        let bytes = self.root.read(path)?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 

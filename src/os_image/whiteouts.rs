@@ -8,12 +8,13 @@
 //! from [`LIST`]; the unit does the same for other images.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use crate::base::data::{self, Folder};
-use crate::fstree::resolve::{ResolvedPath, normalize_path};
+use crate::fstree::resolve::normalize_path;
 use crate::os_image::{ImageChange, OsRoot};
 
 /// Directories of rules, in order of precedence (tmpfiles.d(5)).
@@ -46,13 +47,13 @@ impl OsRoot {
     /// Finds the whiteouts. `base` is the lower layer of /etc, a path in the image. Its default is
     /// Flatcar's directory, or /etc if the image has none.
     pub(crate) fn whiteouts(&self, base: Option<&Path>) -> Result<Whiteouts> {
-        let flatcar = self.rooted.find(Path::new(FLATCAR_BASE)).is_some();
+        let flatcar = self.root.metadata(Path::new(FLATCAR_BASE))?.is_some();
         let base =
             base.unwrap_or(Path::new(if flatcar { FLATCAR_BASE } else { "/etc" })).to_owned();
         let mut found = Whiteouts::default();
         for path in self.made_in_etc()? {
             let below = path.strip_prefix("/etc").unwrap_or(&path);
-            if !self.has(&base.join(below))? {
+            if !self.root.has(&base.join(below))? {
                 found.not_in_base.insert(path);
                 continue;
             }
@@ -61,11 +62,6 @@ impl OsRoot {
             found.entries.extend(above.map(Path::to_owned));
         }
         Ok(found)
-    }
-
-    /// Returns whether there is an entry at `path`. A broken link counts.
-    fn has(&self, path: &Path) -> Result<bool> {
-        Ok(self.on_disk(path)?.symlink_metadata().is_ok())
     }
 
     /// Plans to write the list into the image, with a unit for the initrd that reads it.
@@ -84,34 +80,27 @@ impl OsRoot {
     /// Returns the paths below /etc that tmpfiles rules of the image create.
     fn made_in_etc(&self) -> Result<BTreeSet<PathBuf>> {
         let mut paths = BTreeSet::new();
-        for file in self.rule_files()?.values() {
-            let text = String::from_utf8_lossy(&fs_err::read(file)?).into_owned();
+        for file in self.rule_files()?.into_values().flatten() {
+            let text = self.text(&file)?;
             paths.extend(text.lines().filter_map(made));
         }
         paths.retain(|path| path.starts_with("/etc") && path != Path::new("/etc"));
         Ok(paths)
     }
 
-    /// Returns the files with rules, by name. A file hides those with the same name in later
-    /// directories.
-    fn rule_files(&self) -> Result<BTreeMap<String, PathBuf>> {
+    /// Returns the files with rules, by name; `None` is a name without rules. A file hides those
+    /// with the same name in later directories.
+    fn rule_files(&self) -> Result<BTreeMap<OsString, Option<PathBuf>>> {
         let mut files = BTreeMap::new();
-        for dir in RULES {
-            let ResolvedPath::There { disk, .. } = self.rooted.resolve(Path::new(dir)) else {
-                continue;
-            };
-            for entry in fs_err::read_dir(disk)? {
-                let name = entry?.file_name().to_string_lossy().into_owned();
-                if !name.ends_with(".conf") || files.contains_key(&name) {
+        for dir in RULES.iter().map(Path::new) {
+            for name in self.root.read_dir(dir)?.unwrap_or_default() {
+                if !name.as_encoded_bytes().ends_with(b".conf") || files.contains_key(&name) {
                     continue;
                 }
                 // A link to /dev/null disables a file; so does a broken link.
-                let place = self.rooted.resolve(&Path::new(dir).join(&name));
-                let file = match place {
-                    ResolvedPath::There { disk, .. } if disk.is_file() => disk,
-                    _ => PathBuf::from("/dev/null"),
-                };
-                files.insert(name, file);
+                let path = dir.join(&name);
+                let has_rules = self.root.has_file(&path)?;
+                files.insert(name, has_rules.then_some(path));
             }
         }
         Ok(files)

@@ -85,7 +85,8 @@ impl VdbEntry {
     /// Fails if the file is there and cannot be read.
     pub fn read(&self, name: &str) -> Result<String> {
         let file = self.dir.join(name);
-        if !file.is_file() {
+        // Portage makes no links here. In the database of somebody else, a link may lead anywhere.
+        if !file.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
             return Ok(String::new());
         }
         Ok(String::from_utf8_lossy(&fs_err::read(file)?).into_owned())

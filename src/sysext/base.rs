@@ -8,6 +8,8 @@ use anyhow::{Result, bail};
 
 use crate::base::names::Eprefix;
 use crate::fstree::entries::{Entry, FileTree};
+use crate::fstree::resolve::ResolvedPath;
+use crate::fstree::root_dir::RootDir;
 use crate::imagefmt::squashfs;
 use crate::portage::cpv::Cpv;
 use crate::portage::vdb;
@@ -20,7 +22,7 @@ pub(crate) const SUFFIX: &str = "_pkginfo.raw";
 #[derive(Clone, Debug)]
 pub(crate) struct Base {
     /// Root directory; for an image, the directory it was unpacked to.
-    pub root: PathBuf,
+    pub root: RootDir,
     _unpacked: Option<std::sync::Arc<tempfile::TempDir>>,
 }
 
@@ -28,7 +30,7 @@ impl Base {
     /// Opens a root directory, or an image that `--pkginfo` wrote.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
-            return Ok(Self { root: fs_err::canonicalize(path)?, _unpacked: None });
+            return Ok(Self { root: RootDir::open(path)?, _unpacked: None });
         }
         if !path.is_file() {
             bail!("there is no root directory or package information at {}", path.display());
@@ -36,13 +38,16 @@ impl Base {
         let dir = tempfile::tempdir()?;
         let root = dir.path().join("root");
         squashfs::unpack(path, &root)?;
-        Ok(Self { root, _unpacked: Some(std::sync::Arc::new(dir)) })
+        Ok(Self { root: RootDir::open(&root)?, _unpacked: Some(std::sync::Arc::new(dir)) })
     }
 
     /// Returns the packages installed in the prefix at `eprefix`. Packages outside the prefix are
     /// of no use to a prefix.
     fn packages(&self, eprefix: &Eprefix) -> Result<Vec<Cpv>> {
-        vdb::packages(&eprefix.below(&self.root).join(vdb::BELOW_EROOT))
+        match self.root.resolve(&eprefix.as_path().join(vdb::BELOW_EROOT)) {
+            ResolvedPath::There { disk, .. } => vdb::packages(&disk),
+            _ => Ok(Vec::new()),
+        }
     }
 }
 

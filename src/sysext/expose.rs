@@ -9,6 +9,7 @@ use anyhow::{Error, Result, bail};
 use serde::Serialize;
 
 use crate::fstree::entries::{Entry, EntryKind, FileTree};
+use crate::fstree::root_dir::RootDir;
 
 /// Directory in which targets look for programs.
 const BIN: &str = "usr/bin";
@@ -44,7 +45,7 @@ impl FromStr for Expose {
 pub(crate) fn apply(
     plan: &mut FileTree,
     wanted: &[Expose],
-    bases: &[PathBuf],
+    bases: &[RootDir],
 ) -> Result<Vec<String>> {
     let named = |name: &OsString| {
         wanted.iter().any(|one| matches!(one, Expose::Program(wanted) if wanted.as_str() == name))
@@ -65,11 +66,11 @@ pub(crate) fn apply(
             continue;
         }
         let link = Path::new(BIN).join(&name);
-        if let Some(base) = bases.iter().find(|base| is_there(&base.join(&link))) {
+        if let Some(base) = RootDir::first_with(bases, &link)? {
             if named(&name) {
                 bail!(
                     "{} has /{} already, which a link would hide",
-                    base.display(),
+                    base.path().display(),
                     link.display()
                 );
             }
@@ -86,10 +87,6 @@ pub(crate) fn apply(
         plan.add(link, Entry { mode: 0o777, ..entry })?;
     }
     Ok(taken)
-}
-
-fn is_there(path: &Path) -> bool {
-    fs_err::symlink_metadata(path).is_ok()
 }
 
 /// Returns the programs of the prefix by name: the files that somebody may execute.
@@ -112,4 +109,38 @@ fn programs(plan: &FileTree) -> Vec<(OsString, PathBuf)> {
         }
     }
     programs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_of_a_base_do_not_lead_out_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let bin = dir.path().join("base/usr/bin");
+        fs_err::create_dir_all(dir.path().join("base/usr/programs")).unwrap();
+        fs_err::create_dir(dir.path().join("outside")).unwrap();
+        fs_err::write(dir.path().join("outside/jq"), "").unwrap();
+        let roots = [RootDir::open(&dir.path().join("base")).unwrap()];
+        let taken = |wanted: &Expose| {
+            let mut plan = FileTree::new(&"/opt/x".parse().unwrap(), 1);
+            let program = Entry { mode: 0o755, ..Entry::generated(Vec::new(), 1) };
+            plan.add("opt/x/usr/bin/jq", program).unwrap();
+            apply(&mut plan, std::slice::from_ref(wanted), &roots)
+        };
+        for target in
+            [dir.path().join("outside"), "../../outside".into(), "x/../../../outside".into()]
+        {
+            fs_err::os::unix::fs::symlink(target, &bin).unwrap();
+            assert!(taken(&Expose::All).unwrap().is_empty());
+            fs_err::remove_file(&bin).unwrap();
+        }
+        // A link inside is followed, and a broken link at the place is an entry too.
+        fs_err::os::unix::fs::symlink("/usr/programs", &bin).unwrap();
+        fs_err::os::unix::fs::symlink("none", dir.path().join("base/usr/programs/jq")).unwrap();
+        assert_eq!(taken(&Expose::All).unwrap(), ["jq"]);
+        let error = taken(&Expose::Program("jq".into())).unwrap_err().to_string();
+        assert!(error.contains("has /usr/bin/jq already"), "{error}");
+    }
 }

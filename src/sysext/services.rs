@@ -18,6 +18,7 @@ use crate::base::data::Folder;
 use crate::base::names::PrefixName;
 use crate::base::template;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
+use crate::fstree::root_dir::RootDir;
 
 /// Directories that systemd reads below /usr/lib. Packages install them below the prefix.
 const READ: &[&str] = &["systemd/system", "systemd/user", "tmpfiles.d", "sysusers.d"];
@@ -83,7 +84,7 @@ pub(crate) struct Placed {
 
 /// Copies the files that packages in `plan` provide for systemd to the paths that systemd reads.
 /// Paths that a root in `bases` has are skipped.
-pub(crate) fn place(plan: &mut FileTree, bases: &[PathBuf]) -> Result<Placed> {
+pub(crate) fn place(plan: &mut FileTree, bases: &[RootDir]) -> Result<Placed> {
     let mut placed = Placed::default();
     let mut copies = Vec::new();
     for (from, dir) in FROM.iter().flat_map(|from| READ.iter().map(move |dir| (from, dir))) {
@@ -99,7 +100,7 @@ pub(crate) fn place(plan: &mut FileTree, bases: &[PathBuf]) -> Result<Placed> {
                 kind => Some(kind.clone()),
             };
             let place = target.join(below);
-            if bases.iter().any(|base| base.join(&place).symlink_metadata().is_ok()) {
+            if RootDir::first_with(bases, &place)?.is_some() {
                 placed.taken.push(place.display().to_string());
                 continue;
             }

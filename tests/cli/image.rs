@@ -249,6 +249,12 @@ fn links_of_the_image_do_not_lead_out_of_it() {
     os.image(&["add", "small.raw"]);
     assert_eq!(fs_err::read_dir(&outside).unwrap().count(), 0, "it was written outside");
     assert!(os.image(&["list"]).contains("MiB)") || os.image(&["list"]).contains("KiB)"));
+    // Nothing is made of a part that is missing, since what follows would lead up from it.
+    fs_err::remove_file(os.rootfs.join("opt")).unwrap();
+    fs_err::os::unix::fs::symlink("missing/../../outside", os.rootfs.join("opt")).unwrap();
+    let error = os.refuse(&["add", "small.raw"]);
+    assert!(error.contains("leads up from /missing, which is no directory there"), "{error}");
+    assert_eq!(fs_err::read_dir(&outside).unwrap().count(), 0, "it was written outside");
 }
 
 #[test]

@@ -23,8 +23,11 @@ pub(super) fn write(
     repositories: &Repositories,
     made: &Path,
 ) -> Result<Vec<String>> {
-    let base_packages = report::installed(&request.root.path().join(vdb::BELOW_EROOT))
-        .context("could not read the package database of the image")?;
+    let database = request.root.directory(Path::new(vdb::BELOW_EROOT))?;
+    let base_packages = database.map(|database| report::installed(&database)).transpose();
+    let base_packages = base_packages
+        .context("could not read the package database of the image")?
+        .unwrap_or_default();
     let base = report::ImageBase {
         root: request.root.path(),
         packages: &base_packages,
@@ -71,8 +74,7 @@ fn section(part: &Part, made: &Path) -> Result<ReportSection> {
 fn disk_usage(request: &ImageRequest, parts: &[Part]) -> Result<String> {
     let mut rows = Vec::new();
     for place in PLACES {
-        let dir = request.root.path().join(place);
-        if dir.is_dir() {
+        if let Some(dir) = request.root.directory(&Path::new("/").join(place))? {
             rows.push((format!("/{place}"), Fill::of(&dir)?, disk::kind(&dir)));
         }
     }

@@ -18,6 +18,7 @@ use crate::base::names::PrefixName;
 use crate::base::output::Reporter;
 use crate::check;
 use crate::fstree::entries::{Entry, FileTree};
+use crate::fstree::root_dir::RootDir;
 use crate::fstree::{digest, listing, scan};
 use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::format::Format;
@@ -135,7 +136,7 @@ fn expose(request: &PackRequest, plan: &mut FileTree) -> Result<Vec<String>> {
     if request.options.expose.is_empty() {
         return Ok(Vec::new());
     }
-    let roots: Vec<PathBuf> = request.options.bases.iter().map(|base| base.root.clone()).collect();
+    let roots: Vec<RootDir> = request.options.bases.iter().map(|base| base.root.clone()).collect();
     let taken = expose::apply(plan, &request.options.expose, &roots)?;
     let mut warnings = Vec::new();
     if roots.is_empty() {
@@ -157,7 +158,7 @@ fn services(
     plan: &mut FileTree,
     warnings: &mut Vec<String>,
 ) -> Result<bool> {
-    let roots: Vec<PathBuf> = request.options.bases.iter().map(|base| base.root.clone()).collect();
+    let roots: Vec<RootDir> = request.options.bases.iter().map(|base| base.root.clone()).collect();
     let placed = services::place(plan, &roots)?;
     if !placed.taken.is_empty() {
         warnings.push(format!("left to the target, which has them: {}", placed.taken.join(", ")));

@@ -14,7 +14,7 @@ const ID_LIKE: u32 = 258;
 
 /// Compares `fields` of the extension-release file with the os-release of `target`.
 pub(super) fn look(
-    target: &TargetRoot,
+    target: &TargetRoot<'_>,
     fields: &BTreeMap<String, String>,
 ) -> Result<Vec<TargetFinding>> {
     let mut findings = Vec::new();

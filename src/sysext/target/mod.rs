@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::level::Level;
 use crate::base::names::PrefixName;
 use crate::fstree::entries::{ContentSource, EntryKind, FileTree};
+use crate::fstree::root_dir::RootDir;
 use crate::host::os_release;
 use crate::imagefmt::format::Format;
 use crate::imagefmt::inspect;
@@ -184,7 +185,7 @@ impl TargetFinding {
 /// A target, and the other extensions that are attached there.
 #[derive(Clone, Debug)]
 pub(crate) struct TargetCheck {
-    root: PathBuf,
+    root: RootDir,
     beside: Vec<PathBuf>,
     waived: Vec<TargetRule>,
 }
@@ -206,16 +207,16 @@ impl TargetCheck {
     /// Opens the target at `root` with the extensions `beside`, which are images or directories.
     /// Fails if `root` is no root directory of an OS. Findings of `waived` do not count.
     pub(crate) fn open(root: &Path, beside: &[PathBuf], waived: Vec<TargetRule>) -> Result<Self> {
-        if !root.join("usr").is_dir() {
+        let Some(opened) = RootDir::open_system(root)? else {
             bail!(
                 "{} is not the root directory of a target: it has no directory usr",
                 root.display()
             );
-        }
+        };
         if let Some(missing) = beside.iter().find(|path| !path.exists()) {
             bail!("there is no extension {}", missing.display());
         }
-        Ok(Self { root: fs_err::canonicalize(root)?, beside: beside.to_vec(), waived })
+        Ok(Self { root: opened, beside: beside.to_vec(), waived })
     }
 
     /// Returns the same target, where the extensions `more` are attached too.
@@ -226,9 +227,9 @@ impl TargetCheck {
 
     /// Returns the findings about attaching `subject`.
     pub(crate) fn simulate(&self, subject: AttachSubject<'_>) -> Result<Vec<TargetFinding>> {
-        let target = TargetRoot::open(&self.root)?;
+        let target = TargetRoot(&self.root);
         let fields = os_release::parse(&extension_release(subject)?);
-        let mut findings = overlay::compare(subject.plan, &Layer::root(&target)?)?;
+        let mut findings = overlay::compare(subject.plan, &Layer::root(&self.root)?)?;
         for path in &self.beside {
             let other = inspect::read(path)
                 .with_context(|| format!("could not read the extension {}", path.display()))?;

@@ -36,7 +36,7 @@ const OVERLAY: KernelNeed = KernelNeed { version: (4, 0), reason: "overlayfs wit
 
 /// Returns findings for the needs that `target` does not meet.
 pub(super) fn look(
-    target: &TargetRoot,
+    target: &TargetRoot<'_>,
     fields: &BTreeMap<String, String>,
     formats: &[Format],
     signed: bool,

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::base::level::Level;
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::fstree::resolve::ResolvedPath;
-use crate::sysext::target::root::TargetRoot;
+use crate::fstree::root_dir::RootDir;
 use crate::sysext::target::{TargetFinding, TargetRule};
 
 /// Directories over which systemd mounts extensions (systemd-sysext(8)).
@@ -23,6 +23,8 @@ const HIERARCHIES: &[&str] = &["usr", "opt"];
 pub(super) enum Layer {
     /// A tree on disk.
     Root {
+        /// Its root directory.
+        root: RootDir,
         /// Paths of its hierarchies: the place each leads to, and whether a link leads there.
         hierarchies: BTreeMap<PathBuf, ResolvedPath>,
         /// Owner of the tree, which stands for root.
@@ -38,14 +40,15 @@ pub(super) enum Layer {
 }
 
 impl Layer {
-    /// Returns the layer for the tree of `target`.
-    pub(super) fn root(target: &TargetRoot) -> Result<Self> {
-        let meta = fs_err::metadata(&target.root)?;
+    /// Returns the layer for the tree at `root`.
+    pub(super) fn root(root: &RootDir) -> Result<Self> {
+        let owner = root.metadata(Path::new("/"))?.map(|meta| (meta.uid(), meta.gid()));
+        let owner = owner.context("the target has no root directory")?;
         let hierarchies = HIERARCHIES
             .iter()
-            .map(|name| (PathBuf::from(name), target.place(&Path::new("/").join(name))))
+            .map(|name| (PathBuf::from(name), root.resolve(&Path::new("/").join(name))))
             .collect();
-        Ok(Self::Root { hierarchies, owner: (meta.uid(), meta.gid()) })
+        Ok(Self::Root { root: root.clone(), hierarchies, owner })
     }
 
     /// Returns the layer for the extension `name`, which holds `plan`.
@@ -63,23 +66,50 @@ impl Layer {
 
     /// Returns the entry of the layer at `path`; `None` if it has none.
     fn entry(&self, path: &Path) -> Result<Option<Entry>> {
-        let (hierarchies, owner) = match self {
+        let (root, owner) = match self {
             Self::Extension { plan, .. } => {
                 return Ok(plan.entries.get(path).map(|e| whole(plan, e)));
             }
-            Self::Root { hierarchies, owner } => (hierarchies, owner),
+            Self::Root { root, owner, .. } => (root, owner),
         };
-        let Some((top, ResolvedPath::There { disk, .. })) =
-            hierarchies.iter().find(|(top, _)| path.starts_with(top))
-        else {
-            return Ok(None);
+        let Some(place) = self.place(path) else { return Ok(None) };
+        let Some(meta) = root.symlink_metadata(&place)? else { return Ok(None) };
+        let kind = if meta.is_dir() {
+            EntryKind::Directory
+        } else if meta.is_symlink() {
+            EntryKind::Link(root.read_link(&place)?)
+        } else {
+            // Pipes and devices have no content to read, so they equal no file.
+            let size = if meta.is_file() { meta.size() } else { u64::MAX };
+            EntryKind::File(FileContent::unread(ContentSource::Disk(place), size))
         };
-        let below = path.strip_prefix(top).unwrap_or(path);
-        let disk = if below.as_os_str().is_empty() { disk.clone() } else { disk.join(below) };
-        match fs_err::symlink_metadata(&disk) {
-            Ok(meta) => Ok(Some(on_disk(disk, &meta, *owner)?)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
+        let mut entry = Entry::on_disk(kind, &meta);
+        entry.count_as_root(*owner);
+        Ok(Some(entry))
+    }
+
+    /// Returns the place in the tree over which systemd mounts `path` of an extension.
+    fn place(&self, path: &Path) -> Option<PathBuf> {
+        let Self::Root { hierarchies, .. } = self else { return None };
+        match hierarchies.iter().find(|(top, _)| path.starts_with(top))? {
+            (top, ResolvedPath::There { inside, .. }) => {
+                let below = path.strip_prefix(top).unwrap_or(path);
+                // Without a name below it, a joined path would end in a slash, which leads into a link.
+                Some(inside.components().chain(below.components()).collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the digest of a file of the layer.
+    fn digest(&self, content: &FileContent) -> Result<[u8; 32]> {
+        match (self, &content.source) {
+            (Self::Root { root, .. }, ContentSource::Disk(place)) => {
+                let file = root.open_file(place)?;
+                let file = file.with_context(|| format!("{} is gone", place.display()))?;
+                Ok(digest::hash_reader(file)?.0)
+            }
+            _ => digest_of(content),
         }
     }
 }
@@ -90,21 +120,6 @@ fn whole(plan: &FileTree, entry: &Entry) -> Entry {
         EntryKind::HardLink(first) => plan.entries.get(first).unwrap_or(entry).clone(),
         _ => entry.clone(),
     }
-}
-
-fn on_disk(disk: PathBuf, meta: &std::fs::Metadata, owner: (u32, u32)) -> Result<Entry> {
-    let kind = if meta.is_dir() {
-        EntryKind::Directory
-    } else if meta.is_symlink() {
-        EntryKind::Link(fs_err::read_link(disk)?)
-    } else {
-        // Pipes and devices have no content to read, so they equal no file.
-        let size = if meta.is_file() { meta.size() } else { u64::MAX };
-        EntryKind::File(FileContent::unread(ContentSource::Disk(disk), size))
-    };
-    let mut entry = Entry::on_disk(kind, meta);
-    entry.count_as_root(owner);
-    Ok(entry)
 }
 
 /// Returns the changes that `plan` makes over `layer`. Entries below the prefix belong to the
@@ -175,7 +190,7 @@ fn judge(
             Level::Error,
             format!("a directory in {whose}, and none in the extension"),
         ),
-        _ if is_same_file(ours, theirs)? => None,
+        _ if is_same_file(ours, theirs, layer)? => None,
         _ => {
             let (level, order) = match layer {
                 Layer::Root { .. } => (Level::Error, ""),
@@ -193,11 +208,11 @@ fn access(entry: &Entry) -> String {
     format!("{:04o} of {}:{}", entry.mode, entry.uid, entry.gid)
 }
 
-fn is_same_file(ours: &Entry, theirs: &Entry) -> Result<bool> {
+fn is_same_file(ours: &Entry, theirs: &Entry, layer: &Layer) -> Result<bool> {
     match (&ours.kind, &theirs.kind) {
         (EntryKind::Link(ours), EntryKind::Link(theirs)) => Ok(ours == theirs),
         (EntryKind::File(a), EntryKind::File(b)) => {
-            Ok(ours.mode == theirs.mode && a.size == b.size && digest_of(a)? == digest_of(b)?)
+            Ok(ours.mode == theirs.mode && a.size == b.size && digest_of(a)? == layer.digest(b)?)
         }
         _ => Ok(false),
     }
@@ -238,4 +253,54 @@ fn linked(plan: &FileTree, layer: &Layer) -> Vec<TargetFinding> {
         findings.push(TargetFinding::new(TargetRule::LinkedHierarchy, level, Some(top), detail));
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fs_err::os::unix::fs::symlink;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Returns the rules and details of the findings for an extension with /usr/bin/jq.
+    fn findings(root: &Path) -> Vec<(TargetRule, String)> {
+        let mut plan = FileTree::new(&"/usr/x".parse().unwrap(), 1);
+        plan.add("usr/bin/jq", Entry::generated(b"ours".to_vec(), 1)).unwrap();
+        let root = RootDir::open(root).unwrap();
+        let findings = compare(&plan, &Layer::root(&root).unwrap()).unwrap();
+        findings.into_iter().map(|finding| (finding.rule, finding.detail)).collect()
+    }
+
+    #[test]
+    fn links_of_a_target_do_not_lead_out_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        for place in ["root/system/bin", "outside/bin"] {
+            fs_err::create_dir_all(dir.path().join(place)).unwrap();
+            fs_err::write(dir.path().join(place).join("jq"), "theirs").unwrap();
+        }
+        let usr = root.join("usr");
+        let with = |target: &Path| {
+            symlink(target, &usr).unwrap();
+            let found = findings(&root);
+            fs_err::remove_file(&usr).unwrap();
+            found
+        };
+        let linked = |detail: &str| vec![(TargetRule::LinkedHierarchy, detail.to_owned())];
+        let outside = "it is a link to /outside on the target";
+        assert_eq!(with(Path::new("../outside")), linked(outside));
+        let detail = "it is a link that leads up from /none, which is no directory";
+        assert_eq!(with(Path::new("none/../../outside")), linked(detail));
+        assert_eq!(with(Path::new("usr")), linked("it is a link that leads in a circle"));
+        let absolute = dir.path().join("outside");
+        let detail = format!("it is a link to {} on the target", absolute.display());
+        assert_eq!(with(&absolute), linked(&detail));
+        // The place that a link inside leads to is compared.
+        let rules: Vec<_> = with(Path::new("/system")).into_iter().map(|(rule, _)| rule).collect();
+        assert_eq!(rules, [TargetRule::LinkedHierarchy, TargetRule::ShadowedFile]);
+        let same = root.join("system/bin/jq");
+        fs_err::write(&same, "ours").unwrap();
+        fs_err::set_permissions(&same, PermissionsExt::from_mode(0o644)).unwrap();
+        let found = with(Path::new("system"));
+        assert_eq!(found, linked("it is a link to /system on the target"));
+    }
 }

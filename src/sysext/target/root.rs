@@ -1,11 +1,11 @@
 //! Facts that a target's tree shows: os-release, systemd, kernels, machine.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 
-use crate::fstree::resolve::{ResolvedPath, RootResolver};
+use crate::fstree::root_dir::RootDir;
 use crate::host::os_release;
 use crate::imagefmt::architecture::Architecture;
 
@@ -28,44 +28,28 @@ const PROGRAMS: &[&str] = &["/usr/lib/systemd/systemd", "/usr/bin/env", "/usr/bi
 
 /// The tree of a target.
 #[derive(Debug)]
-pub(super) struct TargetRoot {
-    /// Its root directory.
-    pub root: PathBuf,
-    rooted: RootResolver,
-}
+pub(super) struct TargetRoot<'a>(pub &'a RootDir);
 
-impl TargetRoot {
-    /// Opens the tree at `root`.
-    pub(super) fn open(root: &Path) -> Result<Self> {
-        let rooted = RootResolver::cached(vec![root.to_owned()]);
-        Ok(Self { root: root.to_owned(), rooted })
-    }
-
-    /// Returns the place of the target's `path` on disk, with links followed inside its tree.
-    pub(super) fn place(&self, path: &Path) -> ResolvedPath {
-        self.rooted.resolve(path)
-    }
-
-    fn disk(&self, path: &Path) -> Option<PathBuf> {
-        self.rooted.find_on_disk(path)
-    }
-
+impl TargetRoot<'_> {
     fn names(&self, dir: &str) -> Result<Vec<String>> {
-        let Some(dir) = self.disk(Path::new(dir)).filter(|dir| dir.is_dir()) else {
-            return Ok(Vec::new());
-        };
-        let entries = fs_err::read_dir(dir)?.collect::<std::io::Result<Vec<_>>>()?;
-        Ok(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        let names = self.0.read_dir(Path::new(dir))?.unwrap_or_default();
+        Ok(names.iter().map(|name| name.to_string_lossy().into_owned()).collect())
+    }
+
+    fn text(&self, path: &str) -> Result<Option<String>> {
+        let bytes = self.0.read(Path::new(path))?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// Returns the fields of its os-release, searched in the same order as systemd does; `None`
     /// without one.
     pub(super) fn os_release(&self) -> Result<Option<BTreeMap<String, String>>> {
-        let paths = ["/etc/os-release", "/usr/lib/os-release"];
-        let Some(file) = paths.iter().find_map(|path| self.disk(Path::new(path))) else {
-            return Ok(None);
-        };
-        Ok(Some(os_release::parse(&String::from_utf8_lossy(&fs_err::read(file)?))))
+        for path in ["/etc/os-release", "/usr/lib/os-release"] {
+            if let Some(text) = self.text(path)? {
+                return Ok(Some(os_release::parse(&text)));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the version of its systemd: the number before the first dot.
@@ -88,8 +72,7 @@ impl TargetRoot {
     }
 
     fn systemd_of_dpkg(&self) -> Result<Option<u32>> {
-        let Some(file) = self.disk(Path::new("/var/lib/dpkg/status")) else { return Ok(None) };
-        let text = String::from_utf8_lossy(&fs_err::read(file)?).into_owned();
+        let Some(text) = self.text("/var/lib/dpkg/status")? else { return Ok(None) };
         let package = text.split("\n\n").find(|package| {
             let has = |wanted: &str| package.lines().any(|line| line == wanted);
             has("Package: systemd") && has("Status: install ok installed")
@@ -113,9 +96,10 @@ impl TargetRoot {
 
     /// Returns the architecture that the target is for.
     pub(super) fn architecture(&self) -> Result<Option<Architecture>> {
-        for path in PROGRAMS {
-            if let Some(file) = self.disk(Path::new(path)).filter(|file| file.is_file())
-                && let Some(architecture) = Architecture::of_file(&file)?
+        for path in PROGRAMS.iter().map(Path::new) {
+            if self.0.has_file(path)?
+                && let Some(file) = self.0.open_file(path)?
+                && let Some(architecture) = Architecture::of_file(file)?
             {
                 return Ok(Some(architecture));
             }
