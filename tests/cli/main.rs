@@ -14,6 +14,7 @@ mod harness;
 
 mod build_file;
 mod choice;
+mod examples;
 mod hostile;
 mod image;
 mod isolation;

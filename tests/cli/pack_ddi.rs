@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::harness::partitions::Partition;
 use crate::harness::small_root::SmallRoot;
 use crate::harness::tools::{command, stdout_of};
 
@@ -10,27 +11,10 @@ const ROOT: &str = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
 const VERITY: &str = "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5";
 const SIGNATURE: &str = "41092b05-9fc8-4523-994f-2def0408b176";
 
-/// A partition: its UUID, and a file with what is in it.
-struct Part {
-    uuid: String,
-    file: PathBuf,
-}
-
-/// The partitions of an image by their type, as the kernel's tools see them.
-fn partitions(image: &Path) -> BTreeMap<String, Part> {
-    let path = image.to_str().unwrap();
-    let table = stdout_of("partx", ["--noheadings", "-o", "START,SECTORS,TYPE,UUID", "-s", path]);
-    let bytes = fs_err::read(image).unwrap();
-    let mut parts = BTreeMap::new();
-    for line in table.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let start = words[0].parse::<usize>().unwrap() * 512;
-        let size = words[1].parse::<usize>().unwrap() * 512;
-        let file = image.with_extension(words[2]);
-        fs_err::write(&file, &bytes[start..start + size]).unwrap();
-        parts.insert(words[2].to_owned(), Part { uuid: words[3].replace('-', ""), file });
-    }
-    parts
+/// The partitions of an image by their type.
+fn partitions(image: &Path) -> BTreeMap<String, Partition> {
+    let parts = crate::harness::partitions::partitions(image).into_iter();
+    parts.map(|part| (part.kind.clone(), part)).collect()
 }
 
 /// A key and its certificate.

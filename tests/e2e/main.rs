@@ -20,6 +20,7 @@ mod build_file;
 mod builds;
 mod distcc;
 mod emerge;
+mod examples;
 mod faults;
 mod gentoo;
 mod hostile;

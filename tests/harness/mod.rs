@@ -11,8 +11,10 @@ use fprefix::prefix::definition::{Definition, PrefixRepo};
 use fprefix::prefix::layout;
 use tempfile::TempDir;
 
+pub(crate) mod examples;
 pub(crate) mod hidden;
 pub(crate) mod hostile;
+pub(crate) mod partitions;
 mod run;
 pub(crate) mod small_programs;
 pub(crate) mod small_root;

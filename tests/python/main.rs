@@ -15,20 +15,23 @@ mod harness;
 use std::path::Path;
 
 use harness::World;
+use harness::examples::Example;
 
-const EPREFIX: &str = "/usr/local/fprefix-python";
+/// EPREFIX of the example.
+const EPREFIX: &str = "/usr/local/python";
 
 #[test]
 fn python_runs_from_an_extension() {
     let world = World::lasting(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("python"));
-    world.fprefix(["setup", "python", EPREFIX, "--wrapper-dir", "wrappers"]).said().succeeds();
-    world.fprefix(["emerge", "dev-lang/python"]).said().succeeds();
+    let example = Example::copy(&world, "python");
+    wheel(&world, &example.dir.join("wheels"));
+    example.build().said().succeeds().prints("python.raw (squashfs");
     world.fprefix(["check"]).said().succeeds().prints("nothing reaches outside of the prefix");
-    world.fprefix(["pack", "--format", "directory", "--no-reports"]).said().succeeds();
+    let tree = example.unpack(&["out/python.raw"]);
     certificate(&world);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/target.py");
     world.write("test/target.py", fs_err::read(script).unwrap());
-    let extension = world.path("python").join(EPREFIX.trim_start_matches('/'));
+    let extension = tree.join(EPREFIX.trim_start_matches('/'));
     let said = world
         .run("bwrap")
         .args(["--unshare-user", "--die-with-parent", "--ro-bind"])
@@ -42,7 +45,7 @@ fn python_runs_from_an_extension() {
         .said()
         .succeeds();
     let checks: Vec<&str> = said.stdout.lines().collect();
-    assert_eq!(checks.len(), 9, "{said}");
+    assert_eq!(checks.len(), 10, "{said}");
 }
 
 /// A certificate for localhost that vouches for itself, and its key.
@@ -52,4 +55,20 @@ fn certificate(world: &World) {
     let subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
     let files = ["-keyout", "test/key.pem", "-out", "test/certificate.pem"];
     world.run("openssl").args(request).args(subject).args(files).said().succeeds();
+}
+
+/// A wheel in the directory `wheels`: a module, and what says of it that it is installed.
+fn wheel(world: &World, wheels: &Path) {
+    let about = "greeting-1.dist-info";
+    world.write("wheel/greeting.py", "def hello():\n    return 'hello'\n");
+    let write = |name: &str, text: &str| {
+        world.write(Path::new("wheel").join(about).join(name), text);
+    };
+    write("METADATA", "Metadata-Version: 2.1\nName: greeting\nVersion: 1\n");
+    write("WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n");
+    write("RECORD", "greeting.py,,\n");
+    fs_err::create_dir(wheels).unwrap();
+    let wheel = wheels.join("greeting-1-py3-none-any.whl");
+    let zip = world.run("python3").args(["-m", "zipfile", "-c"]).args([wheel.as_os_str()]);
+    zip.args(["greeting.py", about]).dir(world.path("wheel")).said().succeeds();
 }

@@ -3,6 +3,7 @@
 import bz2
 import ctypes
 import curses  # noqa: F401
+import importlib.metadata
 import locale
 import lzma
 import os
@@ -105,6 +106,15 @@ def environments():
     assert said.stdout == "42\n", said
 
 
+def wheel():
+    """What the extension has from a wheel is as good as installed."""
+    import greeting
+
+    assert greeting.hello() == "hello"
+    assert greeting.__file__.startswith(sys.argv[1] + "/usr/lib/"), greeting.__file__
+    assert importlib.metadata.version("greeting") == "1"
+
+
 def nothing_from_outside():
     with open("/proc/self/maps") as maps:
         files = {line.split()[5] for line in maps if "x" in line.split()[1] and "/" in line}
@@ -114,7 +124,7 @@ def nothing_from_outside():
 
 for check in (
     compression, database, foreign_functions, time_zones, utf_8, processes, certificates,
-    environments, nothing_from_outside,
+    environments, wheel, nothing_from_outside,
 ):
     check()
     print(check.__name__)
