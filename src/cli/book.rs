@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser};
 
+use crate::base::data::Folder;
+use crate::base::template;
 use crate::cli::man::examples;
 use crate::cli::reference::{EXIT_CODES, FILES, PASSED_ON_CODE, ReferenceEntry, VARIABLES};
 use crate::cli::{Cli, separate};
+use crate::manifest::schema;
 
 /// The directory of the book's pages.
 const PAGES: &str = "docs/src";
@@ -57,6 +60,29 @@ fn commands() -> Vec<clap::Command> {
         commands.push(command);
     }
     commands
+}
+
+#[test]
+fn the_page_of_the_build_file_is_current() {
+    let mut text =
+        "# fprefix.toml\n\n```sh\nfprefix init --name demo\n```\n\n`fprefix init` writes \
+                    this file. Values have the syntax of the command line, and paths are relative \
+                    to the directory of the file. Editors complete and check it by the JSON Schema \
+                    that `fprefix schema` prints.\n"
+            .to_owned();
+    for table in schema::reference().unwrap() {
+        text += &format!("\n## [{}]\n\n{}\n\n", table.name, table.description);
+        for key in table.keys {
+            let required = if key.is_required { " **Required.**" } else { "" };
+            text += &format!("- `{}`{required}\\\n  {}\n", key.line, key.description);
+        }
+    }
+    let names = minijinja::context! { name => "demo", eprefix => "/usr/local/demo" };
+    let template = template::render(Folder::Templates, "fprefix.toml", names).unwrap();
+    text += &format!("\n## The file that `fprefix init` writes\n\n```toml\n{template}```\n");
+    check_generated("fprefix-toml.md", &text);
+    let schema = serde_json::to_string_pretty(&schema::schema().unwrap()).unwrap();
+    check_generated("../../fprefix.schema.json", &(schema + "\n"));
 }
 
 #[test]
@@ -112,20 +138,6 @@ fn root_and_rootfs_are_the_same_option_everywhere() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count > 6, "only {count} options were found");
-}
-
-#[test]
-fn the_page_of_the_build_file_is_current() {
-    let template = fs_err::read_to_string("templates/fprefix.toml").unwrap();
-    let template =
-        template.replace("{{ name }}", "NAME").replace("{{ eprefix }}", "/usr/local/NAME");
-    check_generated(
-        "fprefix-toml.md",
-        &format!(
-            "# fprefix.toml\n\n```sh\nfprefix init --name NAME\n```\n\n`fprefix init` writes this \
-             file. Lines with a # show the other keys.\n\n```toml\n{template}```\n"
-        ),
-    );
 }
 
 /// Returns the pages of the book, and the texts at the top of the repository.

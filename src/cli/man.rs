@@ -1,4 +1,4 @@
-//! Manual pages: one for each subcommand, made from its help.
+//! Manual pages: one for each subcommand, made from its help, and one for fprefix.toml.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory};
 use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::base::output;
+use crate::cli::man_build_file::render_build_file_page;
 use crate::cli::reference::{EXIT_CODES, FILES, PASSED_ON_CODE, ReferenceEntry, VARIABLES};
 use crate::cli::{Cli, Context, DONE};
 
@@ -18,16 +19,16 @@ const MAX_LINE: usize = 80;
 /// The first line of the help that follows a command's options.
 const EXAMPLES: &str = "Examples:";
 
-/// Write the manual pages, one for each subcommand
+/// Write the manual pages: one for each subcommand, and fprefix.toml(5)
 ///
 /// Without --output, the page of fprefix itself goes to stdout.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  fprefix man --output ~/.local/share/man/man1
+  fprefix man --output ~/.local/share/man
   fprefix man | man -l -")]
 pub(super) struct ManPages {
-    /// Write all pages into this directory, which is created if it does not exist
+    /// Write all pages into man1 and man5 of this directory, which is created if it does not exist
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 }
@@ -40,8 +41,10 @@ impl ManPages {
             output::answer(page.map_or("", |page| &page.text))?;
             return Ok(DONE);
         };
-        fs_err::create_dir_all(&dir)?;
         for page in pages()? {
+            let section = page.file.rsplit('.').next().unwrap_or("1");
+            let dir = dir.join(format!("man{section}"));
+            fs_err::create_dir_all(&dir)?;
             fs_err::write(dir.join(&page.file), page.text)?;
         }
         Ok(DONE)
@@ -62,6 +65,8 @@ fn pages() -> Result<Vec<ManPage>> {
     root.build();
     let mut pages = Vec::new();
     add_pages(&root, &mut pages)?;
+    let text = tidy(&render_build_file_page(DATE)?);
+    pages.push(ManPage { file: "fprefix.toml.5".to_owned(), text });
     Ok(pages)
 }
 
@@ -146,6 +151,9 @@ fn see_also(command: &clap::Command, name: &str) -> Vec<String> {
     let mut pages: Vec<String> = pages.iter().map(|page| format!("{page}(1)")).collect();
     let field: &[&str] = match name {
         "fprefix" => &["emerge(1)", "systemd-sysext(8)"],
+        "fprefix-build" | "fprefix-init" | "fprefix-lock" | "fprefix-schema" => {
+            &["fprefix.toml(5)"]
+        }
         "fprefix-emerge" => &["emerge(1)", "make.conf(5)"],
         "fprefix-setup" => &["make.conf(5)", "portage(5)"],
         "fprefix-pack" => &["systemd-sysext(8)", "systemd-sysupdate(8)"],

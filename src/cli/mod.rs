@@ -17,6 +17,7 @@ mod init;
 mod list;
 mod lock;
 mod man;
+mod man_build_file;
 mod pack;
 mod reference;
 mod remove;

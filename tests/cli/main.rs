@@ -36,5 +36,6 @@ mod refusals;
 mod removal;
 mod repo;
 mod rules;
+mod schema;
 mod templates;
 mod wrappers;
