@@ -7,6 +7,7 @@ pub(crate) mod capability;
 pub(crate) mod compare;
 pub(crate) mod digest;
 pub(crate) mod entries;
+pub(crate) mod image_path;
 pub(crate) mod listing;
 pub(crate) mod resolve;
 pub(crate) mod root_dir;

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::fstree::entries::FileTree;
+use crate::fstree::image_path;
 use crate::imagefmt::registry;
 
 /// Directory of extension-release files, and the start of their names.
@@ -39,7 +40,9 @@ fn releases(path: &Path) -> Result<Vec<String>> {
     let paths = registry::detect(path)?.paths(path, Path::new(RELEASES))?;
     let names = paths.iter().filter_map(|path| {
         let name = path.strip_prefix(RELEASES).ok()?.to_str()?.strip_prefix(RELEASE)?;
-        Some(name.to_owned())
+        // An entry of a directory in this one is no file of a release.
+        (!name.contains('/')).then_some(name)
     });
-    Ok(names.collect())
+    let checked = |name: &str| image_path::check_name(name.as_bytes()).map(|_| name.to_owned());
+    names.map(checked).collect()
 }

@@ -12,7 +12,10 @@ pub(crate) mod ext4;
 pub(crate) mod format;
 pub(crate) mod image_format;
 pub(crate) mod inspect;
+pub(crate) mod on_disk;
 pub(crate) mod registry;
+#[cfg(test)]
+mod samples;
 pub(crate) mod signing;
 pub(crate) mod squashfs;
 pub(crate) mod tar;

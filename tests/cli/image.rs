@@ -268,7 +268,7 @@ fn only_what_will_be_attached_is_taken() {
     let error = os.refuse(&["add", "--method", "oem", "small.raw"]);
     insta::assert_snapshot!(error, @"error: an OEM extension is called oem-ID; pack it with --name oem-small");
     fs_err::write(out.join("text.raw"), "text").unwrap();
-    insta::assert_snapshot!(os.refuse(&["add", "text.raw"]), @"error: could not look into text.raw: it is neither squashfs nor erofs nor ext4 nor btrfs nor a disk image with a squashfs");
+    insta::assert_snapshot!(os.refuse(&["add", "text.raw"]), @"error: could not look into text.raw: it is neither squashfs nor erofs nor ddi nor btrfs nor ext4");
     let plan = os.image(&["add", "--dry-run", "small.raw"]);
     assert_eq!(
         plan,

@@ -1,6 +1,7 @@
 //! btrfs images, written by mkfs.btrfs of btrfs-progs 7.3 and newer, the first version with
 //! reproducible output (mkfs.btrfs(8), "ENVIRONMENT"). Nothing is mounted, and no root is needed.
 
+mod structures;
 mod trees;
 
 use std::os::unix::fs::MetadataExt;
@@ -110,11 +111,13 @@ fn options(compression: Compression) -> Vec<String> {
 
 /// Reads the contents of `image` into `found`; the image is unpacked into the new directory `dir`.
 fn read(image: &Path, found: &mut FileTree, dir: &Path) -> Result<()> {
+    // The list comes first: nothing is unpacked under a name that leads out of the directory.
+    let inodes = trees::list(image)?;
     unpack(image, dir)?;
     // The epoch of the image is known only from the time of its root directory.
     found.epoch = u64::try_from(fs_err::metadata(dir)?.mtime()).unwrap_or(0);
     scan::scan_unpacked(dir, found)?;
-    trees::join_names(found, image)?;
+    trees::join_names(found, &inodes)?;
     digest::hash_contents(found)
 }
 

@@ -1,129 +1,121 @@
 //! Properties of a btrfs image that its tools neither set nor restore without mounting it: the
 //! read-only flag of the top-level subvolume, and hard links.
-//!
-//! Structures are those of Linux's `include/uapi/linux/btrfs_tree.h`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use crc::{CRC_32_ISCSI, Crc};
 use fs_err::File;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::fstree::entries::{EntryKind, FileTree};
+use crate::fstree::image_path;
 use crate::host::tools;
+use crate::imagefmt::btrfs::structures::{BtrfsSuperblock, LeafItem, NodeHeader, RootItem};
 use crate::imagefmt::image_format::Magic;
+use crate::imagefmt::on_disk;
 use crate::sandbox::fake_root;
 
-/// Offset and size of the superblock.
-const SUPERBLOCK: (u64, usize) = (64 << 10, 4096);
+/// Offset of the superblock.
+const SUPERBLOCK: u64 = 64 << 10;
 /// Magic number, in the superblock.
 pub(crate) const MAGIC: Magic = Magic { offset: (64 << 10) + 64, bytes: b"_BHRfS_M" };
 /// Number of the top-level subvolume, and type of the item that describes it.
 const FS_TREE: u64 = 5;
 const ROOT_ITEM: u8 = 132;
-/// Sizes of the headers of a block and of an item in it.
-const HEADER: usize = 101;
-const ITEM: usize = 25;
-/// Offsets in a root item: flags of its inode, its own flags.
-const INODE_FLAGS: usize = 64;
-const ROOT_FLAGS: usize = 208;
 /// Without this flag of the inode, the kernel ignores the others
 /// (`btrfs_check_and_init_root_item`).
 const INODE_ROOT_ITEM_INIT: u64 = 1 << 31;
 const SUBVOL_RDONLY: u64 = 1;
+/// Sizes of blocks of trees, in bytes.
+const NODE_SIZES: std::ops::RangeInclusive<usize> = 4096..=65536;
+/// Alignment of blocks of trees.
+const SECTOR: usize = 4096;
 
-fn number(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
-}
-
-fn small(bytes: &[u8], at: usize) -> Option<usize> {
-    let number = bytes.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))?;
-    usize::try_from(number).ok()
-}
+/// Checksum with which btrfs covers a block after the checksum field.
+const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+const CHECKSUM_SIZE: usize = 32;
 
 /// Makes the top-level subvolume of `image` read-only, as `btrfs property set ... ro true` does for
 /// a mounted image.
 pub(crate) fn make_read_only(image: &Path) -> Result<()> {
     let file = File::options().read(true).write(true).open(image)?;
-    let (at, mut block) = root_tree(&file)
+    let (at, mut node) = root_tree(&file)
         .with_context(|| format!("{} is no btrfs image with one tree of roots", image.display()))?;
-    let item = item_of_top_level(&block)
+    set_read_only(&mut node)
         .with_context(|| format!("{} has no top-level subvolume", image.display()))?;
-    for (field, flag) in [(INODE_FLAGS, INODE_ROOT_ITEM_INIT), (ROOT_FLAGS, SUBVOL_RDONLY)] {
-        let flags = number(&block, item + field).context("its root item is cut short")? | flag;
-        let place = block.get_mut(item + field..).and_then(<[u8]>::first_chunk_mut::<8>);
-        *place.context("its root item is cut short")? = flags.to_le_bytes();
-    }
-    let sum = crc32c(block.get(32..).unwrap_or_default()).to_le_bytes();
-    block.get_mut(..4).context("its block is cut short")?.copy_from_slice(&sum);
     file.file()
-        .write_all_at(&block, at)
+        .write_all_at(&node, at)
         .with_context(|| format!("could not write to {}", image.display()))
 }
 
 /// Returns the offset in the file and the bytes of the only block of the root tree. The header of
 /// each block contains its logical address.
 fn root_tree(file: &File) -> Result<(u64, Vec<u8>)> {
-    let mut superblock = [0; SUPERBLOCK.1];
-    file.file().read_exact_at(&mut superblock, SUPERBLOCK.0)?;
-    if superblock.get(0x40..0x48) != Some(MAGIC.bytes) {
-        bail!("it has no superblock");
-    }
-    let root = number(&superblock, 0x50).context("no root")?;
-    let size = small(&superblock, 0x94).filter(|size| (4096..=65536).contains(size));
-    let mut block = vec![0; size.context("its blocks have no size")?];
-    let fsid = superblock.get(0x20..0x30);
+    let mut superblock = BtrfsSuperblock::new_zeroed();
+    file.file().read_exact_at(superblock.as_mut_bytes(), SUPERBLOCK)?;
+    ensure!(superblock.magic == *MAGIC.bytes, "it has no superblock");
+    let size = usize::try_from(superblock.node_size.get())?;
+    ensure!(NODE_SIZES.contains(&size), "its blocks have {size} bytes");
+    let mut node = vec![0; size];
     let end = file.metadata()?.len();
-    let mut header = [0; HEADER];
-    for at in (0..end).step_by(4096).filter(|at| *at != SUPERBLOCK.0) {
-        file.file().read_exact_at(&mut header, at)?;
-        if header.get(32..48) != fsid || number(&header, 48) != Some(root) {
+    let mut header = NodeHeader::new_zeroed();
+    for at in (0..end).step_by(SECTOR).filter(|at| *at != SUPERBLOCK) {
+        if file.file().read_exact_at(header.as_mut_bytes(), at).is_err() {
+            break;
+        }
+        let is_root =
+            header.filesystem == superblock.filesystem && header.address == superblock.root;
+        if !is_root || file.file().read_exact_at(&mut node, at).is_err() {
             continue;
         }
-        file.file().read_exact_at(&mut block, at)?;
-        let sum = crc32c(block.get(32..).unwrap_or_default());
         // Data may look like a block, except for the checksum.
-        if small(&block, 0) == usize::try_from(sum).ok() && header.last() == Some(&0) {
-            return Ok((at, block));
+        if header.checksum.get() == checksum(&node) && header.level == 0 {
+            return Ok((at, node));
         }
     }
     bail!("its tree of roots is in no block")
 }
 
-/// Returns the offset in `block` of the root item of the top-level subvolume.
-fn item_of_top_level(block: &[u8]) -> Option<usize> {
-    let count = small(block, 96)?;
-    let items = block.get(HEADER..)?.chunks_exact(ITEM).take(count);
-    let found = items
-        .into_iter()
-        .find(|item| number(item, 0) == Some(FS_TREE) && item.get(8) == Some(&ROOT_ITEM))?;
-    let (offset, size) = (small(found, 17)?, small(found, 21)?);
-    (size >= ROOT_FLAGS + 8).then_some(HEADER + offset)
+/// Sets the flag of the top-level subvolume in the leaf `node` of the root tree.
+fn set_read_only(node: &mut [u8]) -> Result<()> {
+    let header: &NodeHeader = on_disk::read_at(node, 0)?;
+    let count = usize::try_from(header.items.get())?;
+    let items: &[LeafItem] = on_disk::read_array_at(node, size_of::<NodeHeader>(), count)?;
+    let item = items.iter().find(|item| item.object == FS_TREE && item.kind == ROOT_ITEM);
+    let item = item.context("it has no root item")?;
+    let start = usize::try_from(item.offset.get())?.checked_add(size_of::<NodeHeader>());
+    let end = start.and_then(|start| start.checked_add(usize::try_from(item.size.get()).ok()?));
+    let data = start.zip(end).and_then(|(start, end)| node.get_mut(start..end));
+    let data = data.context("its root item is outside of its block")?;
+    let root = RootItem::mut_from_prefix(data).ok().context("its root item is cut short")?.0;
+    root.inode_flags = (root.inode_flags.get() | INODE_ROOT_ITEM_INIT).into();
+    root.flags = (root.flags.get() | SUBVOL_RDONLY).into();
+    let sum = checksum(node);
+    let header = NodeHeader::mut_from_prefix(node).ok().context("its block is cut short")?.0;
+    header.checksum = sum.into();
+    Ok(())
 }
 
-/// CRC-32C (RFC 3720, appendix B.4), with which btrfs covers a block after the checksum field.
-fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |mut sum: u32, byte| {
-        sum ^= u32::from(*byte);
-        for _ in 0..8 {
-            sum = (sum >> 1) ^ if sum & 1 == 1 { 0x82f6_3b78 } else { 0 };
-        }
-        sum
-    })
+fn checksum(node: &[u8]) -> u32 {
+    CRC.checksum(node.get(CHECKSUM_SIZE..).unwrap_or_default())
 }
 
-/// Makes hard links in `found` of the names that share an inode in `image`: btrfs restore writes a
-/// separate file for every name.
-pub(crate) fn join_names(found: &mut FileTree, image: &Path) -> Result<()> {
+/// Lists the inodes of `image` by path.
+pub(crate) fn list(image: &Path) -> Result<HashMap<PathBuf, u64>> {
     let listing = fake_root::command("list the btrfs image", tools::BTRFS)?
         .args(["inspect-internal", "dump-tree", "-t", "5"])
         .arg(image)
         .read()?;
-    let inodes = inodes(&listing);
+    inodes(&listing)
+}
+
+/// Makes hard links in `found` of the names that share an inode in the list `inodes`: btrfs restore
+/// writes a separate file for every name.
+pub(crate) fn join_names(found: &mut FileTree, inodes: &HashMap<PathBuf, u64>) -> Result<()> {
     let mut firsts: HashMap<u64, &PathBuf> = HashMap::new();
     for (path, entry) in &mut found.entries {
         if !matches!(entry.kind, EntryKind::File(_)) {
@@ -142,8 +134,8 @@ pub(crate) fn join_names(found: &mut FileTree, image: &Path) -> Result<()> {
 
 /// Parses the inodes by path from the output of dump-tree: `item 1 key (256 DIR_INDEX 2) ...`,
 /// `location key (257 INODE_ITEM 0) ...`, `name: usr`.
-fn inodes(listing: &str) -> HashMap<PathBuf, u64> {
-    let mut below: HashMap<u64, Vec<(u64, OsString)>> = HashMap::new();
+fn inodes(listing: &str) -> Result<HashMap<PathBuf, u64>> {
+    let mut below: HashMap<u64, Vec<(u64, Vec<u8>)>> = HashMap::new();
     let (mut parent, mut inode) = (None, None);
     for line in listing.lines().map(str::trim) {
         let key = |text: &str| text.split_once("key (")?.1.split(' ').next()?.parse::<u64>().ok();
@@ -155,7 +147,9 @@ fn inodes(listing: &str) -> HashMap<PathBuf, u64> {
         } else if let (Some(parent), Some(inode), Some(name)) =
             (parent, inode, line.strip_prefix("name: "))
         {
-            below.entry(parent).or_default().push((inode, unescaped(name)));
+            let name = unescaped(name);
+            image_path::check_name(&name)?;
+            below.entry(parent).or_default().push((inode, name));
         }
     }
     // The first inode of every tree (BTRFS_FIRST_FREE_OBJECTID) is its root directory.
@@ -163,16 +157,16 @@ fn inodes(listing: &str) -> HashMap<PathBuf, u64> {
     let mut found = HashMap::new();
     while let Some((directory, path)) = ahead.pop() {
         for (inode, name) in below.remove(&directory).unwrap_or_default() {
-            let path = path.join(name);
+            let path = image_path::join(&path, &name)?;
             ahead.push((inode, path.clone()));
             found.insert(path, inode);
         }
     }
-    found
+    Ok(found)
 }
 
 /// Returns a name without the escapes of unprintable characters: `\ `, `\n`, `\303`.
-fn unescaped(text: &str) -> OsString {
+fn unescaped(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes().peekable();
     while let Some(byte) = rest.next() {
@@ -201,7 +195,7 @@ fn unescaped(text: &str) -> OsString {
             other => other,
         });
     }
-    OsString::from_vec(bytes)
+    bytes
 }
 
 #[cfg(test)]
@@ -209,13 +203,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksums() {
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-    }
-
-    #[test]
     fn names_as_they_are_printed() {
-        let name = |text: &str| unescaped(text).into_vec();
+        let name = unescaped;
         assert_eq!(name(r#"na\ me\ '\303\251'\ "x""#), "na me 'é' \"x\"".as_bytes());
         assert_eq!(name(r"back\\slash\t\n\"), b"back\\slash\t\n");
     }
@@ -228,16 +217,104 @@ mod tests {
                        \t\tlocation key (258 INODE_ITEM 0) type FILE\n\t\tname: x\n\
                        \titem 5 key (257 DIR_INDEX 2) itemoff 1 itemsize 3\n\
                        \t\tlocation key (258 INODE_ITEM 0) type FILE\n\t\tname: a\\ b\n";
-        let found = inodes(listing);
+        let found = inodes(listing).unwrap();
         assert_eq!(found.len(), 2, "{found:?}");
         assert_eq!(found[Path::new("d/a b")], 258);
     }
 
     #[test]
-    fn what_is_no_image_is_refused() {
+    fn names_that_lead_elsewhere_are_refused() {
+        for name in ["..", ".", "", "../x", "a/b", r"\056.", r"a\000b", r"\057etc"] {
+            // The directory has no name itself, so that nothing is unpacked below it.
+            let listing = format!(
+                "item 3 key (999 DIR_INDEX 2)\nlocation key (257 INODE_ITEM 0)\nname: {name}\n"
+            );
+            assert_eq!(inodes(&listing).is_err(), !name.is_empty(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_in_itself_ends() {
+        let listing = "item 3 key (256 DIR_INDEX 2)\nlocation key (256 INODE_ITEM 0)\nname: a\n";
+        assert_eq!(inodes(listing).unwrap().len(), 1);
+    }
+
+    const NODE: usize = 96 << 10;
+
+    /// An image with a superblock and the block of the root tree.
+    fn image() -> Vec<u8> {
+        let mut superblock = BtrfsSuperblock::new_zeroed();
+        superblock.magic.copy_from_slice(MAGIC.bytes);
+        superblock.filesystem = [7; 16];
+        superblock.root = 123.into();
+        superblock.node_size = 4096.into();
+        let mut header = NodeHeader::new_zeroed();
+        header.filesystem = [7; 16];
+        header.address = 123.into();
+        header.items = 2.into();
+        let mut items = [LeafItem::new_zeroed(), LeafItem::new_zeroed()];
+        items[1].object = FS_TREE.into();
+        items[1].kind = ROOT_ITEM;
+        items[1].offset = 1000.into();
+        items[1].size = 439.into();
+        let mut bytes = vec![0; NODE + 4096];
+        let superblock = superblock.as_bytes();
+        bytes[64 << 10..][..superblock.len()].copy_from_slice(superblock);
+        let node = &mut bytes[NODE..];
+        let [header, items] = [header.as_bytes(), items.as_bytes()];
+        node[header.len()..][..items.len()].copy_from_slice(items);
+        node[..header.len()].copy_from_slice(header);
+        with_checksum(bytes)
+    }
+
+    fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
+        let sum = checksum(&bytes[NODE..]).to_le_bytes();
+        bytes[NODE..][..4].copy_from_slice(&sum);
+        bytes
+    }
+
+    fn made_read_only(bytes: &[u8]) -> Result<Vec<u8>> {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs_err::write(file.path(), vec![0; 128 << 10]).unwrap();
-        let error = format!("{:#}", make_read_only(file.path()).unwrap_err());
+        fs_err::write(file.path(), bytes).unwrap();
+        make_read_only(file.path()).map(|()| fs_err::read(file.path()).unwrap())
+    }
+
+    #[test]
+    fn the_subvolume_is_made_read_only() {
+        let made = made_read_only(&image()).unwrap();
+        assert_eq!(made, with_checksum(made.clone()));
+        let root = NODE + size_of::<NodeHeader>() + 1000;
+        assert_eq!(made[root + 208], 1);
+        assert_eq!(made[root + 64..root + 68], [0, 0, 0, 0x80]);
+        let changed = image().iter().zip(&made).filter(|(old, new)| old != new).count();
+        assert!(changed <= 6, "{changed}");
+    }
+
+    #[test]
+    fn a_damaged_image_is_an_error() {
+        let whole = image();
+        for length in [0, 64 << 10, (64 << 10) + 100, NODE, NODE + 101, NODE + 4095] {
+            assert!(made_read_only(&whole[..length]).is_err(), "{length}");
+        }
+        let error = format!("{:#}", made_read_only(&vec![0; 128 << 10]).unwrap_err());
         assert!(error.contains("it has no superblock"), "{error}");
+        // Bytes that a checksum has and does not cover have no use.
+        for at in (0..4).chain(32..160) {
+            let mut bytes = whole.clone();
+            bytes[NODE + at] ^= 0x80;
+            assert!(made_read_only(&bytes).is_err(), "{at}");
+        }
+        // With a checksum that is right: the number of items, and the place and size of the item.
+        let item = NODE + size_of::<NodeHeader>() + size_of::<LeafItem>();
+        for (at, value) in [(NODE + 96, u32::MAX), (NODE + 96, 1), (item + 17, u32::MAX)] {
+            let mut bytes = whole.clone();
+            bytes[at..][..4].copy_from_slice(&value.to_le_bytes());
+            assert!(made_read_only(&with_checksum(bytes)).is_err(), "{at}");
+        }
+        for size in [0_u32, 215, u32::MAX] {
+            let mut bytes = whole.clone();
+            bytes[item + 21..][..4].copy_from_slice(&size.to_le_bytes());
+            assert!(made_read_only(&with_checksum(bytes)).is_err(), "{size}");
+        }
     }
 }

@@ -1,13 +1,16 @@
 //! dm-verity: the hash tree with which a kernel verifies every block that it reads
 //! (veritysetup(8)), and the signature of its root hash (systemd's Verity documentation).
 
+use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::base::command::Command;
 use crate::base::data::hex;
@@ -15,6 +18,9 @@ use crate::fstree::digest;
 use crate::fstree::entries::FileTree;
 use crate::host::tools;
 use crate::imagefmt::signing::{self, Signing};
+
+/// Size of the blocks of data and of hashes, in bytes.
+const BLOCK: u32 = 4096;
 
 /// Root of a hash tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,15 +55,59 @@ pub(crate) fn write(plan: &FileTree, data: &Path, hashes: &Path) -> Result<RootH
         .arg("format")
         .arg(format!("--salt={salt}"))
         .arg(format!("--uuid={}", digest::tree_uuid(plan)))
-        .args(["--hash=sha256", "--data-block-size=4096", "--hash-block-size=4096"])
+        .arg("--hash=sha256")
+        .arg(format!("--data-block-size={BLOCK}"))
+        .arg(format!("--hash-block-size={BLOCK}"))
         .arg(data)
         .arg(hashes)
         .read()?;
     root_hash(&said).with_context(|| format!("veritysetup did not say the root hash: {said}"))
 }
 
-/// Verifies that `hashes` and `root` belong to `data`.
+/// Superblock at the start of the hashes (cryptsetup, `lib/verity/verity.c`).
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct VeritySuperblock {
+    signature: [u8; 8],
+    version: U32,
+    /// 1 for the current form of hashes.
+    hash_type: U32,
+    uuid: [u8; 16],
+    /// Name of the algorithm, with zeros after it.
+    algorithm: [u8; 32],
+    data_block_size: U32,
+    hash_block_size: U32,
+    data_blocks: U64,
+    salt_size: U16,
+    reserved: [u8; 6],
+    salt: [u8; 256],
+    reserved_2: [u8; 168],
+}
+
+impl VeritySuperblock {
+    /// Fails unless the hashes are of the form that [`write`] makes, for `size` bytes of data.
+    fn check(&self, size: u64) -> Result<()> {
+        let is_ours = self.signature == *b"verity\0\0"
+            && (self.version.get(), self.hash_type.get()) == (1, 1)
+            && self
+                .algorithm
+                .strip_prefix(b"sha256")
+                .is_some_and(|rest| rest.iter().all(|b| *b == 0))
+            && (self.data_block_size.get(), self.hash_block_size.get()) == (BLOCK, BLOCK);
+        ensure!(is_ours, "its hashes are of another form");
+        let blocks = self.data_blocks.get();
+        let covers_all = blocks.checked_mul(BLOCK.into()) == Some(size);
+        ensure!(covers_all, "its hashes are of {blocks} blocks, and it has {size} bytes");
+        Ok(())
+    }
+}
+
+/// Verifies that `hashes` and `root` belong to `data`, and cover all of it.
 pub(crate) fn verify(data: &Path, hashes: &Path, root: RootHash) -> Result<()> {
+    let mut superblock = VeritySuperblock::new_zeroed();
+    let mut file = fs_err::File::open(hashes)?;
+    file.read_exact(superblock.as_mut_bytes()).context("its hashes end early")?;
+    superblock.check(fs_err::metadata(data)?.len())?;
     veritysetup()?.arg("verify").arg(data).arg(hashes).arg(hex(&root.0)).run_quiet()
 }
 
@@ -123,5 +173,30 @@ mod tests {
         assert_eq!(root.hashes_uuid().to_string(), "10111213-1415-1617-1819-1a1b1c1d1e1f");
         assert_eq!(RootHash::of_uuids(root.data_uuid(), root.hashes_uuid()), root);
         assert!(root_hash("Root hash: 00").is_none());
+    }
+
+    #[test]
+    fn hashes_of_another_form_are_errors() {
+        let mut superblock = VeritySuperblock::new_zeroed();
+        assert_eq!(superblock.as_bytes().len(), 512);
+        superblock.signature = *b"verity\0\0";
+        superblock.version = 1.into();
+        superblock.hash_type = 1.into();
+        superblock.algorithm[..6].copy_from_slice(b"sha256");
+        superblock.data_block_size = BLOCK.into();
+        superblock.hash_block_size = BLOCK.into();
+        superblock.data_blocks = 3.into();
+        superblock.check(3 * 4096).unwrap();
+        for size in [0, 4096, 3 * 4096 + 1, 4 * 4096, u64::MAX] {
+            assert!(superblock.check(size).is_err(), "{size}");
+        }
+        superblock.data_blocks = u64::MAX.into();
+        assert!(superblock.check(3 * 4096).is_err());
+        superblock.data_blocks = 3.into();
+        for at in [0, 7, 8, 12, 32, 40, 64, 68] {
+            superblock.as_mut_bytes()[at] ^= 1;
+            assert!(superblock.check(3 * 4096).is_err(), "{at}");
+            superblock.as_mut_bytes()[at] ^= 1;
+        }
     }
 }

@@ -7,8 +7,11 @@ use std::io::Write;
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
+use zerocopy::little_endian::{U32, U64};
 
-use crate::imagefmt::erofs::inodes::{Image, Place, u16_at, u32_at};
+use crate::imagefmt::erofs::inodes::{Image, Place};
+use crate::imagefmt::erofs::structures::{FullIndex, MapHeader};
+use crate::imagefmt::on_disk;
 
 /// Flags of `h_advise`: 2-byte indices; big physical clusters, for either head; the last extent
 /// beside the inode; interlaced plain clusters; the last extent in the packed inode.
@@ -18,6 +21,11 @@ const INLINE_TAIL: u16 = 0x08;
 const INTERLACED: u16 = 0x10;
 const FRAGMENT: u16 = 0x20;
 const KNOWN_ADVICE: u16 = 0x3f;
+
+/// Parts of `h_clusterbits`: the logarithm of the size of a cluster in blocks; all content is in
+/// the packed inode.
+const CLUSTER_BITS: u8 = 0x07;
+const ALL_IN_PACKED: u8 = 0x80;
 
 /// Types of logical clusters.
 const PLAIN: u8 = 0;
@@ -80,15 +88,17 @@ impl<'a> Contents<'a> {
 
     /// Passes all content to `take`, piece by piece.
     fn each_part(&self, place: &Place, take: Take<'_>) -> Result<()> {
-        let Image { block, .. } = *self.image;
+        let image = self.image;
         match place.layout {
             _ if place.size == 0 => Ok(()),
-            0 => take(self.image.slice(place.block * block, place.size)?),
+            0 => take(image.slice(image.offset_of(place.block)?, place.size)?),
             2 => {
                 // The data of the last block follows the inode, even if it is a whole block.
-                let before = (place.size - 1) / block * block;
-                take(self.image.slice(place.block * block, before)?)?;
-                take(self.image.slice(place.tail, place.size - before)?)
+                let before = (place.size - 1) / image.block * image.block;
+                if before > 0 {
+                    take(image.slice(image.offset_of(place.block)?, before)?)?;
+                }
+                take(image.slice(place.tail, place.size - before)?)
             }
             1 | 3 => self.compressed(place, take),
             other => bail!("a file has the layout {other}"),
@@ -96,29 +106,26 @@ impl<'a> Contents<'a> {
     }
 
     fn compressed(&self, place: &Place, take: Take<'_>) -> Result<()> {
-        let header = place.tail.next_multiple_of(8);
-        let bytes = self.image.bytes;
-        let low = u64::from(u32_at(bytes, header)?);
-        let bits = *bytes.get(header + 7).context("it ends early")?;
-        if bits & 0x80 != 0 {
-            // All content is in the packed inode; the header gives its offset.
-            let high = u64::from(u32_at(bytes, header + 4)? & 0x7fff_ffff);
-            return self.fragment(low | high << 32, place.size, take);
+        let start = place.tail.checked_next_multiple_of(8).context("it ends early")?;
+        let header: MapHeader = *on_disk::read_at(self.image.bytes, start)?;
+        if header.cluster_bits & ALL_IN_PACKED != 0 {
+            // All eight bytes are the offset.
+            let bytes: &U64 = on_disk::read_at(self.image.bytes, start)?;
+            return self.fragment(bytes.get() & !(1 << 63), place.size, take);
         }
-        let advice = u16_at(bytes, header + 4)?;
-        ensure!(advice & !KNOWN_ADVICE == 0 && bits & 0x78 == 0, "a file is mapped in a new way");
-        let bits = self.image.block.trailing_zeros() + u32::from(bits & 7);
+        let advice = header.advice.get();
+        let is_known = advice & !KNOWN_ADVICE == 0 && header.cluster_bits & !CLUSTER_BITS == 0;
+        ensure!(is_known, "a file is mapped in a new way");
+        let bits = self.image.block.trailing_zeros() + u32::from(header.cluster_bits);
         let map = Map {
             contents: self,
+            indices: start.checked_add(size_of::<MapHeader>()).context("it ends early")?,
             header,
-            fragment: low,
             is_full: place.layout == 1,
             advice,
-            algorithms: *bytes.get(header + 6).context("it ends early")?,
             bits,
             clusters: place.size.div_ceil(1 << bits),
             size: place.size,
-            inline_size: usize::from(u16_at(bytes, header + 2)?),
         };
         let (mut extents, after) = if map.is_full { map.full()? } else { map.compact()? };
         // The last index may only mark the end of the file.
@@ -128,9 +135,9 @@ impl<'a> Contents<'a> {
 
     fn fragment(&self, from: u64, size: usize, take: Take<'_>) -> Result<()> {
         let from = usize::try_from(from)?;
-        let end = from.checked_add(size).context("a fragment ends nowhere")?;
         let packed = self.packed.as_deref().unwrap_or_default();
-        take(packed.get(from..end).context("a fragment is outside of the packed inode")?)
+        let part = on_disk::slice(packed, from, size);
+        take(part.context("a fragment is outside of the packed inode")?)
     }
 }
 
@@ -140,73 +147,67 @@ struct Extent {
     from: usize,
     is_plain: bool,
     second: bool,
-    start: usize,
-    blocks: usize,
+    start: u32,
+    blocks: u32,
 }
 
 /// Map of a compressed file.
 struct Map<'a> {
     contents: &'a Contents<'a>,
-    header: usize,
-    fragment: u64,
+    /// Offset of the bytes after the header.
+    indices: usize,
+    header: MapHeader,
     is_full: bool,
     advice: u16,
-    algorithms: u8,
+    /// Logarithm of the size of a cluster in bytes.
     bits: u32,
     clusters: usize,
     size: usize,
-    inline_size: usize,
 }
 
 impl Map<'_> {
-    /// Reads indices of eight bytes each.
+    /// Reads indices of eight bytes each. Returns the extents and the offset after the indices.
     fn full(&self) -> Result<(Vec<Extent>, usize)> {
-        let start = self.header + 16;
         let bytes = self.contents.image.bytes;
+        // Eight bytes that have no use (`Z_EROFS_FULL_INDEX_ALIGN`) come first.
+        let start = self.indices.checked_add(8).context("it ends early")?;
+        let indices: &[FullIndex] = on_disk::read_array_at(bytes, start, self.clusters)?;
         let mut extents = Vec::new();
-        for cluster in 0..self.clusters {
-            let at = start + cluster * 8;
-            let advice = u16_at(bytes, at)?;
-            let offset = usize::from(u16_at(bytes, at + 2)?);
-            let kind = (advice & 3) as u8;
+        for (cluster, index) in indices.iter().enumerate() {
+            let value = index.value.get();
+            let kind = (index.advice.get() & 3) as u8;
             if kind == NOT_A_HEAD {
-                let count = u32::from(u16_at(bytes, at + 4)?);
-                count_blocks(&mut extents, count, cluster, self.bits)?;
+                count_blocks(&mut extents, value & 0xffff, cluster, self.bits)?;
                 continue;
             }
-            extents.push(Extent {
-                from: (cluster << self.bits) + offset,
-                is_plain: kind == PLAIN,
-                second: kind == SECOND_HEAD,
-                start: u32_at(bytes, at + 4)? as usize,
-                blocks: 1,
-            });
+            extents.push(self.extent(cluster, index.offset.get().into(), kind, value)?);
         }
-        Ok((extents, start + self.clusters * 8))
+        // The indices are in the image, so their end is in it, too.
+        Ok((extents, start + size_of_val(indices)))
     }
 
-    /// Reads packed indices of four or two bytes each.
+    /// Reads packed indices of four or two bytes each. Returns the extents and the offset after
+    /// the indices.
     fn compact(&self) -> Result<(Vec<Extent>, usize)> {
-        let start = self.header + 8;
+        let bytes = self.contents.image.bytes;
         // Four bytes each up to a boundary of 32 bytes, then two if `h_advise` allows them, then
         // four.
-        let first = ((32 - start % 32) / 4 % 8).min(self.clusters);
-        let two = if self.advice & COMPACTED_2B != 0 && self.clusters > first {
-            (self.clusters - first) / 16 * 16
-        } else {
-            0
-        };
+        let first = ((32 - self.indices % 32) / 4 % 8).min(self.clusters);
+        let two =
+            if self.advice & COMPACTED_2B != 0 { (self.clusters - first) / 16 * 16 } else { 0 };
         let last = self.clusters - first - two;
         let mut extents = Vec::new();
-        let mut at = start;
+        let mut at = self.indices;
         let mut cluster = 0;
         for (count, width) in [(first, 4), (two, 2), (last, 4)] {
             let members = if width == 4 { 2 } else { 16 };
             let mut left = count;
             while left > 0 {
                 let used = members.min(left);
-                self.pack(at, width, members, used, cluster, &mut extents)?;
-                at += width * members;
+                let pack = on_disk::slice(bytes, at, width * members)?;
+                self.pack(pack, members, used, cluster, &mut extents)?;
+                // The pack is in the image, so its end is in it, too.
+                at += pack.len();
                 cluster += used;
                 left -= used;
             }
@@ -215,47 +216,52 @@ impl Map<'_> {
         Ok((extents, at))
     }
 
+    /// Reads the first `used` of the `members` of a pack: their bits one after the other, then the
+    /// block that they count from.
     fn pack(
         &self,
-        at: usize,
-        width: usize,
+        pack: &[u8],
         members: usize,
         used: usize,
         cluster: usize,
         extents: &mut Vec<Extent>,
     ) -> Result<()> {
-        let size = width * members;
-        let encoded = (size - 4) * 8 / members;
+        let encoded = (pack.len() - 4) * 8 / members;
         let low = self.bits.max(12);
-        let base = u32_at(self.contents.image.bytes, at + size - 4)? as usize;
+        let base: &U32 = on_disk::read_at(pack, pack.len() - 4)?;
         let is_big = self.advice & BIG_PCLUSTER != 0;
         // Without big clusters, the base is the block before the first extent of the pack.
-        let mut blocks = usize::from(!is_big);
+        let mut blocks = u32::from(!is_big);
         for member in 0..used {
             let bit = encoded * member;
-            let value = u32_at(self.contents.image.bytes, at + bit / 8)? >> (bit % 8);
-            let kind = (value >> low & 3) as u8;
+            let value: &U32 = on_disk::read_at(pack, bit / 8)?;
+            let value = value.get() >> (bit % 8);
+            let kind = (value.checked_shr(low).unwrap_or_default() & 3) as u8;
             let value = value & ((1 << low) - 1);
             let number = cluster + member;
             if kind == NOT_A_HEAD {
                 if value & BLOCK_COUNT != 0 && is_big {
                     // The head counted as one block, unless it is in the pack before.
-                    let count = (value & !BLOCK_COUNT) as usize;
-                    blocks = (blocks + count).saturating_sub(usize::from(member > 0));
+                    let count = value & !BLOCK_COUNT;
+                    blocks = (blocks + count).saturating_sub(u32::from(member > 0));
                 }
                 count_blocks(extents, value, number, self.bits)?;
                 continue;
             }
-            extents.push(Extent {
-                from: (number << self.bits) + value as usize,
-                is_plain: kind == PLAIN,
-                second: kind == SECOND_HEAD,
-                start: base + blocks,
-                blocks: 1,
-            });
+            let start = base.get().checked_add(blocks).context("an extent is outside of it")?;
+            extents.push(self.extent(number, value as usize, kind, start)?);
             blocks += 1;
         }
         Ok(())
+    }
+
+    /// Makes the extent that begins `offset` bytes after the start of the cluster `cluster`, and at
+    /// the block `start` of the image.
+    fn extent(&self, cluster: usize, offset: usize, kind: u8, start: u32) -> Result<Extent> {
+        // All clusters but the last are in the file, so the shift loses nothing.
+        let from = (cluster << self.bits).checked_add(offset).context("an extent has no start")?;
+        let (is_plain, second) = (kind == PLAIN, kind == SECOND_HEAD);
+        Ok(Extent { from, is_plain, second, start, blocks: 1 })
     }
 
     fn decode(&self, extents: &[Extent], after: usize, take: Take<'_>) -> Result<()> {
@@ -265,17 +271,18 @@ impl Map<'_> {
         for (index, extent) in extents.iter().enumerate() {
             let next = extents.get(index + 1);
             let end = next.map_or(self.size, |next| next.from);
-            ensure!(end >= extent.from && end - extent.from <= LONGEST, "extents are out of order");
-            let length = end - extent.from;
+            let length = end.checked_sub(extent.from).filter(|length| *length <= LONGEST);
+            let length = length.context("extents are out of order")?;
             if next.is_none() && self.advice & FRAGMENT != 0 {
-                let high = if self.is_full { (extent.start as u64) << 32 } else { 0 };
-                self.contents.fragment(self.fragment | high, length, take)?;
+                let high = if self.is_full { u64::from(extent.start) << 32 } else { 0 };
+                let from = u64::from(self.header.fragment.get()) | high;
+                self.contents.fragment(from, length, take)?;
                 continue;
             }
             let data = if next.is_none() && self.advice & INLINE_TAIL != 0 {
-                image.slice(after, self.inline_size)?
+                image.slice(after, self.header.inline_size())?
             } else {
-                image.slice(extent.start * image.block, extent.blocks * image.block)?
+                image.slice(image.offset_of(extent.start)?, image.offset_of(extent.blocks)?)?
             };
             self.decode_extent(extent, data, length, take)?;
         }
@@ -293,10 +300,11 @@ impl Map<'_> {
             let turned = self.advice & INTERLACED != 0;
             let from = if turned { extent.from % self.contents.image.block } else { 0 };
             let first = length.min(data.len().saturating_sub(from));
-            take(data.get(from..from + first).context("a plain extent ends early")?)?;
+            take(on_disk::slice(data, from, first).context("a plain extent ends early")?)?;
             return take(data.get(..length - first).context("a plain extent ends early")?);
         }
-        let algorithm = if extent.second { self.algorithms >> 4 } else { self.algorithms & 15 };
+        let algorithms = self.header.algorithms;
+        let algorithm = if extent.second { algorithms >> 4 } else { algorithms & 15 };
         // Compressed data is aligned to the end of its blocks, so padding comes first.
         let data = data.get(data.iter().position(|byte| *byte != 0).unwrap_or(0)..);
         let data = data.unwrap_or_default();
@@ -314,8 +322,8 @@ impl Map<'_> {
 /// Reads the number of blocks of a large extent from its second cluster.
 fn count_blocks(extents: &mut [Extent], value: u32, cluster: usize, bits: u32) -> Result<()> {
     let last = extents.last_mut().context("a file begins in the middle of an extent")?;
-    if value & BLOCK_COUNT != 0 && last.from >> bits == cluster - 1 {
-        last.blocks = (value & !BLOCK_COUNT) as usize;
+    if value & BLOCK_COUNT != 0 && Some(last.from >> bits) == cluster.checked_sub(1) {
+        last.blocks = value & !BLOCK_COUNT;
     }
     Ok(())
 }

@@ -2,21 +2,26 @@
 //! No tool of erofs-utils 1.5 shows setuid or hard links, or the content of files without writing
 //! all of them to disk.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
+use crate::fstree::image_path;
+use crate::imagefmt::erofs::structures::{
+    CompactInode, DirectoryEntry, ErofsSuperblock, ExtendedInode,
+};
 use crate::imagefmt::image_format::Magic;
+use crate::imagefmt::on_disk;
 
 const SUPERBLOCK: usize = 1024;
 /// Magic number, `EROFS_SUPER_MAGIC_V1`.
 pub(crate) const MAGIC: Magic = Magic { offset: SUPERBLOCK, bytes: &0xe0f5_e1e2_u32.to_le_bytes() };
-/// Unit in which inodes are numbered.
+/// Logarithms of the sizes of blocks, in bytes.
+const BLOCK_BITS: std::ops::RangeInclusive<u8> = 9..=16;
+/// Unit in which inodes are numbered, and the size of a slot for extended attributes.
 const SLOT: usize = 32;
-const DIRECTORY_ENTRY: usize = 12;
+const XATTR_SLOT: usize = 4;
 const TYPE: u32 = 0o170_000;
 /// Type of directories (inode(7)).
 pub(crate) const DIRECTORY: u32 = 0o040_000;
@@ -78,7 +83,7 @@ pub(crate) struct Place {
     /// Length of the data in bytes.
     pub size: usize,
     /// First block of the data.
-    pub block: usize,
+    pub block: u32,
     /// Offset of the bytes after the inode and its attributes.
     pub tail: usize,
 }
@@ -91,133 +96,137 @@ pub(crate) fn about(path: &Path) -> String {
 impl<'a> Image<'a> {
     /// Reads the superblock of the image in `bytes`.
     pub(crate) fn open(bytes: &'a [u8]) -> Result<Self> {
-        let field = |offset| SUPERBLOCK + offset;
-        if !MAGIC.is_in(bytes) {
-            bail!("it has another magic number");
-        }
-        let bits = *bytes.get(field(12)).context("it ends early")?;
-        let block = 1_usize.checked_shl(bits.into()).filter(|block| *block >= 512);
-        let block = block.context("it has an odd block size")?;
-        let features = u32_at(bytes, field(80))?;
-        let packs = features & FRAGMENTS != 0;
+        ensure!(MAGIC.is_in(bytes), "it has another magic number");
+        let superblock: &ErofsSuperblock = on_disk::read_at(bytes, SUPERBLOCK)?;
+        let bits = superblock.block_bits;
+        ensure!(BLOCK_BITS.contains(&bits), "it has blocks of 2^{bits} bytes");
+        let block = 1 << bits;
+        let features = superblock.feature_incompat.get();
         Ok(Self {
-            is_compressed: features & COMPRESSION != 0,
             bytes,
+            is_compressed: features & COMPRESSION != 0,
             block,
-            inodes: u32_at(bytes, field(40))? as usize * block,
-            root: u64::from(u16_at(bytes, field(14))?),
-            packed: if packs { Some(u64_at(bytes, field(96))?) } else { None },
-            time: u64_at(bytes, field(24))?,
+            inodes: offset_of_block(superblock.inodes_block.get(), block)?,
+            root: superblock.root.get().into(),
+            packed: (features & FRAGMENTS != 0).then(|| superblock.packed.get()),
+            time: superblock.build_time.get(),
         })
     }
 
     /// Returns all inodes by path; the path of the root directory is empty.
     pub(crate) fn tree(&self) -> Result<BTreeMap<PathBuf, Place>> {
         let mut found = BTreeMap::new();
+        let mut directories = HashSet::new();
         let mut ahead = vec![(PathBuf::new(), self.root)];
+        // In a whole image, each name has an entry of its own. In others, directories may share
+        // their entries, so that a few bytes stand for any number of names.
+        let most = self.bytes.len() / size_of::<DirectoryEntry>();
         while let Some((path, number)) = ahead.pop() {
             let place = self.place(number)?;
             if place.inode.kind() == DIRECTORY {
+                ensure!(directories.insert(number), "a directory is in two places");
                 for (name, number) in self.names(&place)? {
-                    ahead.push((path.join(name), number));
+                    ahead.push((image_path::join(&path, name)?, number));
                 }
             }
-            if found.insert(path, place).is_some() {
-                bail!("a name is there twice");
-            }
+            ensure!(found.insert(path, place).is_none(), "a name is there twice");
+            ensure!(found.len() + ahead.len() <= most + 1, "it has more names than entries");
         }
         Ok(found)
     }
 
     /// Returns `length` bytes at `start`; with a length of zero, any `start` is valid.
     pub(crate) fn slice(&self, start: usize, length: usize) -> Result<&'a [u8]> {
-        if length == 0 {
-            return Ok(&[]);
-        }
-        let end = start.checked_add(length).context("it has no end")?;
-        self.bytes.get(start..end).context("it ends early")
+        on_disk::slice(self.bytes, start, length)
+    }
+
+    /// Returns the offset of the block `number`.
+    pub(crate) fn offset_of(&self, number: u32) -> Result<usize> {
+        offset_of_block(number, self.block)
     }
 
     /// Reads the inode `number`.
     pub(crate) fn place(&self, number: u64) -> Result<Place> {
-        let bytes = self.bytes;
-        let start = self.inodes + usize::try_from(number)? * SLOT;
-        let format = u16_at(bytes, start)?;
-        let attributes = usize::from(u16_at(bytes, start + 2)?);
-        let mode = u16_at(bytes, start + 4)?;
-        let extended = format & 1 == 1;
-        let (length, size, names, owner, mtime) = if extended {
-            let owner = (u32_at(bytes, start + 24)?, u32_at(bytes, start + 28)?);
-            let names = u32_at(bytes, start + 44)?;
-            (64, u64_at(bytes, start + 8)?, names, owner, u64_at(bytes, start + 32)?)
-        } else {
-            let owner = (u16_at(bytes, start + 24)?.into(), u16_at(bytes, start + 26)?.into());
-            let names = u16_at(bytes, start + 6)?.into();
-            (32, u32_at(bytes, start + 8)?.into(), names, owner, self.time)
+        let start = usize::try_from(number)
+            .ok()
+            .and_then(|number| number.checked_mul(SLOT)?.checked_add(self.inodes))
+            .with_context(|| format!("the inode {number} is outside of it"))?;
+        let compact: &CompactInode = on_disk::read_at(self.bytes, start)?;
+        let xattr_slots = usize::from(compact.xattr_slots.get());
+        let mut inode = Inode {
+            number,
+            mode: compact.mode.get().into(),
+            names: compact.links.get().into(),
+            owner: (compact.uid.get().into(), compact.gid.get().into()),
+            mtime: self.time,
+            xattrs: xattr_slots > 0,
         };
-        let attributes_length = attributes.checked_sub(1).map_or(0, |more| 12 + 4 * more);
-        let xattrs = attributes > 0;
+        let mut size = u64::from(compact.size.get());
+        let mut length = size_of::<CompactInode>();
+        let format = compact.format.get();
+        if format & 1 == 1 {
+            let extended: &ExtendedInode = on_disk::read_at(self.bytes, start)?;
+            inode.names = extended.links.get();
+            inode.owner = (extended.uid.get(), extended.gid.get());
+            inode.mtime = extended.mtime.get();
+            size = extended.size.get();
+            length = size_of::<ExtendedInode>();
+        }
+        let xattrs = xattr_slots.checked_sub(1).map_or(0, |more| 12 + XATTR_SLOT * more);
         Ok(Place {
-            inode: Inode { number, mode: u32::from(mode), names, owner, mtime, xattrs },
+            inode,
             layout: (format >> 1) & 7,
             size: usize::try_from(size)?,
-            block: u32_at(bytes, start + 16)? as usize,
-            tail: start + length + attributes_length,
+            block: compact.block.get(),
+            // The inode is in the image, so this is at most its length and those of the attributes.
+            tail: start.checked_add(length + xattrs).context("it ends early")?,
         })
     }
 
     /// Returns the names in a directory and their inode numbers.
-    fn names(&self, place: &Place) -> Result<Vec<(&'a OsStr, u64)>> {
+    fn names(&self, place: &Place) -> Result<Vec<(&'a [u8], u64)>> {
+        ensure!(place.size <= self.bytes.len(), "a directory is larger than the image");
         let mut names = Vec::new();
         let blocks = place.size.div_ceil(self.block);
         for index in 0..blocks {
-            let length = self.block.min(place.size - index * self.block);
+            let before = index * self.block;
             let start = match place.layout {
                 // EROFS_INODE_FLAT_INLINE: the last part follows the inode.
                 2 if index + 1 == blocks => place.tail,
-                0 | 2 => (place.block + index) * self.block,
+                0 | 2 => {
+                    self.offset_of(place.block)?.checked_add(before).context("it ends early")?
+                }
                 other => bail!("a directory has the layout {other}"),
             };
-            let data = self.bytes.get(start..start + length).context("it ends early")?;
-            let count = usize::from(u16_at(data, 8)?) / DIRECTORY_ENTRY;
-            for entry in 0..count {
-                let (name, number) = name(data, entry, count)?;
-                if !matches!(name.as_bytes(), b"." | b"..") {
-                    names.push((name, number));
-                }
-            }
+            let data = self.slice(start, self.block.min(place.size - before))?;
+            let own = |name: &&[u8]| !matches!(*name, b"." | b"..");
+            names.extend(names_in_block(data)?.into_iter().filter(|(name, _)| own(name)));
         }
         Ok(names)
     }
 }
 
-/// Reads one entry of a directory's block: the entries come first, then their names.
-fn name(data: &[u8], entry: usize, count: usize) -> Result<(&OsStr, u64)> {
-    let at = entry * DIRECTORY_ENTRY;
-    let number = u64_at(data, at)?;
-    let from = usize::from(u16_at(data, at + 8)?);
-    let to = if entry + 1 < count {
-        usize::from(u16_at(data, at + DIRECTORY_ENTRY + 8)?)
-    } else {
-        data.len()
-    };
-    let name = data.get(from..to).context("a name ends early")?;
-    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-    Ok((OsStr::from_bytes(name), number))
+fn offset_of_block(number: u32, block: usize) -> Result<usize> {
+    let number = usize::try_from(number)?;
+    number.checked_mul(block).with_context(|| format!("the block {number} is outside of it"))
 }
 
-/// Returns the little-endian number at `offset`.
-pub(crate) fn u16_at(bytes: &[u8], offset: usize) -> Result<u16> {
-    let field = bytes.get(offset..).and_then(|rest| rest.first_chunk());
-    Ok(u16::from_le_bytes(*field.context("it ends early")?))
-}
-
-/// Returns the little-endian number at `offset`.
-pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Result<u32> {
-    let field = bytes.get(offset..).and_then(|rest| rest.first_chunk());
-    Ok(u32::from_le_bytes(*field.context("it ends early")?))
-}
-
-fn u64_at(bytes: &[u8], offset: usize) -> Result<u64> {
-    Ok(u64::from(u32_at(bytes, offset)?) | u64::from(u32_at(bytes, offset + 4)?) << 32)
+/// Reads a block of a directory: the entries come first, then their names.
+fn names_in_block(data: &[u8]) -> Result<Vec<(&[u8], u64)>> {
+    let first: &DirectoryEntry = on_disk::read_at(data, 0)?;
+    // The first name begins where the entries end.
+    let count = usize::from(first.name.get()) / size_of::<DirectoryEntry>();
+    ensure!(count > 0, "a block of a directory has no entries");
+    let entries: &[DirectoryEntry] = on_disk::read_array_at(data, 0, count)?;
+    let mut names = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let start = usize::from(entry.name.get());
+        let name = match entries.get(index + 1) {
+            Some(next) => data.get(start..next.name.get().into()),
+            // Zeros fill the block after the last name.
+            None => data.get(start..).and_then(|rest| rest.split(|byte| *byte == 0).next()),
+        };
+        names.push((name.context("a name ends early")?, entry.inode.get()));
+    }
+    Ok(names)
 }

@@ -2,6 +2,7 @@
 
 mod content;
 mod inodes;
+mod structures;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -262,4 +263,70 @@ fn inode_differences(plan: &FileTree, found: &BTreeMap<PathBuf, Place>) -> Vec<S
         }
     }
     differences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::imagefmt::samples;
+
+    const FORMS: [&str; 4] = ["erofs", "erofs:lz4", "erofs:none", "erofs-tight"];
+
+    fn differences_of(bytes: &[u8]) -> Vec<String> {
+        let planned = samples::tree();
+        let found = samples::read(&FORMAT, bytes).unwrap();
+        let found = FileTree { epoch: planned.epoch, eprefix: planned.eprefix.clone(), ..found };
+        compare::compare_trees(&planned, &found, Keeps::ALL)
+    }
+
+    #[test]
+    fn every_form_is_read() {
+        for form in FORMS {
+            assert!(differences_of(&samples::image(form)).is_empty(), "{form}");
+        }
+    }
+
+    #[test]
+    fn damaged_images_are_errors_or_other_trees() {
+        for form in FORMS {
+            let whole = samples::image(form);
+            let mut refused = 0;
+            samples::damage(&whole, 60, |bytes| {
+                refused += usize::from(samples::read(&FORMAT, bytes).is_err());
+            });
+            assert!(refused > 30, "{form}: {refused}");
+        }
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_errors() {
+        let whole = samples::image("erofs:none");
+        for name in samples::HOSTILE {
+            let error = samples::read(&FORMAT, &samples::renamed(&whole, name)).unwrap_err();
+            assert!(format!("{error:#}").contains("in the image has"), "{name:?}: {error:#}");
+        }
+        assert!(samples::read(&FORMAT, &samples::renamed(&whole, "someother")).is_ok());
+    }
+
+    #[test]
+    fn a_directory_in_itself_is_an_error() {
+        let whole = samples::image("erofs:none");
+        let opened = Image::open(&whole).unwrap();
+        let tree = opened.tree().unwrap();
+        let number = |path: &str| tree[Path::new(path)].inode.number;
+        let (deep, above) = (number("opt/x/inner/deep"), number("opt/x"));
+        let mut bytes = whole.clone();
+        let mut entries = 0;
+        // The entry has the number of its inode, the offset of its name, and its type.
+        for at in 0..whole.len() - 12 {
+            let is_entry = whole[at..at + 8] == deep.to_le_bytes() && whole[at + 10] == 2;
+            if is_entry {
+                bytes[at..at + 8].copy_from_slice(&above.to_le_bytes());
+                entries += 1;
+            }
+        }
+        assert!(entries > 0);
+        let error = samples::read(&FORMAT, &bytes).unwrap_err();
+        assert!(format!("{error:#}").contains("a directory is in two places"), "{error:#}");
+    }
 }

@@ -57,3 +57,39 @@ impl ImageFormat for Ext4Image {
         read::read(image, found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fstree::compare::{self, Keeps};
+    use crate::imagefmt::samples;
+
+    #[test]
+    fn an_image_is_read() {
+        let planned = samples::tree();
+        let found = samples::read(&FORMAT, &samples::image("ext4")).unwrap();
+        let mut found =
+            FileTree { epoch: planned.epoch, eprefix: planned.eprefix.clone(), ..found };
+        found.take_root().unwrap();
+        assert!(compare::compare_trees(&planned, &found, Keeps::ALL).is_empty());
+    }
+
+    #[test]
+    fn damaged_images_are_errors_or_other_trees() {
+        let whole = samples::image("ext4");
+        let mut refused = 0;
+        samples::damage(&whole, 60, |bytes| {
+            refused += usize::from(samples::read(&FORMAT, bytes).is_err());
+        });
+        assert!(refused > 4, "{refused}");
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_errors() {
+        let whole = samples::image("ext4");
+        for name in samples::HOSTILE {
+            assert!(samples::read(&FORMAT, &samples::renamed(&whole, name)).is_err(), "{name:?}");
+        }
+        assert!(samples::read(&FORMAT, &samples::renamed(&whole, "someother")).is_ok());
+    }
+}

@@ -10,8 +10,15 @@ use ext4_view::Ext4;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
+use crate::fstree::image_path;
 use crate::host::tools;
 use crate::imagefmt::ext4::debugfs::{DebugfsScript, absolute, command};
+
+/// Minimum size of an entry of a directory, in bytes (Linux, `fs/ext4/ext4.h`).
+const DIRECTORY_ENTRY: u64 = 12;
+/// Limit of the content of all files, as a multiple of the size of the image. Only holes make it
+/// larger than the image, and damaged sizes make holes that would take years to read.
+const CONTENT_TIMES: u64 = 16;
 
 /// Returns the differences of `image` from `plan`; `dir` is a path for a temporary directory.
 pub(super) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
@@ -28,7 +35,12 @@ pub(super) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
 pub(super) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
     let opened = Ext4::load_from_path(image)
         .with_context(|| format!("{} is no whole ext4 image", image.display()))?;
-    found.entries.insert(PathBuf::new(), entry(&opened, b"/")?);
+    let size = fs_err::metadata(image)?.len();
+    let mut left = size.saturating_mul(CONTENT_TIMES);
+    found.entries.insert(PathBuf::new(), entry(&opened, b"/", &mut left)?);
+    // In a whole image, each name has an entry of its own. In others, directories may share their
+    // entries, so that a few bytes stand for any number of names.
+    let most = size / DIRECTORY_ENTRY;
     let mut ahead = vec![PathBuf::new()];
     while let Some(inside) = ahead.pop() {
         for name in opened.read_dir(&absolute(&inside)[..])? {
@@ -36,20 +48,25 @@ pub(super) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
             if matches!(name.as_slice(), b"." | b"..") {
                 continue;
             }
-            let path = inside.join(std::ffi::OsStr::from_bytes(&name));
-            let entry = entry(&opened, &absolute(&path))?;
+            let path = image_path::join(&inside, &name)?;
+            let entry = entry(&opened, &absolute(&path), &mut left)?;
             if entry.is_directory() {
                 ahead.push(path.clone());
             }
-            found.entries.insert(path, entry);
+            if found.entries.insert(path, entry).is_some() {
+                bail!("a name is in {} twice", image.display());
+            }
+            if found.entries.len() as u64 > most {
+                bail!("{} has more names than entries", image.display());
+            }
         }
     }
     Ok(())
 }
 
 /// Reads an entry without the properties that the reader does not support: extended attributes and
-/// hard links.
-fn entry(image: &Ext4, path: &[u8]) -> Result<Entry> {
+/// hard links. The size of a file is taken from `left`, the number of bytes that may still be read.
+fn entry(image: &Ext4, path: &[u8], left: &mut u64) -> Result<Entry> {
     let meta = image.symlink_metadata(path)?;
     let kind = if meta.is_dir() {
         EntryKind::Directory
@@ -57,6 +74,8 @@ fn entry(image: &Ext4, path: &[u8]) -> Result<Entry> {
         let target = image.read_link(path)?;
         EntryKind::Link(PathBuf::from(std::ffi::OsStr::from_bytes(target.as_ref())))
     } else {
+        let rest = left.checked_sub(meta.len());
+        *left = rest.context("its files are much larger than the image")?;
         let (sha256, size) = digest::hash_reader(image.open(path)?)?;
         EntryKind::File(FileContent {
             sha256: Some(sha256),

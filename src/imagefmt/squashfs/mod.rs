@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
+use crate::fstree::image_path;
 use crate::fstree::tar_stream;
 use crate::host::tools::{self, ExternalTool};
 use crate::imagefmt::compression::{Compression, Compressor, Levels};
@@ -84,7 +85,7 @@ impl ImageFormat for Squashfs {
             .read()?;
         // Each path is below the directory that the image would be unpacked to.
         let paths = listing.lines().filter_map(|line| Some(line.split_once('/')?.1));
-        Ok(paths.map(PathBuf::from).collect())
+        paths.map(|path| image_path::parse(path.as_bytes())).collect()
     }
 
     fn facts(&self, image: &Path) -> Result<ImageFacts> {
@@ -186,4 +187,42 @@ fn options(compression: Compression) -> Vec<String> {
         options.extend(["-Xcompression-level".to_owned(), level.to_string()]);
     }
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::imagefmt::samples;
+
+    #[test]
+    fn an_image_is_read() {
+        let planned = samples::tree();
+        let found = samples::read(&FORMAT, &samples::image("squashfs")).unwrap();
+        let mut found =
+            FileTree { epoch: planned.epoch, eprefix: planned.eprefix.clone(), ..found };
+        found.take_root().unwrap();
+        assert!(compare::compare_trees(&planned, &found, Keeps::ALL).is_empty());
+    }
+
+    #[test]
+    fn images_that_are_cut_off_are_errors() {
+        let whole = samples::image("squashfs:none");
+        for length in (0..whole.len() - 4096).step_by(whole.len() / 20) {
+            assert!(samples::read(&FORMAT, &whole[..length]).is_err(), "{length}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs_err::write(file.path(), &whole[..50]).unwrap();
+        assert!(FORMAT.facts(file.path()).is_err());
+        fs_err::write(file.path(), &whole).unwrap();
+        assert!(!FORMAT.facts(file.path()).unwrap().compressed);
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_errors() {
+        let whole = samples::image("squashfs:none");
+        for name in samples::HOSTILE {
+            assert!(samples::read(&FORMAT, &samples::renamed(&whole, name)).is_err(), "{name:?}");
+        }
+        assert!(samples::read(&FORMAT, &samples::renamed(&whole, "someother")).is_ok());
+    }
 }

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
+use crate::fstree::image_path;
 
 /// Separator between the lines and the content.
 const DATA: &[u8] = b"#\n# START OF DATA - DO NOT MODIFY\n#\n";
@@ -115,12 +116,11 @@ fn name_first(found: &mut FileTree) {
 /// Parses one line: `NAME TYPE TIME MODE UID GID ...`, or `NAME L FIRST-NAME`.
 fn parse(line: &[u8]) -> Result<(PathBuf, Entry)> {
     let (name, rest) = name(line)?;
-    let path = PathBuf::from(OsString::from_vec(name));
-    let path = path.strip_prefix("/").map(Path::to_owned).unwrap_or(path);
+    let path = image_path::parse(&name)?;
     let (kind, rest) = word(rest)?;
     let mut entry = Entry::shared_directory(0);
     if kind == b"L" {
-        entry.kind = EntryKind::HardLink(self::path(rest));
+        entry.kind = EntryKind::HardLink(image_path::parse(rest)?);
         return Ok((path, entry));
     }
     let (time, rest) = word(rest)?;
@@ -212,8 +212,24 @@ mod tests {
         for length in 0..whole.len() {
             assert!(read(&mut &whole[..length], &mut plan()).is_err(), "{length}");
         }
+        for name in ["/..", "../x", "a/../b", "a//b", "/./a", "a\0", "//etc"] {
+            for line in [format!("{name} D 7 755 0 0"), format!("a L {name}")] {
+                assert!(parse(line.as_bytes()).is_err(), "{line:?}");
+            }
+        }
         for line in ["a", "a R", "a R x 644 0 0 1 0", "a B 7 644 0 0 1 1", "a\\"] {
             assert!(parse(line.as_bytes()).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn damaged_streams_are_errors_or_other_trees() {
+        let lines = "/ D 7 755 0 0\na R 6 4755 1 2 3 0\nb L a\nc S 7 777 0 0 to\nd D 7 755 0 0\n";
+        let whole = stream(lines, "abc");
+        let mut refused = 0;
+        crate::imagefmt::samples::damage(&whole, 5_000, |bytes| {
+            refused += usize::from(read(&mut &*bytes, &mut plan()).is_err());
+        });
+        assert!(refused > 5_000, "{refused}");
     }
 }
