@@ -1,16 +1,13 @@
 //! `fprefix emerge` is emerge: what a Portage user knows of it holds.
 
-use crate::prefix::{contents_are_true, shared};
+use crate::prefix::{contents_are_true, own};
 
 /// The name of final's root in emerge's output.
 const INTO_FINAL: &str = "to /fprefix/final/root";
 
-/// Held by tests that look at packages which another one changes.
-static SAME_PACKAGES: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
 #[test]
 fn pretend_changes_nothing() {
-    let prefix = shared();
+    let prefix = own();
     prefix.fprefix(&["emerge", "--oneshot", "test-cases/small"]).said().succeeds();
     let before = (prefix.packages(), crate::harness::contents(&prefix.staging.join("pkgs")));
     for args in [&["-p", "app-misc/jq"][..], &["-pv", "@world"], &["--pretend", "test-cases/small"]]
@@ -33,8 +30,7 @@ fn pretend_changes_nothing() {
 
 #[test]
 fn several_atoms_and_nothing_to_do() {
-    let _alone = SAME_PACKAGES.lock();
-    let prefix = shared();
+    let prefix = own();
     let atoms = ["test-cases/small", "=test-cases/flagged-1"];
     let said = prefix.fprefix(&["emerge", "--oneshot"]).args(atoms).said().succeeds();
     assert!(said.stdout.contains("(2 of 2)"), "{said}");
@@ -59,8 +55,7 @@ fn several_atoms_and_nothing_to_do() {
 /// Packages are built, rewritten and merged at the same time, in staging and in final.
 #[test]
 fn many_at_once() {
-    let _alone = SAME_PACKAGES.lock();
-    let prefix = shared();
+    let prefix = own();
     let names = ["dated", "flagged", "library", "small", "strays", "uses-library"];
     let atoms = names.map(|name| format!("test-cases/{name}"));
     let said = prefix
@@ -82,15 +77,11 @@ fn many_at_once() {
     prefix.fprefix(&["check"]).said().succeeds();
     let run = prefix.fprefix(&["check", "--run", "uses-library"]).said();
     run.prints("ended with status 7").prints(", 0 from outside");
-    // A library that something still needs would be preserved.
-    for atom in atoms.iter().rev() {
-        prefix.fprefix(&["emerge", "--unmerge", atom]).said().succeeds();
-    }
 }
 
 #[test]
 fn depclean_keeps_what_programs_need() {
-    let prefix = shared();
+    let prefix = own();
     prefix.fprefix(&["emerge", "--oneshot", "test-cases/small"]).said().succeeds();
     prefix.fprefix(&["emerge", "--depclean"]).said().succeeds();
     let (r#final, staging) = prefix.packages();
@@ -108,7 +99,7 @@ fn depclean_keeps_what_programs_need() {
 
 #[test]
 fn use_flags_of_the_environment() {
-    let prefix = shared();
+    let prefix = own();
     let extra =
         (prefix.in_staging("usr/share/flagged/extra"), prefix.in_final("usr/share/flagged/extra"));
     for (flags, expected) in [("-extra", false), ("extra", true)] {
@@ -121,7 +112,7 @@ fn use_flags_of_the_environment() {
 
 #[test]
 fn stage_builds_and_install_installs() {
-    let prefix = shared();
+    let prefix = own();
     let libraries = |dir: &std::path::Path| {
         let said = prefix.world.run("readelf").args(["--dynamic".as_ref(), dir.as_os_str()]).said();
         said.succeeds().stdout
@@ -148,7 +139,7 @@ fn stage_builds_and_install_installs() {
 
 #[test]
 fn the_exit_status_is_emerges() {
-    let prefix = shared();
+    let prefix = own();
     let before = prefix.packages();
     let said = prefix.fprefix(&["emerge", "app-misc/no-such-thing"]).said().ends_with(1);
     let said = said.tells("there are no ebuilds to satisfy");
@@ -161,7 +152,7 @@ fn the_exit_status_is_emerges() {
 
 #[test]
 fn a_failing_ebuild_names_package_phase_and_log() {
-    let prefix = shared();
+    let prefix = own();
     let before = prefix.packages();
     let said = prefix.fprefix(&["emerge", "test-cases/dies"]).said().ends_with(1);
     let logs = prefix.staging.join("logs");

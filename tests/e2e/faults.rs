@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use crate::harness::World;
-use crate::prefix::{lend_portage, shared};
+use crate::prefix::{lend_portage, own};
 use crate::slow::Stop;
 
 /// The words that start a program without a network.
@@ -64,7 +64,7 @@ fn no_room_for_packages() {
 
 #[test]
 fn no_network_for_sources() {
-    let prefix = shared();
+    let prefix = own();
     let before = prefix.packages();
     let source = prefix.distfiles().join("cmark-0.30.2.tar.gz");
     let _ = fs_err::remove_file(&source);
@@ -91,7 +91,7 @@ fn no_network_for_sources() {
 
 #[test]
 fn a_source_with_another_hash() {
-    let prefix = shared();
+    let prefix = own();
     let before = prefix.packages();
     let said = prefix.fprefix(&["emerge", "test-cases/altered"]).said().ends_with(1);
     assert!(said.stdout.contains("VERIFY FAILED"), "{said}");
@@ -102,7 +102,7 @@ fn a_source_with_another_hash() {
 
 #[test]
 fn a_repository_that_is_gone() {
-    let prefix = shared();
+    let prefix = own();
     let (overlay, away) = (prefix.world.path("overlay"), prefix.world.path("away"));
     fs_err::rename(&overlay, &away).unwrap();
     let said = prefix.fprefix(&["emerge", "-p", "jq"]).said();
@@ -112,7 +112,7 @@ fn a_repository_that_is_gone() {
 
 #[test]
 fn the_second_run_waits_and_says_for_whom() {
-    let prefix = shared();
+    let prefix = own();
     let stop = Stop::new(&prefix, "compile", "/");
     let mut first = prefix.fprefix(&["emerge", "--oneshot", "test-cases/slow"]).start();
     assert!(first.until(|_| stop.is_reached()), "{}", first.wait(&prefix.world));

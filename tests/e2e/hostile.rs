@@ -1,11 +1,11 @@
 //! Programs that were really built, on a target where everything is wrong.
 
 use crate::harness::hostile::Hostile;
-use crate::prefix::{EPREFIX, eroot, shared};
+use crate::prefix::{EPREFIX, eroot, own};
 
 #[test]
 fn programs_take_nothing_from_a_hostile_target() {
-    let prefix = shared();
+    let prefix = own();
     prefix.fprefix(&["emerge", "--noreplace", "net-misc/socat"]).said().succeeds();
     let hostile = Hostile::new(EPREFIX);
     let eroot = eroot(&prefix.r#final);

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::harness::wait::wait_for;
 use crate::harness::{contents, write_program};
-use crate::prefix::{Prefix, processes, shared, vdb};
+use crate::prefix::{Prefix, own, processes, vdb};
 use crate::slow::Stop;
 
 /// The root directory of an image that Portage installed a package into.
@@ -55,7 +55,7 @@ fn files(prefix: &Prefix, image: &Path) -> Vec<String> {
 
 #[test]
 fn each_extension_holds_what_none_before_it_has() {
-    let prefix = shared();
+    let prefix = own();
     let os = Os::new(&prefix, "image build");
     let mangle = prefix.world.path("image build/mangle");
     write_program(
@@ -127,11 +127,10 @@ fn one_document(sbom: &Value) {
 
 #[test]
 fn what_a_killed_image_build_made_goes() {
-    let prefix = shared();
+    let prefix = own();
     let os = Os::new(&prefix, "image killed");
     let before = contents(&os.root);
     for signal in [Signal::KILL, Signal::TERM] {
-        // Into an environment that is new every time, where no other test can have installed it.
         let stop = Stop::new(&prefix, "preinst", "/fprefix/final/root");
         let mut run = prefix.fprefix(&os.build("slow|test-cases/slow")).start();
         assert!(run.until(|_| stop.is_reached()), "{}", run.wait(&prefix.world));
@@ -146,7 +145,7 @@ fn what_a_killed_image_build_made_goes() {
 
 #[test]
 fn an_image_build_that_fails_changes_nothing() {
-    let prefix = shared();
+    let prefix = own();
     let os = Os::new(&prefix, "image fails");
     let before = contents(&os.root);
     let said = prefix.fprefix(&os.build("tools|app-misc/jq,dies|test-cases/dies")).said();
@@ -161,7 +160,7 @@ fn an_image_build_that_fails_changes_nothing() {
 
 #[test]
 fn a_full_disk_is_described() {
-    let prefix = shared();
+    let prefix = own();
     let os = Os::new(&prefix, "image full");
     fs_err::create_dir_all(&os.output).unwrap();
     let before = contents(&os.root);

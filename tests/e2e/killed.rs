@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use crate::harness::wait::wait_for;
 use crate::harness::{Running, World};
-use crate::prefix::{Prefix, contents_are_true, lend_portage, mounts, processes, shared, vdb};
+use crate::prefix::{Prefix, contents_are_true, lend_portage, mounts, own, processes, vdb};
 use crate::slow::Stop;
 
 /// A run begun in the background of a shell has ctrl-C ignored, and so has all that it starts: a test
@@ -55,7 +55,7 @@ fn nothing_is_half_merged(prefix: &Prefix) {
 
 #[test]
 fn emerge() {
-    let prefix = shared();
+    let prefix = own();
     let into_final = "/fprefix/final/root";
     let before = mounts();
     for (moment, root, end) in [

@@ -1,10 +1,10 @@
 //! Ebuilds and configuration that do not keep to what they are for.
 
-use crate::prefix::{EPREFIX, shared};
+use crate::prefix::{EPREFIX, own};
 
 #[test]
 fn what_builds_a_package_writes_to_its_own_directories_alone() {
-    let prefix = shared();
+    let prefix = own();
     let before = prefix.packages();
     let order = prefix.distfiles().join("stray");
     let inside = format!("{EPREFIX}/usr/bin/stray");
@@ -28,12 +28,11 @@ fn what_builds_a_package_writes_to_its_own_directories_alone() {
     fs_err::remove_file(order).unwrap();
     prefix.fprefix(&["emerge", "--oneshot", "test-cases/strays"]).said().succeeds();
     assert!(prefix.in_final("usr/share/strays/mine").exists());
-    prefix.fprefix(&["emerge", "--unmerge", "test-cases/strays"]).said().succeeds();
 }
 
 #[test]
 fn what_is_said_to_be_provided_is_suspected() {
-    let prefix = shared();
+    let prefix = own();
     let before = prefix.packages();
     let lie = |environment: &std::path::Path| {
         let file = environment.join("etc/portage/profile/package.provided");
@@ -63,7 +62,4 @@ fn what_is_said_to_be_provided_is_suspected() {
     prefix.fprefix(&["check"]).said().succeeds();
     let run = prefix.fprefix(&["check", "--run", "uses-library"]).said();
     run.prints("ended with status 7");
-    for package in ["test-cases/uses-library", "test-cases/library"] {
-        prefix.fprefix(&["emerge", "--unmerge", package]).said().succeeds();
-    }
 }

@@ -1,21 +1,21 @@
 //! The line as a user walks it: setup, emerge, check.
 
 use crate::harness::contents;
-use crate::prefix::{EPREFIX, contents_are_true, shared};
+use crate::prefix::{EPREFIX, contents_are_true, original, own, shared};
 
 #[test]
 fn setup_and_emerge_say_what_they_do() {
-    let prefix = shared();
+    let made = original();
     for text in ["fetching Portage from PyPI", "importing the toolchain", "test-amd64-usr is ready"]
     {
         let text = text.replace(
             "amd64-usr",
             if cfg!(target_arch = "aarch64") { "arm64-usr" } else { "amd64-usr" },
         );
-        assert!(prefix.setup.stderr.contains(&text), "{}", prefix.setup);
+        assert!(made.setup.stderr.contains(&text), "{}", made.setup);
     }
-    assert!(prefix.jq.stdout.contains(">>> Emerging (2 of 2) app-misc/jq"), "{}", prefix.jq);
-    assert!(prefix.jq.stderr.contains(">>> final: emerge app-misc/jq"), "{}", prefix.jq);
+    assert!(made.jq.stdout.contains(">>> Emerging (2 of 2) app-misc/jq"), "{}", made.jq);
+    assert!(made.jq.stderr.contains(">>> final: emerge app-misc/jq"), "{}", made.jq);
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn final_is_self_contained_and_has_the_runtime_alone() {
 
 #[test]
 fn a_second_setup_refuses_at_once() {
-    let prefix = shared();
+    let prefix = own();
     let before = contents(&prefix.world.path("."));
     let said = prefix.fprefix(&["setup", "test", EPREFIX]).said().ends_with(1);
     let said = said.tells("is there already").tells("setup --force").tells("remove");

@@ -1,7 +1,8 @@
 //! Real Portage, a real compiler, real packages: what a user does with a prefix, from setting it
 //! up to removing it, and what happens when something goes wrong on the way.
 //!
-//! It works as root and as an ordinary user. Most tests share one prefix; they take turns.
+//! It works as root and as an ordinary user. A prefix is built once in a run. Tests that change it
+//! have a copy of their own; those that only look share another copy.
 
 #![allow(
     clippy::disallowed_methods,

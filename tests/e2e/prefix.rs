@@ -1,7 +1,8 @@
 //! Prefixes that were really set up.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::{Run, Said, World};
 
@@ -11,41 +12,62 @@ pub(crate) const EPREFIX: &str = "/usr/local/fprefix-test";
 /// A name that a shell, a make file or Portage would split, expand or end early.
 pub(crate) const HOSTILE: &str = "it's \"two  words\" $HOME `id` \\ \nü";
 
-/// A world with a prefix in it.
+/// A world with a prefix in it: set up with hostile names, with jq in it.
 pub(crate) struct Prefix {
     pub world: World,
     pub staging: PathBuf,
     pub r#final: PathBuf,
+    /// Directory that goes with this.
+    copy: Option<PathBuf>,
+}
+
+/// The prefix that the others are copies of, and what was said when it was built. Nothing runs in
+/// it any more.
+pub(crate) struct Original {
+    prefix: Prefix,
     /// What setup said.
     pub setup: Said,
     /// What `emerge app-misc/jq` said.
     pub jq: Said,
 }
 
-/// The prefix that most tests share: set up with hostile names, with jq in it. Whoever has it may
-/// change what is in it.
-pub(crate) fn shared() -> MutexGuard<'static, Prefix> {
-    // A test that failed leaves a prefix that others can work with.
-    made().lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+/// Builds the original, once in a run.
+pub(crate) fn original() -> &'static Original {
+    static ORIGINAL: OnceLock<Original> = OnceLock::new();
+    ORIGINAL.get_or_init(Original::make)
 }
 
-fn made() -> &'static Mutex<Prefix> {
-    static SHARED: OnceLock<Mutex<Prefix>> = OnceLock::new();
-    SHARED.get_or_init(|| Mutex::new(Prefix::make()))
+/// The copy for tests that only look at a prefix.
+pub(crate) fn shared() -> &'static Prefix {
+    static SHARED: OnceLock<Prefix> = OnceLock::new();
+    SHARED.get_or_init(|| original().copy("shared", false))
 }
 
-/// The directory of the world that the shared prefix is in.
-fn shared_dir() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e").join(HOSTILE)
+/// A copy for a test that changes it. It goes when the test has passed.
+pub(crate) fn own() -> Prefix {
+    static NUMBER: AtomicUsize = AtomicUsize::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    original().copy(&number.to_string(), true)
 }
 
-/// Lets `world` have the Portage of the shared prefix, whoever works on that: so it is fetched
-/// once.
+/// The directory of a world with a prefix; they differ in `name` alone.
+fn directory(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e").join(name).join(HOSTILE)
+}
+
+/// The name of the world that is copied.
+const ORIGINAL: &str = "original";
+
+/// Portage, which all prefixes here share: it is fetched once.
+fn portage() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e/portage")
+}
+
+/// Lets `world` have the Portage of the prefixes here.
 pub(crate) fn lend_portage(world: &World) {
-    made();
+    original();
     fs_err::create_dir_all(world.home()).unwrap();
-    let portage = shared_dir().join("home/portage");
-    fs_err::os::unix::fs::symlink(portage, world.home().join("portage")).unwrap();
+    fs_err::os::unix::fs::symlink(portage(), world.home().join("portage")).unwrap();
 }
 
 /// The ebuild repository of these tests, in `world`.
@@ -62,21 +84,65 @@ pub(crate) fn overlay(world: &World) -> PathBuf {
     to
 }
 
-impl Prefix {
+impl Original {
     fn make() -> Self {
-        let world = World::lasting(&shared_dir());
-        let overlay = overlay(&world);
-        let (staging, r#final) = (world.path("staging dir").join(HOSTILE), world.path("final"));
-        let setup = world
-            .fprefix(["setup", "test", EPREFIX, "--wrapper-dir"])
-            .args([world.path("wrappers")])
+        fprefix::base::files::remove(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e")).unwrap();
+        let prefix = Prefix::of(World::lasting(&directory(ORIGINAL)), None);
+        let overlay = overlay(&prefix.world);
+        let setup = prefix
+            .fprefix(&["setup", "test", EPREFIX, "--wrapper-dir"])
+            .args([prefix.world.path("wrappers")])
             .args(["--overlay".as_ref(), overlay.as_os_str()])
-            .args(["--staging-dir".as_ref(), staging.as_os_str()])
-            .args(["--final-dir".as_ref(), r#final.as_os_str()])
+            .args(["--staging-dir".as_ref(), prefix.staging.as_os_str()])
+            .args(["--final-dir".as_ref(), prefix.r#final.as_os_str()])
             .said()
             .succeeds();
-        let jq = world.fprefix(["emerge", "app-misc/jq"]).said().succeeds();
-        Self { world, staging, r#final, setup, jq }
+        let jq = prefix.fprefix(&["emerge", "app-misc/jq"]).said().succeeds();
+        fs_err::rename(prefix.world.home().join("portage"), portage()).unwrap();
+        fs_err::os::unix::fs::symlink(portage(), prefix.world.home().join("portage")).unwrap();
+        Self { prefix, setup, jq }
+    }
+
+    /// A copy in the world `name`.
+    fn copy(&self, name: &str, is_temporary: bool) -> Prefix {
+        let world = self.prefix.world.copy_to(&directory(name));
+        // The directories differ in a word, which no quoting or escaping changes.
+        let places = [ORIGINAL, name].map(|name| format!("/e2e/{name}/"));
+        let definitions = world.home().join("prefixes");
+        for file in files_below(&world.path("wrappers")).chain(files_below(&definitions)) {
+            let text = fs_err::read_to_string(&file).unwrap();
+            assert!(text.contains(&places[0]), "{} names no world", file.display());
+            fs_err::write(&file, text.replace(&places[0], &places[1])).unwrap();
+        }
+        let copy = Prefix::of(world, is_temporary.then(|| directory(name)));
+        copy.names_no_other_world(&places[0]);
+        copy
+    }
+}
+
+fn files_below(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = walkdir::WalkDir::new(dir).into_iter().map(Result::unwrap);
+    entries.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path)
+}
+
+impl Drop for Prefix {
+    fn drop(&mut self) {
+        if let Some(dir) = self.copy.take().filter(|_| !std::thread::panicking()) {
+            fprefix::base::files::remove(dir.parent().unwrap()).unwrap();
+        }
+    }
+}
+
+impl Prefix {
+    fn of(world: World, copy: Option<PathBuf>) -> Self {
+        let (staging, r#final) = (world.path("staging dir").join(HOSTILE), world.path("final"));
+        Self { world, staging, r#final, copy }
+    }
+
+    /// Nothing but logs names the world that this is a copy of.
+    fn names_no_other_world(&self, place: &str) {
+        let grep = self.world.run("grep").args(["-rlF", "--exclude-dir=bin", "--exclude-dir=logs"]);
+        assert_eq!(grep.args([place, "."]).said().ends_with(1).stdout, "");
     }
 
     /// The binary with `args`.

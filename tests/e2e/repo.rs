@@ -1,7 +1,7 @@
 //! Repositories that a prefix gets, builds from, follows, and loses again.
 
 use crate::harness::World;
-use crate::prefix::{Prefix, shared};
+use crate::prefix::{Prefix, own};
 use crate::trees::{ebuild_in, repository};
 
 /// Runs git in the checkout `dir`.
@@ -25,7 +25,7 @@ fn installed(prefix: &Prefix) -> (String, Vec<String>) {
 
 #[test]
 fn a_checkout_that_is_added_followed_and_removed() {
-    let prefix = shared();
+    let prefix = own();
     let world = World::new();
     repository(&world, "origin", "followed", "");
     ebuild_in(&world, "origin", "first", "app-misc/followed", "1", "");

@@ -1,6 +1,6 @@
 //! Portage's other tools, the wrappers, and `enter`.
 
-use crate::prefix::{EPREFIX, shared};
+use crate::prefix::{EPREFIX, own, shared};
 
 fn board() -> &'static str {
     if cfg!(target_arch = "aarch64") { "arm64-usr" } else { "amd64-usr" }
@@ -29,7 +29,7 @@ fn tools_on_staging_and_on_final() {
 
 #[test]
 fn quickpkg_and_ebuild() {
-    let prefix = shared();
+    let prefix = own();
     let said = prefix.fprefix(&["run", "quickpkg", "--include-config=y", "dev-libs/oniguruma"]);
     said.said().succeeds();
     let said = prefix.fprefix(&["run", "portageq", "get_repo_path", EPREFIX, "test-cases"]).said();
@@ -139,7 +139,7 @@ fn scripts_are_clean() {
 
 #[test]
 fn enter() {
-    let prefix = shared();
+    let prefix = own();
     let enter = |args: &[&str]| prefix.fprefix(&["enter", "--"]).args(args).said();
     enter(&["sh", "-c", "exit 42"]).ends_with(42);
     enter(&["sh", "-c", "kill -9 $$"]).ends_with(137);

@@ -61,6 +61,22 @@ impl World {
         Self { dir: dir.to_owned(), program, before: Vec::new(), _temporary: None }
     }
 
+    /// A copy of this world at `dir`, with the same binary. Whoever knows where this world's path is
+    /// written has to change it there.
+    pub(crate) fn copy_to(&self, dir: &Path) -> Self {
+        let program = dir.join(self.program.strip_prefix(&self.dir).unwrap());
+        fs_err::create_dir_all(program.parent().unwrap()).unwrap();
+        fs_err::hard_link(&self.program, &program).unwrap();
+        for entry in fs_err::read_dir(&self.dir).unwrap() {
+            let from = entry.unwrap().path();
+            if !self.program.starts_with(&from) {
+                let cp = self.run("cp").args(["-a", "--reflink=auto", "--"]);
+                cp.args([from.as_path(), dir]).said().succeeds();
+            }
+        }
+        Self { dir: dir.to_owned(), program, before: self.before.clone(), _temporary: None }
+    }
+
     /// The same world for another user.
     pub(crate) fn for_user(mut self, id: u32) -> Self {
         std::os::unix::fs::chown(&self.dir, Some(id), Some(id)).unwrap();
