@@ -92,12 +92,29 @@ fn locked_without_a_lock_or_with_one_that_is_none() {
     let world = World::new();
     world.write("fprefix.toml", GOOD);
     let before = world.contents();
-    world.fprefix(["build", "--locked"]).said().ends_with(1).tells("`fprefix lock` writes it");
+    insta::assert_snapshot!(world.fprefix(["build", "--locked"]).said().ends_with(1).transcript(), @"
+    $ fprefix build --locked
+    error: there is no [WORLD]/fprefix.lock; `fprefix lock` writes it after a build
+    [1]
+    ");
     assert_eq!(world.contents(), before);
     world.write("fprefix.lock", "form = 1\n");
-    world.fprefix(["build", "--locked"]).said().ends_with(1).tells("fprefix.lock cannot be read");
+    insta::assert_snapshot!(world.fprefix(["build", "--locked"]).said().ends_with(1).transcript(), @"
+    $ fprefix build --locked
+    error: the lock file [WORLD]/fprefix.lock cannot be read: TOML parse error at line 1, column 1
+      |
+    1 | form = 1
+      | ^
+    missing field `request`
+
+    [1]
+    ");
     // What is not set up has nothing to record.
-    world.fprefix(["lock"]).said().ends_with(1).tells("build it first: `fprefix build`");
+    insta::assert_snapshot!(world.fprefix(["lock"]).said().ends_with(1).transcript(), @"
+    $ fprefix lock
+    error: the prefix demo is not there; build it first: `fprefix build`
+    [1]
+    ");
 }
 
 #[test]
@@ -137,6 +154,10 @@ fn init_writes_a_file_that_can_be_built() {
     }
     // It never replaces what is there.
     world.write("fprefix.toml", "mine");
-    world.fprefix(["init", "--name", "demo"]).said().ends_with(1).tells("could not write");
+    insta::assert_snapshot!(world.fprefix(["init", "--name", "demo"]).said().ends_with(1).transcript(), @"
+    $ fprefix init --name demo
+    error: could not write fprefix.toml: File exists (os error 17)
+    [1]
+    ");
     assert_eq!(fs_err::read_to_string(world.path("fprefix.toml")).unwrap(), "mine");
 }

@@ -175,7 +175,15 @@ fn a_removal_that_was_cut_short() {
         .through(bind)
         .said();
     said.ends_with(1);
-    world.fprefix(["emerge", "jq"]).said().ends_with(1).tells("did not come to its end");
-    world.fprefix(["list"]).said().succeeds().prints("(set-up not finished)");
+    insta::assert_snapshot!(world.fprefix(["emerge", "jq"]).said().ends_with(1).transcript(), @"
+    $ fprefix emerge jq
+    error: the set-up of demo-amd64-usr did not come to its end; run `fprefix setup demo /usr/local/demo` again, it goes on where it stopped
+    [1]
+    ");
+    insta::assert_snapshot!(world.fprefix(["list"]).said().succeeds().transcript(), @"
+    $ fprefix list
+    demo-amd64-usr  /usr/local/demo  (set-up not finished)
+    [0]
+    ");
     world.fprefix(["remove", "demo", "--yes"]).said().succeeds();
 }

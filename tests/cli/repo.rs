@@ -94,7 +94,11 @@ fn added_and_removed_again() {
     let toolchain = definition.staging.join("repos/fprefix-toolchain");
     world.write(toolchain.join("sys-libs/glibc/glibc-2.ebuild"), "");
     repository(&world, "first", "first", "main");
-    repo(&world, &["add", "first"]).succeeds().tells("takes ebuilds of first from [WORLD]/first");
+    insta::assert_snapshot!(repo(&world, &["add", "first"]).succeeds().transcript(), @"
+    $ fprefix repo add first
+    >>> demo-amd64-usr takes ebuilds of first from [WORLD]/first
+    [0]
+    ");
     for masks in configured(&definition, "package.mask/fprefix") {
         let masks = masks.unwrap();
         assert!(masks.contains("\nsys-libs/glibc\n") && !masks.contains("app-misc/jq"), "{masks}");
@@ -119,7 +123,11 @@ fn added_and_removed_again() {
     status.prints("second ([WORLD]/second)");
     // The same once more changes nothing.
     let after = all_configured(&world, &definition);
-    repo(&world, &["add", "second"]).succeeds().tells("has ebuilds of second");
+    insta::assert_snapshot!(repo(&world, &["add", "second"]).succeeds().transcript(), @"
+    $ fprefix repo add second
+    >>> demo-amd64-usr has ebuilds of second from [WORLD]/second
+    [0]
+    ");
     assert_eq!(all_configured(&world, &definition), after);
     repo(&world, &["remove", "second"]).succeeds();
     assert_eq!(all_configured(&world, &definition), before);
@@ -229,7 +237,12 @@ fn what_was_cut_short_is_ended() {
     assert!(configured(&definition, "package.use/more").iter().all(Option::is_none));
     // Another command ends it as well.
     begun(&mut definition, true);
-    repo(&world, &["sync"]).succeeds().tells("more at [WORLD]/more is no git checkout");
+    insta::assert_snapshot!(repo(&world, &["sync"]).succeeds().transcript(), @"
+    $ fprefix repo sync
+    >>> main at [WORLD]/main is no git checkout; whatever brought it there brings it up to date, and the next build takes it as it is
+    >>> more at [WORLD]/more is no git checkout; whatever brought it there brings it up to date, and the next build takes it as it is
+    [0]
+    ");
     assert_eq!(all_configured(&world, &definition), added);
 }
 
