@@ -12,3 +12,4 @@ mod layers;
 mod names;
 mod rust_version;
 mod sentences;
+mod time;
