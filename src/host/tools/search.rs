@@ -174,7 +174,7 @@ pub(crate) fn find_by_name(name: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::files::write_executable;
+    use crate::base::command::Command;
 
     fn facts(text: &str) -> ToolFacts {
         toml::from_str(&format!("reason = 'tests'\npackages = {{}}\n{text}")).unwrap()
@@ -190,7 +190,16 @@ mod tests {
 
         fn add(&self, path: &str, script: &str) -> PathBuf {
             let path = self.0.path().join(path);
-            write_executable(&path, format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            // A child writes it: a test that forks meanwhile would hold a file of ours open for
+            // writing, and the kernel runs no such file (ETXTBSY, execve(2)).
+            let write = "printf '#!/bin/sh\n%s\n' \"$1\" > \"$0.new\" && chmod 755 \"$0.new\" && mv \"$0.new\" \"$0\"";
+            Command::new("write a program", "sh")
+                .args(["-c", write])
+                .arg(&path)
+                .arg(script)
+                .run_quiet()
+                .unwrap();
             path
         }
 
