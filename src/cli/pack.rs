@@ -66,7 +66,7 @@ impl PackCommand {
         }
         let reporter = &context.reporter;
         if self.dry_run {
-            let fits = pack::look(&request, &mut prepared, reporter)?;
+            let fits = pack::check_plan(&request, &mut prepared, reporter)?;
             output::answer(&self.describe_plan(&request, &prepared)?)?;
             tell(context, &prepared.against);
             return Ok(if fits { DONE } else { FOUND });

@@ -6,7 +6,10 @@ use crate::base::output::Reporter;
 use crate::fstree::digest;
 use crate::imagefmt::image_format::ImageInput;
 use crate::imagefmt::workplace::Workplace;
-use crate::pipeline::pack::{PackRequest, PackedImage, Prepared, write_image};
+use crate::pipeline::pack::image_files::write_image;
+use crate::pipeline::pack::packed::PackedImage;
+use crate::pipeline::pack::prepare::Prepared;
+use crate::pipeline::pack::request::PackRequest;
 use crate::report::{self, ImageFile, ReportSubject};
 use crate::sysext::{base, sums, sysupdate};
 

@@ -11,7 +11,8 @@ use crate::base::output::Reporter;
 use crate::check::{self, NewEntry, TreeChanges};
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileTree};
 use crate::imagefmt::workplace::Workplace;
-use crate::pipeline::pack::{PackRequest, Prepared};
+use crate::pipeline::pack::prepare::Prepared;
+use crate::pipeline::pack::request::PackRequest;
 use crate::sysext::release;
 
 /// Mangles the prepared content as `request` asks for it. Returns the differences from the tree on

@@ -2,171 +2,28 @@
 
 mod artifacts;
 pub(crate) mod fingerprint;
+mod image_files;
 mod mangled;
 mod package_metadata;
 mod packed;
+mod prepare;
 mod request;
 mod stripped;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use anyhow::{Context, Result};
 
-use anyhow::{Context, Result, bail};
-use indicatif::HumanBytes;
-
-use crate::base::names::PrefixName;
 use crate::base::output::Reporter;
 use crate::check;
-use crate::fstree::entries::{Entry, FileTree};
-use crate::fstree::root_dir::RootDir;
-use crate::fstree::{digest, listing, scan};
-use crate::imagefmt::architecture::Architecture;
-use crate::imagefmt::format::Format;
+use crate::fstree::{digest, listing};
 use crate::imagefmt::image_format::ImageInput;
 use crate::imagefmt::workplace::Workplace;
-use crate::imagefmt::writer;
-use crate::portage::cpv::Cpv;
-use crate::prefix::final_root::FinalRoot;
-use crate::sysext::name::{FileNames, Naming};
-use crate::sysext::prune::{PruneRules, Pruned};
-use crate::sysext::release::{self, ExtensionRelease, ReleaseField};
-use crate::sysext::strip::{self, Stripped};
+use crate::pipeline::pack::image_files::{publish, write_image};
+use crate::sysext::strip;
 use crate::sysext::target::{AttachSubject, TargetFinding};
-use crate::sysext::{base, epoch, expose, services};
 
 pub(crate) use crate::pipeline::pack::packed::{Packed, PackedImage};
+pub(crate) use crate::pipeline::pack::prepare::{Prepared, prepare};
 pub(crate) use crate::pipeline::pack::request::PackRequest;
-
-/// An extension that is ready to be written.
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    /// Content of the extension.
-    pub plan: FileTree,
-    /// Names of the extension.
-    pub naming: Naming,
-    /// Entries that were pruned.
-    pub left_out: Vec<Pruned>,
-    /// Packages that are left out because a base contains them.
-    pub in_base: Vec<Cpv>,
-    /// Package database, if the request asks for it.
-    pub package_information: Option<FileTree>,
-    /// Symbols that are already in separate files, by path in the extension with symbols.
-    pub debug: BTreeMap<PathBuf, Entry>,
-    /// Files that were stripped; empty before that step.
-    pub stripped: Stripped,
-    /// Warnings for the user.
-    pub warnings: Vec<String>,
-    /// Effects of attaching the extension to the target.
-    pub against: Vec<TargetFinding>,
-}
-
-/// Plans the extension that `request` asks for. Writes nothing.
-pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prepared> {
-    if let Some(obstacle) = request.root.eprefix().sysext_obstacle() {
-        bail!("{obstacle}");
-    }
-    request.options.formats.iter().try_for_each(|format| writer::ready(*format))?;
-    reporter.step(&format!("planning {} from {}", request.name, request.root.path().display()));
-    let rules = PruneRules::load(&request.options.keep, &request.options.locales)?;
-    let epoch = match request.epoch {
-        Some(epoch) => epoch,
-        None => epoch::of(&request.root)?,
-    };
-    let mut plan = FileTree::new(request.root.eprefix(), epoch);
-    scan::scan_prefix(&request.root.eroot(), request.root.path(), &mut plan)?;
-    let mut warnings = left_outside(&request.root)?;
-    let package_information = if request.options.package_information {
-        Some(base::package_information(&plan)?)
-    } else {
-        None
-    };
-    let in_base = base::leave_out(&mut plan, &request.root, &request.options.bases)?;
-    let splitdebug = request.options.strip.as_ref().is_some_and(|strip| strip.splitdebug);
-    let debug = if splitdebug { strip::of_prefix(&plan) } else { BTreeMap::new() };
-    let left_out = rules.apply(&mut plan)?;
-    warnings.extend(expose(request, &mut plan)?);
-    let has_units = services(request, &mut plan, &mut warnings)?;
-    let architecture = match request.options.architecture {
-        Some(architecture) => Some(architecture),
-        None => Architecture::of(&plan)?,
-    };
-    let mut fields = request.options.fields.clone();
-    for field in package_metadata::fields(request)? {
-        if !fields.iter().any(|given| given.is_about(&field)) {
-            fields.push(field);
-        }
-    }
-    if has_units && !fields.iter().any(ReleaseField::is_reload) {
-        fields.push(ReleaseField::reload());
-    }
-    let release = ExtensionRelease {
-        name: request.name.clone(),
-        version: request.options.version.clone(),
-        architecture,
-        fields,
-    };
-    plan.add(release::path(&request.name), Entry::generated(release.render()?, plan.epoch))?;
-    let naming = Naming {
-        name: request.name.clone(),
-        version: request.options.version.clone(),
-        architecture,
-    };
-    let mut taken = BTreeMap::new();
-    for (format, names) in
-        request.options.formats.iter().zip(naming.files(&request.options.formats))
-    {
-        if let Some(other) = taken.insert(names.file.clone(), format) {
-            bail!("{other} and {format} would both be {}: pack one at a time", names.file);
-        }
-    }
-    Ok(Prepared {
-        plan,
-        naming,
-        left_out,
-        in_base,
-        package_information,
-        debug,
-        stripped: Stripped::default(),
-        warnings,
-        against: Vec::new(),
-    })
-}
-
-fn expose(request: &PackRequest, plan: &mut FileTree) -> Result<Vec<String>> {
-    if request.options.expose.is_empty() {
-        return Ok(Vec::new());
-    }
-    let roots: Vec<RootDir> = request.options.bases.iter().map(|base| base.root.clone()).collect();
-    let taken = expose::apply(plan, &request.options.expose, &roots)?;
-    let mut warnings = Vec::new();
-    if roots.is_empty() {
-        warnings.push(
-            "nothing says which programs the target has, and a link in /usr/bin hides one of the \
-             same name; name a root directory like the target's with --base"
-                .to_owned(),
-        );
-    }
-    if !taken.is_empty() {
-        warnings.push(format!("not exposed, since the target has them: {}", taken.join(", ")));
-    }
-    Ok(warnings)
-}
-
-/// Adds the files for systemd. Returns whether there are units.
-fn services(
-    request: &PackRequest,
-    plan: &mut FileTree,
-    warnings: &mut Vec<String>,
-) -> Result<bool> {
-    let roots: Vec<RootDir> = request.options.bases.iter().map(|base| base.root.clone()).collect();
-    let placed = services::place(plan, &roots)?;
-    if !placed.taken.is_empty() {
-        warnings.push(format!("left to the target, which has them: {}", placed.taken.join(", ")));
-    }
-    services::start(plan, &request.name, &request.options.start)?;
-    services::keep_state(plan, &request.name, &request.options.state)?;
-    Ok(placed.has_units)
-}
 
 /// Outcome of packing.
 #[derive(Debug)]
@@ -188,11 +45,11 @@ pub(crate) fn carry_out(
 ) -> Result<PackOutcome> {
     let workplace = Workplace::open(&request.options.output)?;
     let changes = mangled::mangle(request, &mut prepared, &workplace, reporter)?;
-    let report = gate(request, &prepared, &changes)?;
+    let report = check_content(request, &prepared, &changes)?;
     if !report.passes() {
         return Ok(PackOutcome::Found(report));
     }
-    if !try_out(request, &mut prepared, reporter)? {
+    if !simulate_attach(request, &mut prepared, reporter)? {
         return Ok(PackOutcome::Refused(prepared.against));
     }
     let packed = write(request, prepared, &workplace, reporter)?;
@@ -201,13 +58,13 @@ pub(crate) fn carry_out(
 
 /// Runs the checks of [`carry_out`] on the content as it is before mangling. Returns whether they
 /// pass.
-pub(crate) fn look(
+pub(crate) fn check_plan(
     request: &PackRequest,
     prepared: &mut Prepared,
     reporter: &Reporter,
 ) -> Result<bool> {
-    let report = gate(request, prepared, &check::TreeChanges::default())?;
-    Ok(try_out(request, prepared, reporter)? && report.passes())
+    let report = check_content(request, prepared, &check::TreeChanges::default())?;
+    Ok(simulate_attach(request, prepared, reporter)? && report.passes())
 }
 
 /// Lists the files that would be stripped.
@@ -220,7 +77,7 @@ pub(crate) fn with_symbols(request: &PackRequest, prepared: &Prepared) -> Result
 
 /// Checks the content to be packed and keeps the findings about files in the plan. The check reads
 /// the rest of the root as well, because a base that is attached too may contain it.
-fn gate(
+fn check_content(
     request: &PackRequest,
     prepared: &Prepared,
     changes: &check::TreeChanges,
@@ -239,7 +96,11 @@ fn gate(
 /// Simulates attaching the plan to the target that `request` names, and stores the findings.
 /// Returns whether no finding prevents it. After mangling, the simulation covers the mangled
 /// content.
-fn try_out(request: &PackRequest, prepared: &mut Prepared, reporter: &Reporter) -> Result<bool> {
+fn simulate_attach(
+    request: &PackRequest,
+    prepared: &mut Prepared,
+    reporter: &Reporter,
+) -> Result<bool> {
     let Some(against) = &request.options.target else { return Ok(true) };
     reporter.step("trying out the attach");
     prepared.against = against.simulate(AttachSubject {
@@ -306,52 +167,4 @@ fn write(
         warnings: prepared.warnings,
         against: prepared.against,
     })
-}
-
-/// Moves the images of the extension `extension` to their places, with their links.
-fn publish(workplace: &Workplace, names: &[FileNames], extension: &PrefixName) -> Result<()> {
-    for names in names {
-        workplace.publish(&names.file, |there| is_extension(there, extension))?;
-        if let Some(link) = &names.link {
-            workplace.publish_link(link, &names.file)?;
-        }
-    }
-    Ok(())
-}
-
-fn write_image(
-    input: ImageInput<'_>,
-    format: Format,
-    workplace: &Workplace,
-    name: &str,
-    reporter: &Reporter,
-) -> Result<()> {
-    let total = input.tree.totals().bytes;
-    let bar = reporter.spinner();
-    let done = std::cell::Cell::new(0);
-    let progress = |count: u64| {
-        done.set(done.get() + count);
-        bar.set_message(format!("{} of {}", HumanBytes(done.get()), HumanBytes(total)));
-    };
-    let result = writer::write(input, format, workplace, name, &progress).and_then(|()| {
-        bar.set_message("reading it back");
-        writer::verify(input.tree, format, workplace, name)
-    });
-    bar.finish_and_clear();
-    result
-}
-
-/// Returns whether the directory at `path` has the extension-release file of the extension `name`.
-fn is_extension(path: &Path, name: &PrefixName) -> bool {
-    path.join(release::path(name)).is_file()
-}
-
-fn left_outside(root: &FinalRoot) -> Result<Vec<String>> {
-    let outside = scan::list_outside(&root.eroot(), root.path())?;
-    let Some(first) = outside.first() else { return Ok(Vec::new()) };
-    Ok(vec![format!(
-        "{} entries of the root are not in the prefix and will not be in the extension, /{} first",
-        outside.len(),
-        first.display()
-    )])
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::pipeline::pack::PackRequest;
+use crate::pipeline::pack::request::PackRequest;
 use crate::portage::{vdb, world};
 use crate::sysext::release::ReleaseField;
 

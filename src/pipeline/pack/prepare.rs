@@ -1,0 +1,165 @@
+//! Plans an extension from a root, before anything is written.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::base::output::Reporter;
+use crate::fstree::entries::{Entry, FileTree};
+use crate::fstree::root_dir::RootDir;
+use crate::fstree::scan;
+use crate::imagefmt::architecture::Architecture;
+use crate::imagefmt::writer;
+use crate::pipeline::pack::package_metadata;
+use crate::pipeline::pack::request::PackRequest;
+use crate::portage::cpv::Cpv;
+use crate::prefix::final_root::FinalRoot;
+use crate::sysext::name::Naming;
+use crate::sysext::prune::{PruneRules, Pruned};
+use crate::sysext::release::{self, ExtensionRelease, ReleaseField};
+use crate::sysext::strip::{self, Stripped};
+use crate::sysext::target::TargetFinding;
+use crate::sysext::{base, epoch, expose, services};
+
+/// An extension that is ready to be written.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// Content of the extension.
+    pub plan: FileTree,
+    /// Names of the extension.
+    pub naming: Naming,
+    /// Entries that were pruned.
+    pub left_out: Vec<Pruned>,
+    /// Packages that are left out because a base contains them.
+    pub in_base: Vec<Cpv>,
+    /// Package database, if the request asks for it.
+    pub package_information: Option<FileTree>,
+    /// Symbols that are already in separate files, by path in the extension with symbols.
+    pub debug: BTreeMap<PathBuf, Entry>,
+    /// Files that were stripped; empty before that step.
+    pub stripped: Stripped,
+    /// Warnings for the user.
+    pub warnings: Vec<String>,
+    /// Effects of attaching the extension to the target.
+    pub against: Vec<TargetFinding>,
+}
+
+/// Plans the extension that `request` asks for. Writes nothing.
+pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prepared> {
+    if let Some(obstacle) = request.root.eprefix().sysext_obstacle() {
+        bail!("{obstacle}");
+    }
+    request.options.formats.iter().try_for_each(|format| writer::ready(*format))?;
+    reporter.step(&format!("planning {} from {}", request.name, request.root.path().display()));
+    let rules = PruneRules::load(&request.options.keep, &request.options.locales)?;
+    let epoch = match request.epoch {
+        Some(epoch) => epoch,
+        None => epoch::of(&request.root)?,
+    };
+    let mut plan = FileTree::new(request.root.eprefix(), epoch);
+    scan::scan_prefix(&request.root.eroot(), request.root.path(), &mut plan)?;
+    let mut warnings = left_outside(&request.root)?;
+    let package_information = if request.options.package_information {
+        Some(base::package_information(&plan)?)
+    } else {
+        None
+    };
+    let in_base = base::leave_out(&mut plan, &request.root, &request.options.bases)?;
+    let splitdebug = request.options.strip.as_ref().is_some_and(|strip| strip.splitdebug);
+    let debug = if splitdebug { strip::of_prefix(&plan) } else { BTreeMap::new() };
+    let left_out = rules.apply(&mut plan)?;
+    warnings.extend(expose(request, &mut plan)?);
+    let has_units = services(request, &mut plan, &mut warnings)?;
+    let architecture = match request.options.architecture {
+        Some(architecture) => Some(architecture),
+        None => Architecture::of(&plan)?,
+    };
+    let mut fields = request.options.fields.clone();
+    for field in package_metadata::fields(request)? {
+        if !fields.iter().any(|given| given.is_about(&field)) {
+            fields.push(field);
+        }
+    }
+    if has_units && !fields.iter().any(ReleaseField::is_reload) {
+        fields.push(ReleaseField::reload());
+    }
+    let release = ExtensionRelease {
+        name: request.name.clone(),
+        version: request.options.version.clone(),
+        architecture,
+        fields,
+    };
+    plan.add(release::path(&request.name), Entry::generated(release.render()?, plan.epoch))?;
+    let naming = Naming {
+        name: request.name.clone(),
+        version: request.options.version.clone(),
+        architecture,
+    };
+    let mut taken = BTreeMap::new();
+    for (format, names) in
+        request.options.formats.iter().zip(naming.files(&request.options.formats))
+    {
+        if let Some(other) = taken.insert(names.file.clone(), format) {
+            bail!("{other} and {format} would both be {}: pack one at a time", names.file);
+        }
+    }
+    Ok(Prepared {
+        plan,
+        naming,
+        left_out,
+        in_base,
+        package_information,
+        debug,
+        stripped: Stripped::default(),
+        warnings,
+        against: Vec::new(),
+    })
+}
+
+fn expose(request: &PackRequest, plan: &mut FileTree) -> Result<Vec<String>> {
+    if request.options.expose.is_empty() {
+        return Ok(Vec::new());
+    }
+    let roots: Vec<RootDir> = request.options.bases.iter().map(|base| base.root.clone()).collect();
+    let taken = expose::apply(plan, &request.options.expose, &roots)?;
+    let mut warnings = Vec::new();
+    if roots.is_empty() {
+        warnings.push(
+            "nothing says which programs the target has, and a link in /usr/bin hides one of the \
+             same name; name a root directory like the target's with --base"
+                .to_owned(),
+        );
+    }
+    if !taken.is_empty() {
+        warnings.push(format!("not exposed, since the target has them: {}", taken.join(", ")));
+    }
+    Ok(warnings)
+}
+
+/// Adds the files for systemd. Returns whether there are units.
+fn services(
+    request: &PackRequest,
+    plan: &mut FileTree,
+    warnings: &mut Vec<String>,
+) -> Result<bool> {
+    let roots: Vec<RootDir> = request.options.bases.iter().map(|base| base.root.clone()).collect();
+    let placed = services::place(plan, &roots)?;
+    if !placed.taken.is_empty() {
+        warnings.push(format!("left to the target, which has them: {}", placed.taken.join(", ")));
+    }
+    services::start(plan, &request.name, &request.options.start)?;
+    services::keep_state(plan, &request.name, &request.options.state)?;
+    Ok(placed.has_units)
+}
+
+/// Returns a warning if the root has entries outside of the prefix.
+fn left_outside(root: &FinalRoot) -> Result<Vec<String>> {
+    let outside = scan::list_outside(&root.eroot(), root.path())?;
+    let Some(first) = outside.first() else { return Ok(Vec::new()) };
+    Ok(vec![format!(
+        "{} entries of the root are not in the prefix and will not be in the extension, /{} first",
+        outside.len(),
+        first.display()
+    )])
+}
