@@ -7,11 +7,13 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -55,6 +57,17 @@ pub struct Command {
     dir: Option<PathBuf>,
     /// Number of arguments that messages leave out.
     unsaid: usize,
+    meanings: Vec<(Symptom, String)>,
+    inherited: Vec<Arc<OwnedFd>>,
+}
+
+/// A sign by which the reason of a failure is known.
+#[derive(Clone, Copy, Debug)]
+pub enum Symptom {
+    /// The exit status.
+    Status(i32),
+    /// Part of a message.
+    Message(&'static str),
 }
 
 impl Command {
@@ -73,6 +86,8 @@ impl Command {
             env,
             dir: None,
             unsaid: 0,
+            meanings: Vec::new(),
+            inherited: Vec::new(),
         }
     }
 
@@ -117,6 +132,20 @@ impl Command {
         }
     }
 
+    /// Adds a reason to the error of a failure with this symptom.
+    #[must_use]
+    pub fn explain(mut self, symptom: Symptom, reason: impl Into<String>) -> Self {
+        self.meanings.push((symptom, reason.into()));
+        self
+    }
+
+    /// Keeps a file open for the child. It must not have the flag `FD_CLOEXEC`.
+    #[must_use]
+    pub fn inherit(mut self, file: Arc<OwnedFd>) -> Self {
+        self.inherited.push(file);
+        self
+    }
+
     /// Sets the directory in which the child starts.
     #[must_use]
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
@@ -148,6 +177,31 @@ impl Command {
             .unchecked()
             .run()
             .map_err(|error| self.not_started(&error))
+    }
+
+    /// Runs with no input and drops stdout. Returns the status, even on failure, and the end of
+    /// stderr, without the lines that contain `expected`.
+    pub fn messages(&self, expected: &'static str) -> Result<Messages> {
+        let (end, kept) = KeptEnd::open(Some(expected))?;
+        let output = self
+            .expression()
+            .stdin_null()
+            .stdout_null()
+            .stderr_file(end)
+            .unchecked()
+            .run()
+            .map_err(|error| self.not_started(&error))?;
+        let (others, expected) = kept.join();
+        Ok(Messages { status: output.status, expected, others })
+    }
+
+    /// Fails as the other ways to run do if the program failed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the status is not 0.
+    pub fn require_success(&self, messages: &Messages) -> Result<()> {
+        self.judge(messages.status, &messages.others)
     }
 
     /// Runs with no input; the output is dropped unless the command fails.
@@ -186,11 +240,12 @@ impl Command {
     /// Runs with the output of `feed` as its input; its own output is dropped unless it fails.
     pub fn run_fed(&self, feed: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
         let (input, mut output) = std::io::pipe().context("could not make a pipe")?;
+        let (end, kept) = KeptEnd::open(None)?;
         let running = self
             .expression()
             .stdin_file(input)
             .stderr_to_stdout()
-            .stdout_capture()
+            .stdout_file(end)
             .unchecked()
             .start()
             .map_err(|error| self.not_started(&error))?;
@@ -208,17 +263,18 @@ impl Command {
             return outcome;
         }
         let ended = running.wait().with_context(|| format!("could not wait for `{self}`"))?;
-        self.judge(ended.status, &ended.stdout)?;
+        self.judge(ended.status, &kept.join().0)?;
         outcome
     }
 
-    /// Runs with no input and passes stdout to `read` as it arrives. stderr is kept for the error
-    /// message only.
+    /// Runs with no input and passes stdout to `read` as it arrives. The end of stderr is kept for
+    /// the error message only.
     pub fn run_read<T>(&self, read: impl FnOnce(&mut dyn std::io::Read) -> Result<T>) -> Result<T> {
+        let (end, kept) = KeptEnd::open(None)?;
         let running = self
             .expression()
             .stdin_null()
-            .stderr_capture()
+            .stderr_file(end)
             .unchecked()
             .reader()
             .map_err(|error| self.not_started(&error))?;
@@ -238,7 +294,7 @@ impl Command {
         let Some(ended) = running.try_wait()? else {
             bail!("`{self}` closed its output and did not end");
         };
-        self.judge(ended.status, &ended.stderr)?;
+        self.judge(ended.status, &kept.join().0)?;
         outcome
     }
 
@@ -252,7 +308,6 @@ impl Command {
 
     /// Runs with the stdin of this process and passes chunks of both output streams to `each`.
     pub fn run_piped(&self, mut each: impl FnMut(&[u8])) -> Result<ExitStatus> {
-        use std::io::Read;
         let mut reader = self
             .expression()
             .stderr_to_stdout()
@@ -309,7 +364,62 @@ impl Command {
         }
         let tail = tail(written);
         let said = if tail.is_empty() { String::new() } else { format!("\n{tail}") };
-        bail!("could not {}: `{self}` {}{said}", self.purpose, describe(status))
+        let meaning = self.meanings.iter().find(|(symptom, _)| match symptom {
+            Symptom::Status(known) => status.code() == Some(*known),
+            Symptom::Message(part) => said.contains(part),
+        });
+        let reason = meaning.map(|(_, reason)| format!(" ({reason})")).unwrap_or_default();
+        bail!("could not {}: `{self}` {}{reason}{said}", self.purpose, describe(status))
+    }
+}
+
+/// Messages of a program that has ended.
+#[derive(Debug)]
+pub struct Messages {
+    /// Status of the program.
+    pub status: ExitStatus,
+    /// Number of lines that were expected.
+    pub expected: usize,
+    /// The end of the other lines.
+    pub others: Vec<u8>,
+}
+
+/// The end of a stream, which may be endless.
+struct KeptEnd(std::thread::JoinHandle<(Vec<u8>, usize)>);
+
+impl KeptEnd {
+    /// Number of bytes that are kept, at least.
+    const SIZE: usize = 1 << 20;
+    /// Number of bytes that are read as one line, at most.
+    const LINE: u64 = 1 << 16;
+
+    /// Starts to read a pipe, without the lines that contain `expected`. Returns the other end of
+    /// the pipe, for the child.
+    fn open(expected: Option<&'static str>) -> Result<(std::io::PipeWriter, Self)> {
+        let (input, output) = std::io::pipe().context("could not make a pipe")?;
+        let reading = std::thread::spawn(move || {
+            let mut input = BufReader::new(input);
+            let finder = expected.map(memchr::memmem::Finder::new);
+            let (mut kept, mut count, mut line) = (Vec::new(), 0, Vec::new());
+            while let Ok(1..) = (&mut input).take(Self::LINE).read_until(b'\n', &mut line) {
+                if finder.as_ref().is_some_and(|finder| finder.find(&line).is_some()) {
+                    count += 1;
+                } else {
+                    kept.extend_from_slice(&line);
+                }
+                line.clear();
+                if kept.len() > 2 * Self::SIZE {
+                    kept.drain(..kept.len() - Self::SIZE);
+                }
+            }
+            (kept, count)
+        });
+        Ok((output, Self(reading)))
+    }
+
+    /// Waits for the end of the stream. Returns what was kept, and the number of expected lines.
+    fn join(self) -> (Vec<u8>, usize) {
+        self.0.join().unwrap_or_default()
     }
 }
 
@@ -424,6 +534,36 @@ mod tests {
         let none = |_: &mut dyn std::io::Read| -> Result<()> { bail!("nonsense") };
         let error = command("exec yes").run_read(none).unwrap_err().to_string();
         assert_eq!(error, "nonsense");
+    }
+
+    #[test]
+    fn the_end_of_many_messages_is_kept() {
+        let script = "yes early | head -c 9000000 >&2; echo last >&2; exit 3";
+        let command = Command::new("complain", "sh").args(["-c", script]);
+        let messages = command.messages("none").unwrap();
+        assert_eq!((messages.status.code(), messages.expected), (Some(3), 0));
+        assert!(messages.others.len() <= 2 * KeptEnd::SIZE, "{}", messages.others.len());
+        assert!(messages.others.ends_with(b"early\nlast\n"));
+        let messages = command.messages("early").unwrap();
+        assert_eq!((messages.expected, &messages.others[..]), (1_500_000, &b"last\n"[..]));
+        let error = command.run_read(|_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("ended with status 3") && error.ends_with("last\n"), "{error}");
+        let error = command.run_fed(|_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("ended with status 3") && error.ends_with("last\n"), "{error}");
+    }
+
+    #[test]
+    fn symptoms_explain_a_failure() {
+        let command = |script: &str| {
+            Command::new("try", "sh")
+                .args(["-c", script])
+                .explain(Symptom::Status(7), "it was seven")
+                .explain(Symptom::Message("sheep"), "there are none")
+        };
+        let error = |script: &str| command(script).read().unwrap_err().to_string();
+        assert!(error("exit 7").ends_with("ended with status 7 (it was seven)"));
+        assert!(error("echo no sheep >&2; exit 6").contains("status 6 (there are none)\n"));
+        assert!(error("exit 6").ends_with("ended with status 6"));
     }
 
     #[test]

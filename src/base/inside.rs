@@ -85,6 +85,9 @@ pub static OWN_PHASES: InsidePath = InsidePath::constant("/fprefix/ebuild");
 /// Emulator of another machine, in the empty root of the run-time proof.
 pub static EMULATOR: InsidePath = InsidePath::constant("/.fprefix-emulator");
 
+/// Directory of a program that reads an image of somebody else, if it is in no usual one.
+pub static FOREIGN_TOOL: InsidePath = InsidePath::constant("/tool");
+
 /// Search path of compiler wrappers and other names that ebuilds expect, below BROOT.
 pub const WRAPPER_DIR: &str = "usr/local/bin";
 

@@ -159,12 +159,13 @@ pub(crate) trait ImageFormat: Sync {
         Some("pack it without compression")
     }
 
-    /// Unpacks `image` into the new directory `dir`, with all properties of its entries.
+    /// Unpacks `image` into the new directory `dir`, with all properties of its entries except
+    /// foreign owners. Returns whether there are none; otherwise [`ImageFormat::read`] tells them.
     ///
     /// # Errors
     ///
     /// Fails if the format has a [`ImageFormat::repack_obstacle`], or if a tool fails.
-    fn unpack(&self, image: &Path, dir: &Path) -> Result<()> {
+    fn unpack(&self, image: &Path, dir: &Path) -> Result<bool> {
         bail!("could not unpack {} to {}: it is {}", image.display(), dir.display(), self.name())
     }
 }

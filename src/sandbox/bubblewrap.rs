@@ -4,6 +4,8 @@
 //! gives no capabilities.
 
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
+use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -27,13 +29,22 @@ pub(crate) struct Caller {
 /// A kind of namespace, apart from those for users and mounts (namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Namespace {
+    Cgroup,
+    Ipc,
+    Net,
     Pid,
+    Uts,
 }
 
 impl Namespace {
     fn option(self) -> &'static str {
         match self {
+            // Kernels may lack it.
+            Self::Cgroup => "--unshare-cgroup-try",
+            Self::Ipc => "--unshare-ipc",
+            Self::Net => "--unshare-net",
             Self::Pid => "--unshare-pid",
+            Self::Uts => "--unshare-uts",
         }
     }
 }
@@ -45,7 +56,10 @@ impl Namespace {
 pub(crate) struct Bubblewrap {
     program: PathBuf,
     caller: Caller,
+    has_user_namespace: bool,
+    drops_capabilities: bool,
     capabilities: Vec<&'static str>,
+    filter: Option<RawFd>,
     namespaces: Vec<Namespace>,
     mounts: Vec<OsString>,
     sealed: Vec<InsidePath>,
@@ -71,7 +85,10 @@ impl Bubblewrap {
         Self {
             program: program.into(),
             caller,
+            has_user_namespace: !caller.is_root,
+            drops_capabilities: false,
             capabilities: Vec::new(),
+            filter: None,
             namespaces: Vec::new(),
             mounts: Vec::new(),
             sealed: Vec::new(),
@@ -86,6 +103,27 @@ impl Bubblewrap {
         &self.program
     }
 
+    /// Gives root a user namespace, too, and takes away all capabilities. Root still owns its files
+    /// (`user_namespaces(7)`), so the mounts decide which of them are reached.
+    pub(crate) fn renounce_rights(&mut self) -> &mut Self {
+        self.has_user_namespace = true;
+        self.drops_capabilities = true;
+        self
+    }
+
+    /// Keeps a capability over what belongs to the namespace.
+    pub(crate) fn capability(&mut self, capability: &'static str) -> &mut Self {
+        self.capabilities.push(capability);
+        self
+    }
+
+    /// Filters the system calls of the program with the BPF program in the open file `filter`, which
+    /// the command must inherit.
+    pub(crate) fn seccomp(&mut self, filter: RawFd) -> &mut Self {
+        self.filter = Some(filter);
+        self
+    }
+
     /// Keeps all capabilities over what belongs to the namespace.
     pub(crate) fn all_capabilities(&mut self) -> &mut Self {
         self.capabilities.push("ALL");
@@ -95,10 +133,7 @@ impl Bubblewrap {
     /// Allows user namespaces in this one. Who maps user 0 into another namespace must have
     /// `CAP_SETFCAP` (`user_namespaces(7)`).
     pub(crate) fn nestable(&mut self) -> &mut Self {
-        if !self.caller.is_setuid {
-            self.capabilities.push("CAP_SETFCAP");
-        }
-        self
+        self.capability("CAP_SETFCAP")
     }
 
     /// Adds a namespace.
@@ -122,6 +157,27 @@ impl Bubblewrap {
         self.mount([OsStr::new("--dev-bind"), from.as_os_str(), to.as_ref()])
     }
 
+    /// Shows an entry of the machine's root read-only at its own path if it is there. A link stays
+    /// a link.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the entry cannot be read.
+    pub(crate) fn ro_bind_own(&mut self, at: &InsidePath) -> Result<()> {
+        match fs_err::symlink_metadata(at.as_path()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+            Ok(meta) if meta.is_symlink() => {
+                self.symlink(&fs_err::read_link(at.as_path())?, at);
+            }
+            // The entry may disappear before bubblewrap starts.
+            Ok(_) => {
+                self.mount([OsStr::new("--ro-bind-try"), at.as_ref(), at.as_ref()]);
+            }
+        }
+        Ok(())
+    }
+
     /// Shows the entries of the machine's directory `dir` read-only, except those with these names.
     /// Links stay links.
     ///
@@ -136,13 +192,7 @@ impl Bubblewrap {
             if except.iter().any(|other| name.as_os_str() == *other) {
                 continue;
             }
-            let (from, to) = (entry.path(), dir.join(&name));
-            if entry.file_type()?.is_symlink() {
-                self.symlink(&fs_err::read_link(&from)?, &to);
-            } else {
-                // The entry may disappear before bubblewrap starts.
-                self.mount([OsStr::new("--ro-bind-try"), from.as_os_str(), to.as_ref()]);
-            }
+            self.ro_bind_own(&dir.join(&name))?;
         }
         Ok(())
     }
@@ -216,16 +266,17 @@ impl Bubblewrap {
     pub(crate) fn options(&self) -> Vec<OsString> {
         let mut options: Vec<OsString> = Vec::new();
         let mut add = |words: &[&OsStr]| options.extend(words.iter().map(OsString::from));
-        if !self.caller.is_root {
+        if self.has_user_namespace {
             add(&USER_NAMESPACE.map(OsStr::new));
-            for capability in &self.capabilities {
-                add(&["--cap-add".as_ref(), capability.as_ref()]);
-            }
+            self.add_capabilities(&mut add);
         }
         // A process that outlives us could write to directories whose lock we no longer hold.
         add(&["--die-with-parent".as_ref()]);
         for namespace in &self.namespaces {
             add(&[namespace.option().as_ref()]);
+        }
+        if let Some(filter) = self.filter {
+            add(&["--seccomp".as_ref(), filter.to_string().as_ref()]);
         }
         add(&self.mounts.iter().map(OsString::as_os_str).collect::<Vec<_>>());
         for at in &self.sealed {
@@ -241,6 +292,19 @@ impl Bubblewrap {
             }
         }
         options
+    }
+
+    fn add_capabilities(&self, add: &mut impl FnMut(&[&OsStr])) {
+        // A bubblewrap that is setuid leaves ordinary users without any, and refuses these options.
+        if self.caller.is_setuid && !self.caller.is_root {
+            return;
+        }
+        if self.drops_capabilities {
+            add(&["--cap-drop".as_ref(), "ALL".as_ref()]);
+        }
+        for capability in &self.capabilities {
+            add(&["--cap-add".as_ref(), capability.as_ref()]);
+        }
     }
 
     fn mount<const N: usize>(&mut self, words: [&OsStr; N]) -> &mut Self {

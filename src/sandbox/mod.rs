@@ -4,4 +4,7 @@
 
 pub(crate) mod bubblewrap;
 pub(crate) mod fake_root;
+pub(crate) mod foreign_tool;
+mod limits;
 pub(crate) mod namespaces;
+mod syscall_filter;

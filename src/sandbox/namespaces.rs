@@ -8,17 +8,32 @@ use crate::base::command::Command;
 use crate::base::inside;
 use crate::sandbox::bubblewrap::{Bubblewrap, Namespace};
 
+/// Advice for machines that forbid namespaces.
+const FORBIDDEN: &str = "namespaces are forbidden here. As an ordinary user, look at `sysctl \
+     kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns \
+     user.max_user_namespaces`; in a container, it has to be started so that it may mount (docker: \
+     --privileged, or --cap-add SYS_ADMIN with seccomp and apparmor unconfined)";
+
 /// Tries to make a namespace with bubblewrap, and explains what forbids it.
 ///
 /// # Errors
 ///
 /// Fails if bubblewrap is missing, or if the machine forbids namespaces.
 pub(crate) fn prove_bubblewrap() -> Result<()> {
-    alone(Bubblewrap::find()?).run_quiet().context(
-        "namespaces are forbidden here. As an ordinary user, look at `sysctl \
-         kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns \
-         user.max_user_namespaces`; in a container, it has to be started so that it may mount \
-         (docker: --privileged, or --cap-add SYS_ADMIN with seccomp and apparmor unconfined)",
+    alone(Bubblewrap::find()?).run_quiet().context(FORBIDDEN)
+}
+
+/// Tries to make a namespace in which root, too, has no rights over the machine.
+///
+/// # Errors
+///
+/// Fails if bubblewrap is missing, or if the machine forbids namespaces.
+pub(crate) fn prove_renouncing() -> Result<()> {
+    let mut bwrap = Bubblewrap::find()?;
+    bwrap.renounce_rights();
+    alone(bwrap).run_quiet().context(FORBIDDEN).context(
+        "programs that read an image of somebody else run in a namespace that keeps them from the \
+         machine",
     )
 }
 

@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::base::names::Eprefix;
 use crate::fstree::entries::{Entry, FileTree};
 use crate::fstree::resolve::ResolvedPath;
 use crate::fstree::root_dir::RootDir;
+use crate::imagefmt::image_format::ImageFormat;
 use crate::imagefmt::squashfs;
 use crate::portage::cpv::Cpv;
 use crate::portage::vdb;
@@ -37,7 +38,9 @@ impl Base {
         }
         let dir = tempfile::tempdir()?;
         let root = dir.path().join("root");
-        squashfs::unpack(path, &root)?;
+        squashfs::FORMAT
+            .unpack(path, &root)
+            .with_context(|| format!("{} cannot be unpacked", path.display()))?;
         Ok(Self { root: RootDir::open(&root)?, _unpacked: Some(std::sync::Arc::new(dir)) })
     }
 

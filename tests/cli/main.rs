@@ -15,6 +15,7 @@ mod harness;
 mod build_file;
 mod choice;
 mod examples;
+mod foreign_images;
 mod hostile;
 mod image;
 mod isolation;

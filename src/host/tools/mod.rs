@@ -59,6 +59,7 @@ tools! {
     OBJCOPY = "objcopy",
     OPENSSL = "openssl",
     PORTAGEQ = "portageq",
+    PRLIMIT = "prlimit",
     PYTHON_VENV = "python3-venv",
     QEMU_USER = "qemu-user",
     SCANELF = "scanelf",

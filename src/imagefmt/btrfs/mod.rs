@@ -4,11 +4,13 @@
 mod structures;
 mod trees;
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::base::command::Command;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
 use crate::fstree::{digest, scan};
@@ -17,6 +19,7 @@ use crate::imagefmt::compression::{Compression, Compressor, Levels};
 use crate::imagefmt::directory;
 use crate::imagefmt::image_format::{ImageFormat, ImageInput, KernelNeed, Magic};
 use crate::sandbox::fake_root;
+use crate::sandbox::foreign_tool::{self, ForeignTool};
 
 /// btrfs with a read-only top-level subvolume.
 pub(crate) struct Btrfs;
@@ -71,13 +74,39 @@ impl ImageFormat for Btrfs {
             .arg(image)
             .run_quiet()?;
         let mut found = FileTree::new(&planned.eprefix, planned.epoch);
-        read(image, &mut found, scratch)?;
+        let list = fake_root::command(LIST, tools::BTRFS)?.args(trees::LISTING).arg(image);
+        let inodes = trees::Inodes::parse(&list.read()?)?;
+        fs_err::create_dir(scratch)?;
+        let restore = fake_root::command(RESTORE, tools::BTRFS)?
+            .args(["restore", "--metadata", "--symlink", "--xattr"])
+            .args([image, scratch]);
+        unpack(&restore)?;
+        scan_restored(scratch, &mut found)?;
+        inodes.join_names(&mut found)?;
+        digest::hash_contents(&mut found)?;
         Ok(compare::compare_trees(planned, &found, Keeps::ALL))
     }
 
     fn read(&self, image: &Path, found: &mut FileTree) -> Result<()> {
         let dir = tempfile::tempdir().context("could not make a temporary directory")?;
-        read(image, found, &dir.path().join("tree"))
+        let about = || format!("{} cannot be read", image.display());
+        // The list comes first: nothing is unpacked under a name that leads out of the directory.
+        let tool = ForeignTool::reading(LIST, tools::BTRFS, image)?;
+        let list = tool.command().args(trees::LISTING).arg(tool.image());
+        let listing = foreign_tool::read_listing(&list).with_context(about)?;
+        let inodes = trees::Inodes::parse(&listing).with_context(about)?;
+        let tree = dir.path().join("tree");
+        fs_err::create_dir(&tree)?;
+        fs_err::set_permissions(&tree, Permissions::from_mode(0o755))?;
+        let tool = ForeignTool::unpacking(RESTORE, tools::BTRFS, image, &tree)?;
+        // The box has one user, so owners and with them all other properties come from the listing.
+        let restore =
+            tool.command().args(["restore", "--symlink"]).args([tool.image(), tool.dir()]);
+        unpack(&restore).with_context(about)?;
+        scan_restored(&tree, found)?;
+        inodes.take_properties(found).with_context(about)?;
+        inodes.join_names(found).with_context(about)?;
+        digest::hash_contents(found)
     }
 }
 
@@ -109,29 +138,23 @@ fn options(compression: Compression) -> Vec<String> {
     }
 }
 
-/// Reads the contents of `image` into `found`; the image is unpacked into the new directory `dir`.
-fn read(image: &Path, found: &mut FileTree, dir: &Path) -> Result<()> {
-    // The list comes first: nothing is unpacked under a name that leads out of the directory.
-    let inodes = trees::list(image)?;
-    unpack(image, dir)?;
+/// Purposes of the commands that read an image.
+const RESTORE: &str = "read the btrfs image";
+const LIST: &str = "list the btrfs image";
+
+/// Reads the restored tree in `dir` into `found`.
+fn scan_restored(dir: &Path, found: &mut FileTree) -> Result<()> {
     // The epoch of the image is known only from the time of its root directory.
     found.epoch = u64::try_from(fs_err::metadata(dir)?.mtime()).unwrap_or(0);
-    scan::scan_unpacked(dir, found)?;
-    trees::join_names(found, &inodes)?;
-    digest::hash_contents(found)
+    scan::scan_unpacked(dir, found)
 }
 
-/// Unpacks `image` into the new directory `dir`.
-fn unpack(image: &Path, dir: &Path) -> Result<()> {
-    fs_err::create_dir(dir)?;
-    fake_root::command("read the btrfs image back", tools::BTRFS)?
-        .args(["restore", "--metadata", "--symlink", "--xattr"])
-        .arg(image)
-        .arg(dir)
+/// Unpacks an image with `restore`.
+fn unpack(restore: &Command) -> Result<()> {
+    restore
         // For a large file or directory, btrfs asks whether to continue.
         .run_fed(|answers| {
             while answers.write_all(b"a\n").is_ok() {}
             Ok(())
         })
-        .with_context(|| format!("could not read {}", image.display()))
 }

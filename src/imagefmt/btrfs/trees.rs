@@ -13,11 +13,9 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::fstree::entries::{EntryKind, FileTree};
 use crate::fstree::image_path;
-use crate::host::tools;
 use crate::imagefmt::btrfs::structures::{BtrfsSuperblock, LeafItem, NodeHeader, RootItem};
 use crate::imagefmt::image_format::Magic;
 use crate::imagefmt::on_disk;
-use crate::sandbox::fake_root;
 
 /// Offset of the superblock.
 const SUPERBLOCK: u64 = 64 << 10;
@@ -104,65 +102,126 @@ fn checksum(node: &[u8]) -> u32 {
     CRC.checksum(node.get(CHECKSUM_SIZE..).unwrap_or_default())
 }
 
-/// Lists the inodes of `image` by path.
-pub(crate) fn list(image: &Path) -> Result<HashMap<PathBuf, u64>> {
-    let listing = fake_root::command("list the btrfs image", tools::BTRFS)?
-        .args(["inspect-internal", "dump-tree", "-t", "5"])
-        .arg(image)
-        .read()?;
-    inodes(&listing)
+/// Arguments of btrfs that list the inodes of an image.
+pub(super) const LISTING: [&str; 4] = ["inspect-internal", "dump-tree", "-t", "5"];
+
+/// Inodes of an image.
+#[derive(Debug, Default)]
+pub(super) struct Inodes {
+    by_path: HashMap<PathBuf, u64>,
+    properties: HashMap<u64, Properties>,
 }
 
-/// Makes hard links in `found` of the names that share an inode in the list `inodes`: btrfs restore
-/// writes a separate file for every name.
-pub(crate) fn join_names(found: &mut FileTree, inodes: &HashMap<PathBuf, u64>) -> Result<()> {
-    let mut firsts: HashMap<u64, &PathBuf> = HashMap::new();
-    for (path, entry) in &mut found.entries {
-        if !matches!(entry.kind, EntryKind::File(_)) {
-            continue;
-        }
-        let inode = inodes.get(path).with_context(|| {
-            format!("{} was unpacked and is not listed by btrfs", path.display())
-        })?;
-        match firsts.entry(*inode) {
-            Entry::Occupied(first) => entry.kind = EntryKind::HardLink((*first.get()).clone()),
-            Entry::Vacant(place) => drop(place.insert(path)),
-        }
-    }
-    Ok(())
+/// Properties of an inode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Properties {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    mtime: u64,
 }
 
-/// Parses the inodes by path from the output of dump-tree: `item 1 key (256 DIR_INDEX 2) ...`,
-/// `location key (257 INODE_ITEM 0) ...`, `name: usr`.
-fn inodes(listing: &str) -> Result<HashMap<PathBuf, u64>> {
-    let mut below: HashMap<u64, Vec<(u64, Vec<u8>)>> = HashMap::new();
-    let (mut parent, mut inode) = (None, None);
-    for line in listing.lines().map(str::trim) {
-        let key = |text: &str| text.split_once("key (")?.1.split(' ').next()?.parse::<u64>().ok();
-        if line.starts_with("item ") {
-            parent = line.contains(" DIR_INDEX ").then(|| key(line)).flatten();
-            inode = None;
-        } else if line.starts_with("location ") {
-            inode = key(line);
-        } else if let (Some(parent), Some(inode), Some(name)) =
-            (parent, inode, line.strip_prefix("name: "))
-        {
-            let name = unescaped(name);
-            image_path::check_name(&name)?;
-            below.entry(parent).or_default().push((inode, name));
+impl Inodes {
+    /// Parses the output of dump-tree: `item 1 key (256 DIR_INDEX 2) ...`, `location key (257
+    /// INODE_ITEM 0) ...`, `name: usr`; `item 2 key (257 INODE_ITEM 0) ...`, `block group 0 mode
+    /// 40755 links 1 uid 0 gid 0 rdev 0`, `mtime 1.0 (...)`.
+    pub(super) fn parse(listing: &str) -> Result<Self> {
+        let mut below: HashMap<u64, Vec<(u64, Vec<u8>)>> = HashMap::new();
+        let mut properties: HashMap<u64, Properties> = HashMap::new();
+        let (mut parent, mut inode, mut own) = (None, None, None);
+        for line in listing.lines().map(str::trim) {
+            let key =
+                |text: &str| text.split_once("key (")?.1.split(' ').next()?.parse::<u64>().ok();
+            if line.starts_with("item ") {
+                parent = line.contains(" DIR_INDEX ").then(|| key(line)).flatten();
+                own = line.contains(" INODE_ITEM ").then(|| key(line)).flatten();
+                inode = None;
+            } else if line.starts_with("location ") {
+                inode = key(line);
+            } else if let (Some(parent), Some(inode), Some(name)) =
+                (parent, inode, line.strip_prefix("name: "))
+            {
+                let name = unescaped(name);
+                image_path::check_name(&name)?;
+                below.entry(parent).or_default().push((inode, name));
+            } else if let Some(own) = own {
+                properties.entry(own).or_default().read(line);
+            }
+        }
+        // The first inode of every tree (BTRFS_FIRST_FREE_OBJECTID) is its root directory.
+        let mut ahead = vec![(256, PathBuf::new())];
+        let mut by_path = HashMap::new();
+        while let Some((directory, path)) = ahead.pop() {
+            for (inode, name) in below.remove(&directory).unwrap_or_default() {
+                let path = image_path::join(&path, &name)?;
+                ahead.push((inode, path.clone()));
+                by_path.insert(path, inode);
+            }
+        }
+        Ok(Self { by_path, properties })
+    }
+
+    /// Gives the entries of `found` the owners, modes and times of their inodes.
+    pub(super) fn take_properties(&self, found: &mut FileTree) -> Result<()> {
+        for (path, entry) in &mut found.entries {
+            let inode = self.find(path)?;
+            let listed = self.properties.get(&inode).with_context(|| {
+                format!("btrfs does not list the properties of {}", path.display())
+            })?;
+            entry.mode = listed.mode & 0o7777;
+            (entry.uid, entry.gid, entry.mtime) = (listed.uid, listed.gid, listed.mtime);
+        }
+        Ok(())
+    }
+
+    /// Makes hard links in `found` of the names that share an inode: btrfs restore writes a separate
+    /// file for every name.
+    pub(super) fn join_names(&self, found: &mut FileTree) -> Result<()> {
+        let mut firsts: HashMap<u64, &PathBuf> = HashMap::new();
+        for (path, entry) in &mut found.entries {
+            if !matches!(entry.kind, EntryKind::File(_)) {
+                continue;
+            }
+            match firsts.entry(self.find(path)?) {
+                Entry::Occupied(first) => entry.kind = EntryKind::HardLink((*first.get()).clone()),
+                Entry::Vacant(place) => drop(place.insert(path)),
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, path: &Path) -> Result<u64> {
+        self.by_path
+            .get(path)
+            .copied()
+            .with_context(|| format!("{} was unpacked and is not listed by btrfs", path.display()))
+    }
+}
+
+impl Properties {
+    /// Reads a line about an inode.
+    fn read(&mut self, line: &str) {
+        let mut words = line.split(' ');
+        while let Some(word) = words.next() {
+            match word {
+                "mode" => {
+                    let mode = words.next().and_then(|mode| u32::from_str_radix(mode, 8).ok());
+                    self.mode = mode.unwrap_or_default();
+                }
+                "uid" => self.uid = next_number(&mut words),
+                "gid" => self.gid = next_number(&mut words),
+                "mtime" => {
+                    let time = words.next().and_then(|time| time.split('.').next()?.parse().ok());
+                    self.mtime = time.unwrap_or_default();
+                }
+                _ => {}
+            }
         }
     }
-    // The first inode of every tree (BTRFS_FIRST_FREE_OBJECTID) is its root directory.
-    let mut ahead = vec![(256, PathBuf::new())];
-    let mut found = HashMap::new();
-    while let Some((directory, path)) = ahead.pop() {
-        for (inode, name) in below.remove(&directory).unwrap_or_default() {
-            let path = image_path::join(&path, &name)?;
-            ahead.push((inode, path.clone()));
-            found.insert(path, inode);
-        }
-    }
-    Ok(found)
+}
+
+fn next_number(words: &mut std::str::Split<'_, char>) -> u32 {
+    words.next().and_then(|word| word.parse().ok()).unwrap_or_default()
 }
 
 /// Returns a name without the escapes of unprintable characters: `\ `, `\n`, `\303`.
@@ -216,10 +275,16 @@ mod tests {
                        \titem 4 key (257 DIR_ITEM 77) itemoff 1 itemsize 3\n\
                        \t\tlocation key (258 INODE_ITEM 0) type FILE\n\t\tname: x\n\
                        \titem 5 key (257 DIR_INDEX 2) itemoff 1 itemsize 3\n\
-                       \t\tlocation key (258 INODE_ITEM 0) type FILE\n\t\tname: a\\ b\n";
-        let found = inodes(listing).unwrap();
-        assert_eq!(found.len(), 2, "{found:?}");
-        assert_eq!(found[Path::new("d/a b")], 258);
+                       \t\tlocation key (258 INODE_ITEM 0) type FILE\n\t\tname: a\\ b\n\
+                       \titem 6 key (258 INODE_ITEM 0) itemoff 1 itemsize 160\n\
+                       \t\tgeneration 7 transid 0 size 6 nbytes 0\n\
+                       \t\tblock group 0 mode 104755 links 1 uid 7 gid 8 rdev 0\n\
+                       \t\tatime 1.0 (1970-01-01 00:00:01)\n\t\tmtime 2.5 (1970-01-01 00:00:02)\n";
+        let inodes = Inodes::parse(listing).unwrap();
+        assert_eq!(inodes.by_path.len(), 2, "{inodes:?}");
+        assert_eq!(inodes.find(Path::new("d/a b")).unwrap(), 258);
+        let listed = Properties { mode: 0o104_755, uid: 7, gid: 8, mtime: 2 };
+        assert_eq!(inodes.properties, HashMap::from([(258, listed)]));
     }
 
     #[test]
@@ -229,14 +294,14 @@ mod tests {
             let listing = format!(
                 "item 3 key (999 DIR_INDEX 2)\nlocation key (257 INODE_ITEM 0)\nname: {name}\n"
             );
-            assert_eq!(inodes(&listing).is_err(), !name.is_empty(), "{name:?}");
+            assert_eq!(Inodes::parse(&listing).is_err(), !name.is_empty(), "{name:?}");
         }
     }
 
     #[test]
     fn a_directory_in_itself_ends() {
         let listing = "item 3 key (256 DIR_INDEX 2)\nlocation key (256 INODE_ITEM 0)\nname: a\n";
-        assert_eq!(inodes(listing).unwrap().len(), 1);
+        assert_eq!(Inodes::parse(listing).unwrap().by_path.len(), 1);
     }
 
     const NODE: usize = 96 << 10;

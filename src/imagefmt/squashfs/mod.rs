@@ -5,8 +5,9 @@ pub(crate) mod pseudo;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
+use crate::base::command::Command;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
 use crate::fstree::image_path;
@@ -15,6 +16,7 @@ use crate::host::tools::{self, ExternalTool};
 use crate::imagefmt::compression::{Compression, Compressor, Levels};
 use crate::imagefmt::image_format::{ImageFacts, ImageFormat, ImageInput, KernelNeed, Magic};
 use crate::sandbox::fake_root;
+use crate::sandbox::foreign_tool::{self, ForeignTool};
 
 /// squashfs: every kernel that attaches extensions can mount it.
 pub(crate) struct Squashfs;
@@ -74,15 +76,15 @@ impl ImageFormat for Squashfs {
     }
 
     fn read(&self, image: &Path, found: &mut FileTree) -> Result<()> {
-        read(image, found)
+        let tool = ForeignTool::reading(READ, tools::UNSQUASHFS, image)?;
+        read(&tool.command(), tool.image(), found)
+            .with_context(|| format!("{} cannot be read", image.display()))
     }
 
     fn paths(&self, image: &Path, below: &Path) -> Result<Vec<PathBuf>> {
-        let listing = fake_root::command("list the image", tools::UNSQUASHFS)?
-            .args(["-no-progress", "-ls"])
-            .arg(image)
-            .arg(below)
-            .read()?;
+        let tool = ForeignTool::reading("list the image", tools::UNSQUASHFS, image)?;
+        let list = tool.command().args(["-no-progress", "-ls"]).arg(tool.image()).arg(below);
+        let listing = foreign_tool::read_listing(&list)?;
         // Each path is below the directory that the image would be unpacked to.
         let paths = listing.lines().filter_map(|line| Some(line.split_once('/')?.1));
         paths.map(|path| image_path::parse(path.as_bytes())).collect()
@@ -99,10 +101,29 @@ impl ImageFormat for Squashfs {
         None
     }
 
-    fn unpack(&self, image: &Path, dir: &Path) -> Result<()> {
-        unpack(image, dir)
+    fn unpack(&self, image: &Path, dir: &Path) -> Result<bool> {
+        fs_err::create_dir(dir)?;
+        let tool = ForeignTool::unpacking("unpack the image", tools::UNSQUASHFS, image, dir)?;
+        let command = tool
+            .command()
+            .args(["-quiet", "-no-progress", "-xattrs", "-force", "-dest"])
+            .args([tool.dir(), tool.image()]);
+        // The box has one user, to which all entries belong.
+        let messages = command.messages("failed to change uid and gids")?;
+        let has_foreign = messages.expected > 0 && messages.others.is_empty();
+        if messages.status.code() == Some(INCOMPLETE) && has_foreign {
+            return Ok(false);
+        }
+        command.require_success(&messages)?;
+        Ok(true)
     }
 }
+
+/// Purpose of [`read`].
+const READ: &str = "read the squashfs image";
+
+/// Exit status of unsquashfs after errors other than those in the image.
+const INCOMPLETE: i32 = 2;
 
 /// Writes `plan` as the squashfs image `output`. Its time is set only by the environment variable,
 /// since mksquashfs refuses time options beside it.
@@ -134,7 +155,7 @@ pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
         return compare::compare_unpacked(plan, dir, Keeps::ALL);
     }
     let mut found = FileTree::new(&plan.eprefix, plan.epoch);
-    read(image, &mut found)?;
+    read(&tools::UNSQUASHFS.command(READ)?, image, &mut found)?;
     found.take_root()?;
     let mut differences = compare::compare_trees(plan, &found, Keeps::ALL);
     if has_xattrs(image)? {
@@ -143,13 +164,13 @@ pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
     Ok(differences)
 }
 
-/// Reads the contents of `image` into `found`, with the root directory, but without extended
-/// attributes.
-pub(crate) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
+/// Reads the contents of `image` into `found` with `unsquashfs`: with the root directory, but
+/// without extended attributes.
+fn read(unsquashfs: &Command, image: &Path, found: &mut FileTree) -> Result<()> {
     // If unsquashfs fails, it removes the file that it was to write: not /dev/stdout, which root
     // could remove.
-    tools::UNSQUASHFS
-        .command("read the squashfs image")?
+    unsquashfs
+        .clone()
         .args(["-quiet", "-no-progress", "-pf", "/proc/self/fd/1"])
         .arg(image)
         .run_read(|stream| pseudo::read(stream, found))
@@ -167,8 +188,8 @@ fn superblock(image: &Path) -> Result<[u8; 96]> {
     Ok(superblock)
 }
 
-/// Unpacks `image` into the directory `dir`.
-pub(crate) fn unpack(image: &Path, dir: &Path) -> Result<()> {
+/// Unpacks the own `image` into the directory `dir`.
+fn unpack(image: &Path, dir: &Path) -> Result<()> {
     fake_root::command("read the squashfs image back", tools::UNSQUASHFS)?
         .args(["-quiet", "-no-progress", "-xattrs", "-dest"])
         .arg(dir)

@@ -17,6 +17,11 @@ use crate::fstree::image_path;
 /// Separator between the lines and the content.
 const DATA: &[u8] = b"#\n# START OF DATA - DO NOT MODIFY\n#\n";
 
+/// Bytes of a line and of all lines that are kept in memory. A path has at most 4,096 bytes, and a
+/// link may lead to one.
+const LONGEST_LINE: u64 = 1 << 16;
+const LONGEST_LIST: u64 = 1 << 30;
+
 /// Returns whether the lines can express all entries of `plan`. They have no extended attributes
 /// (before squashfs-tools 4.6), and a name with a line break cannot be distinguished from two
 /// names.
@@ -33,10 +38,16 @@ pub(crate) fn read(stream: &mut dyn Read, found: &mut FileTree) -> Result<()> {
     let mut stream = BufReader::with_capacity(1 << 20, stream);
     let mut files = Vec::new();
     let mut line = Vec::new();
+    let mut listed = 0;
     loop {
         line.clear();
-        if stream.read_until(b'\n', &mut line)? == 0 {
+        let length = (&mut stream).take(LONGEST_LINE).read_until(b'\n', &mut line)?;
+        if length == 0 {
             bail!("the list of what the image holds ends early");
+        }
+        listed += length as u64;
+        if length as u64 == LONGEST_LINE || listed > LONGEST_LIST {
+            bail!("the list of what the image holds is too long");
         }
         if DATA.starts_with(&line) {
             break;
@@ -217,6 +228,9 @@ mod tests {
                 assert!(parse(line.as_bytes()).is_err(), "{line:?}");
             }
         }
+        let endless = vec![b'a'; 2 * usize::try_from(LONGEST_LINE).unwrap()];
+        let error = read(&mut &endless[..], &mut plan()).unwrap_err().to_string();
+        assert_eq!(error, "the list of what the image holds is too long");
         for line in ["a", "a R", "a R x 644 0 0 1 0", "a B 7 644 0 0 1 1", "a\\"] {
             assert!(parse(line.as_bytes()).is_err(), "{line}");
         }

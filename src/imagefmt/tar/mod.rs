@@ -68,8 +68,9 @@ impl ImageFormat for TarArchive {
         digest::hash_contents(found)
     }
 
-    fn unpack(&self, image: &Path, dir: &Path) -> Result<()> {
+    fn unpack(&self, image: &Path, dir: &Path) -> Result<bool> {
         fs_err::create_dir(dir)?;
-        directory::untar(dir)?.arg("--file").arg(image).run_quiet()
+        directory::untar(dir)?.arg("--file").arg(image).run_quiet()?;
+        Ok(true)
     }
 }
