@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::base::names::PrefixName;
 use crate::fstree::entries::FileTree;
-use crate::fstree::image_path;
 use crate::imagefmt::registry;
 
 /// Directory of extension-release files, and the start of their names.
@@ -13,14 +13,18 @@ const RELEASES: &str = "usr/lib/extension-release.d";
 const RELEASE: &str = "extension-release.";
 
 /// Returns the name of the extension in the image or directory at `path`: the end of the name of
-/// its only extension-release file.
-pub(crate) fn name(path: &Path) -> Result<String> {
+/// its only extension-release file. It becomes part of file names of an OS image, so that names
+/// which `pack` could not give are refused.
+pub(crate) fn name(path: &Path) -> Result<PrefixName> {
     let names =
         releases(path).with_context(|| format!("could not look into {}", path.display()))?;
     match names.as_slice() {
         [name] => Ok(name.clone()),
         [] => bail!("{} is no extension: it has no {RELEASES}/{RELEASE}NAME", path.display()),
-        _ => bail!("{} has several names: {}", path.display(), names.join(", ")),
+        _ => {
+            let names: Vec<&str> = names.iter().map(PrefixName::as_str).collect();
+            bail!("{} has several names: {}", path.display(), names.join(", "))
+        }
     }
 }
 
@@ -36,13 +40,12 @@ pub(crate) fn read(path: &Path) -> Result<FileTree> {
     Ok(found)
 }
 
-fn releases(path: &Path) -> Result<Vec<String>> {
+fn releases(path: &Path) -> Result<Vec<PrefixName>> {
     let paths = registry::detect(path)?.paths(path, Path::new(RELEASES))?;
     let names = paths.iter().filter_map(|path| {
         let name = path.strip_prefix(RELEASES).ok()?.to_str()?.strip_prefix(RELEASE)?;
         // An entry of a directory in this one is no file of a release.
         (!name.contains('/')).then_some(name)
     });
-    let checked = |name: &str| image_path::check_name(name.as_bytes()).map(|_| name.to_owned());
-    names.map(checked).collect()
+    names.map(|name| name.parse().context("its extension-release file has a bad name")).collect()
 }

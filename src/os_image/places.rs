@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+use crate::base::names::PrefixName;
 use crate::fstree::resolve::ResolvedPath;
 use crate::host::os_release;
 use crate::os_image::{ImageChange, OsRoot};
@@ -47,7 +48,7 @@ pub(crate) struct Extension {
     /// Path of the image file.
     pub file: PathBuf,
     /// Name of the extension, from its content.
-    pub name: String,
+    pub name: PrefixName,
     /// Names of the architecture that may follow the version in a file name.
     pub architectures: Vec<&'static str>,
     /// True if the image is compressed.
@@ -71,7 +72,7 @@ impl Extension {
         if !of_this {
             bail!(
                 "{name} holds the extension {0:?}; call the file {0}-VERSION-ARCH.raw or {0}.raw",
-                self.name
+                self.name.as_str()
             );
         }
         Ok(name)
@@ -96,7 +97,7 @@ impl Extension {
     /// Returns the part of the name after `start`. Fails if the name does not begin with `start`,
     /// as its method requires.
     fn id(&self, start: &str, kind: &str) -> Result<&str> {
-        self.name.strip_prefix(start).with_context(|| {
+        self.name.as_str().strip_prefix(start).with_context(|| {
             format!(
                 "{kind} extension is called {start}ID; pack it with --name {start}{}",
                 self.name
@@ -123,7 +124,7 @@ impl OsRoot {
         let name = &extension.name;
         let mut more = Vec::new();
         let to = match method {
-            InstallMethod::Opt => Path::new(OPT).join(name).join(extension.file_name()?),
+            InstallMethod::Opt => Path::new(OPT).join(name.as_str()).join(extension.file_name()?),
             InstallMethod::BuiltIn => Path::new(BUILT_IN).join(format!("{name}.raw")),
             InstallMethod::Oem => {
                 let id = extension.id("oem-", "an OEM")?;

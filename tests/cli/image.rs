@@ -258,6 +258,28 @@ fn links_of_the_image_do_not_lead_out_of_it() {
 }
 
 #[test]
+fn a_name_that_pack_could_not_give_is_refused() {
+    let os = Os::new();
+    for name in ["a\nb", "\x1b[31mred", "a b", ".hidden", "a.raw"] {
+        let tree = os.small.beside("foreign");
+        let release = tree.join("usr/lib/extension-release.d");
+        fs_err::create_dir_all(&release).unwrap();
+        fs_err::write(release.join(format!("extension-release.{name}")), "ID=_any\n").unwrap();
+        let image = os.small.beside("out/foreign.raw");
+        fs_err::create_dir_all(image.parent().unwrap()).unwrap();
+        let words = ["-quiet", "-no-progress", "-noappend"];
+        let paths = [tree.to_str().unwrap(), image.to_str().unwrap()];
+        stdout_of("mksquashfs", [&paths[..], &words].concat());
+        let error = os.refuse(&["add", "foreign.raw"]);
+        let told = if name.contains('\n') { "a name in it has a newline" } else { "the name " };
+        assert!(error.contains(told) && error.contains("foreign.raw"), "{error}");
+        assert!(!error.contains('\x1b') && error.trim().lines().count() == 1, "{error:?}");
+        fs_err::remove_dir_all(&tree).unwrap();
+    }
+    assert!(!os.rootfs.join("opt").exists() && !os.rootfs.join("etc").exists());
+}
+
+#[test]
 fn only_what_will_be_attached_is_taken() {
     let os = Os::new();
     os.small.pack("out", &[]);

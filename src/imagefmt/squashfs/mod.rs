@@ -85,9 +85,14 @@ impl ImageFormat for Squashfs {
         let tool = ForeignTool::reading("list the image", tools::UNSQUASHFS, image)?;
         let list = tool.command().args(["-no-progress", "-ls"]).arg(tool.image()).arg(below);
         let listing = foreign_tool::read_listing(&list)?;
-        // Each path is below the directory that the image would be unpacked to.
-        let paths = listing.lines().filter_map(|line| Some(line.split_once('/')?.1));
-        paths.map(|path| image_path::parse(path.as_bytes())).collect()
+        let mut paths = Vec::new();
+        for line in listing.lines().filter(|line| !line.is_empty() && *line != UNPACKED) {
+            // No name has a slash, so what follows a newline within a name cannot begin like this.
+            let path = line.strip_prefix(UNPACKED).and_then(|path| path.strip_prefix('/'));
+            let path = path.context("a name in it has a newline")?;
+            paths.push(image_path::parse(path.as_bytes())?);
+        }
+        Ok(paths)
     }
 
     fn facts(&self, image: &Path) -> Result<ImageFacts> {
@@ -118,6 +123,9 @@ impl ImageFormat for Squashfs {
         Ok(true)
     }
 }
+
+/// Name of the directory that unsquashfs(1) would unpack to; each path in its listing begins with it.
+const UNPACKED: &str = "squashfs-root";
 
 /// Purpose of [`read`].
 const READ: &str = "read the squashfs image";
