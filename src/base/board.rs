@@ -19,7 +19,7 @@ impl BoardName {
     ///
     /// Fails if profiles/boards.toml cannot be read.
     pub(crate) fn board(&self) -> Result<Board> {
-        Board::named(&self.0)
+        Board::find(&self.0)
     }
 }
 
@@ -27,7 +27,7 @@ impl FromStr for BoardName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Ok(Self(Board::named(text)?.name))
+        Ok(Self(Board::find(text)?.name))
     }
 }
 
@@ -62,7 +62,7 @@ pub struct Board {
 
 impl Board {
     /// Returns the board named `name`.
-    pub fn named(name: &str) -> Result<Self> {
+    pub fn find(name: &str) -> Result<Self> {
         let mut boards = load()?;
         let known = boards.keys().cloned().collect::<Vec<_>>().join(", ");
         boards
@@ -84,7 +84,7 @@ impl Board {
     }
 
     /// Returns all boards.
-    pub fn all() -> Result<Vec<Self>> {
+    pub fn list() -> Result<Vec<Self>> {
         Ok(load()?.into_values().collect())
     }
 
@@ -122,9 +122,9 @@ mod tests {
 
     #[test]
     fn boards_of_the_sdk() {
-        assert_eq!(Board::named("amd64-usr").unwrap().chost, "x86_64-cros-linux-gnu");
-        assert_eq!(Board::named("arm64-usr").unwrap().architecture, "arm64");
-        let error = Board::named("riscv-usr").unwrap_err().to_string();
+        assert_eq!(Board::find("amd64-usr").unwrap().chost, "x86_64-cros-linux-gnu");
+        assert_eq!(Board::find("arm64-usr").unwrap().architecture, "arm64");
+        let error = Board::find("riscv-usr").unwrap_err().to_string();
         assert!(error.contains("amd64-usr, arm64-usr"), "{error}");
     }
 }

@@ -163,7 +163,7 @@ impl Command {
             .unchecked()
             .run()
             .map_err(|error| self.not_started(&error))?;
-        self.judge(output.status, &output.stderr)?;
+        self.check_status(output.status, &output.stderr)?;
         String::from_utf8(output.stdout)
             .with_context(|| format!("`{self}` printed something that is not UTF-8"))
     }
@@ -201,7 +201,7 @@ impl Command {
     ///
     /// Fails if the status is not 0.
     pub fn require_success(&self, messages: &Messages) -> Result<()> {
-        self.judge(messages.status, &messages.others)
+        self.check_status(messages.status, &messages.others)
     }
 
     /// Runs with no input; the output is dropped unless the command fails.
@@ -214,7 +214,7 @@ impl Command {
             .unchecked()
             .run()
             .map_err(|error| self.not_started(&error))?;
-        self.judge(output.status, &output.stdout)
+        self.check_status(output.status, &output.stdout)
     }
 
     /// Runs with no input; both streams are written to the file `log`, whose path the error names.
@@ -233,7 +233,7 @@ impl Command {
             return Ok(());
         }
         let written = fs_err::read(log)?;
-        self.judge(output.status, &written)
+        self.check_status(output.status, &written)
             .with_context(|| format!("its whole output is in {}", log.display()))
     }
 
@@ -263,7 +263,7 @@ impl Command {
             return outcome;
         }
         let ended = running.wait().with_context(|| format!("could not wait for `{self}`"))?;
-        self.judge(ended.status, &kept.join().0)?;
+        self.check_status(ended.status, &kept.join().0)?;
         outcome
     }
 
@@ -294,7 +294,7 @@ impl Command {
         let Some(ended) = running.try_wait()? else {
             bail!("`{self}` closed its output and did not end");
         };
-        self.judge(ended.status, &kept.join().0)?;
+        self.check_status(ended.status, &kept.join().0)?;
         outcome
     }
 
@@ -358,7 +358,7 @@ impl Command {
         anyhow!("could not {}: `{self}` did not start: {error}", self.purpose)
     }
 
-    fn judge(&self, status: ExitStatus, written: &[u8]) -> Result<()> {
+    fn check_status(&self, status: ExitStatus, written: &[u8]) -> Result<()> {
         if status.success() {
             return Ok(());
         }

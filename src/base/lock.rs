@@ -24,7 +24,7 @@ pub enum Busy<'a> {
 
 impl Lock {
     /// Takes the lock file `path`; processes that wait for it show `what`.
-    pub fn take(path: &Path, what: &str, busy: &Busy<'_>) -> Result<Self> {
+    pub fn acquire(path: &Path, what: &str, busy: &Busy<'_>) -> Result<Self> {
         loop {
             let lock = Self::take_file(path, what, busy)?;
             // The last holder may have removed the file, and another process may have made a new
@@ -53,7 +53,7 @@ impl Lock {
             .open(path)
             .context("the lock cannot be taken; was the prefix removed meanwhile?")?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let holder = holder(&mut file);
+            let holder = read_holder(&mut file);
             match busy {
                 Busy::Fail => bail!(
                     "{holder} is at work on this prefix; wait for it to end, then try again \
@@ -72,7 +72,7 @@ impl Lock {
     }
 }
 
-fn holder(file: &mut File) -> String {
+fn read_holder(file: &mut File) -> String {
     let mut text = String::new();
     match file.read_to_string(&mut text) {
         Ok(count) if count > 0 => text,
@@ -93,26 +93,26 @@ mod tests {
     fn second_holder_is_told_who_holds_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = path_below(dir.path());
-        let held = Lock::take(&path, "fprefix emerge jq", &Busy::Fail).unwrap();
-        let error = Lock::take(&path, "fprefix pack", &Busy::Fail).unwrap_err().to_string();
+        let held = Lock::acquire(&path, "fprefix emerge jq", &Busy::Fail).unwrap();
+        let error = Lock::acquire(&path, "fprefix pack", &Busy::Fail).unwrap_err().to_string();
         assert!(error.contains("fprefix emerge jq (process "), "{error}");
         drop(held);
-        Lock::take(&path, "fprefix pack", &Busy::Fail).unwrap();
+        Lock::acquire(&path, "fprefix pack", &Busy::Fail).unwrap();
     }
 
     #[test]
     fn a_lock_that_was_removed_holds_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = path_below(dir.path());
-        let held = Lock::take(&path, "fprefix remove demo", &Busy::Fail).unwrap();
+        let held = Lock::acquire(&path, "fprefix remove demo", &Busy::Fail).unwrap();
         let waits = std::thread::spawn({
             let path = path.clone();
-            move || Lock::take(&path, "fprefix emerge jq", &Busy::Wait(&|_| ())).unwrap()
+            move || Lock::acquire(&path, "fprefix emerge jq", &Busy::Wait(&|_| ())).unwrap()
         });
         std::thread::sleep(std::time::Duration::from_millis(50));
         fs_err::remove_file(&path).unwrap();
         drop(held);
         let _held = waits.join().unwrap();
-        assert!(Lock::take(&path, "fprefix pack", &Busy::Fail).is_err());
+        assert!(Lock::acquire(&path, "fprefix pack", &Busy::Fail).is_err());
     }
 }

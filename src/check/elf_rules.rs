@@ -47,25 +47,25 @@ fn expand(entry: &[u8], path: &Path) -> PathBuf {
 
 pub(super) fn search_dirs(fact: &Fact, image: &ElfImage, scene: &Scene<'_>) -> Vec<PathBuf> {
     // $ORIGIN is the directory of the file after links are resolved.
-    let real = scene.at(&fact.path).map_or(&fact.path, |real| &real.path);
+    let real = scene.find_fact(&fact.path).map_or(&fact.path, |real| &real.path);
     entries(image).into_iter().map(|entry| expand(entry, real)).collect()
 }
 
-pub(super) fn readable(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
+pub(super) fn check_readable(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     match &fact.kind {
         FactKind::BrokenElf(why) => vec![Detail::note(why.clone())],
         _ => Vec::new(),
     }
 }
 
-pub(super) fn interpreter(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+pub(super) fn check_interpreter(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let Some(interpreter) = dynamic(fact).and_then(|image| image.interpreter.as_deref()) else {
         return Vec::new();
     };
     let path = path_of(interpreter);
     let detail = if !scene.is_inside(path) {
         format!("its interpreter is {}, outside of the prefix", path.display())
-    } else if scene.at(path).is_none() {
+    } else if scene.find_fact(path).is_none() {
         format!("its interpreter {} is not there", path.display())
     } else {
         return Vec::new();
@@ -73,7 +73,7 @@ pub(super) fn interpreter(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     vec![Detail::error(detail)]
 }
 
-pub(super) fn needed(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+pub(super) fn check_needed(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let Some(image) = dynamic(fact) else { return Vec::new() };
     let found = image.needed.iter().zip(scene.libraries(fact));
     found.filter_map(|(name, library)| needed_library(path_of(name), *library, scene)).collect()
@@ -91,7 +91,7 @@ fn needed_library(name: &Path, found: Option<&Fact>, scene: &Scene<'_>) -> Optio
     let usual = ["usr/lib64", "usr/lib"]
         .map(|dir| scene.root.eprefix().as_path().join(dir))
         .iter()
-        .find_map(|dir| scene.at(&dir.join(name)));
+        .find_map(|dir| scene.find_fact(&dir.join(name)));
     Some(Detail::error(match usual {
         Some(library) => format!(
             "needs {shown}, which is at {} but not on its own search path: it would be found by \
@@ -102,7 +102,7 @@ fn needed_library(name: &Path, found: Option<&Fact>, scene: &Scene<'_>) -> Optio
     }))
 }
 
-pub(super) fn search_path(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+pub(super) fn check_search_path(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let Some(image) = dynamic(fact) else { return Vec::new() };
     let tag = if image.runpath.is_some() { "runpath" } else { "rpath" };
     let mut details = Vec::new();
@@ -118,7 +118,7 @@ pub(super) fn search_path(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
                 "its {tag} has {shown}, which is relative to the directory that the caller is in"
             )));
         } else {
-            let place = scene.at(&dir);
+            let place = scene.find_fact(&dir);
             if !scene.is_inside(place.map_or(&normalize_path(&dir), |place| &place.path)) {
                 details
                     .push(Detail::error(format!("its {tag} has {shown}, outside of the prefix")));
@@ -132,7 +132,7 @@ pub(super) fn search_path(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
 
 /// Requires that a library defines the versions that a file needs of it (`.gnu.version_r` against
 /// `.gnu.version_d`).
-pub(super) fn symbol_versions(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+pub(super) fn check_symbol_versions(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let Some(image) = dynamic(fact) else { return Vec::new() };
     let libraries = scene.libraries(fact);
     let mut details = Vec::new();
@@ -152,7 +152,7 @@ pub(super) fn symbol_versions(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     details
 }
 
-pub(super) fn machine(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+pub(super) fn check_machine(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let Some(image) = dynamic(fact) else { return Vec::new() };
     if scene.machines.is_empty() || scene.machines.contains(&(image.machine, image.class)) {
         return Vec::new();
@@ -174,7 +174,7 @@ fn machine_name(machine: u16, class: ElfClass) -> String {
     format!("{bits}-bit {name}")
 }
 
-pub(super) fn hardening(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
+pub(super) fn check_hardening(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     let Some(image) = dynamic(fact) else { return Vec::new() };
     let mut details = Vec::new();
     if image.text_relocations {
@@ -188,7 +188,7 @@ pub(super) fn hardening(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
 }
 
 /// Finds loaders that still read the target's configuration.
-pub(super) fn loader(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+pub(super) fn check_loader(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let may_be = |image: &&ElfImage| image.needed.is_empty() && image.interpreter.is_none();
     let Some(image) = fact
         .elf()
@@ -230,16 +230,16 @@ fn libc_rule(fact: &Fact, scene: &Scene<'_>, subject: LibcFacility) -> Vec<Detai
         .collect()
 }
 
-pub(super) fn name_services(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+pub(super) fn check_name_services(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     libc_rule(fact, scene, LibcFacility::NameServices)
 }
 
-pub(super) fn locales(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+pub(super) fn check_locales(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     libc_rule(fact, scene, LibcFacility::Locales)
 }
 
 /// Finds uses of the target's modules, by the C library or by the cache that it reads.
-pub(super) fn character_sets(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+pub(super) fn check_character_sets(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     if !fact.path.ends_with(GCONV_CACHE) || !scene.is_inside(&fact.path) {
         return libc_rule(fact, scene, LibcFacility::CharacterSets);
     }

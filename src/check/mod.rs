@@ -6,8 +6,11 @@
 //! Nothing in here changes a file.
 
 mod changes;
+mod collect;
+mod contents;
 mod elf_rules;
 mod facts;
+mod file_rules;
 pub(crate) mod prove;
 mod remedy;
 mod rules;
@@ -41,7 +44,7 @@ pub(crate) struct Rule {
     pub remedy: &'static str,
     /// True if rewriting the file fixes the finding.
     pub rewrites: bool,
-    look: fn(&Fact, &Scene<'_>) -> Vec<Detail>,
+    find: fn(&Fact, &Scene<'_>) -> Vec<Detail>,
 }
 
 /// Result of a rule for one file.
@@ -146,7 +149,7 @@ pub(crate) fn run_changed(
     choice: &RuleChoice,
 ) -> Result<CheckReport> {
     choice.validate()?;
-    let facts = facts::gather(root, changes)?;
+    let facts = collect::collect_facts(root, changes)?;
     let scene = Scene::new(root, &facts);
     let rules: Vec<&Rule> = rules()
         .iter()
@@ -156,7 +159,7 @@ pub(crate) fn run_changed(
         .par_iter()
         .flat_map_iter(|fact| rules.iter().map(move |rule| (fact, rule)))
         .flat_map_iter(|(fact, rule)| {
-            (rule.look)(fact, &scene).into_iter().map(|detail| Finding {
+            (rule.find)(fact, &scene).into_iter().map(|detail| Finding {
                 rule: rule.id,
                 level: detail.level,
                 path: fact.path.clone(),
@@ -169,7 +172,7 @@ pub(crate) fn run_changed(
     findings.sort_by(|a, b| (&a.path, a.rule, &a.detail).cmp(&(&b.path, b.rule, &b.detail)));
     let elf_files = facts.iter().filter(|fact| fact.elf().is_some()).count();
     remedy::name_packages(root, &mut findings)?;
-    let commands = remedy::commands(root, &findings);
-    let suspicions = remedy::suspicions(root, &findings)?;
+    let commands = remedy::list_commands(root, &findings);
+    let suspicions = remedy::find_suspects(root, &findings)?;
     Ok(CheckReport { files: facts.len(), elf_files, findings, commands, suspicions })
 }

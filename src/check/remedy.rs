@@ -31,7 +31,10 @@ pub(super) fn name_packages(root: &FinalRoot, findings: &mut [Finding]) -> Resul
 }
 
 /// Returns the commands that fix findings of the rules that rewriting fixes, by rule.
-pub(super) fn commands(root: &FinalRoot, findings: &[Finding]) -> BTreeMap<&'static str, String> {
+pub(super) fn list_commands(
+    root: &FinalRoot,
+    findings: &[Finding],
+) -> BTreeMap<&'static str, String> {
     let mut packages: BTreeMap<&'static str, BTreeSet<Option<&str>>> = BTreeMap::new();
     for finding in findings.iter().filter(|finding| finding.level == Level::Error) {
         if rule(finding.rule).is_ok_and(|rule| rule.rewrites) {
@@ -39,16 +42,16 @@ pub(super) fn commands(root: &FinalRoot, findings: &[Finding]) -> BTreeMap<&'sta
         }
     }
     let command = |packages: BTreeSet<Option<&str>>| match root.origin() {
-        Origin::Tree => Some(rewrite(root)),
+        Origin::Tree => Some(rewrite_command(root)),
         Origin::Prefix { update: Some(update), .. } => Some(update.clone()),
-        Origin::Prefix { name, .. } => install(name, &packages),
+        Origin::Prefix { name, .. } => install_command(name, &packages),
     };
     packages.into_iter().filter_map(|(rule, of)| Some((rule, command(of)?))).collect()
 }
 
 /// Returns possible causes of findings, by rule. A missing library may belong to a package that was
 /// declared as provided.
-pub(super) fn suspicions(
+pub(super) fn find_suspects(
     root: &FinalRoot,
     findings: &[Finding],
 ) -> Result<BTreeMap<&'static str, String>> {
@@ -65,13 +68,13 @@ pub(super) fn suspicions(
 /// Name of the rule that needed libraries must exist.
 const NEEDED: &str = "needed";
 
-fn rewrite(root: &FinalRoot) -> String {
+fn rewrite_command(root: &FinalRoot) -> String {
     let command = Command::new("rewrite the tree", "fprefix").args(["rewrite", "--root"]);
     command.arg(root.path()).args(["--eprefix", root.eprefix().as_str()]).to_string()
 }
 
 /// Returns the command that installs the packages again, or `None` if no file belongs to a package.
-fn install(name: &str, packages: &BTreeSet<Option<&str>>) -> Option<String> {
+fn install_command(name: &str, packages: &BTreeSet<Option<&str>>) -> Option<String> {
     let atoms: Vec<String> =
         packages.iter().flatten().map(|package| format!("={package}")).collect();
     let options = ["-P", name, "emerge", "--install", "--oneshot"];

@@ -1,12 +1,6 @@
-//! Registry of rules, and the rules that are not about ELF files.
+//! Registry of rules.
 
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-
-use crate::check::scene::Lead;
-use crate::check::{Detail, Fact, FactKind, Rule, Scene, elf_rules, symbols, units};
-use crate::fstree::resolve::normalize_path;
-use crate::relocate::shebang::Shebang;
+use crate::check::{Rule, elf_rules, file_rules, symbols, units};
 
 /// All rules.
 pub(super) const RULES: &[Rule] = &[
@@ -17,7 +11,7 @@ pub(super) const RULES: &[Rule] = &[
                  belongs to another C library, or is not there.",
         remedy: "Rewriting sets it; a prefix without a loader lacks sys-libs/glibc.",
         rewrites: true,
-        look: elf_rules::interpreter,
+        find: elf_rules::check_interpreter,
     },
     Rule {
         id: "needed",
@@ -26,7 +20,7 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "Install the package that has the library into final (a missing RDEPEND of the \
                  ebuild); rewriting completes search paths.",
         rewrites: true,
-        look: elf_rules::needed,
+        find: elf_rules::check_needed,
     },
     Rule {
         id: "search-path",
@@ -35,7 +29,7 @@ pub(super) const RULES: &[Rule] = &[
                  the choice of the library that is loaded.",
         remedy: "Rewriting reduces search paths to what is needed.",
         rewrites: true,
-        look: elf_rules::search_path,
+        find: elf_rules::check_search_path,
     },
     Rule {
         id: "symbol-version",
@@ -44,7 +38,7 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "Build the program against the libraries that are in the prefix: update staging \
                  (`fprefix emerge @world`), then install again.",
         rewrites: false,
-        look: elf_rules::symbol_versions,
+        find: elf_rules::check_symbol_versions,
     },
     Rule {
         id: "symbol",
@@ -54,7 +48,7 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "The library that is in the prefix is not the one that the program was built \
                  with: build it again, or install the right version of the library.",
         rewrites: false,
-        look: symbols::undefined,
+        find: symbols::check_undefined,
     },
     Rule {
         id: "loader",
@@ -64,7 +58,7 @@ pub(super) const RULES: &[Rule] = &[
                  does the latter.",
         remedy: "Rewriting seals it.",
         rewrites: true,
-        look: elf_rules::loader,
+        find: elf_rules::check_loader,
     },
     Rule {
         id: "character-sets",
@@ -74,7 +68,7 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "Rewriting points it there. Without modules, UTF-8, ASCII and Latin-1 \
                  work; `iconvconfig --prefix=ROOT` writes a cache where there is none.",
         rewrites: true,
-        look: elf_rules::character_sets,
+        find: elf_rules::check_character_sets,
     },
     Rule {
         id: "locale",
@@ -85,7 +79,7 @@ pub(super) const RULES: &[Rule] = &[
                  one, programs run in the C locale; `localedef --prefix=EROOT --add-to-archive` \
                  makes one.",
         rewrites: true,
-        look: elf_rules::locales,
+        find: elf_rules::check_locales,
     },
     Rule {
         id: "name-services",
@@ -94,7 +88,7 @@ pub(super) const RULES: &[Rule] = &[
                  target's own C library. Users and hosts are still looked up in files and DNS.",
         remedy: "Rewriting closes them off.",
         rewrites: true,
-        look: elf_rules::name_services,
+        find: elf_rules::check_name_services,
     },
     Rule {
         id: "machine",
@@ -102,7 +96,7 @@ pub(super) const RULES: &[Rule] = &[
         reason: "The loader refuses others.",
         remedy: "Find out which package brings the file, and build it for the board.",
         rewrites: false,
-        look: elf_rules::machine,
+        find: elf_rules::check_machine,
     },
     Rule {
         id: "hardening",
@@ -110,7 +104,7 @@ pub(super) const RULES: &[Rule] = &[
         reason: "Hardened targets (SELinux, PaX) refuse them.",
         remedy: "Ask the package's upstream; often an assembler file without a stack note.",
         rewrites: false,
-        look: elf_rules::hardening,
+        find: elf_rules::check_hardening,
     },
     Rule {
         id: "elf",
@@ -118,7 +112,7 @@ pub(super) const RULES: &[Rule] = &[
         reason: "What cannot be read cannot be proven.",
         remedy: "Look at the file with readelf; test data that is broken on purpose is harmless.",
         rewrites: false,
-        look: elf_rules::readable,
+        find: elf_rules::check_readable,
     },
     Rule {
         id: "shebang",
@@ -127,7 +121,7 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "Install the interpreter into final (`fprefix emerge app-shells/bash`); \
                  rewriting then sets the line. /bin/sh is on every target and only noted.",
         rewrites: true,
-        look: shebang,
+        find: file_rules::check_shebang,
     },
     Rule {
         id: "unit",
@@ -137,7 +131,7 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "Correct the path in the ebuild: programs are in EPREFIX/usr/bin. Programs of the \
                  target are only noted.",
         rewrites: false,
-        look: units::programs_are_there,
+        find: units::check_programs,
     },
     Rule {
         id: "link",
@@ -145,7 +139,7 @@ pub(super) const RULES: &[Rule] = &[
         reason: "A link out of the prefix leads to whatever the target has there.",
         remedy: "Make the link relative, or install what it leads to.",
         rewrites: false,
-        look: link,
+        find: file_rules::check_link,
     },
     Rule {
         id: "staging",
@@ -154,7 +148,7 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "Often a build that records its compiler or source directory; patch it, or leave \
                  the file out of the image.",
         rewrites: false,
-        look: staging,
+        find: file_rules::check_staging,
     },
     Rule {
         id: "place",
@@ -163,7 +157,7 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "An ebuild that installs elsewhere ignores EPREFIX; move the file or mask it with \
                  INSTALL_MASK.",
         rewrites: false,
-        look: place,
+        find: file_rules::check_place,
     },
     Rule {
         id: "special",
@@ -172,7 +166,7 @@ pub(super) const RULES: &[Rule] = &[
                  is attached.",
         remedy: "Remove the file from the root.",
         rewrites: false,
-        look: special,
+        find: file_rules::check_special,
     },
     Rule {
         id: "name",
@@ -180,7 +174,7 @@ pub(super) const RULES: &[Rule] = &[
         reason: "Not every image format and report can carry others.",
         remedy: "Rename the file.",
         rewrites: false,
-        look: name,
+        find: file_rules::check_name,
     },
     Rule {
         id: "owner",
@@ -190,7 +184,7 @@ pub(super) const RULES: &[Rule] = &[
                  own get it below /var of the target, by tmpfiles.d. Numbers of system users \
                  are only noted.",
         rewrites: false,
-        look: owner,
+        find: file_rules::check_owner,
     },
     Rule {
         id: "mode",
@@ -198,181 +192,6 @@ pub(super) const RULES: &[Rule] = &[
         reason: "An image is read-only, yet a directory's mode becomes that of the target's.",
         remedy: "Correct the mode in the ebuild; setuid programs and capabilities are only noted.",
         rewrites: false,
-        look: mode,
+        find: file_rules::check_mode,
     },
 ];
-
-fn shebang(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    let FactKind::Script(start) = &fact.kind else { return Vec::new() };
-    // The kernel reads the first line only of files that may be executed.
-    if fact.mode & 0o111 == 0 {
-        return Vec::new();
-    }
-    let Some(shebang) = Shebang::parse(start) else {
-        return vec![Detail::note("its first line has no end")];
-    };
-    // Linux 5.1 and newer read 256 bytes (BINPRM_BUF_SIZE).
-    if shebang.length > 255 {
-        return vec![Detail::error(format!(
-            "its first line has {} characters; the kernel reads 255",
-            shebang.length
-        ))];
-    }
-    let interpreter = shebang.interpreter;
-    let shown = interpreter.display();
-    if interpreter == Path::new("/bin/sh") {
-        return vec![Detail::note("is run by /bin/sh of the target")];
-    }
-    let text = if !scene.is_inside(interpreter) {
-        format!("is run by {shown}, outside of the prefix")
-    } else if scene.at(interpreter).is_none() {
-        format!("is run by {shown}, which is not there")
-    } else {
-        return Vec::new();
-    };
-    // Examples are documentation and are not run.
-    let is_example = fact.path.components().any(|part| part.as_os_str() == "doc");
-    vec![if is_example { Detail::note(text) } else { Detail::error(text) }]
-}
-
-/// Directories in which every target has files that programs may use on purpose.
-const TARGETS_OWN: &[&str] = &["/etc", "/dev", "/proc", "/run", "/sys", "/tmp", "/var"];
-
-fn link(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    let FactKind::Link(target) = &fact.kind else { return Vec::new() };
-    let shown = target.display();
-    let absolute = normalize_path(&fact.path.parent().unwrap_or(Path::new("/")).join(target));
-    match scene.resolve(&fact.path) {
-        Lead::There(found) if scene.is_inside(&found.path) => Vec::new(),
-        // Everything in the root is shipped, so a link to it from outside the prefix is not broken.
-        Lead::There(_) if !scene.is_inside(&fact.path) => Vec::new(),
-        Lead::There(found) => {
-            vec![Detail::error(format!("leads to {}, outside of the prefix", found.path.display()))]
-        }
-        Lead::Loop => vec![Detail::error(format!("leads to {shown}, round in a circle"))],
-        Lead::Missing(place) if scene.is_inside(&place) => {
-            vec![Detail::error(format!("leads to {shown}, which is not there"))]
-        }
-        Lead::Missing(_) if TARGETS_OWN.iter().any(|own| absolute.starts_with(own)) => {
-            vec![Detail::note(format!("leads to {shown} of the target"))]
-        }
-        Lead::Missing(_) => {
-            vec![Detail::error(format!("leads to {shown}, outside of the prefix"))]
-        }
-    }
-}
-
-fn staging(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
-    fact.staging.iter().map(|path| Detail::error(format!("names {path}"))).collect()
-}
-
-/// Directories that are links on some targets. A directory of an extension would replace the link.
-const LINKS_ON_TARGETS: &[(&str, &str)] = &[
-    ("/usr/sbin", "/usr/bin on distributions that have merged the two"),
-    ("/usr/local", "/var/usrlocal on ostree-based ones"),
-    ("/usr/lib64", "/usr/lib on some"),
-    ("/opt", "/var/opt on ostree-based ones"),
-];
-
-fn place(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
-    let clash = LINKS_ON_TARGETS.iter().find(|(path, _)| fact.path == Path::new(path));
-    if let (FactKind::Directory, Some((path, target))) = (&fact.kind, clash) {
-        return vec![Detail::note(format!("is a directory here; {path} is a link to {target}"))];
-    }
-    if fact.path.starts_with("/usr") || fact.path.starts_with("/opt") {
-        return Vec::new();
-    }
-    vec![Detail::error("is neither below /usr nor below /opt")]
-}
-
-fn special(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
-    let mut details = Vec::new();
-    match fact.kind {
-        FactKind::Special { whiteout: true } => details.push(Detail::error("is a whiteout")),
-        FactKind::Special { whiteout: false } => {
-            details.push(Detail::error("is a device, a socket or a pipe"));
-        }
-        _ => {}
-    }
-    for name in fact.attributes.iter().map(|name| name.to_string_lossy()) {
-        if name.ends_with(".overlay.opaque") {
-            details.push(Detail::error("is an opaque directory: it hides the target's"));
-        } else if name.contains(".overlay.") {
-            details.push(Detail::error(format!("has the attribute {name} of an overlay's layer")));
-        }
-    }
-    if fact.path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".wh.")) {
-        details.push(Detail::note("is named like a whiteout of a container's layer"));
-    }
-    details
-}
-
-fn name(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
-    let Some(name) = fact.path.file_name() else { return Vec::new() };
-    match name.to_str() {
-        None => vec![Detail::error("its name is not UTF-8")],
-        Some(name) if name.chars().any(char::is_control) => {
-            vec![Detail::error("its name has a control character")]
-        }
-        Some(_) => Vec::new(),
-    }
-}
-
-/// First of the user numbers that distributions assign as they like (systemd's UIDS-GIDS.md).
-const FIRST_PERSON: u32 = 1000;
-
-fn owner(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    judge_owner(fact.owner, scene.owner.unwrap_or_default())
-}
-
-/// Reports these numbers, for a prefix that belongs to `own`.
-fn judge_owner((user, group): (u32, u32), own: (u32, u32)) -> Vec<Detail> {
-    let of = |word: &str, id: u32, own: u32| match id {
-        0 => None,
-        id if id == own => None,
-        id if id < FIRST_PERSON => Some(Detail::note(format!("belongs to the {word} {id}"))),
-        id => Some(Detail::error(format!("belongs to the {word} {id}"))),
-    };
-    of("user", user, own.0).into_iter().chain(of("group", group, own.1)).collect()
-}
-
-fn mode(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
-    let mut details = Vec::new();
-    let sticky = fact.mode & 0o1000 != 0;
-    if !matches!(fact.kind, FactKind::Link(_) | FactKind::Special { .. })
-        && fact.mode & 0o002 != 0
-        && !sticky
-    {
-        details.push(Detail::error("everybody may write to it"));
-    }
-    if !matches!(fact.kind, FactKind::Directory) && fact.mode & 0o4000 != 0 {
-        details.push(Detail::note("is setuid"));
-    }
-    if !matches!(fact.kind, FactKind::Directory) && fact.mode & 0o2000 != 0 {
-        details.push(Detail::note("is setgid"));
-    }
-    if fact.attributes.iter().any(|name| name == "security.capability") {
-        details.push(Detail::note("has file capabilities"));
-    }
-    details
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::level::Level;
-
-    /// Only root could create such files for an end-to-end test.
-    #[test]
-    fn owners() {
-        let levels = |owner, own| {
-            judge_owner(owner, own).into_iter().map(|detail| detail.level).collect::<Vec<_>>()
-        };
-        assert_eq!(levels((0, 0), (0, 0)), []);
-        assert_eq!(levels((1001, 100), (1001, 100)), []);
-        assert_eq!(levels((0, 0), (1001, 100)), []);
-        assert_eq!(levels((0, 12), (0, 0)), [Level::Note]);
-        assert_eq!(levels((1000, 0), (0, 0)), [Level::Error]);
-        assert_eq!(levels((1002, 1002), (1001, 100)), [Level::Error, Level::Error]);
-    }
-}

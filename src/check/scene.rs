@@ -58,7 +58,7 @@ impl<'a> Scene<'a> {
             machines: loaders.map(|image| (image.machine, image.class)).collect(),
             owner: None,
         };
-        scene.owner = scene.at(root.eprefix().as_path()).map(|fact| fact.owner);
+        scene.owner = scene.find_fact(root.eprefix().as_path()).map(|fact| fact.owner);
         scene.libraries = facts.par_iter().map(|fact| scene.find_libraries(fact)).collect();
         scene
     }
@@ -71,9 +71,9 @@ impl<'a> Scene<'a> {
         let find = |name: &Vec<u8>| {
             // The loader uses a name with a slash as a path and does not search for it (ld.so(8)).
             if name.contains(&b'/') {
-                return self.at(Path::new(OsStr::from_bytes(name)));
+                return self.find_fact(Path::new(OsStr::from_bytes(name)));
             }
-            dirs.iter().find_map(|dir| self.at(&dir.join(OsStr::from_bytes(name))))
+            dirs.iter().find_map(|dir| self.find_fact(&dir.join(OsStr::from_bytes(name))))
         };
         image.needed.iter().map(find).collect()
     }
@@ -84,7 +84,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Returns the entry at `path`, following links.
-    pub(crate) fn at(&self, path: &Path) -> Option<&'a Fact> {
+    pub(crate) fn find_fact(&self, path: &Path) -> Option<&'a Fact> {
         match self.resolve(path) {
             Lead::There(fact) => Some(fact),
             Lead::Missing(_) | Lead::Loop => None,

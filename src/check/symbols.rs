@@ -43,9 +43,9 @@ impl DynamicSymbols {
         let mut symbols = Self::default();
         for_each(bytes, |name, defined, weak| {
             if defined {
-                symbols.defined.insert(digest(name));
+                symbols.defined.insert(hash_name(name));
             } else if !weak {
-                symbols.undefined.push(digest(name));
+                symbols.undefined.push(hash_name(name));
             }
         })?;
         Some(symbols)
@@ -82,7 +82,7 @@ fn for_each(bytes: &[u8], mut act: impl FnMut(&[u8], bool, bool)) -> Option<()> 
     Some(())
 }
 
-fn digest(name: &[u8]) -> u64 {
+fn hash_name(name: &[u8]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     hasher.write(name);
     hasher.finish()
@@ -107,7 +107,7 @@ fn closure<'a>(fact: &'a Fact, scene: &Scene<'a>) -> Option<Vec<&'a Fact>> {
     Some(loaded)
 }
 
-pub(super) fn undefined(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+pub(super) fn check_undefined(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let Some(image) = fact.elf().filter(|image| has_needs(image)) else { return Vec::new() };
     let Some(own) = fact.symbols.as_ref().filter(|own| !own.undefined.is_empty()) else {
         return Vec::new();
@@ -139,7 +139,7 @@ fn first_name(fact: &Fact, scene: &Scene<'_>, missing: &HashSet<u64>) -> Option<
     let bytes = fact.contents(scene.root).ok()?;
     let mut names = BTreeSet::new();
     for_each(&bytes, |name, defined, _| {
-        if !defined && missing.contains(&digest(name)) {
+        if !defined && missing.contains(&hash_name(name)) {
             names.insert(String::from_utf8_lossy(name).into_owned());
         }
     })?;

@@ -30,7 +30,7 @@ fn is_unit(fact: &Fact) -> bool {
 }
 
 /// Returns the programs that the unit with this text starts.
-fn programs(text: &str) -> Vec<&str> {
+fn list_programs(text: &str) -> Vec<&str> {
     text.lines()
         .filter_map(|line| line.split_once('='))
         .filter(|(key, _)| COMMANDS.contains(&key.trim()))
@@ -40,7 +40,7 @@ fn programs(text: &str) -> Vec<&str> {
         .collect()
 }
 
-pub(super) fn programs_are_there(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+pub(super) fn check_programs(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     if !is_unit(fact) {
         return Vec::new();
     }
@@ -51,7 +51,7 @@ pub(super) fn programs_are_there(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> 
     };
     let detail = |program: &str| {
         let path = Path::new(program);
-        if scene.at(path).is_some() {
+        if scene.find_fact(path).is_some() {
             return None;
         }
         let inside = scene.is_inside(path) || !path.is_absolute();
@@ -61,7 +61,7 @@ pub(super) fn programs_are_there(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> 
             Detail::note(format!("starts {program} of the target"))
         })
     };
-    programs(text).into_iter().filter_map(detail).collect()
+    list_programs(text).into_iter().filter_map(detail).collect()
 }
 
 #[cfg(test)]
@@ -72,6 +72,6 @@ mod tests {
     fn finds_programs() {
         let text = "[Service]\nExecStart=-@/opt/x/usr/bin/d d --foreground\nExecStop=\nUser=x\n\
                     ExecReload = /bin/kill -HUP $MAINPID\n";
-        assert_eq!(programs(text), ["/opt/x/usr/bin/d", "/bin/kill"]);
+        assert_eq!(list_programs(text), ["/opt/x/usr/bin/d", "/bin/kill"]);
     }
 }

@@ -29,7 +29,7 @@ impl RootArgs {
             (None, Some(_)) => {
                 bail!("--eprefix says where programs of --root DIR live: name that too")
             }
-            _ => FinalRoot::of(&context.prefix()?),
+            _ => FinalRoot::of_prefix(&context.prefix()?),
         }
     }
 }

@@ -60,7 +60,7 @@ impl Doctor {
         let nested = environment::prove_nesting();
         if self.json {
             let report = serde_json::json!({
-                "machine": Machine::this(),
+                "machine": Machine::detect_running(),
                 "namespaces": namespaces.is_ok(),
                 "nested_namespaces": nested.is_ok(),
                 "tools": findings,
@@ -69,7 +69,7 @@ impl Doctor {
             return Ok(verdict(&findings, namespaces.is_ok()));
         }
         let missing: Vec<&ToolFinding> = findings.iter().filter(|f| f.path.is_none()).collect();
-        let remedy = doctor::remedy(&missing)?;
+        let remedy = doctor::install_command(&missing)?;
         if self.install {
             if let Some(command) = remedy {
                 context.reporter.step(&format!("installing what is missing: {command}"));
@@ -82,7 +82,7 @@ impl Doctor {
             }
             return confirm(&findings);
         }
-        let mut text = format!("machine         {}\n", Machine::this());
+        let mut text = format!("machine         {}\n", Machine::detect_running());
         for finding in &findings {
             let place = finding
                 .path

@@ -22,7 +22,7 @@ pub(super) struct ListArgs {
 impl ListArgs {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
-        let definition::Prefixes { prefixes, broken } = definition::all(&context.home)?;
+        let definition::Prefixes { prefixes, broken } = definition::list_prefixes(&context.home)?;
         for error in &broken {
             context.reporter.error(&format!("{error:#}"));
         }

@@ -134,7 +134,7 @@ impl PackCommand {
             let lock = prefix.lock("fprefix pack", &Busy::Wait(&wait))?;
             repositories.paths =
                 prefix.definition.repos.iter().filter_map(|repo| repo.path.clone()).collect();
-            (FinalRoot::of(&prefix)?, prefix.definition.id.name.to_string(), Some(lock))
+            (FinalRoot::of_prefix(&prefix)?, prefix.definition.id.name.to_string(), Some(lock))
         };
         let options = self.options.clone().resolve(OptionOrigin::CommandLine)?;
         let name = match &options.name {
@@ -198,7 +198,7 @@ impl PackCommand {
 pub(super) fn tell(context: &Context, findings: &[TargetFinding]) {
     for finding in findings {
         let text = format!("{} [{}]", finding.text(), finding.rule.name());
-        if finding.refuses() {
+        if finding.is_refusal() {
             context.reporter.error(&text);
         } else {
             context.reporter.warn(&text);

@@ -44,7 +44,7 @@ impl RunArgs {
             environment = Environment::Final;
             args = rest;
         }
-        if !prefix.portage.has(tool) {
+        if !prefix.portage.has_program(tool) {
             bail!("neither Portage nor this machine has a program {tool:?}");
         }
         let lock = if READERS.contains(&tool.as_str()) {

@@ -53,7 +53,7 @@ pub(crate) struct Fill {
 
 impl Fill {
     /// Reads the space of the filesystem that `path` is on.
-    pub(crate) fn of(path: &Path) -> std::io::Result<Self> {
+    pub(crate) fn measure(path: &Path) -> std::io::Result<Self> {
         let facts = rustix::fs::statvfs(path)?;
         let bytes = |blocks: u64| blocks.saturating_mul(facts.f_frsize);
         Ok(Self {
@@ -89,7 +89,7 @@ pub(crate) fn explain(error: Error, paths: &[&Path]) -> Error {
 
 fn is_full(path: &Path) -> bool {
     let (there, _) = existing_ancestor(path);
-    Fill::of(&there).is_ok_and(|fill| fill.free < LITTLE || fill.free_files == Some(0))
+    Fill::measure(&there).is_ok_and(|fill| fill.free < LITTLE || fill.free_files == Some(0))
 }
 
 fn is_of_filesystem(error: &Error) -> bool {
@@ -114,7 +114,8 @@ fn state(paths: &[&Path]) -> String {
             continue;
         }
         seen.push(mount.point.clone());
-        let fill = Fill::of(&there).map_or_else(|error| error.to_string(), |fill| describe(&fill));
+        let fill =
+            Fill::measure(&there).map_or_else(|error| error.to_string(), |fill| describe(&fill));
         let _ = writeln!(
             text,
             "  {} is on {}: {} ({}, {}): {fill}",

@@ -45,7 +45,7 @@ pub(crate) struct TooOld {
 /// Looks for all programs that a machine of this kind needs.
 pub(crate) fn examine() -> Result<Vec<ToolFinding>> {
     let manager = PackageManager::of_machine();
-    let listed = tools::listed(Machine::this())?.into_iter();
+    let listed = tools::list_for(Machine::detect_running())?.into_iter();
     listed.map(|(facts, need)| examine_tool(facts, need, manager)).collect()
 }
 
@@ -76,7 +76,7 @@ fn examine_tool(
 /// one.
 pub(crate) fn lacking_for_trees() -> Result<Vec<String>> {
     let mut lacking = Vec::new();
-    for (facts, need) in tools::listed(Machine::this())? {
+    for (facts, need) in tools::list_for(Machine::detect_running())? {
         if need != Need::Tree || !facts.has_oldest() {
             continue;
         }
@@ -93,7 +93,7 @@ pub(crate) fn lacking_for_trees() -> Result<Vec<String>> {
 
 /// Returns the command that installs the missing programs of `findings`; `None` if there is no
 /// package to install.
-pub(crate) fn remedy(findings: &[&ToolFinding]) -> Result<Option<Command>> {
+pub(crate) fn install_command(findings: &[&ToolFinding]) -> Result<Option<Command>> {
     let missing = findings.iter().filter(|finding| finding.path.is_none());
     let mut packages: Vec<String> =
         missing.flat_map(|finding| finding.packages.iter().cloned()).collect();

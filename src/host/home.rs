@@ -49,7 +49,7 @@ impl Home {
 
     /// Returns the home at `path`.
     #[cfg(test)]
-    pub(crate) fn at(path: impl Into<PathBuf>) -> Self {
+    pub(crate) fn from_path(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 

@@ -40,7 +40,7 @@ impl Machine {
     }
 
     /// Detects the kind of this machine.
-    pub fn this() -> Self {
+    pub fn detect_running() -> Self {
         Self::detect(Path::new("/"))
     }
 }

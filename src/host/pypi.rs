@@ -22,7 +22,7 @@ pub(crate) struct Release {
 
 /// Returns the releases that the requirements file `name` of profiles/ pins (pip's hash-checking
 /// mode).
-pub(crate) fn pinned(name: &str) -> Result<Vec<Release>> {
+pub(crate) fn load_pinned(name: &str) -> Result<Vec<Release>> {
     let text = data::text(Folder::Profiles, name)?;
     text.lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
@@ -44,7 +44,7 @@ const LEFTOVER: &str = ".fetch-";
 
 /// Creates the directory `dir`, which prefixes share and may need at the same time. `make` gets a
 /// work directory and returns the directory in it that becomes `dir` when it is complete.
-pub(crate) fn appear(
+pub(crate) fn create_shared_dir(
     dir: &Path,
     what: &str,
     make: impl FnOnce(&Path) -> Result<PathBuf>,
@@ -54,7 +54,7 @@ pub(crate) fn appear(
     }
     let parent = dir.parent().with_context(|| format!("{} has no parent", dir.display()))?;
     fs_err::create_dir_all(parent)?;
-    let _lock = Lock::take(&parent.join(".lock"), what, &Busy::Wait(&|_| ()))?;
+    let _lock = Lock::acquire(&parent.join(".lock"), what, &Busy::Wait(&|_| ()))?;
     if dir.exists() {
         return Ok(());
     }
@@ -121,7 +121,7 @@ mod tests {
             ("portage-requirements.txt", &["portage"][..]),
             ("tools-requirements.txt", &["cmake", "meson"]),
         ] {
-            let releases = pinned(file).unwrap();
+            let releases = load_pinned(file).unwrap();
             let found: Vec<&str> = releases.iter().map(|release| &*release.name).collect();
             assert_eq!(found, names);
             for release in releases {
@@ -135,12 +135,12 @@ mod tests {
     fn a_directory_is_there_whole_or_not_at_all() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("tools/one");
-        let failed = appear(&dir, "test", |work| {
+        let failed = create_shared_dir(&dir, "test", |work| {
             fs_err::write(work.join("half"), "")?;
             anyhow::bail!("no network")
         });
         assert!(failed.is_err() && !dir.exists());
-        appear(&dir, "test", |work| {
+        create_shared_dir(&dir, "test", |work| {
             fs_err::create_dir(work.join("whole"))?;
             Ok(work.join("whole"))
         })

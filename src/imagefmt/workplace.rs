@@ -47,7 +47,7 @@ impl Workplace {
             .prefix(PREFIX)
             .tempdir_in(&output)
             .with_context(|| format!("could not make a directory in {}", output.display()))?;
-        let lock = Lock::take(&path_below(dir.path()), "fprefix pack", &Busy::Fail)?;
+        let lock = Lock::acquire(&path_below(dir.path()), "fprefix pack", &Busy::Fail)?;
         fs_err::create_dir(dir.path().join(MADE))?;
         Ok(Self { output, dir, _lock: lock })
     }
@@ -139,7 +139,7 @@ fn remove_abandoned(output: &Path) -> Result<()> {
             let _ = fs_err::remove_dir(&path);
         } else if ours
             && path.join(MARKER).is_file()
-            && let Ok(_lock) = Lock::take(&path_below(&path), "fprefix pack", &Busy::Fail)
+            && let Ok(_lock) = Lock::acquire(&path_below(&path), "fprefix pack", &Busy::Fail)
         {
             files::remove(&path)?;
         }

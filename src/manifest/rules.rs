@@ -43,7 +43,7 @@ impl FromStr for WaivedRule {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        if let Some(rule) = TargetRule::named(text) {
+        if let Some(rule) = TargetRule::find(text) {
             return Ok(Self::Target(rule));
         }
         if let Ok(rule) = check::rule(text) {

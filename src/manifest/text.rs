@@ -30,7 +30,7 @@ use crate::sysext::sysupdate::SourceUrl;
 
 /// Returns the names of all boards; none if profiles/ cannot be read.
 fn board_names() -> Vec<String> {
-    Board::all().unwrap_or_default().into_iter().map(|board| board.name).collect()
+    Board::list().unwrap_or_default().into_iter().map(|board| board.name).collect()
 }
 
 /// Returns the names of all rules that leave files out; none if profiles/ cannot be read.

@@ -140,7 +140,7 @@ impl OsRoot {
         if self.root.has_file(&certificate)? {
             changes.push(ImageChange::Remove { path: certificate });
         }
-        changes.extend(self.withdraw(name)?);
+        changes.extend(self.undo_enable(name)?);
         Ok(changes)
     }
 

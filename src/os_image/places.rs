@@ -210,9 +210,9 @@ impl OsRoot {
         let mut lines: Vec<&str> = old.lines().collect();
         for extension in extensions {
             let id = extension.id("flatcar-", "an extra")?;
-            if !lines.iter().any(|line| named(line) == id) {
+            if !lines.iter().any(|line| strip_comment(line) == id) {
                 // A line with a leading minus disables an extra that the OS enables.
-                lines.retain(|line| named(line).strip_prefix('-') != Some(id));
+                lines.retain(|line| strip_comment(line).strip_prefix('-') != Some(id));
                 lines.push(id);
             }
         }
@@ -222,17 +222,17 @@ impl OsRoot {
 
     /// Plans to undo the changes of adding the extension `name`, apart from its file, link and
     /// certificate.
-    pub(super) fn withdraw(&self, name: &str) -> Result<Option<ImageChange>> {
+    pub(super) fn undo_enable(&self, name: &str) -> Result<Option<ImageChange>> {
         if let Some(id) = name.strip_prefix("oem-") {
             let path = Path::new(OEM).join(format!("active-oem-{id}"));
             return Ok(self.root.has_file(&path)?.then_some(ImageChange::Remove { path }));
         }
         let Some(id) = name.strip_prefix("flatcar-") else { return Ok(None) };
         let text = self.text(Path::new(ENABLED))?;
-        if !text.lines().any(|line| named(line) == id) {
+        if !text.lines().any(|line| strip_comment(line) == id) {
             return Ok(None);
         }
-        let kept = text.lines().filter(|line| named(line) != id);
+        let kept = text.lines().filter(|line| strip_comment(line) != id);
         let text = kept.fold(String::new(), |text, line| text + line + "\n");
         Ok(Some(if text.is_empty() {
             ImageChange::Remove { path: ENABLED.into() }
@@ -252,6 +252,6 @@ impl OsRoot {
 }
 
 /// Returns the name in a line of the list of extras; empty for a comment.
-fn named(line: &str) -> &str {
+fn strip_comment(line: &str) -> &str {
     line.split('#').next().unwrap_or_default().trim()
 }

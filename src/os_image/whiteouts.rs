@@ -82,7 +82,7 @@ impl OsRoot {
         let mut paths = BTreeSet::new();
         for file in self.rule_files()?.into_values().flatten() {
             let text = self.text(&file)?;
-            paths.extend(text.lines().filter_map(made));
+            paths.extend(text.lines().filter_map(parse_created_path));
         }
         paths.retain(|path| path.starts_with("/etc") && path != Path::new("/etc"));
         Ok(paths)
@@ -116,7 +116,7 @@ impl Whiteouts {
 
 /// Returns the path that a line of tmpfiles.d creates. Returns `None` for paths with specifiers,
 /// because only the target knows their values.
-fn made(line: &str) -> Option<PathBuf> {
+fn parse_created_path(line: &str) -> Option<PathBuf> {
     let line = line.trim();
     let (kind, rest) = line.split_once(char::is_whitespace)?;
     let mut letters = kind.chars();
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn rules() {
-        let path = |line: &str| made(line).map(|path| path.display().to_string());
+        let path = |line: &str| parse_created_path(line).map(|path| path.display().to_string());
         assert_eq!(path("L+ /etc/a - - - - ../b").unwrap(), "/etc/a");
         assert_eq!(path("  d! \"/etc/b c/\" 0755 -").unwrap(), "/etc/b c");
         assert_eq!(path("f\t/etc//x%%y").unwrap(), "/etc/x%y");

@@ -313,11 +313,11 @@ fn pack_request(prefix: &Prefix, file: &BuildFile) -> Result<pack::PackRequest> 
     let paths = prefix.definition.repos.iter().filter_map(|repo| repo.path.clone());
     let name = file.pack.name.clone().unwrap_or_else(|| prefix.definition.id.name.clone());
     Ok(pack::PackRequest {
-        root: FinalRoot::of(prefix)?,
+        root: FinalRoot::of_prefix(prefix)?,
         name,
         options: file.pack.clone(),
-        repositories: Repositories::at(paths),
+        repositories: Repositories::new(paths),
         // Files of a package carry the times of their build, which differ in every build.
-        epoch: Some(epoch::given()?.unwrap_or(BUILD_EPOCH)),
+        epoch: Some(epoch::read_source_date_epoch()?.unwrap_or(BUILD_EPOCH)),
     })
 }

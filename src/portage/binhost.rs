@@ -97,7 +97,7 @@ pub(crate) fn options(binhost: Option<&Binhost>, environment: Environment) -> &'
 
 /// Returns why emerge could not read the list of a binhost's packages, from its output: the reason
 /// stands in the line after the error. `None` where emerge reports no such error.
-pub(crate) fn unreachable(said: &str) -> Option<&str> {
+pub(crate) fn find_fetch_error(said: &str) -> Option<&str> {
     let mut lines = said.lines().skip_while(|line| !line.contains("Error fetching binhost"));
     let reason = lines.nth(1)?;
     Some(reason.trim_start_matches("!!! [fprefix-binhost] ").trim())
@@ -122,13 +122,13 @@ mod tests {
     fn binhosts_that_are_down() {
         let said = "\n!!! [fprefix-binhost] Error fetching binhost package info from 'http://x'\n\
                     !!! [fprefix-binhost] <urlopen error refused>\n";
-        assert_eq!(unreachable(said), Some("<urlopen error refused>"));
-        assert_eq!(unreachable("all is well\n"), None);
+        assert_eq!(find_fetch_error(said), Some("<urlopen error refused>"));
+        assert_eq!(find_fetch_error("all is well\n"), None);
     }
 
     #[test]
     fn keys_tell_prefixes_apart() {
-        let board = Board::named("amd64-usr").unwrap();
+        let board = Board::find("amd64-usr").unwrap();
         let toolchain =
             [("sys-libs/glibc".to_owned(), "2.36".to_owned()), ("sys-kernel/x".into(), "6".into())];
         let key = key(&board, &toolchain, &"/opt/a/b".parse().unwrap());

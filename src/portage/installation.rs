@@ -24,10 +24,10 @@ pub enum Portage {
 
 impl Portage {
     /// Returns the Portage that a machine of this kind uses; a private one may not be fetched yet.
-    pub fn of(machine: Machine, home: &Home) -> Result<Self> {
+    pub fn locate(machine: Machine, home: &Home) -> Result<Self> {
         Ok(match machine {
             Machine::Sdk | Machine::Gentoo => Self::Machine,
-            Machine::Other => Self::Private(home.portage().join(pinned()?.version)),
+            Machine::Other => Self::Private(home.portage().join(load_pinned_release()?.version)),
         })
     }
 
@@ -42,7 +42,7 @@ impl Portage {
     /// Fetches a private Portage. It appears under its name only when it is complete.
     pub fn fetch(&self) -> Result<()> {
         let Self::Private(dir) = self else { return Ok(()) };
-        pypi::appear(dir, "fprefix setup, fetching Portage", |work| {
+        pypi::create_shared_dir(dir, "fprefix setup, fetching Portage", |work| {
             let venv = work.join("venv");
             tools::PYTHON_VENV
                 .command("make a Python environment for Portage")?
@@ -57,7 +57,7 @@ impl Portage {
             )
             .args(["-m", "ensurepip", "--upgrade", "--default-pip"])
             .run_quiet()?;
-            pypi::install(&venv.join("bin/python"), &pinned()?, None, work)?;
+            pypi::install(&venv.join("bin/python"), &load_pinned_release()?, None, work)?;
             run_inside(&venv)?;
             Ok(venv)
         })
@@ -130,7 +130,7 @@ impl Portage {
     }
 
     /// Returns whether Portage or the machine has the program `tool`.
-    pub fn has(&self, tool: &str) -> bool {
+    pub fn has_program(&self, tool: &str) -> bool {
         match self {
             Self::Machine => tools::find_by_name(tool).is_some(),
             Self::Private(dir) => {
@@ -166,7 +166,7 @@ fn run_inside(venv: &Path) -> Result<()> {
 }
 
 /// The release of Portage that profiles/portage-requirements.txt pins.
-fn pinned() -> Result<Release> {
-    let mut releases = pypi::pinned("portage-requirements.txt")?;
+fn load_pinned_release() -> Result<Release> {
+    let mut releases = pypi::load_pinned("portage-requirements.txt")?;
     releases.pop().context("profiles/portage-requirements.txt pins no version of portage")
 }

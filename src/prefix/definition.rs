@@ -178,14 +178,14 @@ impl Prefix {
     /// The prefix that `definition` describes.
     pub fn new(home: &Home, definition: Definition) -> Result<Self> {
         Ok(Self {
-            board: Board::named(&definition.id.board)?,
+            board: Board::find(&definition.id.board)?,
             layout: PrefixLayout::new(
                 definition.staging.clone(),
                 definition.r#final.clone(),
                 definition.eprefix.clone(),
             )
             .with_pkgdir(definition.pkgdir.clone()),
-            portage: Portage::of(definition.machine, home)?,
+            portage: Portage::locate(definition.machine, home)?,
             home: home.clone(),
             definition,
         })
@@ -267,7 +267,7 @@ impl Prefix {
     pub fn lock(&self, what: &str, busy: &Busy<'_>) -> Result<Lock> {
         let marker = self.layout.marker(Environment::Staging);
         fs_err::create_dir_all(&marker)?;
-        Lock::take(&lock::path_below(&marker), what, busy)
+        Lock::acquire(&lock::path_below(&marker), what, busy)
     }
 }
 
@@ -280,7 +280,7 @@ pub struct PrefixChoice {
 
 impl PrefixChoice {
     fn find(&self, home: &Home) -> Result<Prefix> {
-        let found = all(home)?;
+        let found = list_prefixes(home)?;
         let broken = found.broken;
         let mut all = found.prefixes;
         let names = |prefixes: &[Prefix]| {
@@ -329,7 +329,7 @@ pub struct Prefixes {
 }
 
 /// All prefixes of a home.
-pub fn all(home: &Home) -> Result<Prefixes> {
+pub fn list_prefixes(home: &Home) -> Result<Prefixes> {
     let dir = home.prefixes();
     let mut all = Prefixes::default();
     if !dir.is_dir() {

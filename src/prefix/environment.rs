@@ -289,7 +289,7 @@ mod tests {
             fs_err::write(file, "").unwrap();
         }
         make("home/tools");
-        let board = Board::named("amd64-usr").unwrap();
+        let board = Board::find("amd64-usr").unwrap();
         let repo = |name: &str, path| PrefixRepo { name: name.to_owned(), path, priority: 1 };
         let definition = Definition {
             id: PrefixId { name: "demo".parse().unwrap(), board: board.name.clone() },
@@ -319,7 +319,7 @@ mod tests {
             rewriting: 0,
             complete: true,
         };
-        let home = Home::at(dir.join("home"));
+        let home = Home::from_path(dir.join("home"));
         let portage = Portage::Private(dir.join("portage"));
         Prefix { portage, ..Prefix::new(&home, definition).unwrap() }
     }

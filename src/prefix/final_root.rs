@@ -48,10 +48,10 @@ impl FinalRoot {
     }
 
     /// The final root of `prefix`.
-    pub(crate) fn of(prefix: &Prefix) -> Result<Self> {
+    pub(crate) fn of_prefix(prefix: &Prefix) -> Result<Self> {
         let (name, update) = (prefix.definition.id.to_string(), prefix.update_command()?);
         let root = Self::open(&prefix.layout.root(Environment::Final), prefix.layout.eprefix())?;
-        let provided = prefix.layout.provided(Environment::Final);
+        let provided = prefix.layout.package_provided(Environment::Final);
         Ok(Self { origin: Origin::Prefix { name, update, provided }, ..root })
     }
 

@@ -100,7 +100,7 @@ impl PrefixLayout {
     }
 
     /// The user's package.provided of an environment.
-    pub fn provided(&self, environment: Environment) -> PathBuf {
+    pub fn package_provided(&self, environment: Environment) -> PathBuf {
         self.config(environment).join("profile/package.provided")
     }
 
@@ -155,7 +155,7 @@ impl PrefixLayout {
     }
 
     /// Returns the path on disk of a path in the sandbox; `None` for a path outside the environments.
-    pub fn outside(&self, inside: &Path) -> Option<PathBuf> {
+    pub fn disk_path(&self, inside: &Path) -> Option<PathBuf> {
         [Environment::Staging, Environment::Final].into_iter().find_map(|environment| {
             let rest = inside.strip_prefix(Self::inside(environment)).ok()?;
             Some(self.dir(environment).join(rest))
@@ -233,9 +233,9 @@ mod tests {
             PrefixLayout::new("/a/s t".into(), "/b/f".into(), "/usr/local/demo".parse().unwrap());
         assert_eq!(layout.eroot(Environment::Final), Path::new("/b/f/root/usr/local/demo"));
         assert_eq!(
-            layout.outside(Path::new("/fprefix/staging/logs/x")),
+            layout.disk_path(Path::new("/fprefix/staging/logs/x")),
             Some("/a/s t/logs/x".into())
         );
-        assert_eq!(layout.outside(Path::new("/etc")), None);
+        assert_eq!(layout.disk_path(Path::new("/etc")), None);
     }
 }

@@ -79,7 +79,7 @@ pub(crate) fn write(prefix: &Prefix, dir: &Path) -> Result<Vec<PathBuf>> {
     let home = std::env::var(HOME_VARIABLE).ok().map(|_| prefix.home.path());
     let mut written = Vec::new();
     for (tool, path) in planned(prefix, dir)? {
-        if tool != "emerge" && !prefix.portage.has(&tool) {
+        if tool != "emerge" && !prefix.portage.has_program(&tool) {
             continue;
         }
         let name = if tool == "emerge" { "emerge" } else { "tool" };
@@ -94,14 +94,14 @@ pub(crate) fn write(prefix: &Prefix, dir: &Path) -> Result<Vec<PathBuf>> {
                 home,
             },
         )?;
-        place(prefix, &path, text.as_bytes())?;
+        write_wrapper(prefix, &path, text.as_bytes())?;
         written.push(path);
     }
     Ok(written)
 }
 
 /// Writes a wrapper, in the SDK through sudo where it has to be.
-fn place(prefix: &Prefix, path: &Path, text: &[u8]) -> Result<()> {
+fn write_wrapper(prefix: &Prefix, path: &Path, text: &[u8]) -> Result<()> {
     if prefix.definition.machine != Machine::Sdk || machine::may_write(path) {
         return files::write_executable(path, text);
     }

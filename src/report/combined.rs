@@ -102,13 +102,13 @@ pub(crate) fn combine(
         ("_contents.txt", text(|one| &one.contents)),
         ("_contents_wtd.txt", text(|one| &one.details)),
         ("_licenses.json", json(&rows)?),
-        ("_sbom.spdx.json", json(&merged(name, sections))?),
+        ("_sbom.spdx.json", json(&merge_sections(name, sections))?),
     ])
 }
 
 /// Returns one SPDX document about the image. It contains the elements of the documents of all
 /// `sections`.
-fn merged(name: &PrefixName, sections: &[ReportSection]) -> Value {
+fn merge_sections(name: &PrefixName, sections: &[ReportSection]) -> Value {
     const IMAGE: &str = "SPDXRef-Image";
     const DOCUMENT: &str = "SPDXRef-DOCUMENT";
     let mut packages = vec![json!({
@@ -126,7 +126,7 @@ fn merged(name: &PrefixName, sections: &[ReportSection]) -> Value {
     let (mut files, mut texts, mut known) = (Vec::new(), Vec::new(), BTreeSet::new());
     let mut sums = Vec::new();
     for section in sections {
-        let sbom = apart(&section.sbom, &section.id);
+        let sbom = rename_identifiers(&section.sbom, &section.id);
         let part = |key: &str| sbom[key].as_array().cloned().unwrap_or_default();
         packages.extend(part("packages"));
         files.extend(part("files"));
@@ -169,7 +169,7 @@ fn merged(name: &PrefixName, sections: &[ReportSection]) -> Value {
 
 /// Returns `value` with `id` added to the identifiers of its document, so that they differ from
 /// those of other documents.
-fn apart(value: &Value, id: &str) -> Value {
+fn rename_identifiers(value: &Value, id: &str) -> Value {
     match value {
         Value::String(text) => match text.strip_prefix("SPDXRef-") {
             Some(rest) if rest != "DOCUMENT" => {
@@ -180,9 +180,9 @@ fn apart(value: &Value, id: &str) -> Value {
             }
             _ => value.clone(),
         },
-        Value::Array(values) => values.iter().map(|one| apart(one, id)).collect(),
+        Value::Array(values) => values.iter().map(|one| rename_identifiers(one, id)).collect(),
         Value::Object(fields) => {
-            fields.iter().map(|(key, one)| (key.clone(), apart(one, id))).collect()
+            fields.iter().map(|(key, one)| (key.clone(), rename_identifiers(one, id))).collect()
         }
         other => other.clone(),
     }

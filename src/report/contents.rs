@@ -16,7 +16,7 @@ use crate::report::ImageFile;
 
 /// Writes a list like that of `ls -l`, sorted by path.
 pub(super) fn contents(plan: &FileTree, out: &mut dyn Write) -> Result<()> {
-    let names = LinkCounts::of(plan);
+    let names = LinkCounts::count_links(plan);
     let root = Entry::shared_directory(plan.epoch);
     for (path, entry) in with_root(plan, &root) {
         let time = OffsetDateTime::from_unix_timestamp(i64::try_from(entry.mtime)?)?;
@@ -46,7 +46,7 @@ pub(super) fn contents(plan: &FileTree, out: &mut dyn Write) -> Result<()> {
 /// Writes a list for programs that compare images. The device number is always 0. Inode numbers
 /// count the files of this image.
 pub(super) fn with_details(plan: &FileTree, out: &mut dyn Write) -> Result<()> {
-    let names = LinkCounts::of(plan);
+    let names = LinkCounts::count_links(plan);
     let root = Entry::shared_directory(plan.epoch);
     // Only files with several names are looked up again.
     let mut numbers: BTreeMap<&Path, usize> = BTreeMap::new();
@@ -122,7 +122,7 @@ struct LinkCounts<'a> {
 }
 
 impl<'a> LinkCounts<'a> {
-    fn of(plan: &'a FileTree) -> Self {
+    fn count_links(plan: &'a FileTree) -> Self {
         let mut directories = BTreeMap::new();
         for (path, entry) in &plan.entries {
             if let (true, Some(parent)) = (entry.is_directory(), path.parent()) {

@@ -24,7 +24,7 @@ pub(super) fn list(packages: &[InstalledPackage], plan: &FileTree) -> Value {
         }
         let source: Vec<&str> = package.sources.iter().map(|(uri, _)| uri.as_str()).collect();
         let files: String =
-            held(package, plan).map(|file| format!("/{}\n", file.display())).collect();
+            list_owned_files(package, plan).map(|file| format!("/{}\n", file.display())).collect();
         json!({
             "project": package.project(),
             "licenses": licenses,
@@ -37,7 +37,7 @@ pub(super) fn list(packages: &[InstalledPackage], plan: &FileTree) -> Value {
     Value::Array(rows.collect())
 }
 
-fn held<'a>(
+fn list_owned_files<'a>(
     package: &'a InstalledPackage,
     plan: &'a FileTree,
 ) -> impl Iterator<Item = &'a PathBuf> {

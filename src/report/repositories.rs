@@ -29,7 +29,7 @@ pub(crate) struct SourceChecksum {
 
 impl Repositories {
     /// Refers to the repositories at `paths`, and to the built-in one.
-    pub(crate) fn at(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+    pub(crate) fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         Self { paths: paths.into_iter().collect(), ..Self::default() }
     }
 

@@ -77,7 +77,7 @@ struct SpdxParts {
 }
 
 impl SpdxParts {
-    fn relate(&mut self, from: &str, kind: &'static str, to: &str) {
+    fn add_relation(&mut self, from: &str, kind: &'static str, to: &str) {
         self.relations.push((from.to_owned(), kind, to.to_owned()));
     }
 
@@ -122,7 +122,7 @@ pub(super) fn write(subject: &ReportSubject<'_>, out: &mut dyn Write) -> Result<
         fields.insert("versionInfo".to_owned(), json!(version));
     }
     parts.packages.push(extension);
-    parts.relate("SPDXRef-DOCUMENT", "DESCRIBES", EXTENSION);
+    parts.add_relation("SPDXRef-DOCUMENT", "DESCRIBES", EXTENSION);
     let mut owners = BTreeMap::new();
     for (index, package) in subject.packages.iter().enumerate() {
         let id = format!("SPDXRef-Package-{index}");
@@ -136,7 +136,7 @@ pub(super) fn write(subject: &ReportSubject<'_>, out: &mut dyn Write) -> Result<
         held.entry(owner(path)).or_default().push(sha1);
     }
     parts.verify(held);
-    let licenses = extracted(&parts.licenses, subject, &names)?;
+    let licenses = list_extracted_licenses(&parts.licenses, subject, &names)?;
     let others = parts.relations.iter().map(|(from, kind, to)| SpdxRelationship {
         spdx_element_id: from,
         relationship_type: kind,
@@ -229,7 +229,7 @@ fn add_package(
             "referenceLocator": purl,
         }],
     }));
-    parts.relate(EXTENSION, "CONTAINS", id);
+    parts.add_relation(EXTENSION, "CONTAINS", id);
     add_sources(parts, subject, package, id)
 }
 
@@ -268,13 +268,13 @@ fn add_sources(
             "primaryPackagePurpose": "SOURCE",
             "checksums": checksums,
         }));
-        parts.relate(id, "GENERATED_FROM", &source);
+        parts.add_relation(id, "GENERATED_FROM", &source);
     }
     Ok(())
 }
 
 /// Returns the licences that SPDX does not know, with their texts.
-fn extracted(
+fn list_extracted_licenses(
     licenses: &BTreeSet<String>,
     subject: &ReportSubject<'_>,
     names: &SpdxNames,

@@ -64,7 +64,7 @@ impl ComparedExtension {
             let Value::Object(facts) = serde_json::to_value(listed)? else { continue };
             add(&mut entries, facts)?;
         }
-        Ok(Self { packages: beside(&path)?, entries })
+        Ok(Self { packages: find_manifest_packages(&path)?, entries })
     }
 
     fn bytes(&self) -> u64 {
@@ -90,7 +90,7 @@ fn manifest(path: &Path) -> Result<ComparedExtension> {
 }
 
 /// Returns the packages of the image at `path`, if its manifest lies beside it.
-fn beside(path: &Path) -> Result<Option<BTreeSet<String>>> {
+fn find_manifest_packages(path: &Path) -> Result<Option<BTreeSet<String>>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let stems = name.char_indices().filter(|(_, c)| *c == '.').map(|(at, _)| &name[..at]);
     for stem in stems.chain([&*name]) {

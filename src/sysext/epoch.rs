@@ -14,7 +14,7 @@ pub(crate) const VARIABLE: &str = "SOURCE_DATE_EPOCH";
 const LATEST: u64 = u32::MAX as u64;
 
 /// Returns the time that the caller's environment sets; `None` if it sets none.
-pub(crate) fn given() -> Result<Option<u64>> {
+pub(crate) fn read_source_date_epoch() -> Result<Option<u64>> {
     let value = std::env::var_os(VARIABLE).filter(|value| !value.is_empty());
     let Some(value) = value else { return Ok(None) };
     let text = value.to_string_lossy();
@@ -26,8 +26,8 @@ pub(crate) fn given() -> Result<Option<u64>> {
 
 /// Returns the time of the image: `SOURCE_DATE_EPOCH`, else the time of the newest package in
 /// Portage's database, else the time of the newest file.
-pub(crate) fn of(root: &FinalRoot) -> Result<u64> {
-    if let Some(time) = given()? {
+pub(crate) fn find_epoch(root: &FinalRoot) -> Result<u64> {
+    if let Some(time) = read_source_date_epoch()? {
         return Ok(time);
     }
     if let Some(time) = newest_package(root)? {

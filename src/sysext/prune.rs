@@ -93,7 +93,7 @@ impl FromStr for Locale {
 impl Locale {
     /// Returns whether the directory `name` is of this language. `de` also wants `de_AT`, and
     /// `de_AT` also wants `de`, on which it is built.
-    fn wants(&self, name: &str) -> bool {
+    fn matches(&self, name: &str) -> bool {
         let parts = |text: &str| -> Vec<String> {
             text.split(['_', '.', '@']).map(str::to_owned).collect()
         };
@@ -190,7 +190,7 @@ impl PruneRules {
         !self.locales.is_empty()
             && plan.entries.get(path).is_some_and(Entry::is_directory)
             && !matches!(parts_of(&name), "C" | "POSIX")
-            && !self.locales.iter().any(|locale| locale.wants(&name))
+            && !self.locales.iter().any(|locale| locale.matches(&name))
     }
 
     fn count(&self, plan: &FileTree, out: &BTreeMap<PathBuf, usize>) -> Vec<Pruned> {

@@ -84,7 +84,7 @@ pub(crate) struct Placed {
 
 /// Copies the files that packages in `plan` provide for systemd to the paths that systemd reads.
 /// Paths that a root in `bases` has are skipped.
-pub(crate) fn place(plan: &mut FileTree, bases: &[RootDir]) -> Result<Placed> {
+pub(crate) fn copy_units(plan: &mut FileTree, bases: &[RootDir]) -> Result<Placed> {
     let mut placed = Placed::default();
     let mut copies = Vec::new();
     for (from, dir) in FROM.iter().flat_map(|from| READ.iter().map(move |dir| (from, dir))) {
@@ -165,7 +165,11 @@ fn line_of_prefix(plan: &FileTree, line: &str) -> Option<String> {
 
 /// Makes systemd start `units` when the extension `name` is attached, and restart them when they
 /// end. A drop-in of multi-user.target does so (`Upholds=`, systemd 249 and newer).
-pub(crate) fn start(plan: &mut FileTree, name: &PrefixName, units: &[UnitName]) -> Result<()> {
+pub(crate) fn enable_units(
+    plan: &mut FileTree,
+    name: &PrefixName,
+    units: &[UnitName],
+) -> Result<()> {
     if units.is_empty() {
         return Ok(());
     }

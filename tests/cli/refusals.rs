@@ -385,7 +385,7 @@ fn a_set_up_is_going_on() {
     definition.complete = false;
     world.define(&definition);
     let lock = definition.staging.join(".fprefix/lock");
-    let _held = fprefix::base::lock::Lock::take(
+    let _held = fprefix::base::lock::Lock::acquire(
         &lock,
         "fprefix setup demo",
         &fprefix::base::lock::Busy::Fail,

@@ -152,7 +152,7 @@ fn wrappers_that_became_the_users() {
 fn refuses_while_somebody_works_on_it() {
     let (world, definition) = world();
     let lock = definition.staging.join(".fprefix/lock");
-    let held = Lock::take(&lock, "fprefix emerge app-misc/jq", &Busy::Fail).unwrap();
+    let held = Lock::acquire(&lock, "fprefix emerge app-misc/jq", &Busy::Fail).unwrap();
     let before = world.contents();
     let said = world.fprefix(["remove", "demo", "--yes"]).said().ends_with(1);
     said.tells("error: fprefix emerge app-misc/jq (process ");

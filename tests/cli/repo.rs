@@ -251,7 +251,7 @@ fn waits_for_nobody() {
     let (world, definition) = world();
     repository(&world, "more", "more", "");
     let lock = definition.staging.join(".fprefix/lock");
-    let _held = Lock::take(&lock, "fprefix emerge jq", &Busy::Fail).unwrap();
+    let _held = Lock::acquire(&lock, "fprefix emerge jq", &Busy::Fail).unwrap();
     for args in [&["add", "more"][..], &["sync"]] {
         let said = refused(&world, args);
         assert!(said.contains("fprefix emerge jq (process "), "{said}");

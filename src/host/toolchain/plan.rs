@@ -200,7 +200,7 @@ impl Planner<'_> {
             let soname = soname.file_name().unwrap_or(soname.as_os_str());
             entries.insert(place, Content::Link(soname.into()));
         } else if let Some(script) = linker_script(&real)? {
-            let script = self.adapt(&script);
+            let script = self.rewrite_script(&script);
             entries.insert(place, Content::Text(script));
         } else {
             entries.insert(place, Content::Copy(real));
@@ -210,7 +210,7 @@ impl Planner<'_> {
 
     /// Returns a linker script with its absolute paths as the link editor finds them below the
     /// sysroot.
-    fn adapt(&self, script: &str) -> String {
+    fn rewrite_script(&self, script: &str) -> String {
         let word = |word: &str| match word.rsplit_once('/') {
             Some((dir, file)) if dir.starts_with('/') => {
                 format!("/{}/{file}", self.libdir().display())

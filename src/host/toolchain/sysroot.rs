@@ -37,7 +37,7 @@ impl Sysroot {
     /// Finds the root directory of `board` on a machine of this kind. Without one, finds the
     /// directory that `compiler` was made for, as crossdev makes them, unless it is the machine's
     /// own root. Also returns the reason if the board has a root directory that cannot be used.
-    pub(crate) fn of(
+    pub(crate) fn find(
         machine: Machine,
         board: &Board,
         compiler: &Compiler,
@@ -45,7 +45,7 @@ impl Sysroot {
         let mut missing = None;
         if machine == Machine::Sdk {
             let of_board = Path::new(SDK_BOARDS).join(&board.name);
-            let (found, lacks) = Self::at(&of_board, board, compiler)?;
+            let (found, lacks) = Self::open(&of_board, board, compiler)?;
             if found.is_some() {
                 return Ok((found, None));
             }
@@ -53,12 +53,12 @@ impl Sysroot {
         }
         let own = ask(&compiler.cc, &["-print-sysroot"])?;
         match fs_err::canonicalize(own) {
-            Ok(own) if own != Path::new("/") => Ok((Self::at(&own, board, compiler)?.0, missing)),
+            Ok(own) if own != Path::new("/") => Ok((Self::open(&own, board, compiler)?.0, missing)),
             _ => Ok((None, missing)),
         }
     }
 
-    fn at(
+    fn open(
         dir: &Path,
         board: &Board,
         compiler: &Compiler,
@@ -92,7 +92,7 @@ impl Sysroot {
             runtime: Path::new("/usr/lib/gcc").join(&compiler.machine).join(version),
             dir: dir.to_owned(),
         };
-        if let Some(missing) = sysroot.lacks() {
+        if let Some(missing) = sysroot.find_missing_file() {
             let note = format!(
                 "{} has no {missing}: the C library of {} is taken instead; set the board up to \
                  have programs built with its own",
@@ -110,7 +110,7 @@ impl Sysroot {
         &self.dir
     }
 
-    fn lacks(&self) -> Option<&'static str> {
+    fn find_missing_file(&self) -> Option<&'static str> {
         let header = |name: &&str| !self.headers.iter().any(|dir| dir.join(name).is_file());
         let mut libraries = NEEDED.into_iter().filter(|name| self.library(name).is_none());
         libraries.next().or_else(|| NEEDED_HEADERS.into_iter().find(header))
@@ -161,8 +161,8 @@ mod tests {
         let board = Board::of_this_machine().unwrap();
         let compiler = Compiler::find(&board).unwrap();
         let none = dir.path().join("none");
-        assert!(matches!(Sysroot::at(&none, &board, &compiler).unwrap(), (None, None)));
-        let missing = || Sysroot::at(dir.path(), &board, &compiler).unwrap().1;
+        assert!(matches!(Sysroot::open(&none, &board, &compiler).unwrap(), (None, None)));
+        let missing = || Sysroot::open(dir.path(), &board, &compiler).unwrap().1;
         assert!(missing().unwrap().contains(" has no libc.so.6: the C library of "));
         let put = |place: &str, bytes: &[u8]| {
             let path = dir.path().join(place);
@@ -177,7 +177,7 @@ mod tests {
         put("usr/include/stdio.h", b"");
         assert!(missing().unwrap().contains(" has no linux/version.h: "));
         put("usr/include/linux/version.h", b"");
-        let (whole, lacking) = Sysroot::at(dir.path(), &board, &compiler).unwrap();
+        let (whole, lacking) = Sysroot::open(dir.path(), &board, &compiler).unwrap();
         let whole = whole.unwrap();
         assert_eq!((whole.dir(), lacking), (dir.path(), None));
         // Links resolve inside it, and gcc's libraries have the compiler's version.
@@ -191,12 +191,12 @@ mod tests {
         let script = format!("#!/bin/sh\nexec gcc --sysroot={} \"$@\"\n", dir.path().display());
         crate::base::files::write_executable(&gcc, script.as_bytes()).unwrap();
         let cross = Compiler { cc: gcc, ..compiler.clone() };
-        let of = |compiler| Sysroot::of(Machine::Other, &board, compiler).unwrap().0;
+        let of = |compiler| Sysroot::find(Machine::Other, &board, compiler).unwrap().0;
         assert_eq!(of(&cross).unwrap().dir(), fs_err::canonicalize(dir.path()).unwrap());
         assert!(of(&compiler).is_none());
         header[18] ^= 1;
         put("usr/lib64/libc.so.6", &header);
-        let error = Sysroot::at(dir.path(), &board, &compiler).unwrap_err().to_string();
+        let error = Sysroot::open(dir.path(), &board, &compiler).unwrap_err().to_string();
         assert!(error.contains("is no library for "), "{error}");
     }
 }

@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_missing_program_for_another_board() {
-        let mut board = Board::named("arm64-usr").unwrap();
+        let mut board = Board::find("arm64-usr").unwrap();
         board.compilers.clear();
         // No machine is of this kind, so the board is never this machine's.
         board.machine = "other".to_owned();

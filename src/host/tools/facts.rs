@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn names_depend_on_the_board() {
         let list = ToolList::load().unwrap();
-        let mut board = Board::named("arm64-usr").unwrap();
+        let mut board = Board::find("arm64-usr").unwrap();
         board.compilers.truncate(1);
         // No machine is of this kind, so the board is never this machine's.
         board.machine = "other".to_owned();

@@ -82,7 +82,7 @@ fn list() -> Result<&'static ToolList> {
 }
 
 /// Returns the entries that `fprefix doctor` lists on a machine of this kind, each with its need.
-pub(crate) fn listed(machine: Machine) -> Result<Vec<(&'static ToolFacts, Need)>> {
+pub(crate) fn list_for(machine: Machine) -> Result<Vec<(&'static ToolFacts, Need)>> {
     let tools = list()?.tool.iter().filter(|tool| tool.is_for(machine));
     Ok(tools.filter_map(|tool| Some((tool, tool.need?))).collect())
 }
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn doctor_lists_what_a_kind_of_machine_needs() {
         let names = |machine| -> Vec<&str> {
-            listed(machine).unwrap().into_iter().map(|(facts, _)| facts.name()).collect()
+            list_for(machine).unwrap().into_iter().map(|(facts, _)| facts.name()).collect()
         };
         assert!(names(Machine::Other).contains(&"python3-venv"));
         assert!(!names(Machine::Gentoo).contains(&"python3-venv"));

@@ -146,7 +146,7 @@ fn all(
 
 fn repositories(prefix: &Prefix) -> Repositories {
     let paths = prefix.definition.repos.iter().filter_map(|repo| repo.path.clone());
-    Repositories::at(paths)
+    Repositories::new(paths)
 }
 
 /// Moves all files that were made to their places and plans the changes to the image's root.
@@ -206,7 +206,7 @@ fn extension(
     let beside: Vec<PathBuf> = images.map(|image| made.join(image.file().name)).collect();
     let target = request.options.target.as_ref().map(|target| target.with_extensions(&beside));
     let packing = pack::PackRequest {
-        root: FinalRoot::of(fresh)?,
+        root: FinalRoot::of_prefix(fresh)?,
         name: name.clone(),
         options: ResolvedPack {
             bases,

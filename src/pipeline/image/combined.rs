@@ -75,7 +75,7 @@ fn disk_usage(request: &ImageRequest, parts: &[Part]) -> Result<String> {
     let mut rows = Vec::new();
     for place in PLACES {
         if let Some(dir) = request.root.directory(&Path::new("/").join(place))? {
-            rows.push((format!("/{place}"), Fill::of(&dir)?, disk::kind(&dir)));
+            rows.push((format!("/{place}"), Fill::measure(&dir)?, disk::kind(&dir)));
         }
     }
     let images: Vec<_> =

@@ -109,7 +109,7 @@ fn simulate_attach(
         formats: &request.options.formats,
         signed: request.options.signing.is_some(),
     })?;
-    Ok(!prepared.against.iter().any(TargetFinding::refuses))
+    Ok(!prepared.against.iter().any(TargetFinding::is_refusal))
 }
 
 /// Writes the prepared and mangled content into `workplace`.

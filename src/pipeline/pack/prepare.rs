@@ -55,7 +55,7 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
     let rules = PruneRules::load(&request.options.keep, &request.options.locales)?;
     let epoch = match request.epoch {
         Some(epoch) => epoch,
-        None => epoch::of(&request.root)?,
+        None => epoch::find_epoch(&request.root)?,
     };
     let mut plan = FileTree::new(request.root.eprefix(), epoch);
     scan::scan_prefix(&request.root.eroot(), request.root.path(), &mut plan)?;
@@ -144,11 +144,11 @@ fn services(
     warnings: &mut Vec<String>,
 ) -> Result<bool> {
     let roots: Vec<RootDir> = request.options.bases.iter().map(|base| base.root.clone()).collect();
-    let placed = services::place(plan, &roots)?;
+    let placed = services::copy_units(plan, &roots)?;
     if !placed.taken.is_empty() {
         warnings.push(format!("left to the target, which has them: {}", placed.taken.join(", ")));
     }
-    services::start(plan, &request.name, &request.options.start)?;
+    services::enable_units(plan, &request.name, &request.options.start)?;
     services::keep_state(plan, &request.name, &request.options.state)?;
     Ok(placed.has_units)
 }

@@ -92,7 +92,7 @@ pub(crate) fn for_board(path: &Path, board: &Board) -> Result<PathBuf> {
     for entry in TreeWalk::down_to(&top, DEPTH).filter_map(Result::ok) {
         let rest = entry.below();
         let Some(name) = rest.to_str() else { continue };
-        if let Some(rank) = rank(name)
+        if let Some(rank) = rank_profile(name)
             && is_profile(entry.disk())
         {
             found.push((rank, rest.to_owned(), entry.disk().join("deprecated").exists()));
@@ -123,7 +123,7 @@ pub(crate) fn for_board(path: &Path, board: &Board) -> Result<PathBuf> {
 
 /// Returns the rank of a profile; the highest is preferred: by version, then without 32-bit
 /// libraries, then by kernel. `None` where `name` is no such profile.
-fn rank(name: &str) -> Option<(Vec<u32>, bool, Vec<u32>)> {
+fn rank_profile(name: &str) -> Option<(Vec<u32>, bool, Vec<u32>)> {
     let found = STANDALONE.captures(name)?;
     let numbers = |text: &str| text.split('.').map(|part| part.parse().unwrap_or(0)).collect();
     Some((numbers(&found[1]), found.get(2).is_some(), numbers(&found[3])))
@@ -143,7 +143,7 @@ mod tests {
     fn the_newest_that_is_not_deprecated() {
         let repo = tempfile::tempdir().unwrap();
         let path = repo.path();
-        let board = Board::named("amd64-usr").unwrap();
+        let board = Board::find("amd64-usr").unwrap();
         let of_board = || for_board(path, &board).map_err(|error| error.to_string());
         assert!(of_board().unwrap_err().contains("has no profile for prefixes"));
         for name in [

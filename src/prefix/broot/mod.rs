@@ -79,13 +79,13 @@ pub(crate) fn write_tools(prefix: &Prefix) -> Result<()> {
         return Ok(());
     }
     let broot = prefix.layout.broot();
-    let fetched = pypi_tools::of(prefix)?;
+    let fetched = pypi_tools::list_fetched(prefix)?;
     pypi_tools::link(&broot, &fetched)?;
     let besides = prefix.layout.config(Environment::Staging).join(PROVIDED_BESIDES);
     let besides =
         if besides.exists() { crate::portage::provided::read(&besides)? } else { Vec::new() };
     let first = fetched.iter().map(pypi_tools::Fetched::programs).collect();
-    provided::write(&broot, &provided::provided(first)?, &besides)
+    provided::write(&broot, &provided::detect_provided(first)?, &besides)
 }
 
 /// Links staging's settings per package into BROOT: a mask or a keyword that a

@@ -63,7 +63,7 @@ pub(super) struct Provided {
 trait Programs: Sync {
     fn find(&self, name: &str) -> Option<PathBuf>;
     /// Returns the output of `program` on stdout and stderr.
-    fn said(&self, program: &Path, args: &[String]) -> Option<String>;
+    fn read_output(&self, program: &Path, args: &[String]) -> Option<String>;
 }
 
 /// Those of the machine that we run on.
@@ -78,7 +78,7 @@ impl Programs for ThisMachine {
         first.find(|path| path.is_file()).or_else(|| find_program(name, MACHINE_PATH.as_ref()))
     }
 
-    fn said(&self, program: &Path, args: &[String]) -> Option<String> {
+    fn read_output(&self, program: &Path, args: &[String]) -> Option<String> {
         let output = Command::new("ask for a version", program).args(args).output().ok()?;
         let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
         said.push_str(&String::from_utf8_lossy(&output.stderr));
@@ -88,18 +88,18 @@ impl Programs for ThisMachine {
 
 impl BuildTools {
     /// Returns those that `machine` has, sorted.
-    fn of(&self, machine: &impl Programs) -> Vec<Provided> {
+    fn detect_tools(&self, machine: &impl Programs) -> Vec<Provided> {
         let mut all: Vec<Provided> =
-            self.tool.par_iter().filter_map(|tool| self.provided(tool, machine)).collect();
+            self.tool.par_iter().filter_map(|tool| self.detect_tool(tool, machine)).collect();
         all.sort();
         all.dedup();
         all
     }
 
     /// Detects one tool: the program must be there, be no impostor, and print its version.
-    fn provided(&self, tool: &BuildTool, machine: &impl Programs) -> Option<Provided> {
+    fn detect_tool(&self, tool: &BuildTool, machine: &impl Programs) -> Option<Provided> {
         let program = machine.find(&tool.program)?;
-        let said = machine.said(&program, &tool.version)?;
+        let said = machine.read_output(&program, &tool.version)?;
         if self.impostors.iter().any(|name| said.contains(name)) {
             return None;
         }
@@ -136,8 +136,8 @@ fn search(pattern: &Regex, said: &str) -> Option<String> {
 }
 
 /// The build tools that this machine has, or that are in the directories `first`.
-pub(super) fn provided(first: Vec<PathBuf>) -> Result<Vec<Provided>> {
-    Ok(data::toml::<BuildTools>("broot.toml")?.of(&ThisMachine { first }))
+pub(super) fn detect_provided(first: Vec<PathBuf>) -> Result<Vec<Provided>> {
+    Ok(data::toml::<BuildTools>("broot.toml")?.detect_tools(&ThisMachine { first }))
 }
 
 /// The file in etc/portage of staging in which the user names packages that builds find on the
@@ -225,7 +225,7 @@ mod tests {
             self.said.contains_key(name).then(|| Path::new("/usr/bin").join(name))
         }
 
-        fn said(&self, program: &Path, _: &[String]) -> Option<String> {
+        fn read_output(&self, program: &Path, _: &[String]) -> Option<String> {
             self.said.get(program.file_name()?.to_str()?).cloned()
         }
     }
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(records.len(), 6);
         for (name, record) in records {
             let found: Vec<String> = tools
-                .of(&record)
+                .detect_tools(&record)
                 .iter()
                 .map(|tool| {
                     let slot = tool.slot.as_ref().map(|slot| format!(":{slot}"));
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn what_stands_for_a_package_can_be_installed() {
-        let tools = crate::host::tools::listed(crate::host::machine::Machine::Other).unwrap();
+        let tools = crate::host::tools::list_for(crate::host::machine::Machine::Other).unwrap();
         let known: Vec<&str> = tools.iter().map(|(facts, _)| facts.name()).collect();
         for tool in data::toml::<BuildTools>("broot.toml").unwrap().tool {
             assert!(known.contains(&&*tool.program), "{}", tool.program);

@@ -33,7 +33,7 @@ impl Fetched {
 
 /// Returns the releases that [`fetch`] would fetch, as names and versions.
 pub(crate) fn to_fetch(prefix: &Prefix) -> Result<Vec<String>> {
-    let mut releases = wanted(prefix)?;
+    let mut releases = list_needed(prefix)?;
     releases.retain(|release| !dir(prefix, release).exists());
     Ok(releases.iter().map(|Release { name, version, .. }| format!("{name} {version}")).collect())
 }
@@ -42,7 +42,7 @@ pub(crate) fn to_fetch(prefix: &Prefix) -> Result<Vec<String>> {
 /// to Portage, which takes longer.
 pub(crate) fn fetch(prefix: &Prefix, reporter: &Reporter) -> Result<()> {
     let Some(python) = prefix.portage.python() else { return Ok(()) };
-    for release in wanted(prefix)? {
+    for release in list_needed(prefix)? {
         let dir = dir(prefix, &release);
         if dir.exists() {
             continue;
@@ -53,7 +53,7 @@ pub(crate) fn fetch(prefix: &Prefix, reporter: &Reporter) -> Result<()> {
              ebuilds"
         ));
         let what = format!("fprefix setup, fetching {name}");
-        let fetched = pypi::appear(&dir, &what, |work| {
+        let fetched = pypi::create_shared_dir(&dir, &what, |work| {
             let target = work.join("tool");
             pypi::install(&python, &release, Some(&target), work)?;
             stand_alone(&target.join("bin"))?;
@@ -67,8 +67,8 @@ pub(crate) fn fetch(prefix: &Prefix, reporter: &Reporter) -> Result<()> {
 }
 
 /// Those that are there.
-pub(super) fn of(prefix: &Prefix) -> Result<Vec<Fetched>> {
-    Ok(wanted(prefix)?
+pub(super) fn list_fetched(prefix: &Prefix) -> Result<Vec<Fetched>> {
+    Ok(list_needed(prefix)?
         .into_iter()
         .map(|release| Fetched { dir: dir(prefix, &release), name: release.name })
         .filter(|fetched| fetched.dir.exists())
@@ -96,8 +96,8 @@ pub(super) fn link(broot: &Path, fetched: &[Fetched]) -> Result<()> {
 }
 
 /// Returns the tools that eclasses in the trees of `prefix` need and this machine lacks.
-fn wanted(prefix: &Prefix) -> Result<Vec<Release>> {
-    let mut releases = pypi::pinned(LIST)?;
+fn list_needed(prefix: &Prefix) -> Result<Vec<Release>> {
+    let mut releases = pypi::load_pinned(LIST)?;
     releases.retain(|release| {
         let eclass = format!("eclass/{}.eclass", release.name);
         let mut trees = prefix.definition.repos.iter().filter_map(|repo| repo.path.as_ref());

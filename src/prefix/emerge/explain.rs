@@ -42,7 +42,7 @@ pub(super) fn report_failures(
     if failures.is_empty() && prefix.definition.binhost.is_some() {
         report_refusals(prefix, environment, since, reporter)?;
     }
-    let provided = prefix.layout.provided(environment);
+    let provided = prefix.layout.package_provided(environment);
     if let (false, Some(text)) = (failures.is_empty(), provided::warn_of_unchecked(&provided)?) {
         reporter.warn(&text);
     }

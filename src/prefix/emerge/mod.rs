@@ -189,7 +189,7 @@ impl EmergeRun<'_> {
     }
 
     fn emerge(&self, args: &[String], asked: &EmergeArguments) -> Result<ExitStatus> {
-        let phases = Phases::begin(self.prefix)?;
+        let phases = Phases::start(self.prefix)?;
         let (begun, since) = (Instant::now(), SystemTime::now());
         let draws = self.reporter.draws() && std::io::stdout().is_terminal() && !asked.interactive;
         let status = if draws {

@@ -23,7 +23,7 @@ pub(crate) struct Phases {
 
 impl Phases {
     /// Begins a run on `prefix`.
-    pub(crate) fn begin(prefix: &Prefix) -> Result<Self> {
+    pub(crate) fn start(prefix: &Prefix) -> Result<Self> {
         let file = prefix.layout.tmp(Environment::Staging).join("events");
         fs_err::write(&file, "")?;
         Ok(Self { file })

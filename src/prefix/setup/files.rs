@@ -105,7 +105,7 @@ fn write_masks(prefix: &Prefix, environment: Environment, mut imported: Vec<Stri
             minijinja::context! {
                 imported,
                 repo => repos::TOOLCHAIN,
-                doubled => doubled(&prefix.definition)?,
+                doubled => list_overridden(&prefix.definition)?,
                 built_in => repos::BUILT_IN,
             },
         )?;
@@ -118,7 +118,7 @@ fn write_masks(prefix: &Prefix, environment: Environment, mut imported: Vec<Stri
 /// Packages of the built-in repository of which a repository of the user has ebuilds as well. The
 /// user's are built, whichever version is newer, except for the packages that every prefix starts
 /// with.
-fn doubled(definition: &Definition) -> Result<Vec<String>> {
+fn list_overridden(definition: &Definition) -> Result<Vec<String>> {
     let seeds = [Environment::Staging, Environment::Final]
         .map(crate::prefix::setup::first_packages)
         .into_iter()

@@ -36,7 +36,7 @@ use crate::prefix::layout::{self, Owner, owner};
 use crate::prefix::setup::package_config::PackageConfig;
 use crate::prefix::setup::preflight::{
     absolute, check_apart, check_binhost, check_existing, check_features, check_machine,
-    check_owners, check_writable, existing, profile, repositories, tree as tree_of,
+    check_owners, check_writable, find_existing, profile, repositories, tree as tree_of,
 };
 use crate::prefix::{broot, wrappers};
 
@@ -107,8 +107,8 @@ impl SetupPlan {
             None => Board::of_this_machine()?,
         };
         let id = PrefixId::new(&request.name, &board);
-        let machine = Machine::this();
-        let existing = existing(home, &id)?;
+        let machine = Machine::detect_running();
+        let existing = find_existing(home, &id)?;
         // A set-up that was cut short goes on where it was.
         let defaults = match &existing {
             Some(prefix) if !request.force => {
@@ -159,7 +159,7 @@ impl SetupPlan {
         place(prefix.layout.eprefix().as_path())?;
         check_machine(&prefix)?;
         let compiler = Compiler::find(&board)?;
-        let (sysroot, missing) = Sysroot::of(machine, &board, &compiler)?;
+        let (sysroot, missing) = Sysroot::find(machine, &board, &compiler)?;
         let imports = toolchain::plan(&compiler, &board, sysroot.as_ref())?;
         let sysroot = sysroot.map(|sysroot| sysroot.dir().to_owned());
         prefix.definition.compiler = Some(compiler.clone());
@@ -266,9 +266,9 @@ impl SetupPlan {
         });
         self.write_files()?;
         reporter.step("installing the toolchain's packages into staging");
-        self.seed(Environment::Staging, reporter)?;
+        self.install_seeds(Environment::Staging, reporter)?;
         reporter.step("installing the runtime into final");
-        self.seed(Environment::Final, reporter)?;
+        self.install_seeds(Environment::Final, reporter)?;
         self.prefix.definition.wrappers = wrappers::write(&self.prefix, &self.wrapper_dir)?;
         self.prefix.definition.complete = true;
         self.prefix.save()?;
@@ -286,7 +286,7 @@ impl SetupPlan {
 
     /// Installs the packages that every prefix starts with. In one that is brought up to date, what
     /// came from the toolchain is installed anew.
-    fn seed(&self, environment: Environment, reporter: &Reporter) -> Result<()> {
+    fn install_seeds(&self, environment: Environment, reporter: &Reporter) -> Result<()> {
         let installed = vdb::packages(&self.prefix.layout.vdb(environment))?;
         let is_installed = |import: &&Import| {
             self.update && installed.iter().any(|cpv| cpv.is_of(&import.package))
@@ -322,7 +322,7 @@ fn install(
     let sandbox = Sandbox::open(prefix)?;
     let log = prefix.layout.logs(environment).join("setup.log");
     let bar = reporter.spinner();
-    let follower = Phases::begin(prefix)?.follow(&bar);
+    let follower = Phases::start(prefix)?.follow(&bar);
     let purpose = format!("install the first packages into {environment}");
     let result = sandbox
         .portage(environment, "emerge", &purpose)
@@ -337,7 +337,7 @@ fn install(
     bar.finish_and_clear();
     result?;
     if let Some(Binhost::Uri(uri)) = &prefix.definition.binhost
-        && let Some(line) = binhost::unreachable(&fs_err::read_to_string(&log)?)
+        && let Some(line) = binhost::find_fetch_error(&fs_err::read_to_string(&log)?)
     {
         reporter.warn(&format!(
             "nothing can be had from the binhost {uri} now: {line}; what would come from there is \

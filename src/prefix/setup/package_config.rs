@@ -59,13 +59,13 @@ impl PackageConfig {
         for repo in all {
             let skeleton = repo.path.as_ref().map(|path| path.join(repos::SKELETON));
             if let Some(skeleton) = skeleton.filter(|skeleton| skeleton.is_dir()) {
-                config.take(&skeleton, &repo.name, all)?;
+                config.add_folder(&skeleton, &repo.name, all)?;
             }
         }
         if let Some(folder) = folder {
             let folder = absolute(folder)?;
             check(&folder)?;
-            config.take(&folder, "user", &[])?;
+            config.add_folder(&folder, "user", &[])?;
             config.source = Some(folder);
         }
         Ok(config)
@@ -83,7 +83,7 @@ impl PackageConfig {
 
     /// Takes what is in `folder`. Files of lines end in folders, under names that begin with
     /// `owner`: where several bring some, all count.
-    fn take(&mut self, folder: &Path, owner: &str, all: &[PrefixRepo]) -> Result<()> {
+    fn add_folder(&mut self, folder: &Path, owner: &str, all: &[PrefixRepo]) -> Result<()> {
         for name in LISTS {
             let place = folder.join(name);
             for file in files_below(&place)? {

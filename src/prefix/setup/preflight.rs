@@ -90,7 +90,7 @@ pub(super) fn check_owners(id: &PrefixId, dirs: [&Path; 2]) -> Result<()> {
 }
 
 /// The prefix of this name, if there is one already, complete or not.
-pub(super) fn existing(home: &Home, id: &PrefixId) -> Result<Option<Prefix>> {
+pub(super) fn find_existing(home: &Home, id: &PrefixId) -> Result<Option<Prefix>> {
     if !home.prefix(id).join("prefix.toml").exists() {
         return Ok(None);
     }
@@ -146,10 +146,10 @@ pub(super) fn repositories(
 ) -> Result<Vec<PrefixRepo>> {
     let mut named = tree;
     for repo in &request.repos {
-        named.push(located(&repo.path, Some(&repo.name))?);
+        named.push(resolve_repository(&repo.path, Some(&repo.name))?);
     }
     for overlay in &request.overlays {
-        named.push(located(overlay, None)?);
+        named.push(resolve_repository(overlay, None)?);
     }
     let all = with_priorities(named)?;
     if let Some((repo, path, master)) = missing_master(&all)? {
@@ -164,7 +164,7 @@ pub(super) fn repositories(
 }
 
 /// The name of the repository at `path`, which may be `expected`, and where that really is.
-pub(super) fn located(path: &Path, expected: Option<&str>) -> Result<(String, PathBuf)> {
+pub(super) fn resolve_repository(path: &Path, expected: Option<&str>) -> Result<(String, PathBuf)> {
     let path = absolute(path)?;
     let name = repos::name_of(&path)?;
     if let Some(expected) = expected.filter(|expected| *expected != name) {

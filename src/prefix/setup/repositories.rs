@@ -18,7 +18,9 @@ use crate::prefix::definition::{Definition, Prefix, PrefixRepo};
 use crate::prefix::setup::checkout::{Checkout, CheckoutState};
 use crate::prefix::setup::files::write_repositories;
 use crate::prefix::setup::package_config::PackageConfig;
-use crate::prefix::setup::preflight::{check_profile, located, missing_master, with_priorities};
+use crate::prefix::setup::preflight::{
+    check_profile, missing_master, resolve_repository, with_priorities,
+};
 
 /// The result of adding a repository.
 #[derive(Debug)]
@@ -53,13 +55,13 @@ pub(crate) fn add_repository(
     wanted: &RepoPlace,
     reporter: &Reporter,
 ) -> Result<Added> {
-    let (name, path) = located(&wanted.path, wanted.name.as_deref())?;
+    let (name, path) = resolve_repository(&wanted.path, wanted.name.as_deref())?;
     let planned = |definition: &Definition| -> Result<Option<Vec<PrefixRepo>>> {
         let there = |repo: &PrefixRepo| repo.name == name && repo.path.as_ref() == Some(&path);
         if definition.repos.iter().any(there) {
             return Ok(None);
         }
-        let mut named = given(&definition.repos);
+        let mut named = list_user_repos(&definition.repos);
         named.push((name.clone(), path.clone()));
         let all = with_priorities(named)?;
         if let Some((repo, path, master)) = missing_master(&all)? {
@@ -97,11 +99,11 @@ pub(crate) fn remove_repository(
     let is_going = unsettled.iter().any(|repo| repo.name == name)
         && !prefix.definition.repos.iter().any(|repo| repo.name == name);
     if !is_going {
-        without(&prefix.definition, name)?;
+        remove_repo(&prefix.definition, name)?;
     }
     let (mut prefix, lock) = hold(prefix, &format!("fprefix repo remove {name}"))?;
     if !is_going {
-        let all = without(&prefix.definition, name)?;
+        let all = remove_repo(&prefix.definition, name)?;
         change(&mut prefix, all, reporter)?;
     }
     let packages = built_from(&prefix, name)?;
@@ -146,7 +148,7 @@ fn hold(prefix: &Prefix, what: &str) -> Result<(Prefix, Lock)> {
     if !prefix.definition.complete {
         bail!("the prefix {} was changed meanwhile; try again", prefix.definition.id);
     }
-    settle(&mut prefix)?;
+    finish_change(&mut prefix)?;
     Ok((prefix, lock))
 }
 
@@ -158,11 +160,11 @@ fn change(prefix: &mut Prefix, all: Vec<PrefixRepo>, reporter: &Reporter) -> Res
     prefix.definition.repos_before = Some(before);
     prefix.save()?;
     broot::fetch(prefix, reporter)?;
-    settle(prefix)
+    finish_change(prefix)
 }
 
 /// Ends a change of the repositories that the definition tells of.
-fn settle(prefix: &mut Prefix) -> Result<()> {
+fn finish_change(prefix: &mut Prefix) -> Result<()> {
     let Some(before) = prefix.definition.repos_before.clone() else { return Ok(()) };
     let before = config(&prefix.definition, &before)?;
     let after = config(&prefix.definition, &prefix.definition.repos)?;
@@ -184,7 +186,7 @@ fn check(definition: &Definition, all: &[PrefixRepo]) -> Result<()> {
 }
 
 /// The repositories that the user gave, in their order.
-fn given(all: &[PrefixRepo]) -> Vec<(String, PathBuf)> {
+fn list_user_repos(all: &[PrefixRepo]) -> Vec<(String, PathBuf)> {
     all.iter().filter_map(|repo| Some((repo.name.clone(), repo.path.clone()?))).collect()
 }
 
@@ -196,11 +198,11 @@ fn find<'d>(definition: &'d Definition, name: &str) -> Result<&'d PrefixRepo> {
 }
 
 /// The repositories of a prefix without the one called `name`, if it can do without.
-fn without(definition: &Definition, name: &str) -> Result<Vec<PrefixRepo>> {
+fn remove_repo(definition: &Definition, name: &str) -> Result<Vec<PrefixRepo>> {
     if find(definition, name)?.path.is_none() {
         bail!("the repository {name} comes with fprefix, and every prefix needs it");
     }
-    let mut named = given(&definition.repos);
+    let mut named = list_user_repos(&definition.repos);
     named.retain(|(other, _)| other != name);
     for (other, path) in &named {
         if repos::masters_of(path)?.iter().any(|master| master == name) {
@@ -245,7 +247,7 @@ type Checkouts = (Vec<(Checkout, Vec<String>)>, Vec<String>);
 
 /// The checkouts to pull: that of the repository `name`, which has to be one, or all.
 fn checkouts(definition: &Definition, name: Option<&str>) -> Result<Checkouts> {
-    let mut named = given(&definition.repos);
+    let mut named = list_user_repos(&definition.repos);
     if let Some(name) = name {
         if find(definition, name)?.path.is_none() {
             bail!("the repository {name} comes with fprefix, and is as new as that");
@@ -319,8 +321,8 @@ fn pull(prefix: &Prefix, checkout: &Checkout, reporter: &Reporter) -> Result<(St
 
 /// Refuses repositories on disk that are not any more what the definition says.
 fn still_fits(definition: &Definition) -> Result<()> {
-    for (name, path) in given(&definition.repos) {
-        located(&path, Some(&name))?;
+    for (name, path) in list_user_repos(&definition.repos) {
+        resolve_repository(&path, Some(&name))?;
     }
     if let Some((repo, _, master)) = missing_master(&definition.repos)? {
         bail!("the repository {repo} builds upon {master} now, which the prefix does not have");

@@ -17,18 +17,18 @@ pub(super) const SUFFIX: &str = ".debug";
 
 /// Returns the path at which debuggers look for the symbols of the program at `path`, which has no
 /// leading slash. The path depends on the build-id, else on the program's own path.
-pub(super) fn place(path: &Path, build_id: Option<&[u8]>) -> PathBuf {
+pub(super) fn debug_path(path: &Path, build_id: Option<&[u8]>) -> PathBuf {
     match build_id.and_then(<[u8]>::split_first) {
         Some((first, rest)) if !rest.is_empty() => {
             let name = format!("{}/{}{SUFFIX}", hex(&[*first]), hex(rest));
             Path::new(PLACE).join(".build-id").join(name)
         }
-        _ => Path::new(PLACE).join(path.with_file_name(name(path))),
+        _ => Path::new(PLACE).join(path.with_file_name(debug_name(path))),
     }
 }
 
 /// Returns the name of the file with the symbols of the program at `path`.
-pub(super) fn name(path: &Path) -> OsString {
+pub(super) fn debug_name(path: &Path) -> OsString {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(SUFFIX);
     name
@@ -58,7 +58,7 @@ pub(crate) fn of_prefix(plan: &FileTree) -> BTreeMap<PathBuf, Entry> {
 }
 
 /// Returns an entry for the symbols in `file`.
-pub(super) fn entry(file: PathBuf, epoch: u64) -> Result<Entry> {
+pub(super) fn debug_entry(file: PathBuf, epoch: u64) -> Result<Entry> {
     let size = fs_err::metadata(&file)?.len();
     if size == 0 {
         bail!("{} has no symbols", file.display());

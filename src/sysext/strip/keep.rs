@@ -77,7 +77,7 @@ pub(super) struct KeptFiles<'a> {
 
 impl<'a> KeptFiles<'a> {
     /// Returns the files that the packages in `root` exclude, and those in `keep`.
-    pub(super) fn of(root: &FinalRoot, keep: &'a [KeepSymbols]) -> Result<Self> {
+    pub(super) fn collect(root: &FinalRoot, keep: &'a [KeepSymbols]) -> Result<Self> {
         let mut exceptions = Self::default();
         let mut atoms = BTreeMap::new();
         for named in keep {
@@ -108,7 +108,7 @@ impl<'a> KeptFiles<'a> {
 
     /// Returns the reason to keep the symbols of the file at `path`, which has no leading slash;
     /// `None` if the file is stripped.
-    pub(super) fn why(&self, path: &Path) -> Option<String> {
+    pub(super) fn reason_to_keep(&self, path: &Path) -> Option<String> {
         let absolute = Path::new("/").join(path);
         if let Some(paths) = self.paths.iter().find(|paths| paths.is_match(&absolute)) {
             return Some(format!("{} was named", paths.glob()));

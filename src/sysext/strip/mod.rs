@@ -82,42 +82,42 @@ pub(crate) fn choose(
     let entries: Vec<(&PathBuf, &Entry)> = plan.entries.iter().collect();
     let found: Vec<(&PathBuf, &Entry, DebugSymbols)> = entries
         .into_par_iter()
-        .filter_map(|(path, entry)| match symbols(entry) {
+        .filter_map(|(path, entry)| match read_symbols(entry) {
             Ok(symbols) => symbols.map(|symbols| Ok((path, entry, symbols))),
             Err(error) => Some(Err(error)),
         })
         .collect::<Result<_>>()?;
-    let exceptions = keep::KeptFiles::of(root, &stripping.keep)?;
+    let exceptions = keep::KeptFiles::collect(root, &stripping.keep)?;
     let mut names: BTreeMap<&Path, Vec<&Path>> = BTreeMap::new();
     for (path, entry) in &plan.entries {
         if let EntryKind::HardLink(first) = &entry.kind {
             names.entry(first).or_default().push(path);
         }
     }
-    let boards = Board::all()?;
+    let boards = Board::list()?;
     let mut choice = StripPlan::default();
     for (path, entry, symbols) in found {
         let others = names.get(path.as_path()).into_iter().flatten().copied();
         let why = std::iter::once(path.as_path())
             .chain(others)
-            .find_map(|name| exceptions.why(name))
+            .find_map(|name| exceptions.reason_to_keep(name))
             .or_else(|| symbols.obstacle.map(str::to_owned))
-            .or_else(|| signature(entry))
-            .or_else(|| foreign(&boards, &symbols));
+            .or_else(|| find_signature(entry))
+            .or_else(|| reject_foreign(&boards, &symbols));
         match why {
-            Some(why) => choice.kept.push(kept(path, why)),
+            Some(why) => choice.kept.push(kept_symbols(path, why)),
             None => drop(choice.files.insert(path.clone(), symbols)),
         }
     }
     Ok(choice)
 }
 
-fn kept(path: &Path, why: String) -> KeptSymbols {
+fn kept_symbols(path: &Path, why: String) -> KeptSymbols {
     KeptSymbols { path: Path::new("/").join(path).display().to_string(), why }
 }
 
 /// Returns the symbols of a program or a library in the root. A broken file has none.
-fn symbols(entry: &Entry) -> Result<Option<DebugSymbols>> {
+fn read_symbols(entry: &Entry) -> Result<Option<DebugSymbols>> {
     let EntryKind::File(FileContent { source: ContentSource::Disk(path), .. }) = &entry.kind else {
         return Ok(None);
     };
@@ -134,13 +134,13 @@ fn symbols(entry: &Entry) -> Result<Option<DebugSymbols>> {
     Ok(elf::find_debug_symbols(&bytes).ok().flatten())
 }
 
-fn signature(entry: &Entry) -> Option<String> {
+fn find_signature(entry: &Entry) -> Option<String> {
     let name = entry.xattrs.keys().find(|name| SIGNATURES.iter().any(|known| *name == known))?;
     Some(format!("it is signed ({})", name.to_string_lossy()))
 }
 
 /// Returns the reason to skip a file of another kind of machine: it is firmware, mostly.
-fn foreign(boards: &[Board], symbols: &DebugSymbols) -> Option<String> {
+fn reject_foreign(boards: &[Board], symbols: &DebugSymbols) -> Option<String> {
     let machine = symbols.machine;
     let is_known = boards.iter().any(|board| board.elf_machine == machine);
     (!is_known).then(|| format!("it is for a machine that no board has (ELF {machine})"))
@@ -183,14 +183,15 @@ pub(crate) fn apply(
     for (machine, works) in machines {
         let board = Board::of_elf_machine(machine)?.context("a board that was there is gone")?;
         let tools = Binutils::find(&board)?;
-        let mut failures = all(&works, dir, "", &|names| tools.strip(dir, names))?;
+        let mut failures = run_on_copies(&works, dir, "", &|names| tools.strip(dir, names))?;
         if stripping.splitdebug {
-            let apart = all(&works, dir, debug::SUFFIX, &|names| tools.keep_debug(dir, names))?;
+            let apart =
+                run_on_copies(&works, dir, debug::SUFFIX, &|names| tools.keep_debug(dir, names))?;
             failures.extend(apart);
         }
         for work in works {
             let failure = failures.remove(&work.name);
-            one(plan, &work, failure, &tools, stripping, dir, &mut outcome)
+            use_stripped_copy(plan, &work, failure, &tools, stripping, dir, &mut outcome)
                 .with_context(|| format!("could not strip {}", work.source.display()))?;
         }
     }
@@ -199,7 +200,7 @@ pub(crate) fn apply(
 }
 
 /// Uses the stripped copy of a file, if it is the same program.
-fn one(
+fn use_stripped_copy(
     plan: &mut FileTree,
     work: &StripJob<'_>,
     failure: Option<String>,
@@ -213,24 +214,24 @@ fn one(
     let mut place = None;
     let failure = match failure {
         Some(failure) => Some(failure),
-        None => judge(work, &made)?,
+        None => compare_copy(work, &made)?,
     };
     let failure = match failure {
         None if stripping.splitdebug => {
             let build_id = work.symbols.build_id.as_deref();
-            place = Some(debug::place(work.path, build_id));
+            place = Some(debug::debug_path(work.path, build_id));
             if build_id.is_none() {
-                let named = dir.join(format!("{}.d", work.name)).join(debug::name(work.path));
+                let named = dir.join(format!("{}.d", work.name)).join(debug::debug_name(work.path));
                 fs_err::create_dir(named.parent().unwrap_or(dir))?;
                 fs_err::hard_link(&apart, &named)?;
                 tools.link_debug(&made, &named)?;
             }
-            judge(work, &made)?
+            compare_copy(work, &made)?
         }
         failure => failure,
     };
     if let Some(failure) = failure {
-        let left = kept(work.path, failure);
+        let left = kept_symbols(work.path, failure);
         outcome.warnings.push(format!("{} is not stripped: {}", left.path, left.why));
         outcome.stripped.kept.push(left);
         return Ok(());
@@ -240,7 +241,7 @@ fn one(
     outcome.stripped.bytes += work.size.saturating_sub(size);
     if let Some(place) = place {
         // Copies of a program share one build-id and their symbols.
-        outcome.debug.entry(place).or_insert(debug::entry(apart, plan.epoch)?);
+        outcome.debug.entry(place).or_insert(debug::debug_entry(apart, plan.epoch)?);
     }
     if let Some(entry) = plan.entries.get_mut(work.path) {
         entry.kind = EntryKind::File(FileContent::unread(ContentSource::Disk(made), size));
@@ -249,7 +250,7 @@ fn one(
 }
 
 /// Returns the reason to reject the stripped copy at `made`; `None` if it is good.
-fn judge(work: &StripJob<'_>, made: &Path) -> Result<Option<String>> {
+fn compare_copy(work: &StripJob<'_>, made: &Path) -> Result<Option<String>> {
     let (before, after) = (fs_err::File::open(&work.source)?, fs_err::File::open(made)?);
     let (before, after) = (elf::open(before.file())?, elf::open(after.file())?);
     Ok(match elf::loads_alike(&before, &after) {
@@ -261,7 +262,7 @@ fn judge(work: &StripJob<'_>, made: &Path) -> Result<Option<String>> {
 
 /// Copies each file to `NAME` with `suffix` in `dir` and runs `act` on the copies, on all
 /// processors. Returns the errors of single files by name.
-fn all(
+fn run_on_copies(
     works: &[StripJob<'_>],
     dir: &Path,
     suffix: &str,

@@ -60,7 +60,7 @@ impl<'a> Binutils<'a> {
 /// Returns all programs that may be chosen, for any board.
 pub(crate) fn programs() -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for board in Board::all()? {
+    for board in Board::list()? {
         found.extend(tools::STRIP.for_board(&board).locate()?);
     }
     Ok(found)

@@ -13,7 +13,7 @@ use crate::sysext::target::{TargetFinding, TargetRule};
 const ID_LIKE: u32 = 258;
 
 /// Compares `fields` of the extension-release file with the os-release of `target`.
-pub(super) fn look(
+pub(super) fn check_matching(
     target: &TargetRoot<'_>,
     fields: &BTreeMap<String, String>,
 ) -> Result<Vec<TargetFinding>> {

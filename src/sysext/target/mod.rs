@@ -130,7 +130,7 @@ impl TargetRule {
     }
 
     /// Returns the rule named `name`.
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn find(name: &str) -> Option<Self> {
         RULES.iter().find(|(_, known, ..)| *known == name).map(|(rule, ..)| *rule)
     }
 }
@@ -170,7 +170,7 @@ impl TargetFinding {
     }
 
     /// Returns whether it forbids packing.
-    pub(crate) fn refuses(&self) -> bool {
+    pub(crate) fn is_refusal(&self) -> bool {
         self.level == Level::Error && !self.waived
     }
 
@@ -229,15 +229,15 @@ impl TargetCheck {
     pub(crate) fn simulate(&self, subject: AttachSubject<'_>) -> Result<Vec<TargetFinding>> {
         let target = TargetRoot(&self.root);
         let fields = os_release::parse(&extension_release(subject)?);
-        let mut findings = overlay::compare(subject.plan, &Layer::root(&self.root)?)?;
+        let mut findings = overlay::compare_layer(subject.plan, &Layer::root(&self.root)?)?;
         for path in &self.beside {
             let other = inspect::read(path)
                 .with_context(|| format!("could not read the extension {}", path.display()))?;
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            findings.extend(overlay::compare(subject.plan, &Layer::extension(name, other))?);
+            findings.extend(overlay::compare_layer(subject.plan, &Layer::extension(name, other))?);
         }
-        findings.extend(matching::look(&target, &fields)?);
-        findings.extend(needs::look(&target, &fields, subject.formats, subject.signed)?);
+        findings.extend(matching::check_matching(&target, &fields)?);
+        findings.extend(needs::check_needs(&target, &fields, subject.formats, subject.signed)?);
         // systemd-sysext recognizes the tree of an OS by this file, and does not attach it.
         if subject.plan.entries.contains_key(Path::new(OS_RELEASE)) {
             let detail = "the extension has this file, by which systemd takes it for a whole OS";

@@ -35,13 +35,13 @@ const SIGNED: u32 = 250;
 const OVERLAY: KernelNeed = KernelNeed { version: (4, 0), reason: "overlayfs with several layers" };
 
 /// Returns findings for the needs that `target` does not meet.
-pub(super) fn look(
+pub(super) fn check_needs(
     target: &TargetRoot<'_>,
     fields: &BTreeMap<String, String>,
     formats: &[Format],
     signed: bool,
 ) -> Result<Vec<TargetFinding>> {
-    let mut findings = systemd(target.systemd()?, fields, formats, signed);
+    let mut findings = check_systemd(target.systemd()?, fields, formats, signed);
     let kernels = target.kernels()?;
     for format in formats.iter().filter(|format| format.kind().is_attachable()) {
         let KernelNeed { version: first, reason } = format.kernel(signed).unwrap_or(OVERLAY);
@@ -65,7 +65,7 @@ pub(super) fn look(
     Ok(findings)
 }
 
-fn systemd(
+fn check_systemd(
     version: Option<u32>,
     fields: &BTreeMap<String, String>,
     formats: &[Format],

@@ -57,7 +57,7 @@ impl Layer {
     }
 
     /// Returns the name of the layer for messages.
-    fn whose(&self) -> String {
+    fn describe_layer(&self) -> String {
         match self {
             Self::Root { .. } => "the target".to_owned(),
             Self::Extension { name, .. } => format!("the extension {name}"),
@@ -68,7 +68,7 @@ impl Layer {
     fn entry(&self, path: &Path) -> Result<Option<Entry>> {
         let (root, owner) = match self {
             Self::Extension { plan, .. } => {
-                return Ok(plan.entries.get(path).map(|e| whole(plan, e)));
+                return Ok(plan.entries.get(path).map(|e| resolve_hard_link(plan, e)));
             }
             Self::Root { root, owner, .. } => (root, owner),
         };
@@ -115,7 +115,7 @@ impl Layer {
 }
 
 /// Returns `entry` of `plan`; for a hard link, the file that it names.
-fn whole(plan: &FileTree, entry: &Entry) -> Entry {
+fn resolve_hard_link(plan: &FileTree, entry: &Entry) -> Entry {
     match &entry.kind {
         EntryKind::HardLink(first) => plan.entries.get(first).unwrap_or(entry).clone(),
         _ => entry.clone(),
@@ -124,8 +124,8 @@ fn whole(plan: &FileTree, entry: &Entry) -> Entry {
 
 /// Returns the changes that `plan` makes over `layer`. Entries below the prefix belong to the
 /// prefix: differences from an earlier version of it make one finding.
-pub(super) fn compare(plan: &FileTree, layer: &Layer) -> Result<Vec<TargetFinding>> {
-    let mut findings = linked(plan, layer);
+pub(super) fn compare_layer(plan: &FileTree, layer: &Layer) -> Result<Vec<TargetFinding>> {
+    let mut findings = find_hidden_links(plan, layer);
     let mut passed: Option<&Path> = None;
     let mut earlier = 0_usize;
     for (path, entry) in &plan.entries {
@@ -139,7 +139,10 @@ pub(super) fn compare(plan: &FileTree, layer: &Layer) -> Result<Vec<TargetFindin
             passed = Some(path);
         }
         let Some(theirs) = theirs else { continue };
-        let Some(finding) = judge(path, &whole(plan, entry), &theirs, layer)? else { continue };
+        let Some(finding) = compare_entries(path, &resolve_hard_link(plan, entry), &theirs, layer)?
+        else {
+            continue;
+        };
         if path != plan.prefix_path() && path.starts_with(plan.prefix_path()) {
             earlier += usize::from(finding.rule != TargetRule::DirectoryMode);
             continue;
@@ -149,7 +152,7 @@ pub(super) fn compare(plan: &FileTree, layer: &Layer) -> Result<Vec<TargetFindin
     if earlier > 0 {
         let detail = format!(
             "{} has a prefix there already, and {earlier} of its entries are other ones",
-            layer.whose()
+            layer.describe_layer()
         );
         let path = Some(plan.prefix_path());
         findings.push(TargetFinding::new(TargetRule::ShadowedFile, Level::Warning, path, detail));
@@ -158,13 +161,13 @@ pub(super) fn compare(plan: &FileTree, layer: &Layer) -> Result<Vec<TargetFindin
 }
 
 /// Returns the finding for one path that both have.
-fn judge(
+fn compare_entries(
     path: &Path,
     ours: &Entry,
     theirs: &Entry,
     layer: &Layer,
 ) -> Result<Option<TargetFinding>> {
-    let whose = layer.whose();
+    let whose = layer.describe_layer();
     let found = |rule, level, detail| Some(TargetFinding::new(rule, level, Some(path), detail));
     Ok(match (&ours.kind, &theirs.kind) {
         (EntryKind::Directory, EntryKind::Directory) => {
@@ -175,8 +178,8 @@ fn judge(
             let level = if opens { Level::Error } else { Level::Warning };
             let detail = format!(
                 "it is {} in the extension, and {} in {whose}",
-                access(ours),
-                access(theirs)
+                describe_access(ours),
+                describe_access(theirs)
             );
             if is_same { None } else { found(TargetRule::DirectoryMode, level, detail) }
         }
@@ -204,7 +207,7 @@ fn judge(
     })
 }
 
-fn access(entry: &Entry) -> String {
+fn describe_access(entry: &Entry) -> String {
     format!("{:04o} of {}:{}", entry.mode, entry.uid, entry.gid)
 }
 
@@ -230,7 +233,7 @@ fn digest_of(content: &FileContent) -> Result<[u8; 32]> {
 }
 
 /// Finds hierarchies that are links, if the extension has entries for them.
-fn linked(plan: &FileTree, layer: &Layer) -> Vec<TargetFinding> {
+fn find_hidden_links(plan: &FileTree, layer: &Layer) -> Vec<TargetFinding> {
     let Layer::Root { hierarchies, .. } = layer else { return Vec::new() };
     let mut findings = Vec::new();
     for (top, place) in hierarchies.iter().filter(|(top, _)| plan.entries.contains_key(*top)) {
@@ -266,7 +269,7 @@ mod tests {
         let mut plan = FileTree::new(&"/usr/x".parse().unwrap(), 1);
         plan.add("usr/bin/jq", Entry::generated(b"ours".to_vec(), 1)).unwrap();
         let root = RootDir::open(root).unwrap();
-        let findings = compare(&plan, &Layer::root(&root).unwrap()).unwrap();
+        let findings = compare_layer(&plan, &Layer::root(&root).unwrap()).unwrap();
         findings.into_iter().map(|finding| (finding.rule, finding.detail)).collect()
     }
 

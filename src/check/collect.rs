@@ -1,0 +1,78 @@
+//! Collection of the facts about a root, in a single walk.
+
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use rayon::prelude::*;
+
+use crate::check::changes::{NewContent, NewEntry, TreeChanges};
+use crate::check::contents::{self, StagingPaths};
+use crate::check::facts::{Elsewhere, Fact, FactKind};
+use crate::fstree::walk::{TreeWalk, WalkEntry};
+use crate::fstree::xattr;
+use crate::prefix::final_root::FinalRoot;
+
+/// Gathers facts about every entry of the tree, as it will be after `changes`.
+pub(super) fn collect_facts(root: &FinalRoot, changes: &TreeChanges) -> Result<Vec<Fact>> {
+    let mut entries = Vec::new();
+    for entry in TreeWalk::below(root.path()) {
+        let entry = entry?;
+        let path = entry.inside();
+        if !changes.0.contains_key(&path) {
+            entries.push((path, entry));
+        }
+    }
+    let there = entries.into_par_iter().map(|(path, entry)| collect_fact(root, path, &entry));
+    let put = changes.0.par_iter().filter_map(|(path, put)| Some((path, put.as_ref()?)));
+    let put = put.map(|(path, put)| collect_new_fact(root, path, put));
+    there.chain(put).collect()
+}
+
+fn collect_new_fact(root: &FinalRoot, path: &Path, put: &NewEntry) -> Result<Fact> {
+    let mut fact = Fact::new(path.to_owned(), put.mode, put.owner);
+    fact.attributes.clone_from(&put.attributes);
+    match &put.content {
+        NewContent::Directory => fact.kind = FactKind::Directory,
+        NewContent::Link(target) => {
+            fact.staging = contents::find_staging_path(target.as_os_str().as_bytes());
+            fact.kind = FactKind::Link(target.clone());
+        }
+        NewContent::Disk(disk) => {
+            let size = fs_err::metadata(disk)?.len();
+            if size > 0 {
+                contents::read_file(root, disk, size, &mut fact)?;
+            }
+            fact.elsewhere = Some(Elsewhere::Disk(disk.clone()));
+        }
+        NewContent::Bytes(bytes) => {
+            contents::read_bytes(bytes, StagingPaths::Forbidden, &mut fact);
+            fact.elsewhere = Some(Elsewhere::Bytes(bytes.clone()));
+        }
+    }
+    Ok(fact)
+}
+
+fn collect_fact(root: &FinalRoot, path: PathBuf, entry: &WalkEntry) -> Result<Fact> {
+    let disk = entry.disk();
+    let meta = entry.metadata()?;
+    let kind = entry.file_type();
+    let mut fact = Fact::new(path, meta.mode(), (meta.uid(), meta.gid()));
+    if kind.is_symlink() {
+        let target = entry.link_target()?;
+        fact.staging = contents::find_staging_path(target.as_os_str().as_bytes());
+        fact.kind = FactKind::Link(target);
+    } else if kind.is_dir() {
+        fact.kind = FactKind::Directory;
+        fact.attributes = xattr::names(entry.xattrs())?;
+    } else if kind.is_file() {
+        fact.attributes = xattr::names(entry.xattrs())?;
+        if meta.len() > 0 {
+            contents::read_file(root, disk, meta.len(), &mut fact)?;
+        }
+    } else {
+        fact.kind = FactKind::Special { whiteout: kind.is_char_device() && meta.rdev() == 0 };
+    }
+    Ok(fact)
+}

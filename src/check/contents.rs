@@ -1,0 +1,172 @@
+//! Contents of files: their kind, and paths of the build sandbox in them. Every file is opened and
+//! read once.
+
+use std::cell::RefCell;
+use std::io::Read;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use anyhow::Result;
+use memchr::memmem::Finder;
+
+use crate::base::files;
+use crate::base::inside::FPREFIX;
+use crate::check::facts::{Fact, FactKind};
+use crate::check::symbols::DynamicSymbols;
+use crate::elf;
+use crate::prefix::final_root::FinalRoot;
+
+/// Treatment of paths of the build sandbox in a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum StagingPaths {
+    Forbidden,
+    /// Portage's own records name the build paths of packages; they are never shipped.
+    Allowed,
+}
+
+/// Number of bytes that are kept of a script for its `#!` line: more than the kernel reads.
+const START: usize = 4096;
+
+/// Largest size of files that are copied into memory: this is faster than mapping them.
+const SMALL: u64 = 128 << 10;
+
+pub(super) fn read_file(root: &FinalRoot, disk: &Path, size: u64, fact: &mut Fact) -> Result<()> {
+    thread_local! {
+        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    let is_record = disk.starts_with(root.eroot().join("var"));
+    let paths = if is_record { StagingPaths::Allowed } else { StagingPaths::Forbidden };
+    if size > LARGE && !begins_like_elf(disk)? {
+        return read_in_pieces(fs_err::File::open(disk)?, paths, fact);
+    }
+    if size > SMALL {
+        read_bytes(&files::map(disk)?, paths, fact);
+        return Ok(());
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        let mut file = fs_err::File::open(disk)?;
+        buffer.resize(usize::try_from(size)?, 0);
+        let mut length = 0;
+        while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
+            match file.read(rest)? {
+                0 => break,
+                count => length += count,
+            }
+        }
+        read_bytes(buffer.get(..length).unwrap_or_default(), paths, fact);
+        Ok(())
+    })
+}
+
+/// Size above which files other than ELF files are read in pieces, because they may not fit into
+/// memory.
+const LARGE: u64 = 32 << 20;
+
+/// Size of a piece in memory.
+const PIECE: usize = 4 << 20;
+
+/// Longest quotation of a sandbox path.
+const QUOTED: usize = 200;
+
+fn begins_like_elf(disk: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    fs_err::File::open(disk)?.take(4).read_to_end(&mut start)?;
+    Ok(elf::is_elf(&start))
+}
+
+/// Does the work of [`read_bytes`] for a file that is not an ELF file. The pieces overlap, so a
+/// path across two pieces is found too.
+fn read_in_pieces(mut file: impl Read, paths: StagingPaths, fact: &mut Fact) -> Result<()> {
+    let mut piece = Vec::with_capacity(PIECE);
+    let mut is_first = true;
+    loop {
+        let kept = piece.len();
+        let room = (PIECE - kept) as u64;
+        let is_last = (&mut file).take(room).read_to_end(&mut piece)? < PIECE - kept;
+        if is_first && piece.starts_with(b"#!") {
+            fact.kind = FactKind::Script(piece.get(..START).unwrap_or(&piece).to_vec());
+        }
+        // The end of a piece is searched again with the next piece, which completes it. The first
+        // byte of a later piece is only context: it shows whether a path begins after it.
+        let begin = usize::from(!is_first);
+        let end = if is_last { piece.len() } else { piece.len() - QUOTED };
+        is_first = false;
+        if paths == StagingPaths::Forbidden {
+            fact.staging = find_staging_path_in(&piece, begin..end);
+        }
+        if paths == StagingPaths::Allowed || is_last || fact.staging.is_some() {
+            return Ok(());
+        }
+        piece.drain(..end - 1);
+    }
+}
+
+pub(super) fn read_bytes(bytes: &[u8], paths: StagingPaths, fact: &mut Fact) {
+    if elf::is_elf(bytes) {
+        fact.kind = match elf::read(bytes) {
+            Ok(image) => {
+                fact.symbols = DynamicSymbols::read(bytes);
+                FactKind::Elf(Box::new(image))
+            }
+            Err(error) => FactKind::BrokenElf(error.to_string()),
+        };
+    } else if bytes.starts_with(b"#!") {
+        fact.kind = FactKind::Script(bytes.get(..START).unwrap_or(bytes).to_vec());
+    }
+    if paths == StagingPaths::Forbidden {
+        fact.staging = find_staging_path(bytes);
+    }
+}
+
+/// Returns the first path of the build sandbox that `bytes` contain.
+pub(super) fn find_staging_path(bytes: &[u8]) -> Option<String> {
+    find_staging_path_in(bytes, 0..bytes.len())
+}
+
+/// Returns the first path of the build sandbox that begins in this range.
+fn find_staging_path_in(bytes: &[u8], range: Range<usize>) -> Option<String> {
+    static NEEDLE: LazyLock<Finder<'static>> =
+        LazyLock::new(|| Finder::new(&format!("{FPREFIX}/")).into_owned());
+    let at = NEEDLE.find_iter(bytes).filter(|at| range.contains(at)).find(|&at| {
+        // "/usr/share/fprefix/" is not a path of the sandbox.
+        let before = at.checked_sub(1).and_then(|at| bytes.get(at));
+        before.is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'.' && *byte != b'_')
+    })?;
+    let rest = bytes.get(at..).unwrap_or_default();
+    let end = rest
+        .iter()
+        .take(QUOTED)
+        .position(|byte| !byte.is_ascii_graphic() || b"\"':;,<>()".contains(byte))
+        .unwrap_or(rest.len().min(QUOTED));
+    Some(String::from_utf8_lossy(rest.get(..end).unwrap_or_default()).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn fact_of(bytes: &[u8]) -> Fact {
+        let mut fact = Fact::new(PathBuf::from("/opt/x/a"), 0o100_644, (0, 0));
+        read_in_pieces(bytes, StagingPaths::Forbidden, &mut fact).unwrap();
+        fact
+    }
+
+    #[test]
+    fn nothing_is_missed_between_pieces() {
+        let path = format!("{FPREFIX}/staging/tmp");
+        for at in [0, 5, PIECE - 230, PIECE - 210, PIECE - 9, PIECE - 1, PIECE, 2 * PIECE - 240] {
+            let mut bytes = vec![b' '; 2 * PIECE];
+            bytes.splice(at..at, path.bytes());
+            assert_eq!(fact_of(&bytes).staging.as_deref(), Some(&*path), "{at}");
+            if at > 0 {
+                bytes[at - 1] = b'x';
+                assert_eq!(fact_of(&bytes).staging, None, "{at}");
+            }
+        }
+        assert!(matches!(fact_of(b"#!/bin/sh\n").kind, FactKind::Script(_)));
+        assert_eq!(fact_of(b"").staging, None);
+    }
+}
