@@ -312,3 +312,6 @@ pub(crate) fn encode_section(
     out.resize(usize::try_from(len).map_err(|_| Error::TooLarge { value: len })?, 0);
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests;

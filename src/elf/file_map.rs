@@ -269,3 +269,131 @@ fn referenced_ranges(layout: &ElfLayout<'_>) -> Vec<FixedRange> {
 fn has_file_contents(kind: u32) -> bool {
     !matches!(kind, abi::SHT_NULL | abi::SHT_NOBITS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::sample::{
+        DYNAMIC, FORMS, HASH, INTERPRETER, NOTES, SIZE, STRINGS, SYMBOLS, SampleElf,
+    };
+    use elf::endian::AnyEndian;
+    use elf::file::Class;
+
+    fn build(sample: &SampleElf) -> FileMap {
+        let bytes = sample.build();
+        let layout = ElfLayout::parse(&bytes).unwrap();
+        let dynamic = layout.dynamic().unwrap();
+        let tables = dynamic.as_ref().map(|dynamic| DynamicTables::new(&layout, dynamic));
+        FileMap::build(&layout, tables.as_ref())
+    }
+
+    fn program() -> SampleElf {
+        SampleElf::program(Class::ELF64, AnyEndian::Little)
+    }
+
+    fn offsets(map: &FileMap) -> Vec<(RangeRole, u64, u64)> {
+        map.movable.iter().map(|range| (range.role, range.offset, range.size)).collect()
+    }
+
+    #[test]
+    fn tables_move_and_headers_stay() {
+        for (class, endian) in FORMS {
+            let map = build(&SampleElf::program(class, endian));
+            let symbols = if class == Class::ELF64 { 48 } else { 32 };
+            assert_eq!(
+                offsets(&map),
+                [
+                    (RangeRole::Interpreter, INTERPRETER, 11),
+                    (RangeRole::ElfNote, NOTES, 20),
+                    (RangeRole::Table, HASH, 20),
+                    (RangeRole::Table, SYMBOLS, symbols),
+                    (RangeRole::Strings, STRINGS, 37),
+                ]
+            );
+            let fixed = |start| map.fixed.iter().any(|range| range.start == start);
+            assert!(fixed(0) && fixed(DYNAMIC) && fixed(SIZE), "{class:?} {endian:?}");
+            assert!(map.fixed.is_sorted_by_key(|range| range.start));
+        }
+    }
+
+    #[test]
+    fn ranges_that_overlap_in_part_stay() {
+        let mut sample = program();
+        // A section of unknown contents reaches from the symbols into the strings.
+        sample.add_section(abi::SHT_PROGBITS, SYMBOLS + 40, STRINGS + 4 - SYMBOLS - 40);
+        let map = build(&sample);
+        assert_eq!(map.find_role(RangeRole::Strings), None);
+        let tables: Vec<u64> = map.movable.iter().map(|range| range.offset).collect();
+        assert_eq!(tables, [INTERPRETER, NOTES, HASH]);
+        let is_fixed = |start, size| {
+            map.fixed.iter().any(|range| (range.start, range.end) == (start, start + size))
+        };
+        assert!(is_fixed(SYMBOLS, 48) && is_fixed(STRINGS, 37));
+    }
+
+    #[test]
+    fn a_range_inside_another_one_moves_with_it() {
+        let mut sample = program();
+        sample.segments[1].p_offset = STRINGS + 8;
+        sample.segments[1].p_filesz = 7;
+        sample.sections.remove(0);
+        let map = build(&sample);
+        assert_eq!(map.find_role(RangeRole::Interpreter), None);
+        assert!(map.find_role(RangeRole::Strings).is_some());
+    }
+
+    #[test]
+    fn sizes_of_zero_and_parts_outside_of_the_file_are_no_ranges() {
+        for (offset, size) in [(INTERPRETER, 0), (SIZE - 4, 400), (u64::MAX - 4, 8), (SIZE + 4, 4)]
+        {
+            let mut sample = program();
+            sample.segments[1].p_offset = offset;
+            sample.segments[1].p_filesz = size;
+            sample.sections.remove(0);
+            let map = build(&sample);
+            assert_eq!(map.find_role(RangeRole::Interpreter), None, "{offset:#x} {size:#x}");
+        }
+    }
+
+    #[test]
+    fn a_range_that_no_single_segment_loads_stays() {
+        let mut sample = program();
+        sample.segments[0].p_filesz = STRINGS + 10;
+        sample.add_segment(abi::PT_LOAD, STRINGS + 10, SIZE - STRINGS - 10);
+        let map = build(&sample);
+        assert_eq!(map.find_role(RangeRole::Strings), None);
+        assert!(map.find_role(RangeRole::Interpreter).is_some());
+    }
+
+    #[test]
+    fn segments_out_of_order_hold_their_ranges() {
+        let mut sample = program();
+        sample.segments[0].p_filesz = HASH;
+        sample.add_segment(abi::PT_LOAD, HASH, SIZE - HASH);
+        let last = sample.segments.pop().unwrap();
+        sample.segments.insert(0, last);
+        let map = build(&sample);
+        let loads: Vec<usize> = map.movable.iter().map(|range| range.load).collect();
+        assert_eq!(loads, [1, 1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn alignment_is_no_more_than_the_place_has() {
+        let mut sample = program();
+        sample.sections[4].sh_addralign = 1 << 16;
+        let map = build(&sample);
+        let strings = map.find_role(RangeRole::Strings).unwrap();
+        assert_eq!(map.movable[strings].align, 0x20, "its offset is 0x2a0");
+    }
+
+    #[test]
+    fn a_table_of_unknown_size_stays() {
+        let mut sample = program();
+        // The hash table states more symbols than there is memory.
+        let counts = sample.words(&[u32::MAX, u32::MAX]);
+        sample.put(HASH, &counts);
+        let map = build(&sample);
+        assert!(map.movable.iter().all(|range| range.offset != HASH));
+        assert!(map.fixed.iter().any(|range| range.start == HASH));
+    }
+}

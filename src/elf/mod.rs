@@ -26,6 +26,8 @@ mod patch_set;
 mod placement;
 mod plan;
 mod raw;
+#[cfg(test)]
+mod sample;
 mod seal;
 mod slack;
 mod strings;

@@ -146,3 +146,114 @@ pub(crate) fn are_movable(layout: &ElfLayout<'_>, offset: u64, size: u64, align:
     parse_notes(layout, offset, size, align)
         .is_ok_and(|notes| notes.iter().all(ElfNote::is_movable))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::sample::SampleElf;
+
+    const AT: u64 = 0x200;
+
+    /// Encodes a note that is padded to `align`.
+    fn note(name: &[u8], kind: u32, content: &[u8], align: usize) -> Vec<u8> {
+        let sizes = [name.len(), content.len()].map(|size| u32::try_from(size).unwrap());
+        let mut out: Vec<u8> =
+            [sizes[0], sizes[1], kind].iter().flat_map(|word| word.to_le_bytes()).collect();
+        for part in [name, content] {
+            out.extend_from_slice(part);
+            out.resize(out.len().next_multiple_of(align), 0);
+        }
+        out
+    }
+
+    fn sample(notes: &[u8], align: u64) -> Vec<u8> {
+        let mut sample = SampleElf::of_size(0x400);
+        sample.add_segment(abi::PT_NOTE, AT, notes.len() as u64).p_align = align;
+        sample.put(AT, notes);
+        sample.build()
+    }
+
+    /// Name, kind and content of a note.
+    type NoteParts = (Vec<u8>, u32, Vec<u8>);
+
+    fn parse(notes: &[u8], align: u64) -> Result<Vec<NoteParts>, Error> {
+        let bytes = sample(notes, align);
+        let layout = ElfLayout::parse(&bytes).unwrap();
+        let notes = parse_notes(&layout, AT, notes.len() as u64, align)?;
+        let own = |note: ElfNote<'_>| (note.name.to_vec(), note.kind, note.content.to_vec());
+        Ok(notes.into_iter().map(own).collect())
+    }
+
+    #[test]
+    fn notes_of_both_paddings_are_parsed() {
+        let build_id = (b"GNU".to_vec(), NT_GNU_BUILD_ID, vec![1, 2, 3, 4, 5]);
+        let go = (b"Go".to_vec(), NT_GO_BUILD_ID, b"id".to_vec());
+        for (align, padding) in [(0, 4), (1, 4), (4, 4), (8, 8), (8, 4)] {
+            let bytes = [
+                note(b"GNU\0", NT_GNU_BUILD_ID, &[1, 2, 3, 4, 5], padding),
+                // Go counts the padding of the name.
+                note(b"Go\0\0", NT_GO_BUILD_ID, b"id", padding),
+            ]
+            .concat();
+            let parsed = parse(&bytes, align).unwrap();
+            assert_eq!(parsed, [build_id.clone(), go.clone()], "{align} {padding}");
+        }
+        assert_eq!(parse(&[], 4).unwrap(), []);
+        assert_eq!(parse(&note(b"", 7, b"", 4), 4).unwrap(), [(vec![], 7, vec![])]);
+    }
+
+    #[test]
+    fn truncated_notes_are_errors_with_an_offset() {
+        let whole = note(b"GNU\0", NT_GNU_BUILD_ID, &[1, 2, 3, 4], 4);
+        let two = [&whole[..], &whole[..]].concat();
+        for end in 0..two.len() {
+            let parsed = parse(&two[..end], 4);
+            // Fewer bytes than a header at the end are padding, if they are zero.
+            if end % whole.len() == 0 {
+                assert_eq!(parsed.unwrap().len(), end / whole.len());
+            } else {
+                let Err(Error::Malformed { offset, .. }) = parsed else { panic!("{end}") };
+                assert!((AT..=AT + end as u64).contains(&offset), "{end}: {offset:#x}");
+            }
+        }
+        let padded = [&whole[..], &[0; 11]].concat();
+        assert_eq!(parse(&padded, 4).unwrap().len(), 1);
+        let outside = Error::malformed("notes end outside of the file", AT);
+        let bytes = sample(&whole, 4);
+        let layout = ElfLayout::parse(&bytes).unwrap();
+        assert_eq!(parse_notes(&layout, AT, 0x300, 4).err(), Some(outside));
+        assert!(parse_notes(&layout, u64::MAX, 2, 8).is_err());
+    }
+
+    #[test]
+    fn sizes_that_overflow_are_errors() {
+        for sizes in [[u32::MAX, 0], [0, u32::MAX], [u32::MAX, u32::MAX]] {
+            let mut bytes: Vec<u8> = sizes.iter().flat_map(|size| size.to_le_bytes()).collect();
+            bytes.extend([0; 4]);
+            assert!(parse(&bytes, 4).is_err());
+            assert!(parse(&bytes, 8).is_err());
+        }
+    }
+
+    #[test]
+    fn notes_that_only_their_header_leads_to_may_move() {
+        let movable = |notes: &[u8]| {
+            let bytes = sample(notes, 4);
+            let layout = ElfLayout::parse(&bytes).unwrap();
+            let segment = layout.find_segment(abi::PT_NOTE).unwrap();
+            let whole = are_movable(&layout, AT, notes.len() as u64, 4);
+            (whole, detachable_size(&layout, segment))
+        };
+        let build_id = note(b"GNU\0", NT_GNU_BUILD_ID, &[1, 2, 3, 4], 4);
+        let abi_tag = note(b"GNU\0", NT_GNU_ABI_TAG, &[0; 16], 4);
+        let unknown = note(b"stapsdt\0", 3, &[0; 8], 4);
+        assert_eq!(movable(&build_id), (true, 0));
+        assert_eq!(movable(&unknown), (false, 0));
+        // The tag can be taken from the beginning, and from nowhere else.
+        let size = abi_tag.len() as u64;
+        assert_eq!(movable(&[&abi_tag[..], &unknown[..]].concat()), (false, size));
+        assert_eq!(movable(&[&unknown[..], &abi_tag[..]].concat()), (false, 0));
+        // Notes that cannot be parsed stay.
+        assert_eq!(movable(&build_id[..15]), (false, 0));
+    }
+}

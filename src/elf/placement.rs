@@ -325,3 +325,6 @@ pub(crate) fn dynamic_address(dynamic: &DynamicSection, placement: &Placement) -
         .and_then(|overflow| overflow.dynamic.map(|(offset, _)| overflow.address_of(offset)));
     moved.unwrap_or(dynamic.address)
 }
+
+#[cfg(test)]
+mod tests;

@@ -183,3 +183,57 @@ fn finish_plan(
         source_size: layout.file_size(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::edit::SearchPathEdit;
+    use crate::elf::sample::{FORMS, SampleElf};
+
+    #[test]
+    fn a_file_that_ends_anywhere_or_has_any_byte_changed_does_not_panic() {
+        let edit = Edit {
+            interpreter: Some(b"/somewhere/else/ld.so".to_vec()),
+            search_path: SearchPathEdit::Runpath(vec![b'r'; 200]),
+            remove_needed: vec![b"libc.so".to_vec()],
+            ..Edit::default()
+        };
+        for (class, endian) in FORMS {
+            let bytes = SampleElf::program(class, endian).build();
+            assert!(plan(&bytes, &edit).is_ok(), "{class:?} {endian:?}");
+            for end in 0..bytes.len() {
+                let _ = image::read(&bytes[..end]);
+                let _ = plan(&bytes[..end], &edit);
+            }
+            for at in 0..bytes.len() {
+                for value in [0, 0xff] {
+                    let mut changed = bytes.clone();
+                    changed[at] = value;
+                    let _ = image::read(&changed);
+                    let _ = plan(&changed, &edit);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_plan_for_every_form_of_file_does_what_was_requested() {
+        let edit = Edit {
+            interpreter: Some(b"/somewhere/else/ld.so".to_vec()),
+            search_path: SearchPathEdit::Runpath(vec![b'r'; 200]),
+            remove_needed: vec![b"libm.so".to_vec()],
+            ..Edit::default()
+        };
+        for (class, endian) in FORMS {
+            let bytes = SampleElf::program(class, endian).build();
+            let planned = plan(&bytes, &edit).unwrap();
+            let new = planned.apply_to_vec(&bytes);
+            let image = image::read(&new).unwrap();
+            assert_eq!(image.interpreter.as_deref(), Some(&b"/somewhere/else/ld.so"[..]));
+            assert_eq!(image.runpath, Some(vec![b'r'; 200]));
+            assert_eq!(image.needed, [b"libc.so".to_vec(), b"libz.so".to_vec()]);
+            assert_eq!(image.build_id, Some(vec![1, 2, 3, 4]));
+            assert!(plan(&new, &edit).unwrap().is_unchanged(), "{class:?} {endian:?}");
+        }
+    }
+}

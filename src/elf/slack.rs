@@ -177,3 +177,133 @@ impl PlacementRequest<'_, '_> {
 fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(64).all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::file_map::{FixedRange, MovableRange, RangeRole};
+    use crate::elf::sample::SampleElf;
+
+    fn table(offset: u64, size: u64, load: usize) -> MovableRange {
+        MovableRange { role: RangeRole::Table, offset, size, align: 1, load, new_size: size }
+    }
+
+    /// Makes runs of a file of 0x2000 bytes. Its sections account for all zeros.
+    fn find_runs(
+        sample: &mut SampleElf,
+        movable: Vec<MovableRange>,
+        fixed: &[(u64, u64)],
+    ) -> Vec<SlackRun> {
+        sample.add_section(abi::SHT_NULL, 0, 0);
+        let bytes = sample.build();
+        let layout = ElfLayout::parse(&bytes).unwrap();
+        let fixed = fixed.iter().map(|&(start, end)| FixedRange { start, end }).collect();
+        let map = FileMap { movable, fixed };
+        let request =
+            PlacementRequest { layout: &layout, map: &map, dynamic_size: None, has_payload: false };
+        request.find_runs(&[])
+    }
+
+    fn loaded_sample() -> SampleElf {
+        let mut sample = SampleElf::of_size(0x2000);
+        sample.add_segment(abi::PT_LOAD, 0, 0x1000);
+        sample
+    }
+
+    fn bounds(runs: &[SlackRun]) -> Vec<(Vec<usize>, u64, u64, u64)> {
+        runs.iter().map(|run| (run.ranges.clone(), run.start, run.end, run.limit)).collect()
+    }
+
+    #[test]
+    fn ranges_with_only_zeros_between_them_make_one_run() {
+        let ranges = vec![table(0x100, 0x10, 0), table(0x110, 0, 0), table(0x140, 0x10, 0)];
+        let runs = find_runs(&mut loaded_sample(), ranges, &[(0, 0x78), (0x200, 0x300)]);
+        assert_eq!(bounds(&runs), [(vec![0, 1, 2], 0x78, 0x150, 0x200)]);
+        assert!(runs[0].after_headers, "it begins behind the one program header");
+    }
+
+    #[test]
+    fn bytes_in_use_end_a_run() {
+        let mut sample = loaded_sample();
+        sample.put(0x120, b"x");
+        let ranges = vec![table(0x100, 0x10, 0), table(0x140, 0x10, 0)];
+        let runs = find_runs(&mut sample, ranges.clone(), &[(0, 0x78), (0x200, 0x300)]);
+        // Nothing accounts for the byte, so that neither run may take the space around it.
+        assert_eq!(bounds(&runs), [(vec![0], 0x78, 0x110, 0x110), (vec![1], 0x140, 0x150, 0x200)]);
+        let fixed = [(0, 0x78), (0x120, 0x121), (0x200, 0x300)];
+        let runs = find_runs(&mut sample, ranges, &fixed);
+        assert_eq!(bounds(&runs), [(vec![0], 0x78, 0x110, 0x120), (vec![1], 0x121, 0x150, 0x200)]);
+    }
+
+    #[test]
+    fn a_fixed_range_over_the_end_leaves_no_room() {
+        let runs = find_runs(
+            &mut loaded_sample(),
+            vec![table(0x100, 0x10, 0)],
+            &[(0, 0x78), (0x108, 0x180)],
+        );
+        assert_eq!(runs[0].limit, 0x110);
+    }
+
+    #[test]
+    fn a_run_grows_up_to_the_page_of_the_next_segment() {
+        for (align, address, limit) in [
+            (0x1000, 0x3000, 0x2000),
+            // The page of the next segment begins with the first one: nothing is between them.
+            (0x1_0000, 0x3000, 0x1000),
+            (0x1_0000, 0x1_2000, 0x2000),
+            // An alignment below a page does not make pages smaller.
+            (0x10, 0x1ff8, 0x1000),
+        ] {
+            let mut sample = loaded_sample();
+            sample.segments[0].p_align = align;
+            sample.add_segment(abi::PT_LOAD, 0x2000, 0).p_vaddr = address;
+            let runs = find_runs(&mut sample, vec![table(0xff0, 0x10, 0)], &[(0, 0xb0)]);
+            assert_eq!(runs[0].limit, limit, "{align:#x} {address:#x}");
+        }
+    }
+
+    #[test]
+    fn segments_are_compared_by_address_and_not_by_position() {
+        let mut sample = SampleElf::of_size(0x2000);
+        sample.add_segment(abi::PT_LOAD, 0x2000, 0).p_vaddr = 0x4000;
+        sample.add_segment(abi::PT_LOAD, 0, 0x1000);
+        let runs = find_runs(&mut sample, vec![table(0xff0, 0x10, 1)], &[(0, 0xb0)]);
+        assert_eq!(runs[0].limit, 0x2000, "the start of the other segment in the file");
+    }
+
+    #[test]
+    fn a_segment_with_memory_beyond_its_file_contents_cannot_grow() {
+        let mut sample = loaded_sample();
+        sample.segments[0].p_memsz = 0x1800;
+        let runs = find_runs(&mut sample, vec![table(0xff0, 0x10, 0)], &[(0, 0x78)]);
+        assert_eq!(runs[0].limit, 0x1000);
+    }
+
+    #[test]
+    fn a_segment_at_the_end_of_the_address_space_does_not_overflow() {
+        let mut sample = loaded_sample();
+        sample.segments[0].p_vaddr = u64::MAX - 0xfff;
+        let runs = find_runs(&mut sample, vec![table(0xff0, 0x10, 0)], &[(0, 0x78)]);
+        assert_eq!(runs[0].limit, 0x1000);
+    }
+
+    #[test]
+    fn without_section_headers_few_zeros_are_padding() {
+        let mut sample = loaded_sample();
+        let bytes = sample.build();
+        let layout = ElfLayout::parse(&bytes).unwrap();
+        let map = FileMap { movable: vec![], fixed: vec![] };
+        let request =
+            PlacementRequest { layout: &layout, map: &map, dynamic_size: None, has_payload: false };
+        assert!(request.is_padding(0x100, 0x10f));
+        assert!(!request.is_padding(0x100, 0x110), "a table of zeros may be there");
+        assert!(request.is_padding(0x1000, 0x1800), "no segment loads it");
+        assert!(!request.is_padding(0x1fff, 0x2001), "it ends outside of the file");
+        sample.put(0x108, b"x");
+        let bytes = sample.build();
+        let layout = ElfLayout::parse(&bytes).unwrap();
+        let request = PlacementRequest { layout: &layout, ..request };
+        assert!(!request.is_padding(0x100, 0x10f));
+    }
+}

@@ -198,4 +198,118 @@ mod tests {
         assert_eq!(moved.find_references(0x3123), [CodeReference::Page(0, 8)]);
         assert_eq!(moved.find_references(0x1b60), []);
     }
+
+    #[test]
+    fn only_the_two_forms_of_lea_are_references() {
+        for (bytes, is_reference) in [
+            (b"\x48\x8d\x3d\x01\0\0\0\xccabc\0", true),
+            (b"\x4c\x8d\x3d\x01\0\0\0\xccabc\0", true),
+            // Without REX.W, with another addressing mode, and another instruction.
+            (b"\x40\x8d\x3d\x01\0\0\0\xccabc\0", false),
+            (b"\x48\x8d\x7d\x01\0\0\0\xccabc\0", false),
+            (b"\x48\x8b\x3d\x01\0\0\0\xccabc\0", false),
+        ] {
+            assert_eq!(!code(EM_X86_64, bytes).find_references(8).is_empty(), is_reference);
+        }
+        // The displacement is at the end of the code, or cut off by it.
+        assert_eq!(code(EM_X86_64, b"\x48\x8d\x3d\xf9\xff\xff\xff").find_references(0), []);
+        assert_eq!(
+            code(EM_X86_64, b"\x48\x8d\x3d\xf9\xff\xff\xff\xcc").find_references(0),
+            [CodeReference::Lea(3)]
+        );
+        assert_eq!(code(EM_X86_64, b"\x8d").find_references(0), []);
+    }
+
+    #[test]
+    fn a_distance_beyond_31_bits_has_no_patch() {
+        let bytes = [0; 32];
+        let far = LoadedCode {
+            bytes: &bytes,
+            machine: EM_X86_64,
+            segments: vec![(0, 0x1000, 16, true), (16, 0x9000_0000, 16, false)],
+        };
+        assert_eq!(far.retarget(CodeReference::Lea(4), 16), None);
+        assert!(far.retarget(CodeReference::Lea(4), 8).is_some());
+        assert_eq!(far.retarget(CodeReference::Lea(4), 32), None, "no segment loads it");
+        assert_eq!(far.retarget(CodeReference::Lea(14), 8), None, "it ends outside of the code");
+    }
+
+    /// Encodes `adrp x0` to the next page, `between`, and `add x0, x0, #0xb60`.
+    fn pair(between: &[u32]) -> Vec<u8> {
+        let words = [&[0xb000_0000], between, &[0x912d_8000]].concat();
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.resize(0x4000, 0);
+        bytes
+    }
+
+    #[test]
+    fn the_second_instruction_must_be_near_and_the_register_unchanged() {
+        let found =
+            |between: &[u32]| !code(EM_AARCH64, &pair(between)).find_references(0x1b60).is_empty();
+        assert!(found(&[0x5280_0041]), "mov w1, #2 has no other field");
+        assert!(!found(&[0xf940_0001]), "ldr x1, [x0] reads the page");
+        assert!(!found(&[0x5280_0040]), "mov w0, #2 ends its use");
+        let others = vec![0x5280_0041; WINDOW];
+        assert!(found(&others[1..]));
+        assert!(!found(&others));
+    }
+
+    #[test]
+    fn pages_below_the_code_are_negative() {
+        let mut bytes = pair(&[]);
+        bytes.rotate_right(0x2000);
+        let moved = code(EM_AARCH64, &bytes);
+        assert_eq!(moved.find_references(0x3b60), [CodeReference::Page(0x2000, 0x2004)]);
+        let mut back = bytes.clone();
+        for patch in moved.retarget(CodeReference::Page(0x2000, 0x2004), 0x10).unwrap() {
+            let at = usize::try_from(patch.offset).unwrap();
+            back[at..at + 4].copy_from_slice(&patch.bytes);
+        }
+        let back = code(EM_AARCH64, &back);
+        assert_eq!(back.find_references(0x10), [CodeReference::Page(0x2000, 0x2004)]);
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_segment_in_any_order() {
+        let bytes = [0; 64];
+        let segments = vec![
+            (32, 0x2000, 32, false),
+            // A segment without contents loads nothing, and one overlaps it.
+            (16, 0x9000, 0, true),
+            (0, 0x1000, 32, true),
+            (8, u64::MAX - 4, 64, true),
+        ];
+        let code = LoadedCode { bytes: &bytes, machine: EM_X86_64, segments };
+        assert_eq!(code.address_of(16), Some(0x1010), "the first segment that holds it");
+        assert_eq!(code.address_of(40), Some(0x2008));
+        assert_eq!(code.address_of(64), None, "the address would overflow");
+        assert_eq!(code.address_of(72), None);
+        assert_eq!(code.find_references(16), []);
+    }
+
+    #[test]
+    fn a_file_that_ends_anywhere_does_not_panic() {
+        let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+        file.resize(64, 0);
+        for (at, value) in [(18, 62), (32, 64), (52, 64), (54, 56), (56, 1)] {
+            file[at] = value;
+        }
+        // One segment of code loads all of the file.
+        let mut segment = [0; 56];
+        for (at, value) in [(0, 1), (4, 5), (17, 0x10), (32, 132), (40, 132)] {
+            segment[at] = value;
+        }
+        file.extend(segment);
+        file.extend(b"\x48\x8d\x3d\x01\0\0\0\xccabc\0");
+        assert_eq!(
+            LoadedCode::parse(&file).unwrap().find_references(128),
+            [CodeReference::Lea(123)]
+        );
+        for end in 0..file.len() {
+            if let Some(code) = LoadedCode::parse(&file[..end]) {
+                let _ = code.find_references(128);
+                let _ = code.retarget(CodeReference::Page(120, 124), 128);
+            }
+        }
+    }
 }
