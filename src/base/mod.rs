@@ -7,6 +7,7 @@ pub(crate) mod board;
 pub mod command;
 pub mod data;
 pub mod files;
+pub(crate) mod hint;
 pub mod inside;
 pub(crate) mod level;
 pub mod lock;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::base::level::Level;
+
 /// Amount of output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
@@ -63,6 +65,16 @@ impl Reporter {
         if self.verbosity > Verbosity::Quiet {
             line(&format!("{} {text}", self.paint("33", "warning:")));
         }
+    }
+
+    /// Reports a finding of a rule, and a remedy for it.
+    pub(crate) fn finding(&self, level: Level, rule: &str, text: &str, help: &str) {
+        if level != Level::Error && self.verbosity == Verbosity::Quiet {
+            return;
+        }
+        let colour = if level == Level::Error { "31" } else { "33" };
+        line(&format!("{} {text}", self.paint(colour, &format!("{level}[{rule}]:"))));
+        line(&format!("help: {help}"));
     }
 
     /// Reports an error.

@@ -111,19 +111,21 @@ pub(super) fn check_search_path(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
         let dir = expand(entry, &fact.path);
         if entry.is_empty() {
             details.push(Detail::error(format!(
-                "its {tag} has an empty entry, which is the directory that the caller is in"
+                "has an empty entry in its {tag}, which is the directory that the caller is in"
             )));
         } else if !dir.is_absolute() {
             details.push(Detail::error(format!(
-                "its {tag} has {shown}, which is relative to the directory that the caller is in"
+                "names {shown} in its {tag}, relative to the directory that the caller is in"
             )));
         } else {
             let place = scene.find_fact(&dir);
             if !scene.is_inside(place.map_or(&normalize_path(&dir), |place| &place.path)) {
-                details
-                    .push(Detail::error(format!("its {tag} has {shown}, outside of the prefix")));
+                details.push(Detail::error(format!(
+                    "names {shown}, outside of the prefix, in its {tag}"
+                )));
             } else if place.is_none() {
-                details.push(Detail::note(format!("its {tag} has {shown}, which is not there")));
+                details
+                    .push(Detail::note(format!("names {shown}, which is not there, in its {tag}")));
             }
         }
     }
@@ -209,7 +211,7 @@ pub(super) fn check_loader(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
         Ok(crate::elf::Seal::Needed(_)) => vec![Detail::error(
             "looks into the library directories of the target (glibc: ld.so.preload, ld.so.cache)",
         )],
-        Err(error) => vec![Detail::note(format!("whether it is sealed is not known: {error}"))],
+        Err(error) => vec![Detail::note(format!("may not be sealed: {error}"))],
     }
 }
 

@@ -15,12 +15,12 @@ pub(super) fn check_shebang(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
         return Vec::new();
     }
     let Some(shebang) = Shebang::parse(start) else {
-        return vec![Detail::note("its first line has no end")];
+        return vec![Detail::note("has a first line without an end")];
     };
     // Linux 5.1 and newer read 256 bytes (BINPRM_BUF_SIZE).
     if shebang.length > 255 {
         return vec![Detail::error(format!(
-            "its first line has {} characters; the kernel reads 255",
+            "has a first line of {} characters, of which the kernel reads 255",
             shebang.length
         ))];
     }
@@ -102,7 +102,7 @@ pub(super) fn check_special(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     }
     for name in fact.attributes.iter().map(|name| name.to_string_lossy()) {
         if name.ends_with(".overlay.opaque") {
-            details.push(Detail::error("is an opaque directory: it hides the target's"));
+            details.push(Detail::error("is an opaque directory, which hides the target's"));
         } else if name.contains(".overlay.") {
             details.push(Detail::error(format!("has the attribute {name} of an overlay's layer")));
         }
@@ -116,9 +116,9 @@ pub(super) fn check_special(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
 pub(super) fn check_name(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     let Some(name) = fact.path.file_name() else { return Vec::new() };
     match name.to_str() {
-        None => vec![Detail::error("its name is not UTF-8")],
+        None => vec![Detail::error("has a name that is not UTF-8")],
         Some(name) if name.chars().any(char::is_control) => {
-            vec![Detail::error("its name has a control character")]
+            vec![Detail::error("has a control character in its name")]
         }
         Some(_) => Vec::new(),
     }
@@ -149,7 +149,7 @@ pub(super) fn check_mode(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
         && fact.mode & 0o002 != 0
         && !sticky
     {
-        details.push(Detail::error("everybody may write to it"));
+        details.push(Detail::error("is writable for everybody"));
     }
     if !matches!(fact.kind, FactKind::Directory) && fact.mode & 0o4000 != 0 {
         details.push(Detail::note("is setuid"));

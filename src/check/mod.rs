@@ -47,6 +47,28 @@ pub(crate) struct Rule {
     find: fn(&Fact, &Scene<'_>) -> Vec<Detail>,
 }
 
+/// A rule is the same as another one if its name is.
+impl PartialEq for Rule {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Rule {}
+
+impl std::fmt::Debug for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.id)
+    }
+}
+
+/// Rules are written by their names.
+impl Serialize for Rule {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.id)
+    }
+}
+
 /// Result of a rule for one file.
 pub(crate) struct Detail {
     level: Level,
@@ -66,8 +88,8 @@ impl Detail {
 /// A finding of a rule.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Finding {
-    /// Name of the rule.
-    pub rule: &'static str,
+    /// Rule that is broken.
+    pub rule: &'static Rule,
     /// Severity of the finding.
     pub level: Level,
     /// Path of the file, as programs see it.
@@ -108,19 +130,9 @@ impl CheckReport {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RuleChoice {
     /// Rules to apply. An empty list applies all.
-    pub only: Vec<String>,
+    pub only: Vec<&'static Rule>,
     /// Rules whose findings do not fail the check.
-    pub waive: Vec<String>,
-}
-
-impl RuleChoice {
-    /// Fails if a name is not the name of a rule.
-    pub(crate) fn validate(&self) -> Result<()> {
-        for id in self.only.iter().chain(&self.waive) {
-            rule(id)?;
-        }
-        Ok(())
-    }
+    pub waive: Vec<&'static Rule>,
 }
 
 /// Returns all rules, in the order in which they are reported.
@@ -128,8 +140,8 @@ pub(crate) fn rules() -> &'static [Rule] {
     rules::RULES
 }
 
-/// Returns the rule with the name `id`.
-pub(crate) fn rule(id: &str) -> Result<&'static Rule> {
+/// Parses the name of a rule.
+pub(crate) fn parse_rule(id: &str) -> Result<&'static Rule> {
     let Some(rule) = rules().iter().find(|rule| rule.id == id) else {
         let known = rules().iter().map(|rule| rule.id).collect::<Vec<_>>().join(", ");
         bail!("there is no rule {id:?}; the rules are {known}")
@@ -148,28 +160,28 @@ pub(crate) fn run_changed(
     changes: &TreeChanges,
     choice: &RuleChoice,
 ) -> Result<CheckReport> {
-    choice.validate()?;
     let facts = collect::collect_facts(root, changes)?;
     let scene = Scene::new(root, &facts);
-    let rules: Vec<&Rule> = rules()
+    let rules: Vec<&'static Rule> = rules()
         .iter()
-        .filter(|rule| choice.only.is_empty() || choice.only.iter().any(|id| id == rule.id))
+        .filter(|rule| choice.only.is_empty() || choice.only.contains(rule))
         .collect();
     let mut findings: Vec<Finding> = facts
         .par_iter()
-        .flat_map_iter(|fact| rules.iter().map(move |rule| (fact, rule)))
+        .flat_map_iter(|fact| rules.iter().map(move |&rule| (fact, rule)))
         .flat_map_iter(|(fact, rule)| {
-            (rule.find)(fact, &scene).into_iter().map(|detail| Finding {
-                rule: rule.id,
+            let waived = choice.waive.contains(&rule);
+            (rule.find)(fact, &scene).into_iter().map(move |detail| Finding {
+                rule,
                 level: detail.level,
                 path: fact.path.clone(),
                 detail: detail.text,
                 package: None,
-                waived: choice.waive.iter().any(|id| id == rule.id),
+                waived,
             })
         })
         .collect();
-    findings.sort_by(|a, b| (&a.path, a.rule, &a.detail).cmp(&(&b.path, b.rule, &b.detail)));
+    findings.sort_by(|a, b| (&a.path, a.rule.id, &a.detail).cmp(&(&b.path, b.rule.id, &b.detail)));
     let elf_files = facts.iter().filter(|fact| fact.elf().is_some()).count();
     remedy::name_packages(root, &mut findings)?;
     let commands = remedy::list_commands(root, &findings);

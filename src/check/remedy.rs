@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::base::command::Command;
 use crate::base::level::Level;
-use crate::check::{Finding, rule};
+use crate::check::Finding;
 use crate::portage::{provided, vdb};
 use crate::prefix::final_root::{FinalRoot, Origin};
 
@@ -37,8 +37,8 @@ pub(super) fn list_commands(
 ) -> BTreeMap<&'static str, String> {
     let mut packages: BTreeMap<&'static str, BTreeSet<Option<&str>>> = BTreeMap::new();
     for finding in findings.iter().filter(|finding| finding.level == Level::Error) {
-        if rule(finding.rule).is_ok_and(|rule| rule.rewrites) {
-            packages.entry(finding.rule).or_default().insert(finding.package.as_deref());
+        if finding.rule.rewrites {
+            packages.entry(finding.rule.id).or_default().insert(finding.package.as_deref());
         }
     }
     let command = |packages: BTreeSet<Option<&str>>| match root.origin() {
@@ -56,7 +56,7 @@ pub(super) fn find_suspects(
     findings: &[Finding],
 ) -> Result<BTreeMap<&'static str, String>> {
     let mut suspicions = BTreeMap::new();
-    let found = |f: &Finding| f.rule == NEEDED && f.level == Level::Error;
+    let found = |f: &Finding| f.rule.id == NEEDED && f.level == Level::Error;
     if let (Origin::Prefix { provided: file, .. }, true) =
         (root.origin(), findings.iter().any(found))
     {

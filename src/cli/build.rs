@@ -62,8 +62,8 @@ impl BuildCommand {
             BuildOutcome::Refused(findings) => {
                 crate::cli::pack::tell(context, &findings);
                 context.reporter.error(
-                    "nothing was packed: the target would not take it or be broken by it; mend \
-                     what was found, or waive a rule by name in [pack]",
+                    "nothing was packed: the target would not take it or be broken by it\n\
+                     hint: correct what was found, or waive a rule by name in [pack]",
                 );
                 Ok(FOUND)
             }
@@ -71,8 +71,8 @@ impl BuildCommand {
             BuildOutcome::Found(report) => {
                 output::answer(&crate::cli::check::text(&report, false))?;
                 context.reporter.error(
-                    "nothing was packed: the root is not self-contained; mend what was found, or \
-                     waive a rule by name in [check]",
+                    "nothing was packed: the root is not self-contained\n\
+                     hint: correct what was found, or waive a rule by name in [check]",
                 );
                 Ok(FOUND)
             }

@@ -6,7 +6,7 @@ use clap::Args;
 use crate::base::level::Level;
 use crate::base::names::Eprefix;
 use crate::base::output;
-use crate::check::{self, CheckReport, Finding, RuleChoice, prove};
+use crate::check::{self, CheckReport, Finding, Rule, RuleChoice, prove};
 use crate::cli::{Context, DONE, FOUND};
 use crate::prefix::final_root::FinalRoot;
 
@@ -48,11 +48,11 @@ pub(super) struct CheckCommand {
     #[command(flatten)]
     root: RootArgs,
     /// Apply these rules alone
-    #[arg(long = "rule", value_name = "ID", value_delimiter = ',')]
-    rules: Vec<String>,
+    #[arg(long = "rule", value_name = "ID", value_delimiter = ',', value_parser = check::parse_rule)]
+    rules: Vec<&'static Rule>,
     /// Report findings of these rules, but do not fail because of them
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
-    waive: Vec<String>,
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = check::parse_rule)]
+    waive: Vec<&'static Rule>,
     /// Run this program in an empty root that holds the prefix alone, and report every file that
     /// is executed, mapped or opened from outside
     #[arg(long, value_name = "PROGRAM ARGUMENTS")]
@@ -112,7 +112,7 @@ impl CheckCommand {
 fn explain(id: &str) -> Result<u8> {
     let rules: Vec<_> = match id {
         "all" => check::rules().iter().collect(),
-        id => vec![check::rule(id)?],
+        id => vec![check::parse_rule(id)?],
     };
     let pages: Vec<String> = rules
         .iter()
@@ -127,32 +127,28 @@ fn explain(id: &str) -> Result<u8> {
     Ok(DONE)
 }
 
-/// The report as people read it: findings by rule, each rule with its remedy.
+/// Renders the report for people: findings by rule, each rule with its remedy.
 pub(super) fn text(report: &CheckReport, verbose: bool) -> String {
     let mut text = String::new();
+    let most = if verbose { usize::MAX } else { SHOWN };
     for rule in check::rules() {
         let of_rule = |level| {
-            report
-                .findings
-                .iter()
-                .filter(move |f| f.rule == rule.id && f.level == level)
-                .collect::<Vec<_>>()
+            let findings = report.findings.iter();
+            findings.filter(move |f| f.rule == rule && f.level == level).collect::<Vec<_>>()
         };
-        let (errors, notes) = (of_rule(Level::Error), of_rule(Level::Note));
+        let errors = of_rule(Level::Error);
         if !errors.is_empty() {
-            text +=
-                &group(rule.id, rule.sentence, &errors, if verbose { usize::MAX } else { SHOWN });
-            text += &format!("  remedy: {}\n", rule.remedy);
-            if let Some(command) = report.commands.get(rule.id) {
-                text += &format!("          {command}\n");
-            }
-            if let Some(suspicion) = report.suspicions.get(rule.id) {
-                text += &format!("          {suspicion}\n");
+            text += &render_findings(&errors, most);
+            text += &format!("help: {}\n", rule.remedy);
+            let more = report.commands.get(rule.id).into_iter();
+            for help in more.chain(report.suspicions.get(rule.id)) {
+                text += &format!("help: {help}\n");
             }
             text.push('\n');
         }
-        if verbose && !notes.is_empty() {
-            text += &group(rule.id, "Worth knowing.", &notes, usize::MAX);
+        let notes = if verbose { of_rule(Level::Note) } else { Vec::new() };
+        if !notes.is_empty() {
+            text += &render_findings(&notes, usize::MAX);
             text.push('\n');
         }
     }
@@ -175,17 +171,24 @@ pub(super) fn text(report: &CheckReport, verbose: bool) -> String {
     text
 }
 
-/// Findings of a rule that are shown where nobody asks for all.
+/// Number of findings of a rule that are shown by default.
 const SHOWN: usize = 10;
 
-fn group(id: &str, sentence: &str, findings: &[&Finding], most: usize) -> String {
-    let waived = if findings.iter().all(|f| f.waived) { " (waived)" } else { "" };
-    let mut text = format!("{id}{waived}: {sentence}\n");
+/// Renders findings of one rule, a line each.
+fn render_findings(findings: &[&Finding], most: usize) -> String {
+    let mut text = String::new();
     for finding in findings.iter().take(most) {
-        text += &format!("  {}: {}\n", finding.path.display(), finding.detail);
+        let Finding { rule, level, path, detail, .. } = finding;
+        // A waived error does not fail the check.
+        let (level, waived) = match (level, finding.waived) {
+            (Level::Error, true) => (Level::Warning, " (waived)"),
+            (level, true) => (*level, " (waived)"),
+            (level, false) => (*level, ""),
+        };
+        text += &format!("{level}[{}]: {} {detail}{waived}\n", rule.id, path.display());
     }
     if findings.len() > most {
-        text += &format!("  ... and {} more (-v shows them)\n", findings.len() - most);
+        text += &format!("... and {} more (-v shows them)\n", findings.len() - most);
     }
     text
 }

@@ -2,6 +2,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
+use crate::base::hint;
 use crate::base::names::Environment;
 use crate::base::output;
 use crate::cli::{Context, DONE, FAILED};
@@ -24,7 +25,7 @@ impl ListArgs {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let definition::Prefixes { prefixes, broken } = definition::list_prefixes(&context.home)?;
         for error in &broken {
-            context.reporter.error(&format!("{error:#}"));
+            context.reporter.error(&hint::render_error(error));
         }
         let code = if broken.is_empty() { DONE } else { FAILED };
         if self.json {

@@ -34,6 +34,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::base::hint;
 use crate::base::output::{Reporter, Verbosity};
 use crate::host::home::Home;
 use crate::prefix::definition::{Prefix, PrefixChoice};
@@ -149,7 +150,7 @@ pub fn main() -> ExitCode {
     match dispatch(cli, reporter) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            reporter.error(&format!("{error:#}"));
+            reporter.error(&hint::render_error(&error));
             ExitCode::from(FAILED)
         }
     }

@@ -5,6 +5,7 @@ use clap::Args;
 use indicatif::HumanBytes;
 use serde_json::json;
 
+use crate::base::level::Level;
 use crate::base::lock::{Busy, Lock};
 use crate::base::names::Eprefix;
 use crate::base::output;
@@ -76,8 +77,8 @@ impl PackCommand {
             PackOutcome::Found(report) => {
                 output::answer(&crate::cli::check::text(&report, false))?;
                 reporter.error(
-                    "nothing was packed: the root is not self-contained; mend what was found, or \
-                     waive a rule by name (--waive RULE)",
+                    "nothing was packed: the root is not self-contained\n\
+                     hint: correct what was found, or waive a rule by name (--waive RULE)",
                 );
                 return Ok(FOUND);
             }
@@ -98,8 +99,8 @@ impl PackCommand {
             output::answer(&(serde_json::to_string_pretty(&findings)? + "\n"))?;
         }
         context.reporter.error(
-            "nothing was packed: the target would not take it or be broken by it; mend what was \
-             found, or waive a rule by name (--waive RULE)",
+            "nothing was packed: the target would not take it or be broken by it\n\
+             hint: correct what was found, or waive a rule by name (--waive RULE)",
         );
         Ok(FOUND)
     }
@@ -197,12 +198,9 @@ impl PackCommand {
 /// Says what attaching would do to the target.
 pub(super) fn tell(context: &Context, findings: &[TargetFinding]) {
     for finding in findings {
-        let text = format!("{} [{}]", finding.text(), finding.rule.name());
-        if finding.is_refusal() {
-            context.reporter.error(&text);
-        } else {
-            context.reporter.warn(&text);
-        }
+        let level = if finding.is_refusal() { Level::Error } else { Level::Warning };
+        let rule = finding.rule.name();
+        context.reporter.finding(level, rule, &finding.text(), &finding.remedy);
     }
 }
 

@@ -43,7 +43,7 @@ impl Home {
         }
         match std::env::home_dir() {
             Some(home) if home.is_absolute() => Ok(Self(home.join(".local/share/fprefix"))),
-            _ => bail!("there is no home directory to keep prefixes in; set {HOME_VARIABLE}"),
+            _ => bail!("there is no home directory to keep prefixes in\nhint: set {HOME_VARIABLE}"),
         }
     }
 

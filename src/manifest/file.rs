@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::check::Rule;
 use crate::manifest::origin::{OptionOrigin, Setting};
 use crate::manifest::resolve_pack::ResolvedPack;
 use crate::manifest::setup_options::SetupOptions;
@@ -31,7 +32,7 @@ pub(crate) struct BuildFile {
     /// Number of packages that emerge builds at once. `None` leaves it to emerge.
     pub jobs: Option<u16>,
     /// Rules whose findings do not fail the check.
-    pub waived_checks: Vec<&'static str>,
+    pub waived_checks: Vec<&'static Rule>,
     /// Programs to prove, with their arguments.
     pub runs: Vec<ProgramLine>,
     /// Options of packing.
@@ -56,7 +57,7 @@ impl BuildFile {
         let dir = path.parent().unwrap_or(Path::new("/"));
         let origin = OptionOrigin::File { source: &source, dir };
         check_packages(&emerge, origin)?;
-        let waived_checks: Vec<&'static str> = check.waive.iter().map(|rule| rule.0).collect();
+        let waived_checks: Vec<&'static Rule> = check.waive.iter().map(|rule| rule.0).collect();
         let setup = SetupOptions { prefix, trees }.resolve(origin)?;
         let mut pack = pack.resolve(origin)?;
         pack.waived_checks.extend(&waived_checks);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::base::names::PrefixName;
+use crate::check::Rule;
 use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::format::Format;
 use crate::imagefmt::signing::Signing;
@@ -60,7 +61,7 @@ pub(crate) struct ResolvedPack {
     /// Key that the list of digests is signed with.
     pub sign_sums: Option<SumsKey>,
     /// Rules of the check whose findings do not prevent packing.
-    pub waived_checks: Vec<&'static str>,
+    pub waived_checks: Vec<&'static Rule>,
     /// Roots and package information images of the target. Packages that they contain are left out.
     pub bases: Vec<Base>,
     /// Target for the attach test before packing.
@@ -130,9 +131,9 @@ impl PackOptions {
         self.waive.iter().filter_map(target).collect()
     }
 
-    fn waived_checks(&self) -> Vec<&'static str> {
+    fn waived_checks(&self) -> Vec<&'static Rule> {
         let check = |rule: &WaivedRule| match rule {
-            WaivedRule::Check(id) => Some(*id),
+            WaivedRule::Check(rule) => Some(*rule),
             WaivedRule::Target(_) => None,
         };
         self.waive.iter().filter_map(check).collect()

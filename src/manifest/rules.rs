@@ -5,18 +5,18 @@ use std::str::FromStr;
 
 use anyhow::{Error, Result, bail};
 
-use crate::check;
+use crate::check::{self, Rule};
 use crate::sysext::target::TargetRule;
 
 /// Name of a rule of `fprefix check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CheckRuleName(pub &'static str);
+pub(crate) struct CheckRuleName(pub &'static Rule);
 
 impl FromStr for CheckRuleName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Ok(Self(check::rule(text)?.id))
+        check::parse_rule(text).map(Self)
     }
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn waived_rule_names() -> Vec<&'static str> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaivedRule {
     /// Rule of `fprefix check`.
-    Check(&'static str),
+    Check(&'static Rule),
     /// Rule about attaching to a target.
     Target(TargetRule),
 }
@@ -46,8 +46,8 @@ impl FromStr for WaivedRule {
         if let Some(rule) = TargetRule::find(text) {
             return Ok(Self::Target(rule));
         }
-        if let Ok(rule) = check::rule(text) {
-            return Ok(Self::Check(rule.id));
+        if let Ok(rule) = check::parse_rule(text) {
+            return Ok(Self::Check(rule));
         }
         let checks = check_rule_names().join(", ");
         let target = TargetRule::names().collect::<Vec<_>>().join(", ");
@@ -58,7 +58,7 @@ impl FromStr for WaivedRule {
 impl fmt::Display for WaivedRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Check(id) => id,
+            Self::Check(rule) => rule.id,
             Self::Target(rule) => rule.name(),
         })
     }

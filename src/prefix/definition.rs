@@ -201,7 +201,7 @@ impl Prefix {
         let definition = toml::from_str(&text).with_context(|| {
             let dir = path.parent().unwrap_or(path).display();
             format!(
-                "the definition {} cannot be read; mend it, or remove {dir}, and \
+                "the definition {} cannot be read\nhint: mend it, or remove {dir}, and \
                      the prefix with it",
                 path.display()
             )
@@ -214,7 +214,8 @@ impl Prefix {
         let prefix = Self::open_unsettled(home, choice)?;
         if prefix.definition.repos_before.is_some() {
             bail!(
-                "a change of the repositories of {} did not come to its end; run the same `fprefix \
+                "a change of the repositories of {} did not come to its end\n\
+                 hint: run the same `fprefix \
                  repo` again, or `fprefix -P {} repo sync`",
                 prefix.definition.id,
                 prefix.definition.id
@@ -229,7 +230,8 @@ impl Prefix {
         let id = &prefix.definition.id;
         if !prefix.definition.complete {
             bail!(
-                "the set-up of {id} did not come to its end; run `{}` again, it goes on where it \
+                "the set-up of {id} did not come to its end\n\
+                 hint: run `{}` again, it goes on where it \
                  stopped",
                 prefix.definition.setup_command(home, false)
             );
@@ -238,7 +240,8 @@ impl Prefix {
             let dir = prefix.layout.dir(environment);
             if owner(dir)? != Owner::Prefix(id.clone()) {
                 bail!(
-                    "{environment} of {id} is not at {} any more; put it back, or start again \
+                    "{environment} of {id} is not at {} any more\n\
+                     hint: put it back, or start again \
                      with `{}`",
                     dir.display(),
                     prefix.definition.setup_command(home, true)
@@ -292,7 +295,7 @@ impl PrefixChoice {
                 // Without a name, a prefix that cannot be read may be the one that is meant.
                 _ if !broken.is_empty() => Err(one_of(broken)),
                 0 => bail!(
-                    "there is no prefix yet; make one with `fprefix setup NAME EPREFIX`, for \
+                    "there is no prefix yet\nhint: make one with `fprefix setup NAME EPREFIX`, for \
                      example `fprefix setup demo /usr/local/demo`"
                 ),
                 1 => Ok(all.remove(0)),
@@ -309,7 +312,9 @@ impl PrefixChoice {
             0 if known.is_empty() => bail!("there is no prefix {wanted:?}, nor any other"),
             0 => bail!("there is no prefix {wanted:?}; there are {known}"),
             1 => Ok(all.remove(0)),
-            _ => bail!("{wanted:?} names several prefixes: {}; give one of these", names(&all)),
+            _ => {
+                bail!("{wanted:?} names several prefixes: {}\nhint: give one of these", names(&all))
+            }
         }
     }
 

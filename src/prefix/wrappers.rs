@@ -28,7 +28,7 @@ pub(crate) fn default_dir(machine: Machine) -> Result<PathBuf> {
     std::env::home_dir()
         .filter(|home| home.is_absolute())
         .map(|home| home.join(".local/bin"))
-        .context("there is no home directory for wrappers; name a place with --wrapper-dir")
+        .context("there is no home directory for wrappers\nhint: name a place with --wrapper-dir")
 }
 
 /// The wrappers of `prefix` in `dir`, with the tool that each is for.
@@ -63,7 +63,7 @@ pub(crate) fn check(prefix: &Prefix, dir: &Path) -> Result<()> {
         };
         if there && !wrapper() {
             bail!(
-                "{} is there and was not written by fprefix; name another directory with \
+                "{} is there and was not written by fprefix\nhint: name another directory with \
                  --wrapper-dir",
                 path.display()
             );

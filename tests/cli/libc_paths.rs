@@ -92,8 +92,8 @@ fn without_its_own_it_takes_none_of_the_target() {
     stdout_of_success(on(&root, &["rewrite"]));
     assert_eq!(errors(&root), []);
     let notes = stdout_of_success(on(&root, &["check", "-v"]));
-    assert!(notes.contains("there is no gconv-modules.cache in the prefix"), "{notes}");
-    assert!(notes.contains("there is no locale-archive in the prefix"), "{notes}");
+    assert!(notes.contains("finds no gconv-modules.cache in the prefix"), "{notes}");
+    assert!(notes.contains("finds no locale-archive in the prefix"), "{notes}");
     let proof = stdout_of_success(on(&root, &["check", "--run", "sets"]));
     assert!(proof.starts_with("no locale\n\n"), "{proof}");
 }

@@ -112,7 +112,12 @@ fn findings(small: &SmallRoot, target: &Target, more: &[&str]) -> (i32, Vec<[Str
     let found = answer["against"].as_array().unwrap_or(&none).iter().map(|finding| {
         assert!(!finding["stake"].as_str().unwrap().is_empty());
         assert!(!finding["remedy"].as_str().unwrap().is_empty());
-        assert!(error.contains(finding["detail"].as_str().unwrap()), "{error}");
+        let text = |key: &str| finding[key].as_str().unwrap_or_default();
+        let level = if finding["waived"] == true { "warning" } else { text("level") };
+        let path = finding["path"].as_str().map(|path| format!("{path} ")).unwrap_or_default();
+        let line = format!("{level}[{}]: {path}{}; ", text("rule"), text("detail"));
+        assert!(error.contains(&line), "{line}{error}");
+        assert!(error.contains(&format!("\nhelp: {}\n", text("remedy"))), "{error}");
         ["rule", "level", "path", "detail"]
             .map(|key| finding[key].as_str().unwrap_or_default().to_owned())
     });
@@ -169,7 +174,7 @@ fn an_earlier_version_of_the_prefix_is_one_warning() {
     target.file("usr/local/small/usr/bin/program", "old\n");
     let found = findings(&small, &target, &[]);
     let detail = one(found, "shadowed-file", "warning", "/usr/local/small");
-    insta::assert_snapshot!(detail, @"the target has a prefix there already, and 2 of its entries are other ones");
+    insta::assert_snapshot!(detail, @"is already a prefix in the target, and 2 of its entries are other ones");
 }
 
 #[test]
@@ -197,7 +202,7 @@ fn a_linked_opt_is_a_warning() {
     target.link("var/opt", "opt");
     let found = findings(&small, &target, &[]);
     let detail = one(found, "linked-hierarchy", "warning", "/opt");
-    insta::assert_snapshot!(detail, @"it is a link to /var/opt on the target");
+    insta::assert_snapshot!(detail, @"is a link to /var/opt on the target");
     target.file("var/opt/small", "a file\n");
     let (code, found) = findings(&small, &target, &[]);
     assert_eq!(code, 3, "{found:?}");
@@ -211,7 +216,7 @@ fn changed_directories_are_found() {
     target.mode("usr/local", 0o2775);
     let found = findings(&small, &target, &[]);
     let detail = one(found, "directory-mode", "warning", "/usr/local");
-    insta::assert_snapshot!(detail, @"it is 0755 of 0:0 in the extension, and 2775 of 0:0 in the target");
+    insta::assert_snapshot!(detail, @"is 0755 of 0:0 in the extension, and 2775 of 0:0 in the target");
     let target = Target::debian();
     let tree = over(&small, &[("usr/bin/new", "")]);
     target.mode("usr/bin", 0o750);
@@ -304,7 +309,7 @@ fn other_extensions_are_looked_at() {
     let options = [&beside[..], &["--mangle", &ours]].concat();
     let detail =
         one(findings(&small, &target, &options), "shadowed-file", "warning", "/usr/bin/new");
-    insta::assert_snapshot!(detail, @"the extension other.raw has another file there; the one whose name comes last is seen");
+    insta::assert_snapshot!(detail, @"is another file in the extension other.raw; the one whose name comes last is seen");
     make_file(Path::new(&ours), "usr/share/clash", "");
     let (code, found) = findings(&small, &target, &options);
     assert_eq!(code, 3);

@@ -177,7 +177,8 @@ fn a_removal_that_was_cut_short() {
     said.ends_with(1);
     insta::assert_snapshot!(world.fprefix(["emerge", "jq"]).said().ends_with(1).transcript(), @"
     $ fprefix emerge jq
-    error: the set-up of demo-amd64-usr did not come to its end; run `fprefix setup demo /usr/local/demo` again, it goes on where it stopped
+    error: the set-up of demo-amd64-usr did not come to its end
+    hint: run `fprefix setup demo /usr/local/demo` again, it goes on where it stopped
     [1]
     ");
     insta::assert_snapshot!(world.fprefix(["list"]).said().succeeds().transcript(), @"

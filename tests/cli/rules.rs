@@ -185,7 +185,8 @@ fn every_rule_finds_its_defect_and_can_be_waived() {
         let text = String::from_utf8(found.stdout).unwrap();
         assert_eq!(found.status.code(), Some(3), "{rule}: {text}");
         assert!(text.contains(says), "{rule}: {text}");
-        assert!(text.contains("  remedy: "), "{rule}: {text}");
+        assert!(text.contains(&format!("error[{rule}]: /")), "{rule}: {text}");
+        assert!(text.contains("\nhelp: "), "{rule}: {text}");
         let waived = stdout_of_success(on(&root, &["check", "--rule", rule, "--waive", rule]));
         assert!(waived.contains("(waived)") && waived.contains("nothing reaches"), "{waived}");
     }

@@ -158,9 +158,8 @@ fn setup() {
         nothing_is_left(&home, &before);
         world.fprefix(["list"]).said().succeeds().prints("(set-up not finished)");
         let said = world.fprefix(["emerge", "jq"]).said().ends_with(1);
-        said.tells(
-            "did not come to its end; run `fprefix setup demo /opt/fprefix-test/demo` again",
-        );
+        said.tells("did not come to its end")
+            .tells("hint: run `fprefix setup demo /opt/fprefix-test/demo` again");
     }
     setup(false).said().succeeds();
     assert!(!world.fprefix(["list"]).said().stdout.contains("not finished"));

@@ -62,16 +62,16 @@ impl ImageBuild {
             ImageBuildOutcome::Found(name, report) => {
                 output::answer(&crate::cli::check::text(&report, false))?;
                 context.reporter.error(&format!(
-                    "{name} is not self-contained, and nothing was changed; mend what was found, \
-                     or waive a rule by name (--waive RULE)"
+                    "{name} is not self-contained, and nothing was changed\n\
+                     hint: correct what was found, or waive a rule by name (--waive RULE)"
                 ));
                 Ok(FOUND)
             }
             ImageBuildOutcome::Refused(name, findings) => {
                 tell(context, &findings);
                 context.reporter.error(&format!(
-                    "the image would not take {name} or be broken by it, and nothing was changed; \
-                     mend what was found, or waive a rule by name (--waive RULE)"
+                    "the image would not take {name} or be broken by it, and nothing was changed\n\
+                     hint: correct what was found, or waive a rule by name (--waive RULE)"
                 ));
                 Ok(FOUND)
             }

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::base::data::{self, hex};
 use crate::base::files;
 use crate::base::names::PrefixName;
+use crate::check::Rule;
 use crate::fstree::walk::TreeWalk;
 use crate::host::tools;
 use crate::imagefmt::architecture::Architecture;
@@ -58,7 +59,7 @@ struct FingerprintInput<'a> {
     locales: &'a [Locale],
     strip: &'a Option<StripOptions>,
     sign_sums: &'a Option<SumsKey>,
-    waived: &'a [&'static str],
+    waived: &'a [&'static Rule],
     expose: &'a [Expose],
     start: &'a [UnitName],
     state: &'a [StatePath],

@@ -67,7 +67,8 @@ fn report_refusals(
         let log = String::from_utf8_lossy(&fs_err::read(entry.path())?).into_owned();
         let Some(reason) = events::find_refusal(&log) else { continue };
         reporter.error(&format!(
-            "the binary package of {cpv} was refused: {reason} (see {}). Fix that, or build the \
+            "the binary package of {cpv} was refused: {reason} (see {})\n\
+             hint: correct that, or build the \
              package here with `fprefix -P {} emerge --usepkg-exclude={package} {package}`",
             entry.path().display(),
             prefix.definition.id,

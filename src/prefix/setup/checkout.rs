@@ -72,7 +72,8 @@ impl Checkout {
         }
         if !asks(&["rev-parse", "-q", "--verify", "@{upstream}"])? {
             bail!(
-                "the branch of {top} has no upstream to pull from; name one: `git -C {top} branch \
+                "the branch of {top} has no upstream to pull from\n\
+                 hint: name one: `git -C {top} branch \
                  --set-upstream-to=REMOTE/BRANCH`"
             );
         }

@@ -75,12 +75,14 @@ pub(super) fn check_owners(id: &PrefixId, dirs: [&Path; 2]) -> Result<()> {
             Owner::Nobody => {}
             Owner::Prefix(other) if other == *id => {}
             Owner::Prefix(other) => bail!(
-                "{} belongs to the prefix {other}; remove that one with `fprefix remove {other}`, \
+                "{} belongs to the prefix {other}\n\
+                 hint: remove that one with `fprefix remove {other}`, \
                  or name another directory",
                 dir.display()
             ),
             Owner::Stranger => bail!(
-                "{} has something in it that is not of fprefix, and is left alone; name another \
+                "{} has something in it that is not of fprefix, and is left alone\n\
+                 hint: name another \
                  directory with --staging-dir or --final-dir",
                 dir.display()
             ),
@@ -104,7 +106,8 @@ pub(super) fn check_existing(prefix: &Prefix, eprefix: &Eprefix, dirs: [&Path; 2
     let id = &definition.id;
     if definition.complete && prefix.update_command()?.is_none() {
         bail!(
-            "the prefix {id} is there already, at {}; build into it with `fprefix -P {id} emerge \
+            "the prefix {id} is there already, at {}\n\
+             hint: build into it with `fprefix -P {id} emerge \
              ...`, start over with `{}`, or remove it with `fprefix remove {id}`",
             definition.eprefix,
             definition.setup_command(&prefix.home, true)
@@ -112,7 +115,8 @@ pub(super) fn check_existing(prefix: &Prefix, eprefix: &Eprefix, dirs: [&Path; 2
     }
     if definition.eprefix != *eprefix || [&definition.staging, &definition.r#final] != dirs {
         bail!(
-            "{id} is a prefix for {} that is not finished or not up to date; go on with `{}`, or \
+            "{id} is a prefix for {} that is not finished or not up to date\n\
+             hint: go on with `{}`, or \
              replace it with --force",
             definition.eprefix,
             definition.setup_command(&prefix.home, false)
@@ -155,7 +159,8 @@ pub(super) fn repositories(
     if let Some((repo, path, master)) = missing_master(&all)? {
         bail!(
             "the repository {repo} at {} builds upon {master} (masters in its \
-             metadata/layout.conf), which was not given; add it with --repo {master}=PATH, or name \
+             metadata/layout.conf), which was not given\n\
+              hint: add it with --repo {master}=PATH, or name \
              the folder of both with --tree",
             path.display()
         );
@@ -299,7 +304,7 @@ pub(super) fn check_binhost(binhost: &Binhost) -> Result<Binhost> {
     let path = absolute(path)?;
     if !path.is_dir() {
         bail!(
-            "there is no directory {}; make it, or mount it, to share binary packages there",
+            "there is no directory {}\nhint: make it, or mount it, to share binary packages there",
             path.display()
         );
     }

@@ -67,7 +67,8 @@ pub(crate) fn add_repository(
         if let Some((repo, path, master)) = missing_master(&all)? {
             bail!(
                 "the repository {repo} at {} builds upon {master} (masters in its \
-                 metadata/layout.conf), which {} does not have; add that first, with `fprefix repo \
+                 metadata/layout.conf), which {} does not have\n\
+                  hint: add that first, with `fprefix repo \
                  add {master}=PATH`",
                 path.display(),
                 definition.id
@@ -138,7 +139,8 @@ pub(crate) fn sync(
 fn hold(prefix: &Prefix, what: &str) -> Result<(Prefix, Lock)> {
     if let Some(update) = prefix.update_command()? {
         bail!(
-            "{} was set up by another version of fprefix; bring it up to date first: `{update}`",
+            "{} was set up by another version of fprefix\n\
+             hint: bring it up to date first: `{update}`",
             prefix.definition.id
         );
     }
@@ -146,7 +148,7 @@ fn hold(prefix: &Prefix, what: &str) -> Result<(Prefix, Lock)> {
     // Whoever held it may have changed the prefix.
     let mut prefix = Prefix::load(&prefix.home, &prefix.definition.id)?;
     if !prefix.definition.complete {
-        bail!("the prefix {} was changed meanwhile; try again", prefix.definition.id);
+        bail!("the prefix {} was changed meanwhile\nhint: try again", prefix.definition.id);
     }
     finish_change(&mut prefix)?;
     Ok((prefix, lock))
@@ -206,20 +208,21 @@ fn remove_repo(definition: &Definition, name: &str) -> Result<Vec<PrefixRepo>> {
     named.retain(|(other, _)| other != name);
     for (other, path) in &named {
         if repos::masters_of(path)?.iter().any(|master| master == name) {
-            bail!("the repository {other} builds upon {name}; remove {other} first");
+            bail!("the repository {other} builds upon {name}\nhint: remove {other} first");
         }
     }
     if Path::new(&definition.profile).starts_with(repos::inside(name)) {
         bail!(
-            "the profile {} is from the repository {name}; set the prefix up with another one to \
+            "the profile {} is from the repository {name}\n\
+             hint: set the prefix up with another one to \
              do without it",
             definition.profile
         );
     }
     if definition.main_repo() == name && !named.is_empty() {
         bail!(
-            "{name} is the main repository, which the others take eclasses and licences from; set \
-             the prefix up with another one to do without it"
+            "{name} is the main repository, which the others take eclasses and licences from\n\
+             hint: set the prefix up with another one to do without it"
         );
     }
     let all = with_priorities(named)?;

@@ -90,7 +90,7 @@ impl Libc<'_> {
         self.close_gconv_dir(modules.filter(|_| !is_set[0]), &mut isolation);
         self.close_locale_dir(&mut isolation);
         let lacking = |facility, name: &str| {
-            let why = format!("there is no {name} in the prefix, or no room for its path");
+            let why = format!("finds no {name} in the prefix, or has no room for its path");
             (facility, why)
         };
         let has_modules = is_set[0] || isolation.has_gconv_dir(self);

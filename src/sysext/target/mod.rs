@@ -174,11 +174,11 @@ impl TargetFinding {
         self.level == Level::Error && !self.waived
     }
 
-    /// Returns the finding as text for people.
+    /// Returns the fact and its consequence as text for people.
     pub(crate) fn text(&self) -> String {
-        let path = self.path.as_ref().map(|path| format!("{}: ", path.display()));
-        let path = path.unwrap_or_default();
-        format!("{path}{}; {}: {}", self.detail, self.stake, self.remedy)
+        let path = self.path.as_ref().map(|path| format!("{} ", path.display()));
+        let waived = if self.waived { " (waived)" } else { "" };
+        format!("{}{}; {}{waived}", path.unwrap_or_default(), self.detail, self.stake)
     }
 }
 
@@ -240,7 +240,7 @@ impl TargetCheck {
         findings.extend(needs::check_needs(&target, &fields, subject.formats, subject.signed)?);
         // systemd-sysext recognizes the tree of an OS by this file, and does not attach it.
         if subject.plan.entries.contains_key(Path::new(OS_RELEASE)) {
-            let detail = "the extension has this file, by which systemd takes it for a whole OS";
+            let detail = "is in the extension, so that systemd takes it for a whole OS";
             let path = Some(Path::new(OS_RELEASE));
             findings.push(TargetFinding::new(TargetRule::ReleaseMatch, Level::Error, path, detail));
         }

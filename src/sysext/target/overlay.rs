@@ -151,7 +151,7 @@ pub(super) fn compare_layer(plan: &FileTree, layer: &Layer) -> Result<Vec<Target
     }
     if earlier > 0 {
         let detail = format!(
-            "{} has a prefix there already, and {earlier} of its entries are other ones",
+            "is already a prefix in {}, and {earlier} of its entries are other ones",
             layer.describe_layer()
         );
         let path = Some(plan.prefix_path());
@@ -177,7 +177,7 @@ fn compare_entries(
             let opens = ours.mode & !theirs.mode & 0o777 != 0;
             let level = if opens { Level::Error } else { Level::Warning };
             let detail = format!(
-                "it is {} in the extension, and {} in {whose}",
+                "is {} in the extension, and {} in {whose}",
                 describe_access(ours),
                 describe_access(theirs)
             );
@@ -186,12 +186,12 @@ fn compare_entries(
         (EntryKind::Directory, EntryKind::Link(to)) => found(
             TargetRule::HiddenLink,
             Level::Error,
-            format!("a directory in the extension, and a link to {} in {whose}", to.display()),
+            format!("is a directory in the extension, and a link to {} in {whose}", to.display()),
         ),
         (_, EntryKind::Directory) => found(
             TargetRule::HiddenDirectory,
             Level::Error,
-            format!("a directory in {whose}, and none in the extension"),
+            format!("is a directory in {whose}, and none in the extension"),
         ),
         _ if is_same_file(ours, theirs, layer)? => None,
         _ => {
@@ -201,7 +201,7 @@ fn compare_entries(
                     (Level::Warning, "; the one whose name comes last is seen")
                 }
             };
-            let detail = format!("{whose} has another file there{order}");
+            let detail = format!("is another file in {whose}{order}");
             found(TargetRule::ShadowedFile, level, detail)
         }
     })
@@ -241,15 +241,12 @@ fn find_hidden_links(plan: &FileTree, layer: &Layer) -> Vec<TargetFinding> {
             ResolvedPath::There { inside, .. } | ResolvedPath::Missing(inside)
                 if *inside != Path::new("/").join(top) =>
             {
-                (Level::Warning, format!("it is a link to {} on the target", inside.display()))
+                (Level::Warning, format!("is a link to {} on the target", inside.display()))
             }
-            ResolvedPath::Loop => (Level::Error, "it is a link that leads in a circle".to_owned()),
+            ResolvedPath::Loop => (Level::Error, "is a link that leads in a circle".to_owned()),
             ResolvedPath::NoDirectory(place) => (
                 Level::Error,
-                format!(
-                    "it is a link that leads up from {}, which is no directory",
-                    place.display()
-                ),
+                format!("is a link that leads up from {}, which is no directory", place.display()),
             ),
             ResolvedPath::There { .. } | ResolvedPath::Missing(_) => continue,
         };
@@ -289,13 +286,13 @@ mod tests {
             found
         };
         let linked = |detail: &str| vec![(TargetRule::LinkedHierarchy, detail.to_owned())];
-        let outside = "it is a link to /outside on the target";
+        let outside = "is a link to /outside on the target";
         assert_eq!(with(Path::new("../outside")), linked(outside));
-        let detail = "it is a link that leads up from /none, which is no directory";
+        let detail = "is a link that leads up from /none, which is no directory";
         assert_eq!(with(Path::new("none/../../outside")), linked(detail));
-        assert_eq!(with(Path::new("usr")), linked("it is a link that leads in a circle"));
+        assert_eq!(with(Path::new("usr")), linked("is a link that leads in a circle"));
         let absolute = dir.path().join("outside");
-        let detail = format!("it is a link to {} on the target", absolute.display());
+        let detail = format!("is a link to {} on the target", absolute.display());
         assert_eq!(with(&absolute), linked(&detail));
         // The place that a link inside leads to is compared.
         let rules: Vec<_> = with(Path::new("/system")).into_iter().map(|(rule, _)| rule).collect();
@@ -304,6 +301,6 @@ mod tests {
         fs_err::write(&same, "ours").unwrap();
         fs_err::set_permissions(&same, PermissionsExt::from_mode(0o644)).unwrap();
         let found = with(Path::new("system"));
-        assert_eq!(found, linked("it is a link to /system on the target"));
+        assert_eq!(found, linked("is a link to /system on the target"));
     }
 }
