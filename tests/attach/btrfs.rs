@@ -36,9 +36,18 @@ fn newest(dir: &Path) -> PathBuf {
     let loader = find("ld-linux-*.so.[12]");
     let libc = find("libc.so.6");
     let libraries = Path::new(&libc).parent().unwrap().display().to_string();
+    // Relative to the directory of both, which can be bound elsewhere.
+    let below = |path: &str| {
+        let below = Path::new(path).strip_prefix(dir).unwrap();
+        format!("\"${{0%/programs/*}}/{}\"", below.display())
+    };
     for name in ["mkfs.btrfs", "btrfs"] {
-        let script =
-            format!("#!/bin/sh\nexec {loader} --library-path {libraries} {} \"$@\"\n", find(name));
+        let script = format!(
+            "#!/bin/sh\nexec {} --library-path {} {} \"$@\"\n",
+            below(&loader),
+            below(&libraries),
+            below(&find(name))
+        );
         let place = programs.join(name);
         fs_err::write(&place, script).unwrap();
         fs_err::set_permissions(&place, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -92,11 +101,19 @@ fn the_same_bytes_attach_and_are_read_only() {
 
     // What reads images reads this one, and what is not compressed takes more room.
     small.pack("other", &["--no-reports", "--format", "erofs"]);
-    let path = search_path_after(&[&programs]);
-    let mut diff = fprefix();
-    diff.env("PATH", path).arg("diff").arg(&image).arg(small.beside("other/small.raw"));
-    let output = diff.output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    // What reads an image of somebody else sees the machine's own directories of programs alone.
+    let shown = Path::new("/usr/local/games");
+    let bind = "mount --bind \"$1\" \"$2\"; shift 2; exec \"$@\"";
+    let output = command("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-euc", bind, "sh"])
+        .args([programs.parent().unwrap(), shown])
+        .arg(fprefix().get_program())
+        .arg("diff")
+        .args([&image, &small.beside("other/small.raw")])
+        .env("PATH", search_path_after(&[&shown.join("programs")]))
+        .output()
+        .unwrap();
+    stdout_of_success(output);
     let used =
         |image: &Path| std::os::unix::fs::MetadataExt::blocks(&fs_err::metadata(image).unwrap());
     let plain = pack(&small, &programs, "plain", "btrfs:none");
