@@ -65,9 +65,9 @@ fn collect_fact(root: &FinalRoot, path: PathBuf, entry: &WalkEntry) -> Result<Fa
         fact.kind = FactKind::Link(target);
     } else if kind.is_dir() {
         fact.kind = FactKind::Directory;
-        fact.attributes = xattr::names(entry.xattrs())?;
+        fact.attributes = xattr::list_names(entry.xattrs())?;
     } else if kind.is_file() {
-        fact.attributes = xattr::names(entry.xattrs())?;
+        fact.attributes = xattr::list_names(entry.xattrs())?;
         if meta.len() > 0 {
             contents::read_file(root, disk, meta.len(), &mut fact)?;
         }

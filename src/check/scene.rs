@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use crate::check::elf_rules::search_dirs;
 use crate::check::{Fact, FactKind};
 use crate::elf;
-use crate::fstree::resolve::{Followed, LinkTree, RootResolver, follow};
+use crate::fstree::resolve::{Followed, LinkTree, RootResolver, follow_links};
 use crate::prefix::final_root::FinalRoot;
 
 /// View of the whole root.
@@ -93,7 +93,7 @@ impl<'a> Scene<'a> {
 
     /// Resolves the absolute `path`, following links.
     pub(crate) fn resolve(&self, path: &Path) -> Lead<'a> {
-        match follow(self, Path::new("/"), path) {
+        match follow_links(self, Path::new("/"), path) {
             Followed::There { entry: Some(fact), .. } => Lead::There(fact),
             // There is no fact about the root directory.
             Followed::There { inside: path, entry: None }

@@ -160,7 +160,7 @@ impl PackCommand {
                     .into_iter()
                     .map(|names| names.file)
                     .collect::<Vec<_>>(),
-                "contents": prepared.plan.totals(),
+                "contents": prepared.plan.count_totals(),
                 "entries": listing::list_entries(&prepared.plan).collect::<Vec<_>>(),
                 "left_out": prepared.left_out,
                 "in_base": prepared.in_base,

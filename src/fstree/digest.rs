@@ -16,7 +16,7 @@ use crate::fstree::entries::{ContentSource, EntryKind, FileContent, FileTree};
 
 /// Reads every file of `plan` once and stores its digest.
 pub(crate) fn hash_contents(plan: &mut FileTree) -> Result<()> {
-    each(plan, |content| {
+    read_all_contents(plan, |content| {
         let (sha256, size) = hash_source(&content.source, &mut |_| {})?;
         content.sha256 = Some(sha256);
         Ok(size)
@@ -25,7 +25,7 @@ pub(crate) fn hash_contents(plan: &mut FileTree) -> Result<()> {
 
 /// Reads every file of `plan` once and stores its SHA-256, and its SHA-1 for bills of materials.
 pub(crate) fn hash_contents_for_reports(plan: &mut FileTree) -> Result<()> {
-    each(plan, |content| {
+    read_all_contents(plan, |content| {
         let mut sha1 = Sha1::new();
         let (sha256, size) = hash_source(&content.source, &mut |chunk| sha1.update(chunk))?;
         content.sha256 = Some(sha256);
@@ -36,7 +36,10 @@ pub(crate) fn hash_contents_for_reports(plan: &mut FileTree) -> Result<()> {
 
 /// Calls `read`, which returns the number of bytes, on the content of every file. Fails if the
 /// size of a file on disk has changed.
-fn each(plan: &mut FileTree, read: impl Fn(&mut FileContent) -> Result<u64> + Sync) -> Result<()> {
+fn read_all_contents(
+    plan: &mut FileTree,
+    read: impl Fn(&mut FileContent) -> Result<u64> + Sync,
+) -> Result<()> {
     let mut contents: Vec<&mut FileContent> = plan
         .entries
         .values_mut()

@@ -208,7 +208,7 @@ impl FileTree {
     }
 
     /// Returns the totals of the plan.
-    pub(crate) fn totals(&self) -> Totals {
+    pub(crate) fn count_totals(&self) -> Totals {
         let mut totals = Totals::default();
         for entry in self.entries.values() {
             match &entry.kind {
@@ -290,13 +290,13 @@ impl FileTree {
 mod tests {
     use super::*;
 
-    fn plan() -> FileTree {
+    fn sample_plan() -> FileTree {
         FileTree::new(&"/opt/x".parse().unwrap(), 7)
     }
 
     #[test]
     fn directories_above_are_the_targets() {
-        let mut plan = plan();
+        let mut plan = sample_plan();
         plan.add("opt/x/usr/bin/a", Entry::generated(b"a".to_vec(), 7)).unwrap();
         let paths: Vec<_> = plan.entries.keys().map(|path| path.to_str().unwrap()).collect();
         assert_eq!(paths, ["opt", "opt/x", "opt/x/usr", "opt/x/usr/bin", "opt/x/usr/bin/a"]);
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn another_name_inherits_the_content() {
-        let mut plan = plan();
+        let mut plan = sample_plan();
         plan.add("opt/x/a/1", Entry::generated(b"content".to_vec(), 7)).unwrap();
         for name in ["opt/x/b/2", "opt/x/b/3"] {
             let kind = EntryKind::HardLink("opt/x/a/1".into());

@@ -48,7 +48,7 @@ pub(crate) enum Followed<E> {
 /// Follows `path` in `tree` from `start`, a directory without links. As in a chroot, `..` of the
 /// root directory is the root directory, and absolute targets begin there. As in the kernel, there
 /// is no `..` of something missing and of a file: such a path never reaches anything.
-pub(crate) fn follow<'t, T: LinkTree>(
+pub(crate) fn follow_links<'t, T: LinkTree>(
     tree: &'t T,
     start: &Path,
     path: &'t Path,
@@ -101,12 +101,14 @@ pub(crate) fn follow<'t, T: LinkTree>(
 /// Pushes the significant components of `path`, the last one first.
 fn push_parts<'t>(rest: &mut Vec<Cow<'t, OsStr>>, path: Cow<'t, Path>) {
     match path {
-        Cow::Borrowed(path) => rest.extend(parts(path).rev().map(Cow::Borrowed)),
-        Cow::Owned(path) => rest.extend(parts(&path).rev().map(|part| Cow::Owned(part.to_owned()))),
+        Cow::Borrowed(path) => rest.extend(split_components(path).rev().map(Cow::Borrowed)),
+        Cow::Owned(path) => {
+            rest.extend(split_components(&path).rev().map(|part| Cow::Owned(part.to_owned())));
+        }
     }
 }
 
-fn parts(path: &Path) -> impl DoubleEndedIterator<Item = &OsStr> {
+fn split_components(path: &Path) -> impl DoubleEndedIterator<Item = &OsStr> {
     let matters =
         |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
     path.components().filter(matters).map(Component::as_os_str)
@@ -228,7 +230,7 @@ impl RootResolver {
 
     /// Resolves `path` from `start`, an existing path without links.
     fn walk(&self, start: &Path, path: &Path) -> ResolvedPath {
-        match follow(self, start, path) {
+        match follow_links(self, start, path) {
             Followed::There { inside, entry } => {
                 let root = || self.trees.first().cloned().unwrap_or_default();
                 ResolvedPath::There { inside, disk: entry.unwrap_or_else(root) }
@@ -241,7 +243,7 @@ impl RootResolver {
 
     /// Returns whether an entry exists at this path, even a dangling link. No directory above it in
     /// `path` may be a link.
-    pub(crate) fn has(&self, path: &Path) -> bool {
+    pub(crate) fn exists(&self, path: &Path) -> bool {
         self.entry(path).is_some()
     }
 
@@ -297,7 +299,7 @@ impl LinkTree for RootResolver {
 /// Returns `path` without `.`, `..` and doubled slashes. Links are not resolved.
 pub(crate) fn normalize_path(path: &Path) -> PathBuf {
     let mut normal = PathBuf::from("/");
-    for part in parts(path) {
+    for part in split_components(path) {
         if part == ".." {
             normal.pop();
         } else {

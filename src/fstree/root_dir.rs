@@ -92,7 +92,7 @@ impl RootDir {
     /// # Errors
     ///
     /// Fails if it is no regular file, or cannot be read.
-    pub(crate) fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn read_file(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         let Some(mut file) = self.open_file(path)? else { return Ok(None) };
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).with_context(|| self.act("read", path))?;
@@ -122,7 +122,7 @@ impl RootDir {
     /// # Errors
     ///
     /// Fails if the directories above it cannot be searched.
-    pub(crate) fn has(&self, path: &Path) -> Result<bool> {
+    pub(crate) fn exists(&self, path: &Path) -> Result<bool> {
         Ok(self.symlink_metadata(path)?.is_some())
     }
 
@@ -133,7 +133,7 @@ impl RootDir {
     /// Fails if the directories above it cannot be searched.
     pub(crate) fn first_with<'r>(roots: &'r [Self], path: &Path) -> Result<Option<&'r Self>> {
         for root in roots {
-            if root.has(path)? {
+            if root.exists(path)? {
                 return Ok(Some(root));
             }
         }
@@ -394,14 +394,14 @@ mod tests {
     #[test]
     fn reads_stay_inside() {
         let World { dir, root } = world();
-        let read = |path: &str| root.read(Path::new(path)).unwrap();
+        let read = |path: &str| root.read_file(Path::new(path)).unwrap();
         assert_eq!(read("/release").unwrap(), b"ID=x");
         assert_eq!(read("../usr/lib/os-release").unwrap(), b"ID=x");
         for path in ["absolute", "up", "behind", "/../secret", "loop", "loop/x", "release/x"] {
             assert_eq!(read(path), None, "{path}");
             assert!(root.metadata(Path::new(path)).unwrap().is_none(), "{path}");
         }
-        assert!(root.has(Path::new("up")).unwrap() && !root.has(Path::new("none")).unwrap());
+        assert!(root.exists(Path::new("up")).unwrap() && !root.exists(Path::new("none")).unwrap());
         assert!(root.has_file(Path::new("release")).unwrap());
         assert!(root.has_directory(Path::new("/")).unwrap());
         assert_eq!(root.read_link(Path::new("up")).unwrap(), Path::new("../../../secret"));
@@ -410,13 +410,13 @@ mod tests {
         for path in ["opt", "srv", "release", "none"] {
             assert_eq!(root.read_dir(Path::new(path)).unwrap(), None, "{path}");
         }
-        let error = root.read(Path::new("usr")).unwrap_err().to_string();
+        let error = root.read_file(Path::new("usr")).unwrap_err().to_string();
         assert!(error.ends_with("is no regular file"), "{error}");
         // A pipe without a writer is refused and not waited for.
         let pipe = dir.path().join("root/pipe");
         let mode = rustix::fs::Mode::RUSR;
         rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-        assert!(root.read(Path::new("pipe")).is_err());
+        assert!(root.read_file(Path::new("pipe")).is_err());
         assert!(RootDir::open(&dir.path().join("none")).is_err());
         assert!(RootDir::open(&dir.path().join("secret")).is_err());
         assert!(RootDir::open_system(&dir.path().join("root")).unwrap().is_some());
@@ -432,12 +432,12 @@ mod tests {
             |path: &str| root.create(Path::new(path), 0o644, |file| Ok(file.write_all(b"new")?));
         for path in ["/opt/a/file", "/srv/file", "usr/new/file", "absolute", "release", "/up"] {
             write(path).unwrap();
-            assert_eq!(root.read(Path::new(path)).unwrap().unwrap(), b"new", "{path}");
+            assert_eq!(root.read_file(Path::new(path)).unwrap().unwrap(), b"new", "{path}");
         }
         assert!(is_empty(&dir.path().join("outside")));
         assert_eq!(fs_err::read(dir.path().join("secret")).unwrap(), b"secret");
         // A link at the place of the file is replaced and not followed.
-        assert_eq!(root.read(Path::new("usr/lib/os-release")).unwrap().unwrap(), b"ID=x");
+        assert_eq!(root.read_file(Path::new("usr/lib/os-release")).unwrap().unwrap(), b"ID=x");
         let inside = dir.path().strip_prefix("/").unwrap().join("outside/a/file");
         assert!(dir.path().join("root").join(inside).is_file());
         for (path, part) in [
@@ -473,11 +473,11 @@ mod tests {
         let error = root.link(Path::new("usr"), Path::new("x")).unwrap_err().to_string();
         assert!(error.contains("is not a link"), "{error}");
         root.remove_file(path).unwrap();
-        assert!(!root.has(path).unwrap());
+        assert!(!root.exists(path).unwrap());
         assert!(root.remove_file(path).is_err());
         assert!(root.remove_dir(Path::new("/etc")).is_err());
         root.remove_dir(Path::new("/etc/extensions")).unwrap();
-        assert!(!root.has(Path::new("etc/extensions")).unwrap());
+        assert!(!root.exists(Path::new("etc/extensions")).unwrap());
         assert!(root.remove_file(Path::new("/srv/x")).is_err());
         root.remove_file(Path::new("/up")).unwrap();
         assert!(dir.path().join("secret").exists());

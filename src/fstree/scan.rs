@@ -24,15 +24,15 @@ const OVERLAY_MARKERS: &[&str] = &["trusted.overlay.", "user.overlay."];
 /// times on disk are those of the installation, which is no property of the prefix. The owner of
 /// the prefix becomes root in the image; other owners are kept.
 pub(crate) fn scan_prefix(eroot: &Path, root: &Path, plan: &mut FileTree) -> Result<()> {
-    normal(eroot, root, plan)
+    scan_below(eroot, root, plan)
 }
 
 /// Reads the tree at `dir`, which will be the root directory, into `plan`, by the same rules.
 pub(crate) fn scan_tree(dir: &Path, plan: &mut FileTree) -> Result<()> {
-    normal(dir, dir, plan)
+    scan_below(dir, dir, plan)
 }
 
-fn normal(top: &Path, base: &Path, plan: &mut FileTree) -> Result<()> {
+fn scan_below(top: &Path, base: &Path, plan: &mut FileTree) -> Result<()> {
     let owner = fs_err::symlink_metadata(top)?;
     let epoch = plan.epoch;
     let mut reader = EntryReader::default();
@@ -157,7 +157,7 @@ impl EntryReader {
 /// Returns the attributes that belong to the file and not to its machine: `user.*`, capabilities,
 /// and signatures for IMA. Labels and ACLs belong to the machine.
 fn xattrs(path: &Path) -> Result<BTreeMap<OsString, Vec<u8>>> {
-    let mut kept = xattr::read(XattrSource::Path(path), |name| {
+    let mut kept = xattr::read_xattrs(XattrSource::Path(path), |name| {
         let text = name.to_string_lossy();
         if OVERLAY_MARKERS.iter().any(|marker| text.starts_with(marker)) {
             bail!(

@@ -84,12 +84,12 @@ fn append(
     });
     header.set_size(size);
     let fields = header.as_ustar_mut().context("a ustar header is none")?;
-    fill(&mut fields.name, &name);
-    fill(&mut fields.linkname, target);
+    copy_into_field(&mut fields.name, &name);
+    copy_into_field(&mut fields.linkname, target);
     header.set_cksum();
 
     builder.append_pax_extensions(
-        records(&name, target, size, entry)?
+        list_pax_records(&name, target, size, entry)?
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_slice())),
     )?;
@@ -108,7 +108,12 @@ fn append(
 }
 
 /// Returns the pax records for values that do not fit into the header.
-fn records(name: &[u8], target: &[u8], size: u64, entry: &Entry) -> Result<Vec<(String, Vec<u8>)>> {
+fn list_pax_records(
+    name: &[u8],
+    target: &[u8],
+    size: u64,
+    entry: &Entry,
+) -> Result<Vec<(String, Vec<u8>)>> {
     let mut records = Vec::new();
     if name.len() > NAME_MAX {
         records.push(("path".to_owned(), name.to_owned()));
@@ -129,7 +134,7 @@ fn records(name: &[u8], target: &[u8], size: u64, entry: &Entry) -> Result<Vec<(
     Ok(records)
 }
 
-fn fill(field: &mut [u8], value: &[u8]) {
+fn copy_into_field(field: &mut [u8], value: &[u8]) {
     for (to, from) in field.iter_mut().zip(value) {
         *to = *from;
     }

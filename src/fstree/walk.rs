@@ -49,7 +49,7 @@ impl TreeWalk {
     }
 
     /// Leaves out the entries that `skip` selects, with everything below them.
-    pub(crate) fn except(
+    pub(crate) fn skip_below(
         mut self,
         skip: impl Fn(&WalkEntry) -> bool,
     ) -> impl Iterator<Item = Result<WalkEntry>> {
@@ -70,7 +70,7 @@ impl TreeWalk {
     fn explain(&self, error: walkdir::Error) -> Error {
         let act = format!("could not look through {}", self.top.display());
         let path = error.path().filter(|path| **path != *self.top).map(Path::to_owned);
-        let error = cause(error);
+        let error = to_error(error);
         match path {
             Some(path) => error.context(format!("could not read {}", path.display())),
             None => error,
@@ -129,7 +129,7 @@ impl WalkEntry {
     pub(crate) fn metadata(&self) -> Result<Metadata> {
         self.entry
             .metadata()
-            .map_err(cause)
+            .map_err(to_error)
             .with_context(|| format!("could not read the metadata of {}", self.disk().display()))
     }
 
@@ -149,7 +149,7 @@ impl WalkEntry {
 }
 
 /// Returns the cause alone. The error of walkdir repeats it in its own text.
-fn cause(error: walkdir::Error) -> Error {
+fn to_error(error: walkdir::Error) -> Error {
     error.into_io_error().map_or_else(|| Error::msg("links form a loop"), Error::new)
 }
 
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(paths(TreeWalk::at_depth(dir.path(), 2)), ["b/deep", "c/up"]);
         assert_eq!(paths(TreeWalk::down_to(dir.path(), 1)), ["a", "b", "c", "link"]);
         let without = TreeWalk::below(dir.path())
-            .except(|entry| entry.name() == "b" || entry.below() == Path::new("a"));
+            .skip_below(|entry| entry.name() == "b" || entry.below() == Path::new("a"));
         assert_eq!(paths(without), ["c", "c/up", "link"]);
         // The top itself may be a link.
         assert_eq!(paths(TreeWalk::below(&dir.path().join("link"))), ["deep", "deep/file"]);

@@ -56,7 +56,7 @@ impl fmt::Display for XattrSource<'_> {
 /// # Errors
 ///
 /// Fails if the entry cannot be read.
-pub(crate) fn names(source: XattrSource<'_>) -> Result<Vec<OsString>> {
+pub(crate) fn list_names(source: XattrSource<'_>) -> Result<Vec<OsString>> {
     let split = |list: &[u8]| {
         let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
         let mut names: Vec<_> = names.map(|name| OsStr::from_bytes(name).to_owned()).collect();
@@ -80,20 +80,20 @@ pub(crate) fn names(source: XattrSource<'_>) -> Result<Vec<OsString>> {
 /// # Errors
 ///
 /// Fails if the entry cannot be read, and if `wanted` fails.
-pub(crate) fn read(
+pub(crate) fn read_xattrs(
     source: XattrSource<'_>,
     mut wanted: impl FnMut(&OsStr) -> Result<bool>,
 ) -> Result<BTreeMap<OsString, Vec<u8>>> {
-    let mut read = BTreeMap::new();
-    for name in names(source)? {
+    let mut found = BTreeMap::new();
+    for name in list_names(source)? {
         if wanted(&name)? {
             let value = value(source, &name).with_context(|| {
                 format!("could not read the extended attribute {} of {source}", name.display())
             })?;
-            read.insert(name, value);
+            found.insert(name, value);
         }
     }
-    Ok(read)
+    Ok(found)
 }
 
 fn value(source: XattrSource<'_>, name: &OsStr) -> Result<Vec<u8>, Errno> {
@@ -115,7 +115,7 @@ fn value(source: XattrSource<'_>, name: &OsStr) -> Result<Vec<u8>, Errno> {
 ///
 /// Fails if an attribute cannot be read or set.
 pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
-    for (name, value) in read(XattrSource::File(from), |_| Ok(true))? {
+    for (name, value) in read_xattrs(XattrSource::File(from), |_| Ok(true))? {
         rustix::fs::fsetxattr(to, &name, &value, XattrFlags::empty())
             .with_context(|| format!("could not keep the attribute {}", name.display()))?;
     }
@@ -138,7 +138,7 @@ mod tests {
         }
         let source = XattrSource::Path(&path);
         let user = |name: &OsStr| Ok(name.as_bytes().starts_with(b"user."));
-        let found = read(source, user).unwrap();
+        let found = read_xattrs(source, user).unwrap();
         let expected = [("user.a", Vec::new()), ("user.b", b"1".to_vec()), ("user.long", long)];
         assert!(
             found.iter().map(|(name, value)| (name.to_str().unwrap(), value.clone())).eq(expected)
@@ -150,7 +150,7 @@ mod tests {
         for name in &many {
             rustix::fs::setxattr(&many_path, name, b"", XattrFlags::empty()).unwrap();
         }
-        let listed = names(XattrSource::Path(&many_path)).unwrap();
+        let listed = list_names(XattrSource::Path(&many_path)).unwrap();
         assert!(many.iter().all(|name| listed.contains(&name.into())), "{listed:?}");
         assert!(listed.is_sorted());
         // A copy has them too, and a link is not followed.
@@ -159,15 +159,15 @@ mod tests {
         let open = |path: &Path| fs_err::OpenOptions::new().write(true).open(path).unwrap();
         copy(fs_err::File::open(&path).unwrap().file().as_fd(), open(&copied).file().as_fd())
             .unwrap();
-        assert_eq!(read(XattrSource::Path(&copied), user).unwrap(), found);
+        assert_eq!(read_xattrs(XattrSource::Path(&copied), user).unwrap(), found);
         let link = dir.path().join("link");
         fs_err::os::unix::fs::symlink("file", &link).unwrap();
-        assert_eq!(read(XattrSource::Path(&link), user).unwrap(), BTreeMap::new());
+        assert_eq!(read_xattrs(XattrSource::Path(&link), user).unwrap(), BTreeMap::new());
     }
 
     #[test]
     fn errors_name_the_path() {
-        let error = names(XattrSource::Path(Path::new("/none/of/this"))).unwrap_err();
+        let error = list_names(XattrSource::Path(Path::new("/none/of/this"))).unwrap_err();
         assert_eq!(error.to_string(), "could not list the extended attributes of /none/of/this");
     }
 }

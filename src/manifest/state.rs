@@ -71,7 +71,7 @@ fn of_directory(name: &str, dir: &Path) -> Result<Repository> {
     // The cache is generated from ebuilds, and git may repack .git at any time.
     let generated =
         |entry: &WalkEntry| entry.below() == Path::new(".git") || entry.name() == "md5-cache";
-    for entry in TreeWalk::below(dir).except(generated) {
+    for entry in TreeWalk::below(dir).skip_below(generated) {
         let entry = entry?;
         if !entry.file_type().is_dir() {
             files.push(entry);

@@ -246,7 +246,7 @@ impl OsRoot {
         if self.root.resolve(path) == ResolvedPath::Loop {
             bail!("{} of the image is a link that leads to itself", path.display());
         }
-        let bytes = self.root.read(path)?.unwrap_or_default();
+        let bytes = self.root.read_file(path)?.unwrap_or_default();
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

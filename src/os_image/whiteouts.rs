@@ -53,7 +53,7 @@ impl OsRoot {
         let mut found = Whiteouts::default();
         for path in self.made_in_etc()? {
             let below = path.strip_prefix("/etc").unwrap_or(&path);
-            if !self.root.has(&base.join(below))? {
+            if !self.root.exists(&base.join(below))? {
                 found.not_in_base.insert(path);
                 continue;
             }

@@ -54,5 +54,5 @@ pub(super) fn collect_new_targets(
 /// Returns whether `new` exists and is not the link at `path` itself.
 fn is_other_file(path: &Path, new: &Path, rooted: &RootResolver) -> bool {
     let resolve = |path: &Path| Some(rooted.find(path.parent()?)?.join(path.file_name()?));
-    resolve(new).is_some_and(|new| rooted.has(&new) && resolve(path) != Some(new))
+    resolve(new).is_some_and(|new| rooted.exists(&new) && resolve(path) != Some(new))
 }

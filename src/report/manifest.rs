@@ -55,7 +55,7 @@ pub(super) fn render<'a>(subject: &'a ReportSubject<'a>) -> impl Serialize + use
         epoch: subject.plan.epoch,
         content: hex(&digest::hash_tree(subject.plan)),
         images: subject.images,
-        totals: subject.plan.totals(),
+        totals: subject.plan.count_totals(),
         packages: packages.collect(),
         left_out: subject.left_out,
         stripped: subject.stripped,

@@ -51,7 +51,7 @@ pub(super) fn write(
     if let Some(first) = errors.first() {
         bail!("debugfs could not write all of it: {first} ({} messages)", errors.len());
     }
-    progress(plan.totals().bytes);
+    progress(plan.count_totals().bytes);
     Ok(())
 }
 

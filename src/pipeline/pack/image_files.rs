@@ -37,7 +37,7 @@ pub(super) fn write_image(
     name: &str,
     reporter: &Reporter,
 ) -> Result<()> {
-    let total = input.tree.totals().bytes;
+    let total = input.tree.count_totals().bytes;
     let bar = reporter.spinner();
     let done = std::cell::Cell::new(0);
     let progress = |count: u64| {

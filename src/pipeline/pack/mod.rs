@@ -160,7 +160,7 @@ fn write(
         images,
         debug_images: debug.images,
         stripped: prepared.stripped,
-        contents: prepared.plan.totals(),
+        contents: prepared.plan.count_totals(),
         privileged: listing::list_privileged(&prepared.plan),
         left_out: prepared.left_out,
         in_base: prepared.in_base,

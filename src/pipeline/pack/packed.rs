@@ -47,7 +47,7 @@ impl PackedImage {
     ) -> Result<Self> {
         let made = workplace.path(&names.file);
         let (size, sha256) = if made.is_dir() {
-            (plan.totals().bytes, None)
+            (plan.count_totals().bytes, None)
         } else {
             let (sha256, size) = digest::hash_file(&made)?;
             (size, Some(hex(&sha256)))

@@ -37,7 +37,7 @@ impl TargetRoot<'_> {
     }
 
     fn text(&self, path: &str) -> Result<Option<String>> {
-        let bytes = self.0.read(Path::new(path))?;
+        let bytes = self.0.read_file(Path::new(path))?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
