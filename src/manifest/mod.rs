@@ -3,6 +3,7 @@
 //!
 //! Nothing in here runs a step.
 
+mod checkout;
 pub(crate) mod configuration;
 pub(crate) mod file;
 pub(crate) mod installed;

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::base::data::{self, Folder, hex};
 use crate::fstree::digest;
 use crate::fstree::walk::{TreeWalk, WalkEntry};
-use crate::host::tools;
+use crate::manifest::checkout::{self, CommittedTree};
 use crate::portage::repos;
 use crate::prefix::definition::{Prefix, PrefixRepo};
 use crate::prefix::layout::PrefixLayout;
@@ -64,13 +64,14 @@ fn built_in_state(name: &str) -> Result<Repository> {
 
 fn of_directory(name: &str, dir: &Path) -> Result<Repository> {
     let name = name.to_owned();
-    if let Some((tree, commit)) = committed(dir) {
+    if let Some(CommittedTree { tree, commit }) = checkout::find_committed_tree(dir) {
         return Ok(Repository { name, state: format!("git:{tree}"), commit: Some(commit) });
     }
     let mut files: Vec<WalkEntry> = Vec::new();
     // The cache is generated from ebuilds, and git may repack .git at any time.
-    let generated =
-        |entry: &WalkEntry| entry.below() == Path::new(".git") || entry.name() == "md5-cache";
+    let generated = |entry: &WalkEntry| {
+        entry.below() == Path::new(checkout::GIT) || entry.name() == "md5-cache"
+    };
     for entry in TreeWalk::below(dir).skip_below(generated) {
         let entry = entry?;
         if !entry.file_type().is_dir() {
@@ -98,29 +99,6 @@ fn of_digests(mut digests: Vec<(PathBuf, [u8; 32])>) -> String {
         hash.update(sha256);
     }
     format!("sha256:{}", hex(&hash.finalize()))
-}
-
-/// Returns the tree of `dir` and the commit that contains it, if git tracks all files of `dir`
-/// unchanged.
-fn committed(dir: &Path) -> Option<(String, String)> {
-    let git = tools::GIT.find()?;
-    // The owner does not matter, because git runs nothing of the repository (safe.directory,
-    // git-config(1)).
-    let ask = |args: &[&str]| {
-        git.command("ask git")
-            .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C"])
-            .arg(dir)
-            .args(args)
-            .read()
-            .ok()
-    };
-    let changed = ask(&["status", "--porcelain", "--ignored", "--", "."])?;
-    if !changed.is_empty() {
-        return None;
-    }
-    let tree = ask(&["rev-parse", "HEAD:./"])?;
-    let commit = ask(&["rev-parse", "HEAD"])?;
-    Some((tree.trim().to_owned(), commit.trim().to_owned()))
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ pub(crate) struct ForeignTool {
     dir: Option<PathBuf>,
     /// The image, where the box could not read the original.
     _copy: Option<NamedTempFile>,
+    /// The file that stands in for a device.
+    _null: Option<NamedTempFile>,
 }
 
 impl ForeignTool {
@@ -51,7 +53,19 @@ impl ForeignTool {
     ///
     /// Fails if a tool is missing, if the machine forbids namespaces, or if `image` cannot be read.
     pub(crate) fn reading(purpose: &str, tool: ExternalTool, image: &Path) -> Result<Self> {
-        Self::prepare(purpose, tool.require()?.path(), image, None, Limits::of_machine())
+        Self::prepare(purpose, tool.require()?.path(), image, None, None, Limits::of_machine())
+    }
+
+    /// Prepares git to read the checkout at `top`. It starts only where there is a `/dev/null`, for
+    /// which an empty file of ours stands in.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`ForeignTool::reading`].
+    pub(crate) fn reading_checkout(purpose: &str, top: &Path) -> Result<Self> {
+        let null = NamedTempFile::new().context("could not make a temporary file")?;
+        let git = tools::GIT.require()?;
+        Self::prepare(purpose, git.path(), top, None, Some(null), Limits::of_machine())
     }
 
     /// Prepares `tool` to read `image` and to write below the directory `dir`.
@@ -65,10 +79,11 @@ impl ForeignTool {
         image: &Path,
         dir: &Path,
     ) -> Result<Self> {
-        Self::prepare(purpose, tool.require()?.path(), image, Some(dir), Limits::of_machine())
+        Self::prepare(purpose, tool.require()?.path(), image, Some(dir), None, Limits::of_machine())
     }
 
-    /// Returns the command, without arguments for the program.
+    /// Returns the command, without arguments for the program. It can be run once, because bubblewrap
+    /// reads the filter of system calls from an open file.
     pub(crate) fn command(&self) -> Command {
         self.command.clone()
     }
@@ -89,6 +104,7 @@ impl ForeignTool {
         program: &Path,
         image: &Path,
         dir: Option<&Path>,
+        null: Option<NamedTempFile>,
         limits: Limits,
     ) -> Result<Self> {
         prove_renouncing()?;
@@ -105,6 +121,9 @@ impl ForeignTool {
             &InsidePath::parse(&image)?,
             dir.as_ref().map(InsidePath::parse).transpose()?,
         );
+        if let Some(null) = &null {
+            bwrap.bind(null.path(), &inside::DEV.join("null"));
+        }
         if let Some(filter) = &filter {
             bwrap.seccomp(filter.as_raw_fd());
         }
@@ -122,7 +141,7 @@ impl ForeignTool {
         if let Some(filter) = filter {
             command = command.inherit(filter);
         }
-        Ok(Self { command, image, dir, _copy: copy })
+        Ok(Self { command, image, dir, _copy: copy, _null: null })
     }
 }
 
@@ -247,8 +266,14 @@ mod tests {
             let (program, output) = (self.path("program"), self.path("output"));
             let script = format!("#!/bin/sh\n{script}\n");
             files::write_executable(&program, script.as_bytes()).unwrap();
-            let tool =
-                ForeignTool::prepare("read", &program, &self.path("image"), Some(&output), LIMITS)?;
+            let tool = ForeignTool::prepare(
+                "read",
+                &program,
+                &self.path("image"),
+                Some(&output),
+                None,
+                LIMITS,
+            )?;
             tool.command().arg(tool.image()).arg(tool.dir()).read()
         }
 
@@ -331,8 +356,14 @@ mod tests {
         let said = world
             .run("while read -r name value; do echo $name $value; done < /proc/self/status")
             .unwrap();
-        let tool =
-            ForeignTool::prepare("read", Path::new("/bin/cat"), &world.path("image"), None, LIMITS);
+        let tool = ForeignTool::prepare(
+            "read",
+            Path::new("/bin/cat"),
+            &world.path("image"),
+            None,
+            None,
+            LIMITS,
+        );
         let said_without = tool.unwrap().command().arg("/proc/self/status").read().unwrap();
         // CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID and CAP_SETFCAP (linux/capability.h).
         assert!(said.contains("CapEff: 000000008000001a\n"), "{said}");
