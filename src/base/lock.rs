@@ -5,8 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use fs_err::os::unix::fs::OpenOptionsExt;
 use fs_err::{File, OpenOptions};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::process::geteuid;
 
 /// Held lock. It is released when dropped and when the process ends for any reason (flock(2)).
 #[derive(Debug)]
@@ -24,6 +26,11 @@ pub enum Busy<'a> {
 
 impl Lock {
     /// Takes the lock file `path`; processes that wait for it show `what`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if another process holds the lock and `busy` forbids to wait, and if the file is
+    /// something that another user may have put there: a link, a pipe, a file with a second name.
     pub fn acquire(path: &Path, what: &str, busy: &Busy<'_>) -> Result<Self> {
         loop {
             let lock = Self::take_file(path, what, busy)?;
@@ -45,13 +52,17 @@ impl Lock {
     }
 
     fn take_file(path: &Path, what: &str, busy: &Busy<'_>) -> Result<Self> {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
+            .custom_flags(flags.bits().cast_signed())
             .open(path)
             .context("the lock cannot be taken; was the prefix removed meanwhile?")?;
+        require_own(&file, path)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let holder = read_holder(&mut file);
             match busy {
@@ -70,6 +81,18 @@ impl Lock {
         write!(file, "{what} (process {})", std::process::id())?;
         Ok(Self { file })
     }
+}
+
+/// Fails unless `file` is a lock file of ours, or of whoever owns its directory. Others could have
+/// put a name of a file there that is not theirs, and what we write would replace its content.
+fn require_own(file: &File, path: &Path) -> Result<()> {
+    let meta = file.metadata()?;
+    let directory = path.parent().map(fs_err::metadata).transpose()?;
+    let owners = [Some(geteuid().as_raw()), directory.map(|directory| directory.uid())];
+    if !meta.is_file() || meta.nlink() > 1 || !owners.contains(&Some(meta.uid())) {
+        bail!("{} is no lock file of fprefix; remove it, then try again", path.display());
+    }
+    Ok(())
 }
 
 fn read_holder(file: &mut File) -> String {
@@ -101,15 +124,41 @@ mod tests {
     }
 
     #[test]
+    fn what_others_could_have_put_there_is_no_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("precious");
+        fs_err::write(&file, "precious").unwrap();
+        let path = path_below(dir.path());
+        for put in [
+            |file: &Path, path: &Path| std::os::unix::fs::symlink(file, path).unwrap(),
+            |file: &Path, path: &Path| std::fs::hard_link(file, path).unwrap(),
+            |_: &Path, path: &Path| {
+                let mode = rustix::fs::Mode::from_raw_mode(0o600);
+                rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0)
+                    .unwrap();
+            },
+        ] {
+            put(&file, &path);
+            assert!(Lock::acquire(&path, "fprefix pack", &Busy::Fail).is_err());
+            assert_eq!(fs_err::read_to_string(&file).unwrap(), "precious");
+            fs_err::remove_file(&path).unwrap();
+        }
+        Lock::acquire(&path, "fprefix pack", &Busy::Fail).unwrap();
+        assert_eq!(fs_err::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
     fn a_lock_that_was_removed_holds_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = path_below(dir.path());
         let held = Lock::acquire(&path, "fprefix remove demo", &Busy::Fail).unwrap();
+        let (says, said) = std::sync::mpsc::channel();
         let waits = std::thread::spawn({
             let path = path.clone();
-            move || Lock::acquire(&path, "fprefix emerge jq", &Busy::Wait(&|_| ())).unwrap()
+            let tell = move |_: &str| says.send(()).unwrap();
+            move || Lock::acquire(&path, "fprefix emerge jq", &Busy::Wait(&tell)).unwrap()
         });
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        said.recv().unwrap();
         fs_err::remove_file(&path).unwrap();
         drop(held);
         let _held = waits.join().unwrap();

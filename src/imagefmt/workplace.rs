@@ -1,10 +1,12 @@
 //! Working directories beside the final place of images, so that an image appears there by rename:
 //! complete, or not at all.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::fs::{CWD, RenameFlags};
+use rustix::process::geteuid;
 
 use crate::base::files;
 use crate::base::lock::{Busy, Lock, path_below};
@@ -15,6 +17,9 @@ const PREFIX: &str = ".fprefix-pack-";
 
 /// Subdirectory for the files that are made, in which every name is free.
 const MADE: &str = "made";
+
+/// Number of times that another run may remove a new directory.
+const ATTEMPTS: u32 = 16;
 
 /// File that marks the directory as a workplace of fprefix.
 const MARKER: &str = "lock";
@@ -38,16 +43,8 @@ impl Workplace {
     pub(crate) fn open(output: &Path) -> Result<Self> {
         fs_err::create_dir_all(output)?;
         let output = fs_err::canonicalize(output)?;
-        // Until the new directory is locked, no other run may remove it as abandoned.
-        let making = fs_err::File::open(&output)?;
-        rustix::fs::flock(&making, FlockOperation::LockExclusive)
-            .with_context(|| format!("could not lock {}", output.display()))?;
         remove_abandoned(&output)?;
-        let dir = tempfile::Builder::new()
-            .prefix(PREFIX)
-            .tempdir_in(&output)
-            .with_context(|| format!("could not make a directory in {}", output.display()))?;
-        let lock = Lock::acquire(&path_below(dir.path()), "fprefix pack", &Busy::Fail)?;
+        let (dir, lock) = make_locked(&output)?;
         fs_err::create_dir(dir.path().join(MADE))?;
         Ok(Self { output, dir, _lock: lock })
     }
@@ -116,6 +113,23 @@ impl Workplace {
     }
 }
 
+/// Makes a directory in `output`, and locks it.
+fn make_locked(output: &Path) -> Result<(tempfile::TempDir, Lock)> {
+    let mut attempts = 0;
+    loop {
+        let dir = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .tempdir_in(output)
+            .with_context(|| format!("could not make a directory in {}", output.display()))?;
+        match Lock::acquire(&path_below(dir.path()), "fprefix pack", &Busy::Fail) {
+            Ok(lock) => return Ok((dir, lock)),
+            // Before it was locked, another run may have removed it as abandoned.
+            Err(error) if attempts == ATTEMPTS => return Err(error),
+            Err(_) => attempts += 1,
+        }
+    }
+}
+
 fn is_directory(path: &Path) -> bool {
     path.is_dir() && !path.is_symlink()
 }
@@ -132,7 +146,11 @@ impl Drop for Workplace {
 fn remove_abandoned(output: &Path) -> Result<()> {
     for entry in fs_err::read_dir(output)? {
         let path = entry?.path();
-        let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+        let named = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+        // Others can make directories of that name in an output directory that is not only ours.
+        let ours = named
+            && fs_err::symlink_metadata(&path)
+                .is_ok_and(|meta| meta.is_dir() && meta.uid() == geteuid().as_raw());
         if ours && !path.join(MARKER).exists() {
             // The run was killed before it wrote anything. A directory with content is not from
             // fprefix; rmdir(2) leaves it in place.
@@ -150,6 +168,21 @@ fn remove_abandoned(output: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_side_by_side_have_places_of_their_own() {
+        let output = tempfile::tempdir().unwrap();
+        let open = |_| (0..50).map(|_| Workplace::open(output.path()).unwrap()).collect::<Vec<_>>();
+        std::thread::scope(|scope| {
+            let threads = [0; 4].map(|thread| scope.spawn(move || open(thread)));
+            for thread in threads {
+                for place in thread.join().unwrap() {
+                    assert!(place.path("").is_dir());
+                }
+            }
+        });
+        assert_eq!(fs_err::read_dir(output.path()).unwrap().count(), 0);
+    }
 
     #[test]
     fn what_a_killed_run_left_goes() {
