@@ -109,7 +109,7 @@ pub(super) fn read_bytes(bytes: &[u8], paths: StagingPaths, fact: &mut Fact) {
                 fact.symbols = DynamicSymbols::read(bytes);
                 FactKind::Elf(Box::new(image))
             }
-            Err(error) => FactKind::BrokenElf(error.to_string()),
+            Err(error) => FactKind::BrokenElf(error),
         };
     } else if bytes.starts_with(b"#!") {
         fact.kind = FactKind::Script(bytes.get(..START).unwrap_or(bytes).to_vec());

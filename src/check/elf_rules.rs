@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::check::{Detail, Fact, FactKind, Scene};
-use crate::elf::{ElfClass, ElfImage, ObjectKind};
+use crate::elf::{self, ElfClass, ElfImage, ObjectKind};
 use crate::fstree::resolve::normalize_path;
 use crate::relocate::libc::{GCONV_CACHE, Libc, LibcFacility, is_libc, replace_directory};
 
@@ -53,7 +53,12 @@ pub(super) fn search_dirs(fact: &Fact, image: &ElfImage, scene: &Scene<'_>) -> V
 
 pub(super) fn check_readable(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     match &fact.kind {
-        FactKind::BrokenElf(why) => vec![Detail::note(why.clone())],
+        // It may run, and nothing is known of it.
+        FactKind::BrokenElf(why @ elf::Error::LimitExceeded(_)) => {
+            vec![Detail::error(format!("cannot be read: {why}"))]
+        }
+        // No kernel and no loader takes it.
+        FactKind::BrokenElf(why) => vec![Detail::note(format!("cannot be read: {why}"))],
         _ => Vec::new(),
     }
 }

@@ -9,7 +9,7 @@ use memmap2::Mmap;
 
 use crate::base::files;
 use crate::check::symbols::DynamicSymbols;
-use crate::elf::ElfImage;
+use crate::elf::{self, ElfImage};
 use crate::prefix::final_root::FinalRoot;
 
 /// Facts about one entry of the tree.
@@ -66,7 +66,7 @@ pub(crate) enum FactKind {
     /// An ELF file.
     Elf(Box<ElfImage>),
     /// A file that begins like an ELF file and cannot be parsed; the reason.
-    BrokenElf(String),
+    BrokenElf(elf::Error),
     /// A file that begins with `#!`; its first bytes.
     Script(Vec<u8>),
     /// Any other file.

@@ -1,5 +1,7 @@
 //! Properties of a file, for rules and for people.
 
+use std::cell::Cell;
+
 use elf::abi;
 use elf::endian::AnyEndian;
 
@@ -152,7 +154,7 @@ pub fn read(bytes: &[u8]) -> Result<ElfImage, Error> {
     };
     let mut image = read_headers(&layout, kind);
     if let Some(dynamic) = &dynamic {
-        add_dynamic(&mut image, &DynamicTables::new(&layout, dynamic));
+        add_dynamic(&mut image, &DynamicTables::new(&layout, dynamic))?;
     }
     for note in notes::collect_notes(&layout) {
         if note.is_build_id() && image.build_id.is_none() {
@@ -202,11 +204,20 @@ fn read_headers(layout: &ElfLayout<'_>, kind: ObjectKind) -> ElfImage {
     }
 }
 
-fn add_dynamic(image: &mut ElfImage, tables: &DynamicTables<'_, '_>) {
+fn add_dynamic(image: &mut ElfImage, tables: &DynamicTables<'_, '_>) -> Result<(), Error> {
     let dynamic = tables.dynamic;
+    let left = Cell::new(STRINGS);
+    // Many entries can name one long string, so that a small file would need endless memory.
+    let take = |text: &[u8]| {
+        left.set(left.get().saturating_sub(text.len() + 1));
+        if left.get() == 0 { Vec::new() } else { text.to_vec() }
+    };
     // Parts that cannot be read are left out: the rest of the file still has properties.
     let strings = tables.strings().unwrap_or_default();
-    let text = |offset| string_at(strings, offset).map(<[u8]>::to_vec);
+    let text = |offset| match left.get() {
+        0 => None,
+        _ => string_at(strings, offset).map(take),
+    };
     let first = |tag| dynamic.value(tag).and_then(text);
     image.soname = first(abi::DT_SONAME);
     image.rpath = first(abi::DT_RPATH);
@@ -221,14 +232,21 @@ fn add_dynamic(image: &mut ElfImage, tables: &DynamicTables<'_, '_>) {
     for file in tables.parse_version_needs().map(|needs| needs.files).unwrap_or_default() {
         let Some(library) = text(file.file) else { continue };
         image.needed_versions.extend(file.versions.iter().filter_map(|version| {
-            let (library, weak) = (library.clone(), version.weak);
+            let (library, weak) = (take(&library), version.weak);
             Some(NeededVersion { library, version: text(version.name)?, weak })
         }));
     }
     let defined = tables.parse_version_definitions().map(|found| found.names).unwrap_or_default();
     let defined = defined.iter().filter(|name| !name.base && !name.parent);
     image.defined_versions = defined.filter_map(|name| text(name.name)).collect();
+    match left.get() {
+        0 => Err(Error::LimitExceeded("its dynamic section names 16 MiB of text")),
+        _ => Ok(()),
+    }
 }
+
+/// Largest total length of the texts that a dynamic section names, in bytes.
+const STRINGS: usize = 16 << 20;
 
 fn trim_nul(content: &[u8]) -> Vec<u8> {
     let end = content.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
@@ -330,4 +348,34 @@ fn is_loader(layout: &ElfLayout<'_>, dynamic: &DynamicSection) -> bool {
     let glibc =
         ["ld-", "ld.", "ld32", "ld64"].iter().any(|start| soname.starts_with(start.as_bytes()));
     glibc || soname == b"libc.so" || soname.starts_with(b"libc.musl-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::sample::SampleElf;
+
+    /// A file whose entries all name one text of 1 MiB.
+    fn with_needed(count: usize) -> Vec<u8> {
+        let (strings, dynamic, length) = (0x1000, 0x20_0000, 1 << 20);
+        let mut sample = SampleElf::of_size(0x30_0000);
+        sample.add_segment(abi::PT_LOAD, 0, 0x30_0000);
+        sample.put(strings + 1, &vec![b'a'; length]);
+        let mut entries = vec![(abi::DT_NEEDED, 1); count];
+        entries.extend([(abi::DT_STRTAB, strings), (abi::DT_STRSZ, length as u64 + 2)]);
+        entries.push((abi::DT_NULL, 0));
+        let bytes = sample.dynamic_bytes(&entries);
+        sample.add_segment(abi::PT_DYNAMIC, dynamic, bytes.len() as u64);
+        sample.put(dynamic, &bytes);
+        sample.build()
+    }
+
+    #[test]
+    fn one_long_text_is_not_copied_without_end() {
+        assert_eq!(read(&with_needed(15)).unwrap().needed.len(), 15);
+        for count in [16, 20_000] {
+            let error = read(&with_needed(count)).unwrap_err();
+            assert!(matches!(error, Error::LimitExceeded(_)), "{count}: {error}");
+        }
+    }
 }

@@ -62,6 +62,9 @@ pub enum Error {
         /// File offset of the part that is at fault.
         offset: u64,
     },
+    /// A limit of this reader is exceeded; a loader may still take the file.
+    #[error("more than is read of an ELF file: {0}")]
+    LimitExceeded(&'static str),
     /// A value of the new file does not fit its field.
     #[error("the value {value:#x} does not fit 32 bits")]
     TooLarge {
