@@ -42,7 +42,7 @@ impl Drop for Keys {
     }
 }
 
-/// Whether a target with the ring accepts the list of `output`.
+/// Returns whether a target with the ring accepts the list of `output`.
 fn is_trusted(small: &SmallRoot, keys: &Keys, output: &str) -> bool {
     let file = |name: &str| small.beside(output).join(name).display().to_string();
     let (ring, signature) = (keys.ring(), file("SHA256SUMS.gpg"));

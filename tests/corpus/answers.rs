@@ -96,7 +96,7 @@ impl Room<'_> {
         })
     }
 
-    /// Whether it went well, and what was said, with the same paths wherever the program is.
+    /// Returns whether it went well, and what was said, with the same paths wherever the program is.
     fn ask(&self, path: &str, question: &str) -> (bool, String) {
         let output = self.run(path, &[question.to_owned()]);
         (output.status.success(), both_streams(&output).replace(&eprefix(), ""))

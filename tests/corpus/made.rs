@@ -45,7 +45,7 @@ int main(int argc, char **argv) {
 }
 "#;
 
-/// Where the program that loads libraries is.
+/// Place where the program that loads libraries is.
 pub(crate) const LOADING: &str = "/usr/bin/load-libraries";
 
 /// The programs, each with a library in a directory of its own.

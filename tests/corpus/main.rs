@@ -53,7 +53,7 @@ impl Machine {
     }
 }
 
-/// Whether all packages are wanted.
+/// Returns whether all packages are wanted.
 fn is_wide() -> bool {
     std::env::var_os("FPREFIX_CORPUS").is_some_and(|value| value == "all")
 }
@@ -153,7 +153,7 @@ fn prove(machine: &Machine) {
     );
 }
 
-/// How many files changed, as the command says it: "N changed".
+/// Counts the files that changed, as the command says it: "N changed".
 fn rewrite(root: &Root, more: &[&str], when: &str) -> String {
     let eprefix = root::eprefix();
     let mut args = vec!["rewrite", "--root", root.path().to_str().unwrap(), "--eprefix", &eprefix];

@@ -22,7 +22,7 @@ pub(crate) struct Root {
     prefix: String,
 }
 
-/// Where programs of a root find what the kernel provides.
+/// Place where programs of a root find what the kernel provides.
 const MOUNT_POINTS: [&str; 4] = ["proc", "dev", "tmp", "emulator"];
 
 impl Root {
@@ -86,7 +86,7 @@ impl Root {
         &self.path
     }
 
-    /// Where something of the packages is, as programs see it.
+    /// Place where something of the packages is, as programs see it.
     pub(crate) fn inside(&self, path: &str) -> String {
         format!("{}{path}", self.prefix)
     }

@@ -107,7 +107,7 @@ enum Made {
 }
 
 impl Made {
-    /// How many there are in the home directory `home`.
+    /// Counts the prefixes in the home directory `home`.
     fn count(self, home: &std::path::Path) -> usize {
         let dir = match self {
             Self::Distfile => home.join("distfiles"),

@@ -95,7 +95,7 @@ fn mark(path: &Path) {
     fs_err::write(path, bytes).unwrap();
 }
 
-/// Whether `text` is in the file at `path`.
+/// Returns whether `text` is in the file at `path`.
 fn has(path: &Path, text: &str) -> bool {
     let bytes = fs_err::read(path).unwrap();
     bytes.windows(text.len()).any(|part| part == text.as_bytes())

@@ -9,11 +9,11 @@ use crate::prefix::Prefix;
 
 /// A place to stop in the build of test-cases/slow. Dropped, it is none any more.
 pub(crate) struct Stop {
-    /// What the ebuild reads: phase and ROOT.
+    /// File that the ebuild reads: phase and ROOT.
     place: PathBuf,
-    /// What the ebuild makes when it is there.
+    /// File that the ebuild makes when it is there.
     reached: PathBuf,
-    /// What it then reads from: it waits until somebody opens the other end.
+    /// Pipe that it then reads from: it waits until somebody opens the other end.
     gate: PathBuf,
 }
 

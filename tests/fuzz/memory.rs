@@ -1,4 +1,4 @@
-//! How much memory one thread has taken at most.
+//! Measures how much memory one thread has taken at most.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

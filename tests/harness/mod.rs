@@ -91,7 +91,7 @@ impl World {
         self.dir.join(name)
     }
 
-    /// Where fprefix keeps everything.
+    /// Place where fprefix keeps everything.
     pub(crate) fn home(&self) -> PathBuf {
         self.path("home")
     }

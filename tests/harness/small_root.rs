@@ -97,7 +97,7 @@ impl SmallRoot {
         self.eroot().join(path)
     }
 
-    /// Where images go, or other things beside the root.
+    /// Place where images go, or other things beside the root.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -1,6 +1,6 @@
 //! Tests wait for events: no test sleeps or measures time.
 
-/// Where waiting is written once.
+/// Place where waiting is written once.
 const WAITING: &str = "tests/harness/wait.rs";
 
 #[test]
