@@ -83,8 +83,8 @@ impl Lock {
     }
 }
 
-/// Fails unless `file` is a lock file of ours, or of whoever owns its directory. Others could have
-/// put a name of a file there that is not theirs, and what we write would replace its content.
+/// Fails unless `file` is a lock file of ours, or of whoever owns its directory. Another user
+/// could have put a second name of a foreign file there, and writing would replace its content.
 fn require_own(file: &File, path: &Path) -> Result<()> {
     let meta = file.metadata()?;
     let directory = path.parent().map(fs_err::metadata).transpose()?;

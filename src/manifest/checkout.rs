@@ -208,7 +208,7 @@ mod tests {
         git(dir.path(), &["config", "filter.x.clean", &run]);
         git(dir.path(), &["config", "core.fsmonitor", &run]);
         fs_err::write(dir.path().join(".git/info/attributes"), "* filter=x\n").unwrap();
-        // The filter says of any content that it is the one that was committed.
+        // The filter turns any content into the committed one.
         fs_err::write(overlay.join("a/file"), "changed").unwrap();
         assert_eq!(find_for(&overlay, this_user() + 1), None);
         assert!(!ran.exists());

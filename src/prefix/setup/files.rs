@@ -130,9 +130,9 @@ fn list_overridden(definition: &Definition) -> Result<Vec<String>> {
         let Some(package) = file.path.parent().and_then(Path::to_str).filter(|_| ebuild) else {
             continue;
         };
-        let theirs = definition.repos.iter().filter_map(|repo| repo.path.as_ref());
+        let named = definition.repos.iter().filter_map(|repo| repo.path.as_ref());
         if !seeds.iter().any(|seed| seed == package)
-            && theirs.into_iter().any(|path| repos::has_package(path, package))
+            && named.into_iter().any(|path| repos::has_package(path, package))
         {
             packages.push(package.to_owned());
         }

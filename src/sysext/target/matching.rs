@@ -25,27 +25,31 @@ pub(super) fn check_matching(
     let mut mismatch = |level, detail: String| {
         findings.push(TargetFinding::new(TargetRule::ReleaseMatch, level, None, detail));
     };
-    let ours = |key: &str| value(fields, key);
-    let theirs = |key: &str| value(&os, key);
-    if let Some(scope) = ours("SYSEXT_SCOPE")
+    let in_extension = |key: &str| value(fields, key);
+    let on_target = |key: &str| value(&os, key);
+    if let Some(scope) = in_extension("SYSEXT_SCOPE")
         && !scope.split_whitespace().any(|word| word == "system")
     {
         mismatch(Level::Error, format!("SYSEXT_SCOPE={scope} leaves out running systems"));
     }
-    if let (Some(ours), Some(theirs)) = (ours("ARCHITECTURE"), target.architecture()?)
-        && ours != "_any"
-        && ours != theirs.to_string()
+    if let (Some(in_extension), Some(on_target)) =
+        (in_extension("ARCHITECTURE"), target.architecture()?)
+        && in_extension != "_any"
+        && in_extension != on_target.to_string()
     {
-        mismatch(Level::Error, format!("ARCHITECTURE={ours}, and the target is {theirs}"));
+        mismatch(
+            Level::Error,
+            format!("ARCHITECTURE={in_extension}, and the target is {on_target}"),
+        );
     }
-    let id = ours("ID").unwrap_or_default();
+    let id = in_extension("ID").unwrap_or_default();
     if id == "_any" {
         return Ok(findings);
     }
     // os-release(5): the default of ID.
-    let host = theirs("ID").unwrap_or("linux");
+    let host = on_target("ID").unwrap_or("linux");
     if id != host {
-        let like = theirs("ID_LIKE").unwrap_or_default();
+        let like = on_target("ID_LIKE").unwrap_or_default();
         if !like.split_whitespace().any(|word| word == id) {
             mismatch(Level::Error, format!("ID={id}, and the target has ID={host}"));
             return Ok(findings);
@@ -61,15 +65,19 @@ pub(super) fn check_matching(
         }
     }
     // If both sides have a level, only the level counts; else VERSION_ID, if the target has one.
-    let pair = match (ours("SYSEXT_LEVEL"), theirs("SYSEXT_LEVEL")) {
-        (Some(ours), Some(theirs)) => Some(("SYSEXT_LEVEL", Some(ours), theirs)),
-        _ => theirs("VERSION_ID").map(|theirs| ("VERSION_ID", ours("VERSION_ID"), theirs)),
+    let pair = match (in_extension("SYSEXT_LEVEL"), on_target("SYSEXT_LEVEL")) {
+        (Some(in_extension), Some(on_target)) => {
+            Some(("SYSEXT_LEVEL", Some(in_extension), on_target))
+        }
+        _ => on_target("VERSION_ID")
+            .map(|on_target| ("VERSION_ID", in_extension("VERSION_ID"), on_target)),
     };
-    if let Some((key, ours, theirs)) = pair
-        && ours != Some(theirs)
+    if let Some((key, in_extension, on_target)) = pair
+        && in_extension != Some(on_target)
     {
-        let ours = ours.map_or_else(|| format!("no {key}"), |ours| format!("{key}={ours}"));
-        mismatch(Level::Error, format!("it has {ours}, and the target {key}={theirs}"));
+        let in_extension = in_extension
+            .map_or_else(|| format!("no {key}"), |in_extension| format!("{key}={in_extension}"));
+        mismatch(Level::Error, format!("it has {in_extension}, and the target {key}={on_target}"));
     }
     Ok(findings)
 }

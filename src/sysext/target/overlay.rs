@@ -133,13 +133,14 @@ pub(super) fn compare_layer(plan: &FileTree, layer: &Layer) -> Result<Vec<Target
         if !is_attached || passed.is_some_and(|above| path.starts_with(above)) {
             continue;
         }
-        let theirs = layer.entry(path)?;
-        let joined = entry.is_directory() && theirs.as_ref().is_some_and(Entry::is_directory);
+        let present = layer.entry(path)?;
+        let joined = entry.is_directory() && present.as_ref().is_some_and(Entry::is_directory);
         if !joined {
             passed = Some(path);
         }
-        let Some(theirs) = theirs else { continue };
-        let Some(finding) = compare_entries(path, &resolve_hard_link(plan, entry), &theirs, layer)?
+        let Some(present) = present else { continue };
+        let Some(finding) =
+            compare_entries(path, &resolve_hard_link(plan, entry), &present, layer)?
         else {
             continue;
         };
@@ -163,23 +164,24 @@ pub(super) fn compare_layer(plan: &FileTree, layer: &Layer) -> Result<Vec<Target
 /// Returns the finding for one path that both have.
 fn compare_entries(
     path: &Path,
-    ours: &Entry,
-    theirs: &Entry,
+    packed: &Entry,
+    present: &Entry,
     layer: &Layer,
 ) -> Result<Option<TargetFinding>> {
     let whose = layer.describe_layer();
     let found = |rule, level, detail| Some(TargetFinding::new(rule, level, Some(path), detail));
-    Ok(match (&ours.kind, &theirs.kind) {
+    Ok(match (&packed.kind, &present.kind) {
         (EntryKind::Directory, EntryKind::Directory) => {
-            let is_same = (ours.mode, ours.uid, ours.gid) == (theirs.mode, theirs.uid, theirs.gid);
+            let is_same =
+                (packed.mode, packed.uid, packed.gid) == (present.mode, present.uid, present.gid);
             // The directory would become accessible to others. Directories of an extension outside
             // the prefix never remove access that 0755 gives.
-            let opens = ours.mode & !theirs.mode & 0o777 != 0;
+            let opens = packed.mode & !present.mode & 0o777 != 0;
             let level = if opens { Level::Error } else { Level::Warning };
             let detail = format!(
                 "is {} in the extension, and {} in {whose}",
-                describe_access(ours),
-                describe_access(theirs)
+                describe_access(packed),
+                describe_access(present)
             );
             if is_same { None } else { found(TargetRule::DirectoryMode, level, detail) }
         }
@@ -193,7 +195,7 @@ fn compare_entries(
             Level::Error,
             format!("is a directory in {whose}, and none in the extension"),
         ),
-        _ if is_same_file(ours, theirs, layer)? => None,
+        _ if is_same_file(packed, present, layer)? => None,
         _ => {
             let (level, order) = match layer {
                 Layer::Root { .. } => (Level::Error, ""),
@@ -211,12 +213,12 @@ fn describe_access(entry: &Entry) -> String {
     format!("{:04o} of {}:{}", entry.mode, entry.uid, entry.gid)
 }
 
-fn is_same_file(ours: &Entry, theirs: &Entry, layer: &Layer) -> Result<bool> {
-    match (&ours.kind, &theirs.kind) {
-        (EntryKind::Link(ours), EntryKind::Link(theirs)) => Ok(ours == theirs),
-        (EntryKind::File(a), EntryKind::File(b)) => {
-            Ok(ours.mode == theirs.mode && a.size == b.size && digest_of(a)? == layer.digest(b)?)
-        }
+fn is_same_file(packed: &Entry, present: &Entry, layer: &Layer) -> Result<bool> {
+    match (&packed.kind, &present.kind) {
+        (EntryKind::Link(packed), EntryKind::Link(present)) => Ok(packed == present),
+        (EntryKind::File(a), EntryKind::File(b)) => Ok(packed.mode == present.mode
+            && a.size == b.size
+            && digest_of(a)? == layer.digest(b)?),
         _ => Ok(false),
     }
 }
@@ -264,7 +266,7 @@ mod tests {
     /// Returns the rules and details of the findings for an extension with /usr/bin/jq.
     fn findings(root: &Path) -> Vec<(TargetRule, String)> {
         let mut plan = FileTree::new(&"/usr/x".parse().unwrap(), 1);
-        plan.add("usr/bin/jq", Entry::generated(b"ours".to_vec(), 1)).unwrap();
+        plan.add("usr/bin/jq", Entry::generated(b"packed".to_vec(), 1)).unwrap();
         let root = RootDir::open(root).unwrap();
         let findings = compare_layer(&plan, &Layer::root(&root).unwrap()).unwrap();
         findings.into_iter().map(|finding| (finding.rule, finding.detail)).collect()
@@ -276,7 +278,7 @@ mod tests {
         let root = dir.path().join("root");
         for place in ["root/system/bin", "outside/bin"] {
             fs_err::create_dir_all(dir.path().join(place)).unwrap();
-            fs_err::write(dir.path().join(place).join("jq"), "theirs").unwrap();
+            fs_err::write(dir.path().join(place).join("jq"), "present").unwrap();
         }
         let usr = root.join("usr");
         let with = |target: &Path| {
@@ -298,7 +300,7 @@ mod tests {
         let rules: Vec<_> = with(Path::new("/system")).into_iter().map(|(rule, _)| rule).collect();
         assert_eq!(rules, [TargetRule::LinkedHierarchy, TargetRule::ShadowedFile]);
         let same = root.join("system/bin/jq");
-        fs_err::write(&same, "ours").unwrap();
+        fs_err::write(&same, "packed").unwrap();
         fs_err::set_permissions(&same, PermissionsExt::from_mode(0o644)).unwrap();
         let found = with(Path::new("system"));
         assert_eq!(found, linked("is a link to /system on the target"));
