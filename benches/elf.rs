@@ -129,7 +129,7 @@ fn edit() -> Edit {
 fn rewrite(path: &Path, edit: &Edit) -> Result<()> {
     let file: File = fs_err::OpenOptions::new().read(true).write(true).open(path)?.into();
     let bytes = elf::open(&file)?;
-    let plan = elf::plan(&bytes, edit).with_context(|| path.display().to_string())?;
+    let plan = elf::plan(&bytes, edit).with_context(|| path.to_string_lossy().into_owned())?;
     if !plan.is_unchanged() {
         plan.write_in_place(&file)?;
     }

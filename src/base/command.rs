@@ -16,6 +16,9 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
+use memchr::memmem;
+
+use crate::base::escape::{Escape, is_hidden, visible_line};
 
 /// Variables that every child inherits from the caller: network access and terminal type. Every
 /// other variable is set explicitly.
@@ -234,7 +237,7 @@ impl Command {
         }
         let written = fs_err::read(log)?;
         self.check_status(output.status, &written)
-            .with_context(|| format!("its whole output is in {}", log.display()))
+            .with_context(|| format!("its whole output is in {}", log.escaped()))
     }
 
     /// Runs with the output of `feed` as its input; its own output is dropped unless it fails.
@@ -399,7 +402,7 @@ impl KeptEnd {
         let (input, output) = std::io::pipe().context("could not make a pipe")?;
         let reading = std::thread::spawn(move || {
             let mut input = BufReader::new(input);
-            let finder = expected.map(memchr::memmem::Finder::new);
+            let finder = expected.map(memmem::Finder::new);
             let (mut kept, mut count, mut line) = (Vec::new(), 0, Vec::new());
             while let Ok(1..) = (&mut input).take(Self::LINE).read_until(b'\n', &mut line) {
                 if finder.as_ref().is_some_and(|finder| finder.find(&line).is_some()) {
@@ -441,24 +444,30 @@ impl Attendant {
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&quote(&self.program))?;
+        f.write_str(&show_word(&self.program))?;
         if self.unsaid > 0 {
             f.write_str(" ...")?;
         }
         for arg in self.args.iter().skip(self.unsaid) {
-            write!(f, " {}", quote(arg))?;
+            write!(f, " {}", show_word(arg))?;
         }
         Ok(())
     }
 }
 
-/// Returns `text` as one word of a POSIX shell.
+/// Returns `text` as one word of a POSIX shell, for a script.
 pub(crate) fn quote(text: impl AsRef<OsStr>) -> String {
-    let bytes = text.as_ref().as_bytes();
-    match shlex::bytes::try_quote(bytes) {
-        Ok(quoted) => String::from_utf8_lossy(&quoted).into_owned(),
-        // An argument cannot contain a NUL byte, so only a message can fail here.
-        Err(_) => text.as_ref().display().to_string(),
+    // Neither an argument nor a script can contain a NUL byte.
+    let quoted = shlex::bytes::try_quote(text.as_ref().as_bytes()).unwrap_or_default();
+    String::from_utf8_lossy(&quoted).into_owned()
+}
+
+/// Returns `text` as one word of a shell, for a message. Bytes that would act on a terminal are
+/// escaped in the quotes that bash, zsh and POSIX.1-2024 have for them.
+fn show_word(text: &OsStr) -> String {
+    match text.to_str() {
+        Some(plain) if !plain.contains(is_hidden) => quote(plain),
+        _ => format!("$'{}'", text.escaped().to_string().replace('\'', "\\'")),
     }
 }
 
@@ -489,13 +498,17 @@ pub fn find_program(program: &str, path: &OsStr) -> Option<PathBuf> {
 /// Message of every program for a full disk. Some programs print it long before they end.
 pub(crate) const NO_SPACE: &str = "No space left on device";
 
-/// Returns the last twelve lines of `written`, and an earlier line that reports a full disk.
-fn tail(written: &[u8]) -> String {
-    let text = String::from_utf8_lossy(written);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+/// Returns the last twelve lines of `written`, and an earlier line that reports a full disk, each
+/// indented: what a program prints is never taken for a line of ours.
+pub(crate) fn tail(written: &[u8]) -> String {
+    let lines: Vec<&[u8]> = written
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .filter(|line| !line.trim_ascii().is_empty())
+        .collect();
     let (before, last) = lines.split_at(lines.len().saturating_sub(12));
-    let full = before.iter().find(|line| line.contains(NO_SPACE));
-    full.into_iter().chain(last).map(|line| format!("  {line}\n")).collect()
+    let full = before.iter().find(|line| memmem::find(line, NO_SPACE.as_bytes()).is_some());
+    full.into_iter().chain(last).map(|line| format!("  {}\n", visible_line(line))).collect()
 }
 
 #[cfg(test)]
@@ -504,10 +517,15 @@ mod tests {
 
     #[test]
     fn prints_pasteable() {
-        let command = Command::new("try", "echo").arg("a b").arg("$x").arg("it's\n");
-        assert_eq!(command.to_string(), "echo 'a b' '$x' \"it's\n\"");
+        let command = Command::new("try", "echo").arg("a b").arg("$x").arg("it's");
+        assert_eq!(command.to_string(), "echo 'a b' '$x' \"it's\"");
         let words = shlex::split(&command.to_string()).unwrap();
-        assert_eq!(words, ["echo", "a b", "$x", "it's\n"]);
+        assert_eq!(words, ["echo", "a b", "$x", "it's"]);
+        let odd = OsStr::from_bytes(b"it's\\\n\x1b\xff1");
+        let command = Command::new("try", "printf").arg("%s").arg(odd);
+        assert_eq!(command.to_string(), r"printf '%s' $'it\'s\\\n\x1b\xff1'");
+        let shell = Command::new("paste", "bash").arg("-c").arg(command.to_string());
+        assert_eq!(shell.output().unwrap().stdout, odd.as_bytes());
     }
 
     #[test]

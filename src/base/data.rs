@@ -9,6 +9,8 @@ use include_dir::{Dir, include_dir};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use crate::base::escape::Escape;
+
 static PROFILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/profiles");
 static WRAPPERS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/wrappers");
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates");
@@ -116,7 +118,7 @@ fn built_in_files(folder: Folder, below: &str) -> Result<Vec<DataFile>> {
 
 fn files_on_disk(dir: &Path) -> Result<Vec<DataFile>> {
     if !dir.is_dir() {
-        bail!("{DATA_VARIABLE} is set, and there is no directory {}", dir.display());
+        bail!("{DATA_VARIABLE} is set, and there is no directory {}", dir.escaped());
     }
     let mut files = Vec::new();
     for entry in walkdir::WalkDir::new(dir) {

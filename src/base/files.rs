@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::base::escape::Escape;
+
 /// Writes `contents` to a temporary file beside `path`, then renames it: a reader sees either the
 /// old file or the new one, each complete.
 pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
@@ -18,7 +20,7 @@ pub fn write_executable(path: &Path, contents: &[u8]) -> Result<()> {
 
 fn write_with_mode(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let act = || format!("could not write {}", path.display());
+    let act = || format!("could not write {}", path.escaped());
     let dir = path.parent().with_context(act)?;
     fs_err::create_dir_all(dir)?;
     let mut file = tempfile::NamedTempFile::new_in(dir).with_context(act)?;
@@ -44,7 +46,7 @@ pub fn link(target: impl AsRef<Path>, link: &Path) -> Result<()> {
             }
             fs_err::remove_file(link)?;
         }
-        Ok(_) => bail!("{} is there and is not a link", link.display()),
+        Ok(_) => bail!("{} is there and is not a link", link.escaped()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
     }
@@ -74,7 +76,7 @@ pub fn remove(dir: &Path) -> Result<()> {
             }
         }
     }
-    fs_err::remove_dir_all(dir).with_context(|| format!("could not remove {}", dir.display()))
+    fs_err::remove_dir_all(dir).with_context(|| format!("could not remove {}", dir.escaped()))
 }
 
 /// Removes the file at `path`, if there is one.
@@ -104,7 +106,7 @@ pub fn existing_ancestor(path: &Path) -> (PathBuf, PathBuf) {
 pub fn map(path: &Path) -> Result<memmap2::Mmap> {
     let file = fs_err::File::open(path)?;
     unsafe { memmap2::Mmap::map(file.file()) }
-        .with_context(|| format!("could not map {}", path.display()))
+        .with_context(|| format!("could not map {}", path.escaped()))
 }
 
 #[cfg(test)]

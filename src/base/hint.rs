@@ -5,6 +5,8 @@
 
 use anyhow::Error;
 
+use crate::base::escape::Escape;
+
 /// Beginning of a hint, behind the text of its error.
 const HINT: &str = "\nhint: ";
 
@@ -13,7 +15,7 @@ pub(crate) fn render_error(error: &Error) -> String {
     let mut causes: Vec<String> = Vec::new();
     let mut hints = String::new();
     for cause in error.chain() {
-        let text = cause.to_string();
+        let text = describe_cause(cause);
         match text.split_once(HINT) {
             Some((cause, hint)) => {
                 causes.push(cause.to_owned());
@@ -23,6 +25,21 @@ pub(crate) fn render_error(error: &Error) -> String {
         }
     }
     causes.join(": ") + &hints
+}
+
+/// Renders an error as a part of another text: all causes, each with its hints.
+pub(crate) fn join_causes(error: &Error) -> String {
+    error.chain().map(describe_cause).collect::<Vec<_>>().join(": ")
+}
+
+/// Returns the text of a cause. Errors of the system name paths as they are (fs-err), and are one
+/// line.
+fn describe_cause(cause: &(dyn std::error::Error + 'static)) -> String {
+    let text = cause.to_string();
+    match cause.downcast_ref::<std::io::Error>() {
+        Some(_) => text.escaped().to_string(),
+        None => text,
+    }
 }
 
 #[cfg(test)]
@@ -41,5 +58,14 @@ mod tests {
              hint: try again\nhint: make it\nhint: or name another"
         );
         assert_eq!(render_error(&anyhow!("a\nb")), "a\nb");
+    }
+
+    #[test]
+    fn a_path_in_an_error_of_the_system_makes_no_line() {
+        let error = fs_err::read("/none\nhint: rm \x1b[31m").unwrap_err();
+        let text = render_error(&Error::new(error).context("could not pack"));
+        let path = "`/none\\nhint: rm \\x1b[31m`";
+        assert!(text.starts_with("could not pack: failed to open file"), "{text}");
+        assert!(text.contains(path) && !text.contains('\n'), "{text}");
     }
 }

@@ -9,6 +9,8 @@ use std::path::{Component, Path};
 use anyhow::{Result, bail};
 use serde::{Serialize, Serializer};
 
+use crate::base::escape::Escape;
+
 /// Root directory.
 pub static ROOT: InsidePath = InsidePath::constant("/");
 
@@ -122,10 +124,10 @@ impl InsidePath {
     pub fn parse(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         if !path.is_absolute() {
-            bail!("{} is not an absolute path", path.display());
+            bail!("{} is not an absolute path", path.escaped());
         }
         if path.components().any(|component| component == Component::ParentDir) {
-            bail!("{} has .. in it", path.display());
+            bail!("{} has .. in it", path.escaped());
         }
         Ok(ROOT.join(path))
     }
@@ -163,7 +165,7 @@ impl AsRef<OsStr> for InsidePath {
 
 impl fmt::Display for InsidePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_path().display().fmt(f)
+        f.pad(&self.as_path().to_string_lossy())
     }
 }
 

@@ -10,6 +10,8 @@ use fs_err::{File, OpenOptions};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::process::geteuid;
 
+use crate::base::escape::Escape;
+
 /// Held lock. It is released when dropped and when the process ends for any reason (flock(2)).
 #[derive(Debug)]
 pub struct Lock {
@@ -69,12 +71,12 @@ impl Lock {
                 Busy::Fail => bail!(
                     "{holder} is at work on this prefix; wait for it to end, then try again \
                      (lock: {})",
-                    path.display()
+                    path.escaped()
                 ),
                 Busy::Wait(tell) => tell(&holder),
             }
             flock(&file, FlockOperation::LockExclusive)
-                .with_context(|| format!("could not take the lock {}", path.display()))?;
+                .with_context(|| format!("could not take the lock {}", path.escaped()))?;
         }
         file.set_len(0)?;
         file.rewind()?;
@@ -90,7 +92,7 @@ fn require_own(file: &File, path: &Path) -> Result<()> {
     let directory = path.parent().map(fs_err::metadata).transpose()?;
     let owners = [Some(geteuid().as_raw()), directory.map(|directory| directory.uid())];
     if !meta.is_file() || meta.nlink() > 1 || !owners.contains(&Some(meta.uid())) {
-        bail!("{} is no lock file of fprefix; remove it, then try again", path.display());
+        bail!("{} is no lock file of fprefix; remove it, then try again", path.escaped());
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 pub(crate) mod board;
 pub mod command;
 pub mod data;
+pub(crate) mod escape;
 pub mod files;
 pub(crate) mod hint;
 pub mod inside;

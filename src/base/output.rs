@@ -1,11 +1,16 @@
 //! Messages to the user during a run: bars on a terminal, plain lines in a log, nothing when quiet.
 //! All of them are written to stderr; stdout is reserved for results.
+//!
+//! Whatever is printed passes through here, and nothing but lines, tabs and our own colours reaches
+//! a terminal: what else would act on it is shown instead ([`visible`]).
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 
+use crate::base::escape::{is_hidden, visible};
 use crate::base::level::Level;
 
 /// Amount of output.
@@ -30,6 +35,7 @@ pub struct Reporter {
 
 impl Reporter {
     /// Makes a reporter for the stderr of this process.
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
     pub fn new(verbosity: Verbosity) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -41,6 +47,12 @@ impl Reporter {
         self.terminal && self.verbosity > Verbosity::Quiet
     }
 
+    /// Returns whether stdout is a terminal as well.
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    pub(crate) fn draws_beside_answers(&self) -> bool {
+        self.draws() && std::io::stdout().is_terminal()
+    }
+
     /// Returns whether details are shown.
     pub fn is_verbose(&self) -> bool {
         self.verbosity == Verbosity::Verbose
@@ -49,21 +61,21 @@ impl Reporter {
     /// Reports the start of a step.
     pub fn step(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
-            line(&format!("{} {text}", self.paint("32", ">>>")));
+            self.line("32", ">>>", text);
         }
     }
 
     /// Reports a detail, which is shown only in verbose mode.
     pub fn detail(&self, text: &str) {
         if self.is_verbose() {
-            line(&format!("    {text}"));
+            write_line(&format!("    {}", visible(text)));
         }
     }
 
     /// Reports a warning.
     pub fn warn(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
-            line(&format!("{} {text}", self.paint("33", "warning:")));
+            self.line("33", "warning:", text);
         }
     }
 
@@ -73,13 +85,13 @@ impl Reporter {
             return;
         }
         let colour = if level == Level::Error { "31" } else { "33" };
-        line(&format!("{} {text}", self.paint(colour, &format!("{level}[{rule}]:"))));
-        line(&format!("help: {help}"));
+        self.line(colour, &format!("{level}[{rule}]:"), text);
+        write_line(&format!("help: {}", visible(help)));
     }
 
     /// Reports an error.
     pub fn error(&self, text: &str) {
-        line(&format!("{} {text}", self.paint("31", "error:")));
+        self.line("31", "error:", text);
     }
 
     /// Shows a spinner on a terminal while something is done; it is hidden elsewhere.
@@ -94,21 +106,85 @@ impl Reporter {
         bar
     }
 
-    fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    /// Writes a line with the word `start` in front, in a colour if there are any.
+    fn line(&self, colour: &str, start: &str, text: &str) {
+        let text = visible(text);
+        if self.colour {
+            write_line(&format!("\x1b[{colour}m{start}\x1b[0m {text}"));
+        } else {
+            write_line(&format!("{start} {text}"));
+        }
     }
 }
 
-fn line(text: &str) {
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+fn write_line(text: &str) {
     // If stderr is closed, there is nowhere to report the failure.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// Shows `text` beside the spinner `bar`, in its line.
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub(crate) fn show(bar: &ProgressBar, text: &str) {
+    bar.set_message(visible(text).replace(['\n', '\t'], " "));
+}
+
 /// Writes a result to stdout. It is no error if the reader has closed the pipe.
 pub(crate) fn answer(text: &str) -> std::io::Result<()> {
+    write_bytes(visible(text).as_bytes())
+}
+
+/// Writes a result to stdout as JSON.
+///
+/// # Errors
+///
+/// Fails if stdout cannot be written. Names that are no UTF-8 are no reason: values hold them
+/// escaped (`base::escape`).
+pub(crate) fn answer_json(value: &(impl Serialize + ?Sized)) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value)? + "\n";
+    Ok(write_bytes(escape_json(&text).as_bytes())?)
+}
+
+/// Writes to stdout what somebody asked for as it is: the output of Portage, or a script of ours.
+pub(crate) fn relay(bytes: &[u8]) -> std::io::Result<()> {
+    write_bytes(bytes)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+fn write_bytes(bytes: &[u8]) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
+    }
+}
+
+/// Escapes the characters that JSON allows as they are and that would act on a terminal. Outside of
+/// its texts JSON has none of them.
+fn escape_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || !is_hidden(c) {
+            text.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            text.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_says_the_same_without_characters_that_act() {
+        let value = ["a\u{9b}b\u{7f}\u{1b}", "\u{202e}\u{e0001}\n", "\\x1b gr\u{fc}n"];
+        let text = escape_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(!text.chars().any(|c| c != '\n' && is_hidden(c)), "{text:?}");
+        assert!(text.contains("gr\u{fc}n"));
+        assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), value);
     }
 }

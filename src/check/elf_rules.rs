@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::base::escape::Escape;
 use crate::check::{Detail, Fact, FactKind, Scene};
 use crate::elf::{self, ElfClass, ElfImage, ObjectKind};
 use crate::fstree::resolve::normalize_path;
@@ -69,9 +70,9 @@ pub(super) fn check_interpreter(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     };
     let path = path_of(interpreter);
     let detail = if !scene.is_inside(path) {
-        format!("its interpreter is {}, outside of the prefix", path.display())
+        format!("its interpreter is {}, outside of the prefix", path.escaped())
     } else if scene.find_fact(path).is_none() {
-        format!("its interpreter {} is not there", path.display())
+        format!("its interpreter {} is not there", path.escaped())
     } else {
         return Vec::new();
     };
@@ -85,9 +86,9 @@ pub(super) fn check_needed(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
 }
 
 fn needed_library(name: &Path, found: Option<&Fact>, scene: &Scene<'_>) -> Option<Detail> {
-    let shown = name.display();
+    let shown = name.escaped();
     if let Some(library) = found {
-        let text = format!("needs {shown}, which it finds at {}", library.path.display());
+        let text = format!("needs {shown}, which it finds at {}", library.path.escaped());
         return (!scene.is_inside(&library.path)).then(|| Detail::error(text));
     }
     if name.components().count() > 1 {
@@ -101,7 +102,7 @@ fn needed_library(name: &Path, found: Option<&Fact>, scene: &Scene<'_>) -> Optio
         Some(library) => format!(
             "needs {shown}, which is at {} but not on its own search path: it would be found by \
              chance, or the target's in its place",
-            library.path.display()
+            library.path.escaped()
         ),
         None => format!("needs {shown}, which is not in the prefix"),
     }))
@@ -112,7 +113,7 @@ pub(super) fn check_search_path(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let tag = if image.runpath.is_some() { "runpath" } else { "rpath" };
     let mut details = Vec::new();
     for entry in entries(image) {
-        let shown = String::from_utf8_lossy(entry).into_owned();
+        let shown = entry.escaped();
         let dir = expand(entry, &fact.path);
         if entry.is_empty() {
             details.push(Detail::error(format!(
@@ -150,9 +151,9 @@ pub(super) fn check_symbol_versions(fact: &Fact, scene: &Scene<'_>) -> Vec<Detai
         if !provider.defined_versions.contains(&version.version) {
             details.push(Detail::error(format!(
                 "needs the version {} of {}, which {} does not have",
-                String::from_utf8_lossy(&version.version),
-                String::from_utf8_lossy(&version.library),
-                library.path.display(),
+                version.version.escaped(),
+                version.library.escaped(),
+                library.path.escaped(),
             )));
         }
     }

@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::base::escape::Escape;
 use crate::check::scene::Lead;
 use crate::check::{Detail, Fact, FactKind, Scene};
 use crate::fstree::resolve::normalize_path;
@@ -25,7 +26,7 @@ pub(super) fn check_shebang(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
         ))];
     }
     let interpreter = shebang.interpreter;
-    let shown = interpreter.display();
+    let shown = interpreter.escaped();
     if interpreter == Path::new("/bin/sh") {
         return vec![Detail::note("is run by /bin/sh of the target")];
     }
@@ -46,14 +47,14 @@ const TARGETS_OWN: &[&str] = &["/etc", "/dev", "/proc", "/run", "/sys", "/tmp", 
 
 pub(super) fn check_link(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let FactKind::Link(target) = &fact.kind else { return Vec::new() };
-    let shown = target.display();
+    let shown = target.escaped();
     let absolute = normalize_path(&fact.path.parent().unwrap_or(Path::new("/")).join(target));
     match scene.resolve(&fact.path) {
         Lead::There(found) if scene.is_inside(&found.path) => Vec::new(),
         // Everything in the root is shipped, so a link to it from outside the prefix is not broken.
         Lead::There(_) if !scene.is_inside(&fact.path) => Vec::new(),
         Lead::There(found) => {
-            vec![Detail::error(format!("leads to {}, outside of the prefix", found.path.display()))]
+            vec![Detail::error(format!("leads to {}, outside of the prefix", found.path.escaped()))]
         }
         Lead::Loop => vec![Detail::error(format!("leads to {shown}, round in a circle"))],
         Lead::Missing(place) if scene.is_inside(&place) => {
@@ -104,7 +105,10 @@ pub(super) fn check_special(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
         if name.ends_with(".overlay.opaque") {
             details.push(Detail::error("is an opaque directory, which hides the target's"));
         } else if name.contains(".overlay.") {
-            details.push(Detail::error(format!("has the attribute {name} of an overlay's layer")));
+            details.push(Detail::error(format!(
+                "has the attribute {} of an overlay's layer",
+                name.escaped()
+            )));
         }
     }
     if fact.path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".wh.")) {

@@ -25,6 +25,7 @@ use anyhow::{Result, bail};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::base::escape;
 use crate::base::level::Level;
 use crate::prefix::final_root::FinalRoot;
 
@@ -93,6 +94,7 @@ pub(crate) struct Finding {
     /// Severity of the finding.
     pub level: Level,
     /// Path of the file, as programs see it.
+    #[serde(serialize_with = "escape::path::serialize")]
     pub path: PathBuf,
     /// Description of the problem.
     pub detail: String,

@@ -7,6 +7,7 @@ use ::elf::ElfBytes;
 use ::elf::endian::AnyEndian;
 use elf::abi::{SHN_UNDEF, STB_LOCAL, STB_WEAK};
 
+use crate::base::escape::Escape;
 use crate::check::{Detail, Fact, Scene};
 use crate::elf::{ElfImage, ObjectKind};
 
@@ -140,7 +141,7 @@ fn first_name(fact: &Fact, scene: &Scene<'_>, missing: &HashSet<u64>) -> Option<
     let mut names = BTreeSet::new();
     for_each(&bytes, |name, defined, _| {
         if !defined && missing.contains(&hash_name(name)) {
-            names.insert(String::from_utf8_lossy(name).into_owned());
+            names.insert(name.escaped().to_string());
         }
     })?;
     names.pop_first()

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser};
 
 use crate::base::data::Folder;
+use crate::base::escape::Escape;
 use crate::base::template;
 use crate::cli::man::examples;
 use crate::cli::reference::{EXIT_CODES, FILES, PASSED_ON_CODE, ReferenceEntry, VARIABLES};
@@ -24,7 +25,7 @@ fn check_generated(page: &str, text: &str) {
     assert!(
         fs_err::read_to_string(&path).unwrap_or_default() == text,
         "{} is not current; `INSTA_UPDATE=always cargo test --lib book` writes it",
-        path.display()
+        path.escaped()
     );
 }
 
@@ -161,7 +162,7 @@ fn links_lead_to_files_and_the_summary_lists_all_pages() {
             }
             let path = document.parent().unwrap().join(&target);
             if !path.exists() {
-                broken.push(format!("{}: {target}", document.display()));
+                broken.push(format!("{}: {target}", document.escaped()));
             }
             if document.ends_with("SUMMARY.md") {
                 listed.push(path);
@@ -234,7 +235,7 @@ fn commands_in_documents_parse() {
             }
             count += 1;
             if let Some(error) = parse_error(&line) {
-                wrong.push(format!("{}: {line}\n{error}", document.display()));
+                wrong.push(format!("{}: {line}\n{error}", document.escaped()));
             }
         }
     }

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use crate::base::escape::Escape;
 use crate::base::output;
 use crate::cli::{Context, DONE, FAILED, FOUND};
 use crate::manifest::file::{BuildFile, FILE};
@@ -51,7 +52,7 @@ impl BuildCommand {
         match build::run(&context.home, &file, options, &context.reporter)? {
             BuildOutcome::Packed(packed) if self.json => {
                 crate::cli::pack::tell(context, &packed.against);
-                output::answer(&(serde_json::to_string_pretty(&packed)? + "\n"))?;
+                output::answer_json(&packed)?;
                 Ok(DONE)
             }
             BuildOutcome::Packed(packed) => {
@@ -81,7 +82,7 @@ impl BuildCommand {
                 context.reporter.error(&format!(
                     "nothing was packed: {} has to end with status 0 and to take nothing from \
                      outside of the prefix",
-                    proof.program.display()
+                    proof.program.escaped()
                 ));
                 Ok(FOUND)
             }

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
+use crate::base::escape::Escape;
 use crate::base::level::Level;
 use crate::base::names::Eprefix;
 use crate::base::output;
@@ -81,7 +82,7 @@ impl CheckCommand {
         let choice = RuleChoice { only: self.rules, waive: self.waive };
         let report = check::run(&root, &choice)?;
         if self.json {
-            output::answer(&(serde_json::to_string_pretty(&report)? + "\n"))?;
+            output::answer_json(&report)?;
         } else {
             output::answer(&text(&report, context.reporter.is_verbose()))?;
         }
@@ -101,7 +102,7 @@ impl CheckCommand {
             None => prove::in_empty_root(&self.root.open(context)?, &words)?,
         };
         if self.json {
-            output::answer(&(serde_json::to_string_pretty(&proof)? + "\n"))?;
+            output::answer_json(&proof)?;
         } else {
             output::answer(&proof.text())?;
         }
@@ -185,7 +186,7 @@ fn render_findings(findings: &[&Finding], most: usize) -> String {
             (level, true) => (*level, " (waived)"),
             (level, false) => (*level, ""),
         };
-        text += &format!("{level}[{}]: {} {detail}{waived}\n", rule.id, path.display());
+        text += &format!("{level}[{}]: {} {detail}{waived}\n", rule.id, path.escaped());
     }
     if findings.len() > most {
         text += &format!("... and {} more (-v shows them)\n", findings.len() - most);

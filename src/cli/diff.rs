@@ -35,7 +35,7 @@ impl Diff {
             context.reporter.detail("no manifest says which packages both of them have");
         }
         if self.json {
-            output::answer(&(serde_json::to_string_pretty(&difference)? + "\n"))?;
+            output::answer_json(&difference)?;
         } else {
             output::answer(&render(&difference))?;
         }

@@ -2,6 +2,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
+use crate::base::escape::Escape;
+use crate::base::hint;
 use crate::base::output;
 use crate::cli::{Context, DONE, FOUND};
 use crate::host::doctor::{self, ToolFinding};
@@ -65,7 +67,7 @@ impl Doctor {
                 "nested_namespaces": nested.is_ok(),
                 "tools": findings,
             });
-            output::answer(&(serde_json::to_string_pretty(&report)? + "\n"))?;
+            output::answer_json(&report)?;
             return Ok(verdict(&findings, namespaces.is_ok()));
         }
         let missing: Vec<&ToolFinding> = findings.iter().filter(|f| f.path.is_none()).collect();
@@ -75,7 +77,7 @@ impl Doctor {
                 context.reporter.step(&format!("installing what is missing: {command}"));
                 let bar = context.reporter.spinner();
                 for command in doctor::refresh()?.into_iter().chain([command]) {
-                    bar.set_message(command.to_string());
+                    output::show(&bar, &command.to_string());
                     command.run_quiet()?;
                 }
                 bar.finish_and_clear();
@@ -87,7 +89,7 @@ impl Doctor {
             let place = finding
                 .path
                 .as_ref()
-                .map_or_else(|| "MISSING".to_owned(), |path| path.display().to_string());
+                .map_or_else(|| "MISSING".to_owned(), |path| path.escaped().to_string());
             text += &format!("{:15} {place}  ({})\n", finding.name, finding.reason);
             if let Some(old) = &finding.too_old {
                 text += &format!("{:15} {}", "", old.description);
@@ -97,7 +99,7 @@ impl Doctor {
         }
         output::answer(&text)?;
         if let Err(error) = namespaces.as_ref().and(nested.as_ref()) {
-            context.reporter.warn(&format!("{error:#}"));
+            context.reporter.warn(&hint::render_error(error));
         }
         if let Some(command) = remedy {
             context.reporter.warn(&format!(

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use crate::base::escape::Escape;
 use crate::base::{files, output};
 use crate::cli::{Context, DONE};
 use crate::elf::{self, Edit, ElfImage, SearchPathEdit};
@@ -103,7 +104,7 @@ impl ElfShow {
         for file in &self.files {
             let bytes = files::map(file)?;
             let image =
-                elf::read(&bytes).with_context(|| format!("could not read {}", file.display()))?;
+                elf::read(&bytes).with_context(|| format!("could not read {}", file.escaped()))?;
             if self.json {
                 rows.push(row(file, &image));
             } else {
@@ -111,20 +112,20 @@ impl ElfShow {
             }
         }
         if self.json {
-            output::answer(&(serde_json::to_string_pretty(&rows)? + "\n"))?;
+            output::answer_json(&rows)?;
         }
         Ok(DONE)
     }
 }
 
 fn shown(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    bytes.escaped().to_string()
 }
 
 fn row(file: &Path, image: &ElfImage) -> serde_json::Value {
     let optional = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(shown);
     json!({
-        "file": file,
+        "file": file.escaped().to_string(),
         "kind": image.kind.to_string(),
         "machine": image.machine,
         "interpreter": optional(&image.interpreter),
@@ -137,7 +138,7 @@ fn row(file: &Path, image: &ElfImage) -> serde_json::Value {
 }
 
 fn text(file: &Path, image: &ElfImage) -> String {
-    let mut text = format!("{}: {}\n", file.display(), image.kind);
+    let mut text = format!("{}: {}\n", file.escaped(), image.kind);
     for (name, value) in [
         ("interpreter", &image.interpreter),
         ("soname", &image.soname),
@@ -182,7 +183,7 @@ impl ElfSet {
             let plan = edit_file(file, &edit, self.dry_run)?;
             context.reporter.detail(&format!(
                 "{}: {:?}, {} bytes longer",
-                file.display(),
+                file.escaped(),
                 plan.method,
                 plan.growth()
             ));

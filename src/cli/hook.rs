@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+use crate::base::escape::Escape;
 use crate::base::names::Eprefix;
 use crate::cli::{Context, DONE};
 use crate::relocate::{RelocateOptions, SearchTag};
@@ -46,7 +47,7 @@ impl HookCommand {
         for skipped in &plan.skipped {
             context.reporter.warn(&format!(
                 "{}: left as it is: {}",
-                skipped.path.display(),
+                skipped.path.escaped(),
                 skipped.reason
             ));
         }

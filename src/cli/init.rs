@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::base::data::Folder;
+use crate::base::escape::Escape;
 use crate::base::names::{Eprefix, PrefixName};
 use crate::base::template;
 use crate::cli::{Context, DONE};
@@ -46,7 +47,7 @@ impl Init {
         )?;
         // Nothing that somebody wrote is replaced, and no half of it is ever there.
         let dir = self.file.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let act = || format!("could not write {}", self.file.display());
+        let act = || format!("could not write {}", self.file.escaped());
         let mut file =
             tempfile::NamedTempFile::new_in(dir.unwrap_or(Path::new("."))).with_context(act)?;
         file.write_all(text.as_bytes()).with_context(act)?;
@@ -54,7 +55,7 @@ impl Init {
         file.persist_noclobber(&self.file).map_err(|error| error.error).with_context(act)?;
         context.reporter.step(&format!(
             "{} is there; change it, then run `fprefix build`",
-            self.file.display()
+            self.file.escaped()
         ));
         Ok(DONE)
     }
@@ -62,7 +63,7 @@ impl Init {
 
 fn name_of_directory(file: &Path) -> Result<PrefixName> {
     let file = std::path::absolute(file)
-        .with_context(|| format!("could not make {} absolute", file.display()))?;
+        .with_context(|| format!("could not make {} absolute", file.escaped()))?;
     let dir = file.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
     dir.parse().context("name the prefix with --name")
 }

@@ -43,7 +43,7 @@ impl ListArgs {
                     })
                 })
                 .collect();
-            output::answer(&(serde_json::to_string_pretty(&rows)? + "\n"))?;
+            output::answer_json(&rows)?;
             return Ok(code);
         }
         if prefixes.is_empty() && broken.is_empty() {

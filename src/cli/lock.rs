@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use crate::base::escape::Escape;
 use crate::cli::{Context, DONE};
 use crate::manifest::file::{BuildFile, FILE};
 use crate::pipeline::build;
@@ -26,7 +27,7 @@ impl LockCommand {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let file = BuildFile::load(&self.file)?;
         let (path, count) = build::record(&context.home, &file, &context.reporter)?;
-        context.reporter.step(&format!("{} has {count} packages", path.display()));
+        context.reporter.step(&format!("{} has {count} packages", path.escaped()));
         Ok(DONE)
     }
 }

@@ -35,7 +35,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::base::hint;
-use crate::base::output::{Reporter, Verbosity};
+use crate::base::output::{self, Reporter, Verbosity};
 use crate::host::home::Home;
 use crate::prefix::definition::{Prefix, PrefixChoice};
 
@@ -207,12 +207,9 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
         Subcommands::Hook(command) => command.run(&context),
         Subcommands::Completions(completions) => {
             let mut command = Cli::command();
-            clap_complete::generate(
-                completions.shell,
-                &mut command,
-                "fprefix",
-                &mut std::io::stdout(),
-            );
+            let mut script = Vec::new();
+            clap_complete::generate(completions.shell, &mut command, "fprefix", &mut script);
+            output::relay(&script)?;
             Ok(DONE)
         }
         Subcommands::Man(command) => command.run(&context),

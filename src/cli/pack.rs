@@ -5,6 +5,7 @@ use clap::Args;
 use indicatif::HumanBytes;
 use serde_json::json;
 
+use crate::base::escape::Escape;
 use crate::base::level::Level;
 use crate::base::lock::{Busy, Lock};
 use crate::base::names::Eprefix;
@@ -96,7 +97,7 @@ impl PackCommand {
         tell(context, findings);
         if self.json {
             let findings = json!({ "against": findings });
-            output::answer(&(serde_json::to_string_pretty(&findings)? + "\n"))?;
+            output::answer_json(&findings)?;
         }
         context.reporter.error(
             "nothing was packed: the target would not take it or be broken by it\n\
@@ -107,7 +108,7 @@ impl PackCommand {
 
     fn answer(&self, context: &Context, packed: &Packed) -> Result<u8> {
         if self.json {
-            output::answer(&(serde_json::to_string_pretty(packed)? + "\n"))?;
+            output::answer_json(packed)?;
             return Ok(DONE);
         }
         output::answer(&describe(packed))?;
@@ -164,7 +165,7 @@ impl PackCommand {
                 "entries": listing::list_entries(&prepared.plan).collect::<Vec<_>>(),
                 "left_out": prepared.left_out,
                 "in_base": prepared.in_base,
-                "to_strip": symbols.files.keys().map(|path| format!("/{}", path.display())).collect::<Vec<_>>(),
+                "to_strip": symbols.files.keys().map(|path| format!("/{}", path.escaped())).collect::<Vec<_>>(),
                 "kept_symbols": symbols.kept,
                 "privileged": listing::list_privileged(&prepared.plan),
                 "warnings": prepared.warnings,
@@ -209,13 +210,13 @@ pub(super) fn describe(packed: &Packed) -> String {
     let mut text = String::new();
     for image in packed.images.iter().chain(&packed.debug_images) {
         let size = HumanBytes(image.size);
-        text += &format!("{} ({}, {size})\n", image.path.display(), image.format);
+        text += &format!("{} ({}, {size})\n", image.path.escaped(), image.format);
         if let Some(link) = &image.link {
-            text += &format!("{} links to it\n", link.display());
+            text += &format!("{} links to it\n", link.escaped());
         }
     }
     for report in &packed.reports {
-        text += &format!("{}\n", report.display());
+        text += &format!("{}\n", report.escaped());
     }
     text
 }

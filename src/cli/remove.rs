@@ -3,6 +3,7 @@ use std::io::{BufRead, IsTerminal};
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::base::escape::Escape;
 use crate::cli::{Context, DONE, FAILED};
 use crate::prefix::definition::PrefixChoice;
 use crate::prefix::setup;
@@ -32,8 +33,8 @@ impl RemoveArgs {
         let what = format!(
             "{}: {}, {} and {} wrappers",
             definition.id,
-            definition.staging.display(),
-            definition.r#final.display(),
+            definition.staging.escaped(),
+            definition.r#final.escaped(),
             definition.wrappers.len()
         );
         if self.dry_run {

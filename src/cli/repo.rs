@@ -2,6 +2,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use crate::base::escape::Escape;
 use crate::base::names::RepoPlace;
 use crate::base::output;
 use crate::cli::{Context, DONE};
@@ -109,12 +110,12 @@ impl ListRepos {
                 [] => String::new(),
                 masters => format!("  (masters: {})", masters.join(" ")),
             };
-            let place = repo.path.as_ref().map_or("built in".into(), |p| p.display().to_string());
+            let place = repo.path.as_ref().map_or("built in".into(), |p| p.escaped().to_string());
             text +=
                 &format!("{:width$}  {:>5}  {main:4}  {place}{upon}\n", repo.name, repo.priority);
             rows.push(json!({
                 "name": repo.name,
-                "path": path,
+                "path": path.escaped().to_string(),
                 "built_in": repo.path.is_none(),
                 "priority": repo.priority,
                 "masters": masters,
@@ -122,9 +123,10 @@ impl ListRepos {
             }));
         }
         if self.json {
-            text = serde_json::to_string_pretty(&rows)? + "\n";
+            output::answer_json(&rows)?;
+        } else {
+            output::answer(&text)?;
         }
-        output::answer(&text)?;
         Ok(DONE)
     }
 }
@@ -135,7 +137,7 @@ impl AddRepo {
         let added = setup::add_repository(&prefix, &self.repo, &context.reporter)?;
         let (id, name) = (&prefix.definition.id, &added.repo.name);
         let what = if added.is_new { "takes" } else { "has" };
-        let place = added.repo.path.map(|path| path.display().to_string()).unwrap_or_default();
+        let place = added.repo.path.map(|path| path.escaped().to_string()).unwrap_or_default();
         context.reporter.step(&format!("{id} {what} ebuilds of {name} from {place}"));
         Ok(DONE)
     }

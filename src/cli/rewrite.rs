@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use crate::base::escape::Escape;
 use crate::base::output;
 use crate::cli::check::RootArgs;
 use crate::cli::{Context, DONE};
@@ -56,7 +57,7 @@ impl RewriteCommand {
             plan.apply()?;
         }
         if self.json {
-            output::answer(&(serde_json::to_string_pretty(&plan)? + "\n"))?;
+            output::answer_json(&plan)?;
         } else {
             output::answer(&text(&plan, self.dry_run, context.reporter.is_verbose()))?;
         }
@@ -69,12 +70,12 @@ fn text(plan: &RelocationPlan, dry_run: bool, verbose: bool) -> String {
     if dry_run || verbose {
         for change in &plan.changes {
             let names: Vec<String> =
-                change.paths.iter().map(|path| path.display().to_string()).collect();
+                change.paths.iter().map(|path| path.escaped().to_string()).collect();
             text += &format!("{}: {}\n", names.join(" = "), change.descriptions.join("; "));
         }
     }
     for skipped in &plan.skipped {
-        text += &format!("{}: left as it is: {}\n", skipped.path.display(), skipped.reason);
+        text += &format!("{}: left as it is: {}\n", skipped.path.escaped(), skipped.reason);
     }
     let verb = if dry_run { "would change" } else { "changed" };
     text += &format!("{} files looked at, {} {verb}\n", plan.files, plan.changes.len());

@@ -17,6 +17,6 @@ pub(super) struct SchemaCommand {}
 
 /// Runs the subcommand.
 pub(super) fn run() -> Result<u8> {
-    output::answer(&(serde_json::to_string_pretty(&schema::schema()?)? + "\n"))?;
+    output::answer_json(&schema::schema()?)?;
     Ok(DONE)
 }

@@ -2,6 +2,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
+use crate::base::escape::Escape;
 use crate::base::names::Environment;
 use crate::base::output;
 use crate::cli::{Context, DONE};
@@ -33,7 +34,7 @@ impl StatusArgs {
                 "staging": staging,
                 "final": r#final,
             });
-            output::answer(&(serde_json::to_string_pretty(&status)? + "\n"))?;
+            output::answer_json(&status)?;
             return Ok(DONE);
         }
         let mut text = format!("{}\n", definition.id);
@@ -42,16 +43,16 @@ impl StatusArgs {
         };
         row("eprefix", definition.eprefix.to_string());
         row("machine", definition.machine.to_string());
-        row("staging", definition.staging.display().to_string());
-        row("final", definition.r#final.display().to_string());
-        row("logs", prefix.layout.logs(Environment::Staging).display().to_string());
+        row("staging", definition.staging.escaped().to_string());
+        row("final", definition.r#final.escaped().to_string());
+        row("logs", prefix.layout.logs(Environment::Staging).escaped().to_string());
         row("profile", definition.profile.clone());
         for repo in &definition.repos {
-            let place = repo.path.as_ref().map_or("built in".into(), |p| p.display().to_string());
+            let place = repo.path.as_ref().map_or("built in".into(), |p| p.escaped().to_string());
             row("repo", format!("{} ({place})", repo.name));
         }
         if let Some(compiler) = &definition.compiler {
-            row("compiler", format!("{} {}", compiler.cc.display(), compiler.version));
+            row("compiler", format!("{} {}", compiler.cc.escaped(), compiler.version));
         }
         row("packages", format!("{} in staging, {} in final", staging.len(), r#final.len()));
         for package in &r#final {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use crate::base::escape::Escape;
 use crate::fstree::entries::{Entry, EntryKind, FileTree};
 use crate::fstree::{digest, scan};
 
@@ -42,7 +43,7 @@ pub(crate) fn compare_trees(plan: &FileTree, found: &FileTree, keeps: Keeps) -> 
     let mut differences = Vec::new();
     for (path, entry) in &plan.entries {
         let Some(there) = found.entries.get(path) else {
-            differences.push(format!("/{} is missing", path.display()));
+            differences.push(format!("/{} is missing", path.escaped()));
             continue;
         };
         let (planned, there) =
@@ -50,14 +51,14 @@ pub(crate) fn compare_trees(plan: &FileTree, found: &FileTree, keeps: Keeps) -> 
         if !planned.is_like(&there) {
             differences.push(format!(
                 "/{} is {} and not {}",
-                path.display(),
+                path.escaped(),
                 there.describe(),
                 planned.describe()
             ));
         }
     }
     for path in found.entries.keys().filter(|path| !plan.entries.contains_key(*path)) {
-        differences.push(format!("/{} was not planned", path.display()));
+        differences.push(format!("/{} was not planned", path.escaped()));
     }
     differences
 }
@@ -117,12 +118,12 @@ impl<'a> Compared<'a> {
                 let digest = content.sha256.as_ref().map(|digest| crate::base::data::hex(digest));
                 format!("a file of {} bytes ({})", content.size, digest.unwrap_or_default())
             }
-            EntryKind::Link(target) => format!("a link to {}", target.display()),
-            EntryKind::HardLink(first) => format!("the same as /{}", first.display()),
+            EntryKind::Link(target) => format!("a link to {}", target.escaped()),
+            EntryKind::HardLink(first) => format!("the same as /{}", first.escaped()),
         };
         let Entry { uid, gid, mtime, .. } = self.entry;
         let names = self.xattrs.into_iter().flat_map(BTreeMap::keys);
-        let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+        let names: Vec<_> = names.map(|name| name.escaped().to_string()).collect();
         format!("{what} ({:04o} {uid}:{gid} @{mtime} {})", self.mode, names.join(","))
     }
 }

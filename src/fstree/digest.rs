@@ -11,6 +11,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use crate::base::data::hex;
+use crate::base::escape::Escape;
 
 use crate::fstree::entries::{ContentSource, EntryKind, FileContent, FileTree};
 
@@ -52,7 +53,7 @@ fn read_all_contents(
         let size = read(content)?;
         match &content.source {
             ContentSource::Disk(path) if size != content.size => {
-                bail!("{} was changed while it was packed", path.display())
+                bail!("{} was changed while it was packed", path.escaped())
             }
             _ => Ok(()),
         }

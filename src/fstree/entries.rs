@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use crate::base::escape::Escape;
 use crate::base::names::Eprefix;
 
 /// Mode of a directory that an extension shares with the target, and of directories that fprefix
@@ -186,11 +187,11 @@ impl FileTree {
                 .entry(above.to_owned())
                 .or_insert_with(|| Entry::shared_directory(self.epoch));
             if !there.is_directory() {
-                bail!("{} cannot hold /{}: it is no directory", above.display(), path.display());
+                bail!("{} cannot hold /{}: it is no directory", above.escaped(), path.escaped());
             }
         }
         if self.entries.contains_key(&path) && !entry.is_directory() {
-            bail!("/{} is in the extension already", path.display());
+            bail!("/{} is in the extension already", path.escaped());
         }
         self.entries.insert(path, entry);
         Ok(())

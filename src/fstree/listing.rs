@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::base::data::hex;
+use crate::base::escape::Escape;
 use crate::fstree::capability;
 use crate::fstree::entries::{Entry, EntryKind, FileTree};
 
@@ -49,7 +50,7 @@ impl ListedEntry {
             size: None,
             sha256: None,
             target: None,
-            xattrs: entry.xattrs.keys().map(|name| name.to_string_lossy().into_owned()).collect(),
+            xattrs: entry.xattrs.keys().map(|name| name.escaped().to_string()).collect(),
         };
         match &entry.kind {
             EntryKind::Directory => {}
@@ -60,7 +61,7 @@ impl ListedEntry {
             }
             EntryKind::Link(target) => {
                 listed.kind = "link";
-                listed.target = Some(target.display().to_string());
+                listed.target = Some(target.escaped().to_string());
             }
             EntryKind::HardLink(first) => {
                 listed.kind = "hardlink";
@@ -83,7 +84,7 @@ pub(crate) fn render_listing(plan: &FileTree) -> String {
         let (kind, target) = match &entry.kind {
             EntryKind::Directory => ('d', String::new()),
             EntryKind::File(_) => ('-', String::new()),
-            EntryKind::Link(target) => ('l', format!(" -> {}", target.display())),
+            EntryKind::Link(target) => ('l', format!(" -> {}", target.escaped())),
             EntryKind::HardLink(first) => ('h', format!(" => {}", absolute(first))),
         };
         text += &format!(
@@ -112,5 +113,5 @@ pub(crate) fn list_privileged(plan: &FileTree) -> Vec<String> {
 }
 
 fn absolute(path: &Path) -> String {
-    format!("/{}", path.display())
+    format!("/{}", path.escaped())
 }

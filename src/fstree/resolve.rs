@@ -312,6 +312,7 @@ pub(crate) fn normalize_path(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::escape::Escape;
     use fs_err::os::unix::fs::symlink;
 
     #[test]
@@ -418,7 +419,7 @@ mod tests {
         names.sort_by_key(fs_err::DirEntry::file_name);
         for end in ["", "/..", "/../etc", "/x", "/../../secret"] {
             for name in &names {
-                let path = format!("/{}{end}", name.file_name().display());
+                let path = format!("/{}{end}", name.file_name().escaped());
                 let found =
                     openat2(&top, &path, OFlags::PATH, Mode::empty(), ResolveFlags::IN_ROOT);
                 let same = match rooted.resolve(Path::new(&path)) {

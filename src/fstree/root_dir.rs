@@ -15,6 +15,7 @@ use anyhow::{Context, Error, Result, bail};
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::base::escape::Escape;
 use crate::fstree::resolve::{ResolvedPath, RootResolver};
 
 /// Number of attempts if a rename or a mount elsewhere disturbs the kernel (`EAGAIN` of openat2(2)).
@@ -41,7 +42,7 @@ impl RootDir {
         let path = fs_err::canonicalize(path)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let top = rustix::fs::openat(CWD, &path, flags, Mode::empty())
-            .with_context(|| format!("could not open the directory {}", path.display()))?;
+            .with_context(|| format!("could not open the directory {}", path.escaped()))?;
         let rooted = RootResolver::new(vec![path.clone()]);
         Ok(Self { path, top: Arc::new(top), rooted })
     }
@@ -82,7 +83,7 @@ impl RootDir {
         let Some(file) = self.look_up(path, flags)? else { return Ok(None) };
         let file = File::from(file);
         if !file.metadata().with_context(|| self.act("read", path))?.is_file() {
-            bail!("{} in {} is no regular file", path.display(), self.path.display());
+            bail!("{} in {} is no regular file", path.escaped(), self.path.escaped());
         }
         Ok(Some(file))
     }
@@ -230,7 +231,7 @@ impl RootDir {
             Ok(_) => rustix::fs::unlinkat(&dir, name, AtFlags::empty()).with_context(act)?,
             Err(Errno::NOENT) => {}
             Err(Errno::INVAL) => {
-                bail!("{} is there in {} and is not a link", path.display(), self.path.display())
+                bail!("{} is there in {} and is not a link", path.escaped(), self.path.escaped())
             }
             Err(error) => return Err(error).with_context(act),
         }
@@ -282,15 +283,15 @@ impl RootDir {
             ResolvedPath::There { inside, .. } => inside,
             ResolvedPath::Missing(inside) if create => inside,
             ResolvedPath::Missing(inside) => {
-                bail!("there is no directory {} in {}", inside.display(), self.path.display())
+                bail!("there is no directory {} in {}", inside.escaped(), self.path.escaped())
             }
             ResolvedPath::NoDirectory(place) => bail!(
                 "{} in {} leads up from {}, which is no directory there",
-                parent.display(),
-                self.path.display(),
-                place.display()
+                parent.escaped(),
+                self.path.escaped(),
+                place.escaped()
             ),
-            ResolvedPath::Loop => bail!("{} is a link that leads to itself", parent.display()),
+            ResolvedPath::Loop => bail!("{} is a link that leads to itself", parent.escaped()),
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let act = || self.act("open the directory", &parent);
@@ -313,7 +314,7 @@ impl RootDir {
     }
 
     fn act(&self, act: &str, path: &Path) -> String {
-        format!("could not {act} {} in {}", path.display(), self.path.display())
+        format!("could not {act} {} in {}", path.escaped(), self.path.escaped())
     }
 }
 

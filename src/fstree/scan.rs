@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::base::escape::Escape;
 use crate::fstree::capability;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::fstree::walk::TreeWalk;
@@ -123,10 +124,10 @@ impl EntryReader {
             if meta.file_type().is_char_device() && meta.rdev() == 0 {
                 bail!(
                     "{} is an overlayfs whiteout: attached, it would hide a file",
-                    disk.display()
+                    disk.escaped()
                 );
             }
-            bail!("{} is a device, a socket or a pipe; an extension holds none", disk.display());
+            bail!("{} is a device, a socket or a pipe; an extension holds none", disk.escaped());
         };
         Ok(Entry { xattrs: xattrs(disk)?, ..Entry::on_disk(kind, meta) })
     }
@@ -163,14 +164,14 @@ fn xattrs(path: &Path) -> Result<BTreeMap<OsString, Vec<u8>>> {
             bail!(
                 "{} carries {text}, a mark of overlayfs: attached, it would hide what the target \
                  has there",
-                path.display()
+                path.escaped()
             );
         }
         Ok(text.starts_with("user.") || text == capability::NAME || text == "security.ima")
     })?;
     if let Some(value) = kept.get_mut(OsStr::new(capability::NAME)) {
         *value = capability::drop_namespace(value).with_context(|| {
-            format!("could not read the extended attributes of {}", path.display())
+            format!("could not read the extended attributes of {}", path.escaped())
         })?;
     }
     Ok(kept)

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use tar::{EntryType, Header};
 
+use crate::base::escape::Escape;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileTree};
 
 /// Limits of the fields of a ustar header (POSIX.1-2017, pax, "ustar Interchange Format").
@@ -44,7 +45,7 @@ fn write_entries(
 ) -> Result<()> {
     for (path, entry) in &plan.entries {
         append(&mut builder, path, entry, progress)
-            .with_context(|| format!("could not pack /{}", path.display()))?;
+            .with_context(|| format!("could not pack /{}", path.escaped()))?;
     }
     builder.finish().context("could not end the stream")?;
     Ok(())

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Error, Result};
 
+use crate::base::escape::Escape;
 use crate::base::files;
 use crate::fstree::xattr::XattrSource;
 
@@ -68,11 +69,11 @@ impl TreeWalk {
     }
 
     fn explain(&self, error: walkdir::Error) -> Error {
-        let act = format!("could not look through {}", self.top.display());
+        let act = format!("could not look through {}", self.top.escaped());
         let path = error.path().filter(|path| **path != *self.top).map(Path::to_owned);
         let error = to_error(error);
         match path {
-            Some(path) => error.context(format!("could not read {}", path.display())),
+            Some(path) => error.context(format!("could not read {}", path.escaped())),
             None => error,
         }
         .context(act)
@@ -130,7 +131,7 @@ impl WalkEntry {
         self.entry
             .metadata()
             .map_err(to_error)
-            .with_context(|| format!("could not read the metadata of {}", self.disk().display()))
+            .with_context(|| format!("could not read the metadata of {}", self.disk().escaped()))
     }
 
     /// Reads the target of the link.

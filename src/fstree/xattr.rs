@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
+use crate::base::escape::Escape;
+
 /// Maximum length of the list of names, and of a value (xattr(7)).
 const MOST: usize = 64 << 10;
 
@@ -45,7 +47,7 @@ impl XattrSource<'_> {
 impl fmt::Display for XattrSource<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Path(path) => path.display().fmt(f),
+            Self::Path(path) => path.escaped().fmt(f),
             Self::File(_) => f.write_str("an open file"),
         }
     }
@@ -88,7 +90,7 @@ pub(crate) fn read_xattrs(
     for name in list_names(source)? {
         if wanted(&name)? {
             let value = value(source, &name).with_context(|| {
-                format!("could not read the extended attribute {} of {source}", name.display())
+                format!("could not read the extended attribute {} of {source}", name.escaped())
             })?;
             found.insert(name, value);
         }
@@ -117,7 +119,7 @@ fn value(source: XattrSource<'_>, name: &OsStr) -> Result<Vec<u8>, Errno> {
 pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     for (name, value) in read_xattrs(XattrSource::File(from), |_| Ok(true))? {
         rustix::fs::fsetxattr(to, &name, &value, XattrFlags::empty())
-            .with_context(|| format!("could not keep the attribute {}", name.display()))?;
+            .with_context(|| format!("could not keep the attribute {}", name.escaped()))?;
     }
     Ok(())
 }

@@ -12,7 +12,9 @@ use anyhow::Error;
 use indicatif::HumanBytes;
 use rustix::io::Errno;
 
+use crate::base::escape::Escape;
 use crate::base::files::existing_ancestor;
+use crate::base::hint;
 
 /// Number of kernel messages that are shown.
 const LAST_WORDS: usize = 15;
@@ -84,7 +86,7 @@ pub(crate) fn explain(error: Error, paths: &[&Path]) -> Error {
     if !is_of_filesystem(&error) && !paths.iter().any(|path| is_full(path)) {
         return error;
     }
-    Error::msg(format!("{error:#}\n{}", state(paths).trim_end()))
+    Error::msg(format!("{}\n{}", hint::join_causes(&error), state(paths).trim_end()))
 }
 
 fn is_full(path: &Path) -> bool {
@@ -119,8 +121,8 @@ fn state(paths: &[&Path]) -> String {
         let _ = writeln!(
             text,
             "  {} is on {}: {} ({}, {}): {fill}",
-            path.display(),
-            mount.point.display(),
+            path.escaped(),
+            mount.point.escaped(),
             mount.source,
             mount.kind,
             mount.options
@@ -169,7 +171,7 @@ fn parse(line: &str) -> Option<Mount> {
         (true, false) => "mounted read-only".to_owned(),
         (false, false) => "writable".to_owned(),
     };
-    let source = PathBuf::from(unescape(source)).display().to_string();
+    let source = PathBuf::from(unescape(source)).escaped().to_string();
     Some(Mount { point: point.into(), kind: kind.to_owned(), source, options })
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::base::command::Command;
+use crate::base::escape;
 use crate::host::machine::{self, Machine};
 use crate::host::tools::package_manager::PackageManager;
 use crate::host::tools::{self, Need, ToolFacts};
@@ -19,6 +20,7 @@ pub(crate) struct ToolFinding {
     /// Completes "NAME, which ...".
     pub(crate) reason: String,
     /// `None` if the program is missing.
+    #[serde(serialize_with = "escape::optional_path::serialize")]
     pub(crate) path: Option<PathBuf>,
     /// Packages of this machine's package manager that provide it.
     pub(crate) packages: Vec<String>,

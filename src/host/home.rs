@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::base::escape::Escape;
 use crate::base::names::PrefixId;
 use crate::host::machine::{self, Machine};
 
@@ -30,7 +31,7 @@ impl Home {
         if let Some(home) = std::env::var_os(HOME_VARIABLE).filter(|home| !home.is_empty()) {
             return Ok(Self(
                 std::path::absolute(&home)
-                    .with_context(|| format!("{HOME_VARIABLE} is {}", home.display()))?,
+                    .with_context(|| format!("{HOME_VARIABLE} is {}", home.escaped()))?,
             ));
         }
         if machine::is_root() {

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::base::command::Command;
 use crate::base::data::{self, Folder};
+use crate::base::escape::Escape;
 use crate::base::files;
 use crate::base::lock::{Busy, Lock};
 
@@ -52,7 +53,7 @@ pub(crate) fn create_shared_dir(
     if dir.exists() {
         return Ok(());
     }
-    let parent = dir.parent().with_context(|| format!("{} has no parent", dir.display()))?;
+    let parent = dir.parent().with_context(|| format!("{} has no parent", dir.escaped()))?;
     fs_err::create_dir_all(parent)?;
     let _lock = Lock::acquire(&parent.join(".lock"), what, &Busy::Wait(&|_| ()))?;
     if dir.exists() {
@@ -62,7 +63,7 @@ pub(crate) fn create_shared_dir(
     let work = tempfile::Builder::new()
         .prefix(LEFTOVER)
         .tempdir_in(parent)
-        .with_context(|| format!("could not make a directory in {}", parent.display()))?;
+        .with_context(|| format!("could not make a directory in {}", parent.escaped()))?;
     fs_err::rename(make(work.path())?, dir)?;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use crate::base::escape::Escape;
 use crate::fstree::entries::FileTree;
 use crate::host::tools::ExternalTool;
 use crate::imagefmt::architecture::Architecture;
@@ -166,7 +167,7 @@ pub(crate) trait ImageFormat: Sync {
     ///
     /// Fails if the format has a [`ImageFormat::repack_obstacle`], or if a tool fails.
     fn unpack(&self, image: &Path, dir: &Path) -> Result<bool> {
-        bail!("could not unpack {} to {}: it is {}", image.display(), dir.display(), self.name())
+        bail!("could not unpack {} to {}: it is {}", image.escaped(), dir.escaped(), self.name())
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::base::escape::Escape;
 use crate::base::names::PrefixName;
 use crate::fstree::entries::FileTree;
 use crate::imagefmt::registry;
@@ -17,13 +18,13 @@ const RELEASE: &str = "extension-release.";
 /// which `pack` could not give are refused.
 pub(crate) fn name(path: &Path) -> Result<PrefixName> {
     let names =
-        releases(path).with_context(|| format!("could not look into {}", path.display()))?;
+        releases(path).with_context(|| format!("could not look into {}", path.escaped()))?;
     match names.as_slice() {
         [name] => Ok(name.clone()),
-        [] => bail!("{} is no extension: it has no {RELEASES}/{RELEASE}NAME", path.display()),
+        [] => bail!("{} is no extension: it has no {RELEASES}/{RELEASE}NAME", path.escaped()),
         _ => {
             let names: Vec<&str> = names.iter().map(PrefixName::as_str).collect();
-            bail!("{} has several names: {}", path.display(), names.join(", "))
+            bail!("{} has several names: {}", path.escaped(), names.join(", "))
         }
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::process::geteuid;
 
+use crate::base::escape::Escape;
 use crate::base::files;
 use crate::base::lock::{Busy, Lock, path_below};
 use crate::base::names::PrefixName;
@@ -70,7 +71,7 @@ impl Workplace {
         let made = self.path(name);
         let (old, new) = (is_directory(&target), is_directory(&made));
         if old && !(new && may_replace(&target)) {
-            bail!("{} is there, and is a directory that is not ours to replace", target.display());
+            bail!("{} is there, and is a directory that is not ours to replace", target.escaped());
         }
         if !old {
             // Without fsync(2), the rename may reach the disk before the content does.
@@ -82,7 +83,7 @@ impl Workplace {
             return Ok(target);
         }
         rustix::fs::renameat_with(CWD, &made, CWD, &target, RenameFlags::EXCHANGE)
-            .with_context(|| format!("could not put {} in place", target.display()))?;
+            .with_context(|| format!("could not put {} in place", target.escaped()))?;
         files::remove(&made)?;
         Ok(target)
     }
@@ -104,7 +105,7 @@ impl Workplace {
     pub(crate) fn publish_link(&self, name: &str, target: &str) -> Result<PathBuf> {
         let place = self.place(name);
         if is_directory(&place) {
-            bail!("{} is there, and is a directory", place.display());
+            bail!("{} is there, and is a directory", place.escaped());
         }
         let made = self.path(name);
         fs_err::os::unix::fs::symlink(target, &made)?;
@@ -120,7 +121,7 @@ fn make_locked(output: &Path) -> Result<(tempfile::TempDir, Lock)> {
         let dir = tempfile::Builder::new()
             .prefix(PREFIX)
             .tempdir_in(output)
-            .with_context(|| format!("could not make a directory in {}", output.display()))?;
+            .with_context(|| format!("could not make a directory in {}", output.escaped()))?;
         match Lock::acquire(&path_below(dir.path()), "fprefix pack", &Busy::Fail) {
             Ok(lock) => return Ok((dir, lock)),
             // Before it was locked, another run may have removed it as abandoned.

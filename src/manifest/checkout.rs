@@ -16,6 +16,7 @@ use sha1::{Digest, Sha1};
 
 use crate::base::command::Command;
 use crate::base::data::hex;
+use crate::base::escape::Escape;
 use crate::fstree::walk::{TreeWalk, WalkEntry};
 use crate::host::tools;
 use crate::sandbox::foreign_tool::ForeignTool;
@@ -73,7 +74,7 @@ fn ask_names(git: Command, dir: &Path) -> Result<CommittedTree> {
     let answer = git.arg("-C").arg(dir).args(["rev-parse", "HEAD:./", "HEAD"]).read()?;
     let mut names = answer.lines().map(str::to_owned);
     let (Some(tree), Some(commit)) = (names.next(), names.next()) else {
-        bail!("git named no tree and no commit for {}", dir.display());
+        bail!("git named no tree and no commit for {}", dir.escaped());
     };
     Ok(CommittedTree { tree, commit })
 }
@@ -118,7 +119,7 @@ fn hash_tree(dir: &Path) -> Result<String> {
         let entry = TreeEntry { mode: DIRECTORY, name: name.as_bytes().to_owned(), id };
         directories.entry(parent.to_owned()).or_default().push(entry);
     }
-    bail!("{} has no files", dir.display())
+    bail!("{} has no files", dir.escaped())
 }
 
 fn hash_blob(entry: &WalkEntry) -> Result<(&'static str, [u8; 20])> {
@@ -126,7 +127,7 @@ fn hash_blob(entry: &WalkEntry) -> Result<(&'static str, [u8; 20])> {
         return Ok((LINK, hash_object("blob", entry.link_target()?.as_os_str().as_bytes())));
     }
     if !entry.file_type().is_file() {
-        bail!("{} is no file", entry.disk().display());
+        bail!("{} is no file", entry.disk().escaped());
     }
     let mode = if entry.metadata()?.mode() & 0o100 == 0 { FILE } else { EXECUTABLE };
     let content = fs_err::read(entry.disk()).context("could not hash a file of the checkout")?;
@@ -204,7 +205,7 @@ mod tests {
     fn nothing_that_another_users_checkout_names_is_run_or_believed() {
         let (dir, overlay) = checkout();
         let ran = dir.path().join("ran");
-        let run = format!("echo ran >> '{}'; printf 1", ran.display());
+        let run = format!("echo ran >> '{}'; printf 1", ran.escaped());
         git(dir.path(), &["config", "filter.x.clean", &run]);
         git(dir.path(), &["config", "core.fsmonitor", &run]);
         fs_err::write(dir.path().join(".git/info/attributes"), "* filter=x\n").unwrap();

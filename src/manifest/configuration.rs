@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use crate::base::escape::Escape;
 use crate::base::files;
 use crate::base::names::Environment;
 use crate::manifest::file::BuildFile;
@@ -19,8 +20,8 @@ pub(crate) fn check(prefix: &Prefix) -> Result<()> {
                 bail!(
                     "{} is a file, and a build file needs a folder there to add one: move it to \
                      {}/{}",
-                    path.display(),
-                    path.display(),
+                    path.escaped(),
+                    path.escaped(),
                     "user"
                 );
             }
@@ -31,7 +32,7 @@ pub(crate) fn check(prefix: &Prefix) -> Result<()> {
 
 /// Writes the files of both environments. A file without lines is not kept.
 pub(crate) fn write(prefix: &Prefix, file: &BuildFile) -> Result<()> {
-    let title = format!("# Written by `fprefix build` from {}.\n", file.path.display());
+    let title = format!("# Written by `fprefix build` from {}.\n", file.path.escaped());
     for environment in [Environment::Staging, Environment::Final] {
         let config = prefix.layout.config(environment);
         for (folder, lines) in [

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::base::escape::Escape;
 use crate::check::Rule;
 use crate::manifest::origin::{OptionOrigin, Setting};
 use crate::manifest::resolve_pack::ResolvedPack;
@@ -48,12 +49,12 @@ impl BuildFile {
     /// Fails with the line of the value that cannot be used.
     pub(crate) fn load(path: &Path) -> Result<Self> {
         if !path.exists() {
-            bail!("there is no build file {}; `fprefix init` writes one", path.display());
+            bail!("there is no build file {}; `fprefix init` writes one", path.escaped());
         }
         let source = Source::load(path)?;
         let Tables { prefix, trees, emerge, check, pack } = source.parse()?;
         let path = std::path::absolute(path)
-            .with_context(|| format!("could not make {} absolute", path.display()))?;
+            .with_context(|| format!("could not make {} absolute", path.escaped()))?;
         let dir = path.parent().unwrap_or(Path::new("/"));
         let origin = OptionOrigin::File { source: &source, dir };
         check_packages(&emerge, origin)?;

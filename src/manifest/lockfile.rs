@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::base::escape::Escape;
 use crate::base::files;
 use crate::manifest::file::BuildFile;
 use crate::manifest::installed::{self, Package};
@@ -73,13 +74,13 @@ impl LockFile {
     /// Loads the lock file at `path`.
     pub(crate) fn load(path: &Path) -> Result<Self> {
         if !path.exists() {
-            bail!("there is no {}; `fprefix lock` writes it after a build", path.display());
+            bail!("there is no {}; `fprefix lock` writes it after a build", path.escaped());
         }
         let text = fs_err::read_to_string(path)?;
         let lock: Self = toml::from_str(&text)
-            .with_context(|| format!("the lock file {} cannot be read", path.display()))?;
+            .with_context(|| format!("the lock file {} cannot be read", path.escaped()))?;
         if lock.form != FORM {
-            bail!("{} has the form {}, and this fprefix knows {FORM}", path.display(), lock.form);
+            bail!("{} has the form {}, and this fprefix knows {FORM}", path.escaped(), lock.form);
         }
         Ok(lock)
     }

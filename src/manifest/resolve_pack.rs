@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::base::escape::Escape;
 use crate::base::names::PrefixName;
 use crate::check::Rule;
 use crate::imagefmt::architecture::Architecture;
@@ -216,7 +217,7 @@ impl PackOptions {
     ) -> Result<Option<TargetCheck>> {
         let beside = origin.locate_each(pack("with-extension"), &self.with_extension, |path| {
             let path = origin.resolve_path(path);
-            ensure!(path.exists(), "there is no extension {}", path.display());
+            ensure!(path.exists(), "there is no extension {}", path.escaped());
             Ok(path)
         })?;
         if let Some(root) = &self.target_root {

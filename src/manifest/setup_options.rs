@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::board::BoardName;
+use crate::base::escape::Escape;
 use crate::base::names::{Eprefix, Feature, PrefixName, RepoArgument};
 use crate::manifest::origin::{OptionOrigin, Setting};
 use crate::portage::binhost::Binhost;
@@ -139,7 +140,7 @@ fn find_directory(
     let found = || {
         ensure!(!path.as_os_str().is_empty(), "an empty path was given");
         let path = origin.resolve_path(&path);
-        ensure!(path.is_dir(), "there is no directory {}", path.display());
+        ensure!(path.is_dir(), "there is no directory {}", path.escaped());
         Ok(Some(path))
     };
     origin.locate(Setting::new("trees", key), found())
@@ -152,7 +153,7 @@ fn find_repository(origin: OptionOrigin<'_>, path: &Path, name: Option<&str>) ->
     let path = origin.resolve_path(path);
     let own = repos::name_of(&path)?;
     if let Some(name) = name.filter(|name| *name != own) {
-        bail!("the repository at {} is called {own}, not {name}", path.display());
+        bail!("the repository at {} is called {own}, not {name}", path.escaped());
     }
     Ok(path)
 }

@@ -8,6 +8,8 @@ use anyhow::{Result, anyhow};
 use serde::de::DeserializeOwned;
 use toml::de::DeTable;
 
+use crate::base::escape::{Escape, visible_line};
+
 /// Keys that have another name in older files, which serde still takes.
 const OLD_NAMES: &[(&str, &str)] = &[("target-root", "against"), ("with-extension", "beside")];
 
@@ -27,8 +29,10 @@ impl Source {
     /// Parses the text as `T`.
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T> {
         toml::from_str(&self.text).map_err(|error| match error.span() {
-            Some(span) => self.at(&span, error.message()),
-            None => anyhow!("{}: {}", self.path.display(), error.message()),
+            Some(span) => self.at(&span, visible_line(error.message().as_bytes())),
+            None => {
+                anyhow!("{}: {}", self.path.escaped(), visible_line(error.message().as_bytes()))
+            }
         })
     }
 
@@ -64,7 +68,7 @@ impl Source {
         let margin = " ".repeat(number.to_string().len());
         anyhow!(
             "{}:{number}:{}: {message}\n  {number} | {line}\n  {margin} | {}{marks}",
-            self.path.display(),
+            self.path.escaped(),
             column + 1,
             " ".repeat(column)
         )

@@ -16,10 +16,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use crate::base::escape::{self, Escape};
 use crate::fstree::resolve::ResolvedPath;
 use crate::fstree::root_dir::RootDir;
 use crate::os_image::places::{BUILT_IN, CERTIFICATES, EXTENSIONS, EXTRA, OEM, OPT};
 pub(crate) use crate::os_image::places::{Extension, InstallMethod};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
 /// A change to the image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,8 +31,10 @@ pub(crate) enum ImageChange {
     /// Copies a file into the image.
     Copy {
         /// Path of the source file.
+        #[serde(serialize_with = "escape::path::serialize")]
         from: PathBuf,
         /// Path in the image.
+        #[serde(serialize_with = "escape::path::serialize")]
         to: PathBuf,
         /// True if the image file is repacked without compression.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -38,6 +43,7 @@ pub(crate) enum ImageChange {
     /// Writes a text file in the image.
     Write {
         /// Path in the image.
+        #[serde(serialize_with = "escape::path::serialize")]
         to: PathBuf,
         /// Content of the file.
         text: String,
@@ -45,6 +51,7 @@ pub(crate) enum ImageChange {
     /// Writes an executable file in the image.
     Script {
         /// Path in the image.
+        #[serde(serialize_with = "escape::path::serialize")]
         to: PathBuf,
         /// Content of the file.
         text: String,
@@ -52,13 +59,16 @@ pub(crate) enum ImageChange {
     /// Makes a link in the image.
     Link {
         /// Path of the link in the image.
+        #[serde(serialize_with = "escape::path::serialize")]
         at: PathBuf,
         /// Target of the link.
+        #[serde(serialize_with = "escape::path::serialize")]
         target: PathBuf,
     },
     /// Removes a file or a link from the image.
     Remove {
         /// Path in the image.
+        #[serde(serialize_with = "escape::path::serialize")]
         path: PathBuf,
     },
 }
@@ -66,9 +76,13 @@ pub(crate) enum ImageChange {
 /// An extension that is in an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct PresentExtension {
-    /// Name under which it is attached.
+    /// Name under which it is attached, as messages show it.
     pub name: String,
+    /// Name of its file or link in the directory of extensions.
+    #[serde(skip)]
+    file: OsString,
     /// Path in the image, after following the link.
+    #[serde(serialize_with = "escape::path::serialize")]
     pub path: PathBuf,
     /// Size in bytes; `None` if the link is broken.
     pub size: Option<u64>,
@@ -97,7 +111,7 @@ impl OsRoot {
     /// Opens the root directory at `dir`.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         let Some(root) = RootDir::open_system(dir)? else {
-            bail!("{} is not the root directory of an OS: it has no usr", dir.display());
+            bail!("{} is not the root directory of an OS: it has no usr", dir.escaped());
         };
         Ok(Self { root })
     }
@@ -130,7 +144,7 @@ impl OsRoot {
             let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             bail!("the image has no extension {name:?}; it has {names}");
         };
-        let link = Path::new(EXTENSIONS).join(format!("{name}.raw"));
+        let link = Path::new(EXTENSIONS).join(&present.file);
         let mut changes = vec![ImageChange::Remove { path: link.clone() }];
         let ours = [OPT, BUILT_IN, OEM, EXTRA].iter().any(|dir| present.path.starts_with(dir));
         if ours && present.size.is_some() && present.path != link {
@@ -148,17 +162,19 @@ impl OsRoot {
     pub(crate) fn list(&self) -> Result<Vec<PresentExtension>> {
         let mut present = Vec::new();
         for file in self.root.read_dir(Path::new(EXTENSIONS))?.unwrap_or_default() {
-            let file = file.to_string_lossy().into_owned();
-            let Some(name) = file.strip_suffix(".raw") else { continue };
+            let Some(name) = file.as_bytes().strip_suffix(b".raw") else { continue };
+            let name = name.escaped().to_string();
             let (path, size) = match self.root.resolve(&Path::new(EXTENSIONS).join(&file)) {
                 ResolvedPath::There { inside, .. } => {
                     let size = self.root.metadata(&inside)?.map(|meta| meta.len());
                     (inside, size)
                 }
                 ResolvedPath::Missing(path) | ResolvedPath::NoDirectory(path) => (path, None),
-                ResolvedPath::Loop => bail!("{EXTENSIONS}/{file} is a link that leads to itself"),
+                ResolvedPath::Loop => {
+                    bail!("{EXTENSIONS}/{} is a link that leads to itself", file.escaped())
+                }
             };
-            present.push(PresentExtension { name: name.to_owned(), path, size });
+            present.push(PresentExtension { name, file, path, size });
         }
         present.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(present)
@@ -206,11 +222,11 @@ impl fmt::Display for ImageChange {
         match self {
             Self::Copy { from, to, uncompressed } => {
                 let how = if *uncompressed { ", uncompressed" } else { "" };
-                write!(f, "copy {} to {}{how}", from.display(), to.display())
+                write!(f, "copy {} to {}{how}", from.escaped(), to.escaped())
             }
-            Self::Write { to, .. } | Self::Script { to, .. } => write!(f, "write {}", to.display()),
-            Self::Link { at, target } => write!(f, "link {} to {}", at.display(), target.display()),
-            Self::Remove { path } => write!(f, "remove {}", path.display()),
+            Self::Write { to, .. } | Self::Script { to, .. } => write!(f, "write {}", to.escaped()),
+            Self::Link { at, target } => write!(f, "link {} to {}", at.escaped(), target.escaped()),
+            Self::Remove { path } => write!(f, "remove {}", path.escaped()),
         }
     }
 }

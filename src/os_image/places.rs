@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+use crate::base::escape::Escape;
 use crate::base::names::PrefixName;
 use crate::fstree::resolve::ResolvedPath;
 use crate::host::os_release;
@@ -71,7 +72,8 @@ impl Extension {
             || (name.starts_with(&format!("{}-", self.name)) && name.ends_with(".raw"));
         if !of_this {
             bail!(
-                "{name} holds the extension {0:?}; call the file {0}-VERSION-ARCH.raw or {0}.raw",
+                "{} holds the extension {1:?}; call the file {1}-VERSION-ARCH.raw or {1}.raw",
+                name.escaped(),
                 self.name.as_str()
             );
         }
@@ -244,7 +246,7 @@ impl OsRoot {
     /// Reads a file of the image, following links. Returns an empty text if the file is missing.
     pub(super) fn text(&self, path: &Path) -> Result<String> {
         if self.root.resolve(path) == ResolvedPath::Loop {
-            bail!("{} of the image is a link that leads to itself", path.display());
+            bail!("{} of the image is a link that leads to itself", path.escaped());
         }
         let bytes = self.root.read_file(path)?.unwrap_or_default();
         Ok(String::from_utf8_lossy(&bytes).into_owned())

@@ -108,9 +108,10 @@ impl OsRoot {
 }
 
 impl Whiteouts {
-    /// Renders the list, one path per line.
-    pub(crate) fn list(&self) -> String {
-        self.entries.iter().map(|path| format!("{}\n", path.display())).collect()
+    /// Renders the list for the initrd, one path per line. Rules are lines of text, so no path has
+    /// a newline or bytes that are no UTF-8.
+    fn list(&self) -> String {
+        self.entries.iter().map(|path| format!("{}\n", path.to_string_lossy())).collect()
     }
 }
 
@@ -133,10 +134,11 @@ fn parse_created_path(line: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::escape::Escape;
 
     #[test]
     fn rules() {
-        let path = |line: &str| parse_created_path(line).map(|path| path.display().to_string());
+        let path = |line: &str| parse_created_path(line).map(|path| path.escaped().to_string());
         assert_eq!(path("L+ /etc/a - - - - ../b").unwrap(), "/etc/a");
         assert_eq!(path("  d! \"/etc/b c/\" 0755 -").unwrap(), "/etc/b c");
         assert_eq!(path("f\t/etc//x%%y").unwrap(), "/etc/x%y");

@@ -6,6 +6,7 @@
 use anyhow::{Context, Result, bail};
 
 use crate::base::board::Board;
+use crate::base::escape::Escape;
 use crate::base::lock::{Busy, Lock};
 use crate::base::names::PrefixId;
 use crate::base::output::Reporter;
@@ -65,7 +66,7 @@ pub(crate) fn describe(
     lines.push(format!("emerge {}", atoms.join(" ")));
     lines.push("check the final root".to_owned());
     lines.extend(file.runs.iter().map(|line| format!("prove {}", line.0.join(" "))));
-    lines.push(format!("pack into {}", file.pack.output.display()));
+    lines.push(format!("pack into {}", file.pack.output.escaped()));
     Ok(lines)
 }
 
@@ -114,7 +115,7 @@ pub(crate) fn record(
         bail!(
             "the prefix {} is not what {} asks for; build it first: `fprefix build`",
             prefix.definition.id,
-            file.path.display()
+            file.path.escaped()
         );
     }
     let lock = LockFile::record(file, &prefix)?;
@@ -171,7 +172,7 @@ impl PlannedBuild {
         };
         if let Some(lock) = &lock {
             next.hold(file, lock)
-                .with_context(|| format!("{} does not hold", file.lock_file().display()))?;
+                .with_context(|| format!("{} does not hold", file.lock_file().escaped()))?;
         }
         Ok(Self { next, lock })
     }
@@ -221,7 +222,7 @@ fn compare(prefix: &Prefix, file: &BuildFile, home: &Home) -> Result<()> {
         ("DISTDIR", &file.setup.distdir, &there.distdir, &wanted.distdir),
     ] {
         if given.is_some() {
-            compare(what, there.display().to_string(), wanted.display().to_string());
+            compare(what, there.escaped().to_string(), wanted.escaped().to_string());
         }
     }
     if differ.is_empty() {
@@ -231,14 +232,14 @@ fn compare(prefix: &Prefix, file: &BuildFile, home: &Home) -> Result<()> {
         "the prefix {} is there, and is not what {} asks for: {}; `fprefix build --force` sets it \
          up anew, without what is in it",
         there.id,
-        file.path.display(),
+        file.path.escaped(),
         differ.join("; ")
     )
 }
 
 fn repos(all: &[PrefixRepo]) -> String {
     let one = |repo: &PrefixRepo| match &repo.path {
-        Some(path) => format!("{}={}", repo.name, path.display()),
+        Some(path) => format!("{}={}", repo.name, path.escaped()),
         None => repo.name.clone(),
     };
     all.iter().map(one).collect::<Vec<_>>().join(" ")

@@ -9,6 +9,7 @@ use anyhow::{Error, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::base::board::Board;
+use crate::base::escape::Escape;
 use crate::base::names::{Environment, Eprefix};
 
 /// The place of shared binary packages.
@@ -57,14 +58,17 @@ impl TryFrom<String> for Binhost {
 
 impl From<Binhost> for String {
     fn from(binhost: Binhost) -> Self {
-        binhost.to_string()
+        match binhost {
+            Binhost::Directory(path) => path.to_string_lossy().into_owned(),
+            Binhost::Uri(uri) => uri,
+        }
     }
 }
 
 impl fmt::Display for Binhost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Directory(path) => write!(f, "{}", path.display()),
+            Self::Directory(path) => write!(f, "{}", path.escaped()),
             Self::Uri(uri) => f.write_str(uri),
         }
     }

@@ -4,7 +4,8 @@
 use crate::portage::cpv::Cpv;
 
 /// A line that the bashrc of an environment writes when a phase begins or fails:
-/// `[died:]PHASE CATEGORY/PF ENVIRONMENT`.
+/// `[died:]PHASE CATEGORY/PF ENVIRONMENT`. A build can write there as well, so that only what can be
+/// the name of a phase is taken for one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PhaseEvent<'a> {
     /// The ebuild phase.
@@ -13,6 +14,9 @@ pub(crate) struct PhaseEvent<'a> {
     /// The phase failed.
     pub died: bool,
 }
+
+/// More letters than the longest name of a phase has.
+const LONGEST_PHASE: usize = 20;
 
 impl<'a> PhaseEvent<'a> {
     /// Parses a line; `None` where it is not complete yet.
@@ -23,6 +27,8 @@ impl<'a> PhaseEvent<'a> {
             Some(phase) => (phase, true),
             None => (first, false),
         };
+        let is_name = phase.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        (is_name && phase.len() <= LONGEST_PHASE).then_some(())?;
         Some(Self { phase, cpv: package.parse().ok()?, died })
     }
 }
@@ -96,7 +102,8 @@ mod tests {
         assert_eq!(event, PhaseEvent { phase: "compile", cpv: cpv.clone(), died: true });
         let event = PhaseEvent::parse("install app-misc/jq-1.7.1 final").unwrap();
         assert_eq!(event, PhaseEvent { phase: "install", cpv: cpv.clone(), died: false });
-        for half in ["", "half", "compile app-misc/jq", "compile "] {
+        for half in ["", "half", "compile app-misc/jq", "compile ", "\u{1b}[31m app-misc/jq-1.7.1"]
+        {
             assert_eq!(PhaseEvent::parse(half), None, "{half:?}");
         }
         let lines = "setup app-misc/jq-1.7.1 staging\ndied:compile app-misc/jq-1.7.1 staging\n\

@@ -143,7 +143,7 @@ impl Portage {
 /// Makes the scripts of a virtual environment start where the sandbox shows it: they name the
 /// directory that it was made in, which is not the one that it ends in.
 fn run_inside(venv: &Path) -> Result<()> {
-    let made = format!("#!{}/bin/python", venv.display());
+    let made = format!("#!{}/bin/python", venv.to_string_lossy());
     // Where the path does not fit into a #! line, pip makes the shell start Python, in three lines.
     let long = "#!/bin/sh\n'''exec' ";
     for entry in fs_err::read_dir(venv.join("bin"))? {

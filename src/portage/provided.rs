@@ -5,19 +5,20 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::base::escape::Escape;
 use crate::portage::cpv::Cpv;
 
 /// Returns the packages that `file` lists, with comments left out.
 pub(crate) fn read(file: &Path) -> Result<Vec<Cpv>> {
     let text = fs_err::read_to_string(file)
-        .with_context(|| format!("{} must be a text file", file.display()))?;
+        .with_context(|| format!("{} must be a text file", file.escaped()))?;
     lines(&text)
         .map(|line| {
             line.parse().map_err(|_| {
                 anyhow!(
                     "{} names {line:?}; a line there is a package and its version: \
                      category/name-1.2",
-                    file.display()
+                    file.escaped()
                 )
             })
         })
@@ -35,7 +36,7 @@ pub(crate) fn warn_of_unchecked(file: &Path) -> Result<Option<String>> {
     let warning = format!(
         "{} lists {} as installed, and Portage does not check that; if one of them is what is \
          missing, remove it from there",
-        file.display(),
+        file.escaped(),
         packages.join(", ")
     );
     Ok((!packages.is_empty()).then_some(warning))

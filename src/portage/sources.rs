@@ -5,13 +5,15 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::base::escape::Escape;
+
 /// Returns the pairs of URI and file name in the `SRC_URI` of `environment`, an `environment.bz2`;
 /// none where it has no `SRC_URI`.
 pub(super) fn read_environment(environment: &Path) -> Result<Vec<(String, String)>> {
     let mut bytes = Vec::new();
     bzip2::read::MultiBzDecoder::new(fs_err::File::open(environment)?)
         .read_to_end(&mut bytes)
-        .with_context(|| format!("could not unpack {}", environment.display()))?;
+        .with_context(|| format!("could not unpack {}", environment.escaped()))?;
     let text = String::from_utf8_lossy(&bytes);
     let value = text.lines().find_map(|line| {
         let (_, value) = line.strip_prefix("declare ")?.split_once("SRC_URI=")?;

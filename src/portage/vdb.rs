@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::base::escape::{Escape, visible_line};
 use crate::fstree::walk::TreeWalk;
 use crate::portage::cpv::Cpv;
 use crate::portage::{contents, sources};
@@ -33,7 +34,7 @@ pub fn installed(vdb: &Path) -> Result<Vec<VdbEntry>> {
     }
     for entry in TreeWalk::at_depth(vdb, 2) {
         let entry =
-            entry.with_context(|| format!("could not read the database {}", vdb.display()))?;
+            entry.with_context(|| format!("could not read the database {}", vdb.escaped()))?;
         // While Portage merges a package, its entry is named -MERGING-PF, which is no package.
         if entry.file_type().is_dir()
             && let Some(cpv) = entry.below().to_str().and_then(|text| text.parse().ok())
@@ -92,9 +93,11 @@ impl VdbEntry {
         Ok(String::from_utf8_lossy(&fs_err::read(file)?).into_owned())
     }
 
-    /// Returns the content of the file `name` in one line, with single spaces between words.
+    /// Returns the content of the file `name` in one line, with single spaces between words, as
+    /// messages and lists show it.
     pub(crate) fn read_line(&self, name: &str) -> Result<String> {
-        Ok(self.read(name)?.split_whitespace().collect::<Vec<_>>().join(" "))
+        let line = self.read(name)?.split_whitespace().collect::<Vec<_>>().join(" ");
+        Ok(visible_line(line.as_bytes()))
     }
 
     /// Returns whether the file `name` has the word `word`.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::board::Board;
 use crate::base::command::Command;
+use crate::base::escape::Escape;
 use crate::base::lock::{self, Busy, Lock};
 use crate::base::names::{Environment, Eprefix, PrefixId, PrefixName};
 use crate::base::{data, files};
@@ -143,7 +144,7 @@ impl Definition {
             }
         }
         if let Some(binhost) = &self.binhost {
-            words.extend(["--binhost".into(), binhost.to_string().into()]);
+            words.extend(["--binhost".into(), String::from(binhost.clone()).into()]);
         }
         for feature in &self.features {
             words.extend([format!("--feature={feature}").into()]);
@@ -199,11 +200,11 @@ impl Prefix {
     fn load_file(home: &Home, path: &Path) -> Result<Self> {
         let text = fs_err::read_to_string(path)?;
         let definition = toml::from_str(&text).with_context(|| {
-            let dir = path.parent().unwrap_or(path).display();
+            let dir = path.parent().unwrap_or(path).escaped();
             format!(
                 "the definition {} cannot be read\nhint: mend it, or remove {dir}, and \
                      the prefix with it",
-                path.display()
+                path.escaped()
             )
         })?;
         Self::new(home, definition)
@@ -243,7 +244,7 @@ impl Prefix {
                     "{environment} of {id} is not at {} any more\n\
                      hint: put it back, or start again \
                      with `{}`",
-                    dir.display(),
+                    dir.escaped(),
                     prefix.definition.setup_command(home, true)
                 );
             }

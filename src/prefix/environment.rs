@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::base::command::{Command, MACHINE_PATH};
+use crate::base::escape::Escape;
 use crate::base::files;
 use crate::base::inside::{self, InsidePath, PHASES, WRAPPER_DIR};
 use crate::base::names::Environment;
@@ -107,7 +108,7 @@ pub(crate) fn place(eprefix: &Path) -> Result<(PathBuf, PathBuf)> {
     let (ancestor, rest) = files::existing_ancestor(eprefix);
     let ancestor = fs_err::canonicalize(&ancestor)?;
     if !ancestor.is_dir() {
-        bail!("{} is there and is not a directory", ancestor.display());
+        bail!("{} is there and is not a directory", ancestor.escaped());
     }
     Ok((ancestor, rest))
 }
@@ -145,7 +146,7 @@ impl MountPlan {
                 bail!(
                     "the shared binary packages are not at {} any more; mount or make it again, or \
                      start again with `fprefix setup --force` and without --binhost",
-                    pkgdir.display()
+                    pkgdir.escaped()
                 );
             }
             self.bwrap.bind(pkgdir, &inside::PKGDIR);
@@ -166,7 +167,7 @@ impl MountPlan {
                     "the repository {} is not at {} any more; put it back, or start again \
                      with `fprefix setup --force` and without it",
                     repo.name,
-                    path.display()
+                    path.escaped()
                 );
             }
             self.bwrap.ro_bind(path, &repos::inside(&repo.name));
@@ -205,7 +206,7 @@ impl MountPlan {
                 bail!(
                     "the compiler that the prefix was set up with is gone: there is no {}; \
                      `{}` takes the one that is there now",
-                    part.display(),
+                    part.escaped(),
                     prefix.definition.setup_command(&prefix.home, true)
                 );
             }

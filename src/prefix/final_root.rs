@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use crate::base::escape::Escape;
 use crate::base::names::{Environment, Eprefix};
 use crate::portage::{vdb, world};
 use crate::prefix::definition::Prefix;
@@ -37,12 +38,12 @@ impl FinalRoot {
     /// Opens the tree at `root`, in which programs live at `eprefix`.
     pub(crate) fn open(root: &Path, eprefix: &Eprefix) -> Result<Self> {
         if !root.is_dir() {
-            bail!("there is no directory {}", root.display());
+            bail!("there is no directory {}", root.escaped());
         }
         let root = fs_err::canonicalize(root)?;
         let inside = eprefix.below(&root);
         if !inside.is_dir() {
-            bail!("{} has no prefix at {eprefix}: {} is missing", root.display(), inside.display());
+            bail!("{} has no prefix at {eprefix}: {} is missing", root.escaped(), inside.escaped());
         }
         Ok(Self { root, eprefix: eprefix.clone(), origin: Origin::Tree })
     }

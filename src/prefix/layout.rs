@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::base::escape::Escape;
 use crate::base::inside::{self, InsidePath};
 use crate::base::names::{Environment, Eprefix, PrefixId};
 use crate::portage::{vdb, world};
@@ -187,7 +188,7 @@ pub fn owner(dir: &Path) -> Result<Owner> {
     if marker.is_file() {
         let text = fs_err::read_to_string(&marker)?;
         let marker: Marker = toml::from_str(&text)
-            .with_context(|| format!("the marker {} cannot be read", marker.display()))?;
+            .with_context(|| format!("the marker {} cannot be read", marker.escaped()))?;
         return Ok(Owner::Prefix(marker.prefix));
     }
     match fs_err::symlink_metadata(dir) {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::base::data::{self, Folder};
+use crate::base::escape::Escape;
 use crate::base::{files, template};
 use crate::host::home::HOME_VARIABLE;
 use crate::host::machine::{self, Machine};
@@ -65,7 +66,7 @@ pub(crate) fn check(prefix: &Prefix, dir: &Path) -> Result<()> {
             bail!(
                 "{} is there and was not written by fprefix\nhint: name another directory with \
                  --wrapper-dir",
-                path.display()
+                path.escaped()
             );
         }
     }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
+use crate::base::escape::Escape;
 use crate::elf::Patch;
 use crate::fstree::xattr;
 use crate::relocate::{FileAction, FileChange};
@@ -39,7 +40,7 @@ pub(super) fn replace_file(
     let new = tempfile::Builder::new()
         .prefix(".fprefix-")
         .tempfile_in(dir)
-        .with_context(|| format!("could not make a file in {}", dir.display()))?;
+        .with_context(|| format!("could not make a file in {}", dir.escaped()))?;
     write(source.file(), new.as_file())?;
     copy_metadata(source.file(), new.as_file())?;
     new.persist(first).context("could not put the new file in place")?;
@@ -115,7 +116,7 @@ fn directory_beside(name: &Path) -> Result<tempfile::TempDir> {
     tempfile::Builder::new()
         .prefix(".fprefix-")
         .tempdir_in(dir)
-        .with_context(|| format!("could not make a directory in {}", dir.display()))
+        .with_context(|| format!("could not make a directory in {}", dir.escaped()))
 }
 
 fn timestamps(meta: &std::fs::Metadata) -> Timestamps {
@@ -131,7 +132,7 @@ fn replace_hard_link(first: &Path, name: &Path) -> Result<()> {
     let work = directory_beside(name)?;
     let link = work.path().join("link");
     rustix::fs::linkat(CWD, first, CWD, &link, AtFlags::empty())
-        .with_context(|| format!("could not link {}", first.display()))?;
+        .with_context(|| format!("could not link {}", first.escaped()))?;
     fs_err::rename(&link, name)?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::base::escape::Escape;
 use crate::elf::{self, Edit, ElfImage, ObjectKind, Seal, SearchPathEdit};
 use crate::fstree::resolve::{RootResolver, normalize_path};
 use crate::relocate::libc::{Libc, is_libc};
@@ -30,7 +31,7 @@ pub(super) fn plan_elf(
     file: &fs_err::File,
     context: FileContext<'_>,
 ) -> Result<FileOutcome> {
-    let act = || format!("could not read {}", file.path().display());
+    let act = || format!("could not read {}", file.path().escaped());
     let bytes = elf::open(file.file()).with_context(act)?;
     let image = match elf::read(&bytes) {
         Ok(image) => image,
@@ -195,7 +196,7 @@ impl ElfFile<'_> {
     }
 
     fn describe_edit(&self, edit: &Edit) -> Vec<String> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let text = |bytes: &[u8]| bytes.escaped().to_string();
         let mut changes = Vec::new();
         if let Some(new) =
             edit.interpreter.as_ref().filter(|new| self.image.interpreter.as_ref() != Some(new))
@@ -247,7 +248,7 @@ mod tests {
     #[test]
     fn directories_relative_to_a_file() {
         let text =
-            |origin, dir| origin_relative(Path::new(origin), Path::new(dir)).display().to_string();
+            |origin, dir| origin_relative(Path::new(origin), Path::new(dir)).escaped().to_string();
         assert_eq!(text("/opt/x/usr/bin", "/opt/x/usr/lib64"), "$ORIGIN/../lib64");
         assert_eq!(text("/opt/x/usr/lib64", "/opt/x/usr/lib64"), "$ORIGIN");
         assert_eq!(text("/opt/x/usr/lib64", "/opt/x/usr/lib64/gconv"), "$ORIGIN/gconv");

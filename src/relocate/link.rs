@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::base::escape::Escape;
 use crate::fstree::resolve::RootResolver;
 use crate::relocate::{FileAction, FileOutcome, RelocateOptions, text};
 
@@ -20,7 +21,7 @@ pub(super) fn plan_link(
         return FileOutcome::Nothing;
     }
     let eprefix = options.eprefix.as_path();
-    let new = match text::map_sandbox_path(eprefix, &target.to_string_lossy()) {
+    let new = match target.to_str().and_then(|target| text::map_sandbox_path(eprefix, target)) {
         Some(new) => Some(PathBuf::from(new)),
         None if target.starts_with(eprefix) || rooted.find(target).is_some() => None,
         None => {
@@ -30,7 +31,7 @@ pub(super) fn plan_link(
     };
     match new.filter(|new| new.is_absolute() && new.as_os_str().as_bytes().len() < 4096) {
         Some(new) => {
-            let changes = vec![format!("link to {}", new.display())];
+            let changes = vec![format!("link to {}", new.escaped())];
             FileOutcome::Changed(FileAction::Link(new), changes)
         }
         None => FileOutcome::Nothing,

@@ -22,6 +22,7 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::base::escape::{self, Escape};
 use crate::base::files;
 use crate::base::names::Eprefix;
 use crate::elf;
@@ -88,6 +89,7 @@ pub enum FileAction {
 #[derive(Debug, Serialize)]
 pub struct FileChange {
     /// Its names in the tree as programs see them: several if it has hard links.
+    #[serde(serialize_with = "escape::paths::serialize")]
     pub paths: Vec<PathBuf>,
     /// Descriptions of the changes, for people.
     #[serde(rename = "what")]
@@ -100,6 +102,7 @@ pub struct FileChange {
 #[derive(Debug, Serialize)]
 pub struct SkippedFile {
     /// Path as programs see it.
+    #[serde(serialize_with = "escape::path::serialize")]
     pub path: PathBuf,
     /// Reason for the skip.
     #[serde(rename = "why")]
@@ -228,7 +231,7 @@ fn plan_gconv_cache(bytes: &[u8], path: &Path) -> FileOutcome {
         }
         Some(new) if new == bytes => FileOutcome::Nothing,
         Some(new) => {
-            let descriptions = vec![format!("character set modules in {}", dir.display())];
+            let descriptions = vec![format!("character set modules in {}", dir.escaped())];
             FileOutcome::Changed(FileAction::Contents(new), descriptions)
         }
     }
@@ -242,7 +245,7 @@ fn plan_gconv_cache(bytes: &[u8], path: &Path) -> FileOutcome {
 /// Fails if the file cannot be read or written, or if the edit cannot be made (see
 /// [`elf::plan`]).
 pub fn edit_file(path: &Path, edit: &elf::Edit, dry_run: bool) -> Result<elf::PatchPlan> {
-    let act = || format!("could not edit {}", path.display());
+    let act = || format!("could not edit {}", path.escaped());
     // A link stays a link: its target is edited.
     let path = fs_err::canonicalize(path)?;
     let plan = elf::plan(&files::map(&path)?, edit).with_context(act)?;
@@ -269,7 +272,7 @@ fn read_start<'b>(file: &fs_err::File, size: u64, buffer: &'b mut [u8; START]) -
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => {
                 return Err(error)
-                    .with_context(|| format!("could not read {}", file.path().display()));
+                    .with_context(|| format!("could not read {}", file.path().escaped()));
             }
         }
     }
@@ -307,7 +310,7 @@ impl RelocationPlan {
         self.changes.par_iter().try_for_each(|change| {
             apply::apply_change(&self.tree, change).with_context(|| {
                 let path = change.paths.first().map_or(Path::new("?"), PathBuf::as_path);
-                format!("could not rewrite {} in {}", path.display(), self.tree.display())
+                format!("could not rewrite {} in {}", path.escaped(), self.tree.escaped())
             })
         })
     }

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::base::escape::Escape;
 use crate::fstree::resolve::RootResolver;
 use crate::relocate::shebang::Shebang;
 use crate::relocate::{FileAction, FileOutcome, RelocateOptions};
@@ -30,7 +31,7 @@ pub(super) fn plan_first_line(
         new.push(b' ');
         new.extend_from_slice(&argument);
     }
-    let change = format!("run by {}", path.display());
+    let change = format!("run by {}", path.escaped());
     FileOutcome::Changed(FileAction::FirstLine { old: shebang.length, new }, vec![change])
 }
 

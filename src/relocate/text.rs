@@ -28,7 +28,7 @@ fn is_python_config(dir: &Path) -> bool {
 /// Returns pairs of old and new text. The paths of the environments become the prefix. Tools that a
 /// build got by path become bare names, which every system finds.
 fn sandbox_replacements(eprefix: &Path) -> Vec<(String, String)> {
-    let prefix = eprefix.display().to_string();
+    let prefix = eprefix.to_string_lossy().into_owned();
     vec![
         (format!("{STAGING}/root{prefix}"), prefix.clone()),
         (format!("{FINAL}/root{prefix}"), prefix),

@@ -10,6 +10,7 @@ use anyhow::Result;
 use indicatif::HumanBytes;
 use time::OffsetDateTime;
 
+use crate::base::escape::Escape;
 use crate::fstree::entries::{Entry, EntryKind, FileTree};
 use crate::host::disk::Fill;
 use crate::report::ImageFile;
@@ -21,7 +22,7 @@ pub(super) fn contents(plan: &FileTree, out: &mut dyn Write) -> Result<()> {
     for (path, entry) in with_root(plan, &root) {
         let time = OffsetDateTime::from_unix_timestamp(i64::try_from(entry.mtime)?)?;
         let target = match &entry.kind {
-            EntryKind::Link(target) => format!(" -> {}", target.display()),
+            EntryKind::Link(target) => format!(" -> {}", target.escaped()),
             _ => String::new(),
         };
         writeln!(
@@ -37,7 +38,7 @@ pub(super) fn contents(plan: &FileTree, out: &mut dyn Write) -> Result<()> {
             time.day(),
             time.hour(),
             time.minute(),
-            path.display(),
+            path.escaped(),
         )?;
     }
     Ok(())
@@ -66,7 +67,7 @@ pub(super) fn with_details(plan: &FileTree, out: &mut dyn Write) -> Result<()> {
             permissions(entry),
             names.count(path, entry),
             size(plan, entry),
-            path.display()
+            path.escaped()
         )?;
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use crate::base::escape::Escape;
 use crate::fstree::entries::FileTree;
 use crate::portage::license::LicenseExpression;
 use crate::report::package::InstalledPackage;
@@ -24,7 +25,7 @@ pub(super) fn list(packages: &[InstalledPackage], plan: &FileTree) -> Value {
         }
         let source: Vec<&str> = package.sources.iter().map(|(uri, _)| uri.as_str()).collect();
         let files: String =
-            list_owned_files(package, plan).map(|file| format!("/{}\n", file.display())).collect();
+            list_owned_files(package, plan).map(|file| format!("/{}\n", file.escaped())).collect();
         json!({
             "project": package.project(),
             "licenses": licenses,

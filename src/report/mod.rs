@@ -21,6 +21,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::base::escape::Escape;
 use crate::fstree::entries::FileTree;
 use crate::sysext::name::Naming;
 use crate::sysext::prune::Pruned;
@@ -86,7 +87,7 @@ pub(crate) fn write(subject: &ReportSubject<'_>, dir: &Path) -> Result<Vec<Strin
         let mut file = BufWriter::new(fs_err::File::create(&path)?);
         write(&mut file)
             .and_then(|()| Ok(file.flush()?))
-            .with_context(|| format!("could not write {}", path.display()))?;
+            .with_context(|| format!("could not write {}", path.escaped()))?;
         names.push(name);
         Ok(())
     };

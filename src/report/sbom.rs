@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::base::data::hex;
+use crate::base::escape::Escape;
 use crate::fstree::digest;
 use crate::fstree::entries::{EntryKind, FileContent, FileTree};
 use crate::portage::license::{LicenseExpression, SpdxNames};
@@ -132,7 +133,7 @@ pub(super) fn write(subject: &ReportSubject<'_>, out: &mut dyn Write) -> Result<
     let owner = |path: &Path| owners.get(path).map_or(EXTENSION, String::as_str);
     let mut held: BTreeMap<&str, Vec<[u8; 20]>> = BTreeMap::new();
     for (_, path, content) in files(subject.plan) {
-        let sha1 = content.sha1.with_context(|| format!("/{} was not read", path.display()))?;
+        let sha1 = content.sha1.with_context(|| format!("/{} was not read", path.escaped()))?;
         held.entry(owner(path)).or_default().push(sha1);
     }
     parts.verify(held);
@@ -184,7 +185,7 @@ fn file((index, path, content): (usize, &Path, &FileContent)) -> SpdxFile {
     let sha256 = sum("SHA256", &content.sha256.unwrap_or_default());
     SpdxFile {
         id: file_id(index),
-        file_name: format!("./{}", path.display()),
+        file_name: format!("./{}", path.escaped()),
         checksums: [sha1, sha256],
         license_concluded: NO_ASSERTION,
         copyright_text: NO_ASSERTION,

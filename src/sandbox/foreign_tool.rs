@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::NamedTempFile;
 
 use crate::base::command::{Command, SYSTEM_PATH};
+use crate::base::escape::Escape;
 use crate::base::inside::{self, InsidePath};
 use crate::host::machine;
 use crate::host::tools::{self, ExternalTool};
@@ -174,7 +175,7 @@ fn is_readable(image: &Path) -> Result<bool> {
 fn copy(image: &Path) -> Result<NamedTempFile> {
     let mut copy = NamedTempFile::new().context("could not make a temporary file")?;
     std::io::copy(&mut fs_err::File::open(image)?, copy.as_file_mut())
-        .with_context(|| format!("could not copy {}", image.display()))?;
+        .with_context(|| format!("could not copy {}", image.escaped()))?;
     Ok(copy)
 }
 
@@ -326,7 +327,7 @@ mod tests {
     #[test]
     fn nothing_else_can_be_written() {
         let world = HostileTool::new();
-        let beside = world.path("beside").display().to_string();
+        let beside = world.path("beside").escaped().to_string();
         for place in [&beside, "/usr/new", "/tmp/new", "/etc/new", "/dev/new", "/new", "$1"] {
             let error = world.error(&format!("echo 7 > {place}"));
             assert!(

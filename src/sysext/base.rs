@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::base::escape::Escape;
 use crate::base::names::Eprefix;
 use crate::fstree::entries::{Entry, FileTree};
 use crate::fstree::resolve::ResolvedPath;
@@ -34,13 +35,13 @@ impl Base {
             return Ok(Self { root: RootDir::open(path)?, _unpacked: None });
         }
         if !path.is_file() {
-            bail!("there is no root directory or package information at {}", path.display());
+            bail!("there is no root directory or package information at {}", path.escaped());
         }
         let dir = tempfile::tempdir()?;
         let root = dir.path().join("root");
         squashfs::FORMAT
             .unpack(path, &root)
-            .with_context(|| format!("{} cannot be unpacked", path.display()))?;
+            .with_context(|| format!("{} cannot be unpacked", path.escaped()))?;
         Ok(Self { root: RootDir::open(&root)?, _unpacked: Some(std::sync::Arc::new(dir)) })
     }
 

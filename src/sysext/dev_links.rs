@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use aho_corasick::AhoCorasick;
 use anyhow::{Context, Result};
 
+use crate::base::escape::Escape;
 use crate::fstree::entries::{ContentSource, EntryKind, FileContent, FileTree};
 use crate::sysext::library_names::{has_library_version, pointed_at};
 
@@ -106,7 +107,7 @@ fn strings_in(file: &Path, search: &AhoCorasick) -> Result<BTreeSet<usize>> {
     }
     search
         .stream_find_iter(reader)
-        .map(|found| found.with_context(|| format!("could not read {}", file.display())))
+        .map(|found| found.with_context(|| format!("could not read {}", file.escaped())))
         .map(|found| found.map(|found| found.pattern().as_usize()))
         .collect()
 }

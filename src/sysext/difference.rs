@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::base::escape::Escape;
 use crate::fstree::listing;
 use crate::imagefmt::inspect;
 
@@ -58,7 +59,7 @@ impl ComparedExtension {
         }
         let path = fs_err::canonicalize(path)?;
         let plan = inspect::read(&path)
-            .with_context(|| format!("could not look into {}", path.display()))?;
+            .with_context(|| format!("could not look into {}", path.escaped()))?;
         let mut entries = BTreeMap::new();
         for listed in listing::list_entries(&plan) {
             let Value::Object(facts) = serde_json::to_value(listed)? else { continue };
@@ -74,9 +75,9 @@ impl ComparedExtension {
 
 fn manifest(path: &Path) -> Result<ComparedExtension> {
     let value: Value = serde_json::from_slice(&fs_err::read(path)?)
-        .with_context(|| format!("{} is no manifest", path.display()))?;
+        .with_context(|| format!("{} is no manifest", path.escaped()))?;
     let Some(list) = value["entries"].as_array().filter(|_| value["manifest"] == 1) else {
-        bail!("{} is no manifest that `fprefix pack` wrote", path.display());
+        bail!("{} is no manifest that `fprefix pack` wrote", path.escaped());
     };
     let mut entries = BTreeMap::new();
     for facts in list.iter().filter_map(Value::as_object) {

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use anyhow::{Error, Result, bail};
 use serde::Serialize;
 
+use crate::base::escape::Escape;
 use crate::fstree::entries::{Entry, EntryKind, FileTree};
 use crate::fstree::root_dir::RootDir;
 
@@ -70,11 +71,11 @@ pub(crate) fn apply(
             if named(&name) {
                 bail!(
                     "{} has /{} already, which a link would hide",
-                    base.path().display(),
-                    link.display()
+                    base.path().escaped(),
+                    link.escaped()
                 );
             }
-            taken.push(name.to_string_lossy().into_owned());
+            taken.push(name.escaped().to_string());
             continue;
         }
         let target = Path::new("../..").join(&path);

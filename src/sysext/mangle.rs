@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use crate::base::escape::Escape;
 use crate::fstree::entries::{Entry, FileTree};
 use crate::fstree::scan;
 use crate::imagefmt::directory;
@@ -31,7 +32,7 @@ impl Mangle {
         if fs_err::metadata(&path)?.permissions().mode() & 0o111 != 0 {
             return Ok(Self::Script(path));
         }
-        bail!("{} is neither a directory nor a program to mangle with", path.display())
+        bail!("{} is neither a directory nor a program to mangle with", path.escaped())
     }
 
     /// Changes `plan`. A script works on a tree at `dir`, which must stay: files are read from
@@ -68,7 +69,7 @@ fn lay_over(plan: &mut FileTree, tree: &Path) -> Result<()> {
         }
         if there.is_some() {
             if entry.is_directory() || there.is_some_and(Entry::is_directory) {
-                bail!("/{} is a directory in one tree and none in the other", path.display());
+                bail!("/{} is a directory in one tree and none in the other", path.escaped());
             }
             plan.remove(&[path.clone()].into());
         }

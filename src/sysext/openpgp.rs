@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::base::command::Command;
+use crate::base::escape::{self, Escape};
 use crate::host::tools;
 
 /// A key that gpg signs with.
@@ -16,6 +17,7 @@ pub(crate) struct SumsKey {
     /// Fingerprint, key ID or user ID.
     name: String,
     /// Home directory of gpg; `None` for the caller's default.
+    #[serde(serialize_with = "escape::optional_path::serialize")]
     home: Option<PathBuf>,
 }
 
@@ -23,7 +25,7 @@ impl SumsKey {
     /// Opens the key that gpg knows as `name`. Its secret part must be available.
     pub(crate) fn open(name: &str, home: Option<&Path>) -> Result<Self> {
         if let Some(home) = home.filter(|home| !home.is_dir()) {
-            bail!("there is no directory {} with keys of gpg", home.display());
+            bail!("there is no directory {} with keys of gpg", home.escaped());
         }
         let home = home.map(std::path::absolute).transpose()?;
         let key = Self { name: name.to_owned(), home };

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::base::data::Folder;
+use crate::base::escape::Escape;
 use crate::base::names::PrefixName;
 use crate::base::template;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
@@ -101,7 +102,7 @@ pub(crate) fn copy_units(plan: &mut FileTree, bases: &[RootDir]) -> Result<Place
             };
             let place = target.join(below);
             if RootDir::first_with(bases, &place)?.is_some() {
-                placed.taken.push(place.display().to_string());
+                placed.taken.push(place.escaped().to_string());
                 continue;
             }
             let kind = kind.context("a name is that of no file")?;
@@ -160,7 +161,7 @@ fn line_of_prefix(plan: &FileTree, line: &str) -> Option<String> {
         .chain(dirs.iter().filter(|_| is_program).map(|dir| Path::new(dir).join(name)));
     let found = candidates.map(|path| plan.prefix_path().join(path)).find(|path| is_ours(path))?;
     let rest = command.get(program.as_os_str().len()..)?;
-    Some(format!("{key}={marks}/{}{rest}", found.display()))
+    Some(format!("{key}={marks}/{}{rest}", found.to_str()?))
 }
 
 /// Makes systemd start `units` when the extension `name` is attached, and restart them when they
@@ -187,7 +188,7 @@ pub(crate) fn enable_units(
             .and_then(|(stem, rest)| Some(format!("{stem}@.{}", rest.rsplit_once('.')?.1)));
         let is_there = [Some(unit.0.clone()), template].into_iter().flatten();
         if !is_there.map(std::ffi::OsString::from).any(|name| there.contains(name.as_os_str())) {
-            let known: Vec<_> = there.iter().map(|name| name.to_string_lossy()).collect();
+            let known: Vec<_> = there.iter().map(|name| name.escaped().to_string()).collect();
             bail!("the extension has no unit {unit} to start; it has {}", known.join(", "));
         }
     }
@@ -209,7 +210,7 @@ pub(crate) fn keep_state(
     for StatePath(path) in paths.iter().collect::<BTreeSet<_>>() {
         let place = plan.prefix_path().join(path);
         if !plan.entries.get(&place).is_some_and(Entry::is_directory) {
-            bail!("the prefix has no directory {} for state", path.display());
+            bail!("the prefix has no directory {} for state", path.escaped());
         }
         let factory = plan.prefix_path().join(FACTORY).join(path);
         let (inside, rest) = std::mem::take(&mut plan.entries)
@@ -230,11 +231,11 @@ pub(crate) fn keep_state(
                 *first = moved(first);
             }
         }
-        let state = format!("/var/lib/{name}/{}", path.display());
+        let state = format!("/var/lib/{name}/{}", path.to_string_lossy());
         let link = Entry::generated(Vec::new(), plan.epoch);
         let link = Entry { kind: EntryKind::Link(PathBuf::from(&state)), mode: 0o777, ..link };
         plan.add(place, link)?;
-        lines.push(json!({ "state": state, "factory": format!("/{}", factory.display()) }));
+        lines.push(json!({ "state": state, "factory": format!("/{}", factory.to_string_lossy()) }));
     }
     if lines.is_empty() {
         return Ok(());

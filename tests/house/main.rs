@@ -10,6 +10,7 @@
 
 mod layers;
 mod names;
+mod paths;
 mod rust_version;
 mod sentences;
 mod time;

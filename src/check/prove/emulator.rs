@@ -1,11 +1,14 @@
 //! Runs programs for another machine with qemu's user mode emulation.
 
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
 use crate::base::board::Board;
+use crate::base::escape::Escape;
 use crate::base::files;
 use crate::elf;
 use crate::fstree::resolve::{ResolvedPath, RootResolver};
@@ -23,14 +26,14 @@ pub(super) struct Emulator {
     /// machine.
     pub program: PathBuf,
     /// Program to run, with the arguments that come before the user's.
-    pub words: Vec<String>,
+    pub words: Vec<OsString>,
 }
 
 impl Emulator {
     /// Returns the emulator for `program` of `root`, or `None` if this machine runs the program
     /// itself.
     pub(super) fn of(root: &FinalRoot, program: &Path) -> Result<Option<Self>> {
-        let mut words = vec![program.display().to_string()];
+        let mut words = vec![program.as_os_str().to_owned()];
         let mut binary = program.to_owned();
         for _ in 0..SCRIPTS {
             let Some(mut script) = interpreter(root, &binary)? else { break };
@@ -51,13 +54,13 @@ impl Emulator {
 
 /// Reads the interpreter of the script at `path` and its argument. Returns `None` if the file is
 /// not a script.
-fn interpreter(root: &FinalRoot, path: &Path) -> Result<Option<Vec<String>>> {
+fn interpreter(root: &FinalRoot, path: &Path) -> Result<Option<Vec<OsString>>> {
     let mut start = Vec::new();
     fs_err::File::open(on_disk(root, path)?)?.take(4096).read_to_end(&mut start)?;
     let Some(shebang) = Shebang::parse(&start) else { return Ok(None) };
-    let mut words = vec![shebang.interpreter.display().to_string()];
+    let mut words = vec![shebang.interpreter.as_os_str().to_owned()];
     if !shebang.argument.is_empty() {
-        words.push(String::from_utf8_lossy(shebang.argument).into_owned());
+        words.push(OsStr::from_bytes(shebang.argument).to_owned());
     }
     Ok(Some(words))
 }
@@ -65,7 +68,7 @@ fn interpreter(root: &FinalRoot, path: &Path) -> Result<Option<Vec<String>>> {
 fn on_disk(root: &FinalRoot, path: &Path) -> Result<PathBuf> {
     match RootResolver::new(vec![root.path().to_owned()]).resolve(path) {
         ResolvedPath::There { disk, .. } => Ok(disk),
-        _ => bail!("there is no {} in {}", path.display(), root.path().display()),
+        _ => bail!("there is no {} in {}", path.escaped(), root.path().escaped()),
     }
 }
 

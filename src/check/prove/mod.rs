@@ -14,8 +14,9 @@ use anyhow::{Context, Result, bail};
 use regex::Regex;
 use serde::Serialize;
 
-use crate::base::command::Command;
+use crate::base::command::{Command, tail};
 use crate::base::data::{self, Folder};
+use crate::base::escape::{self, Escape};
 use crate::base::files;
 use crate::base::inside::EMULATOR;
 use crate::base::names::Eprefix;
@@ -31,6 +32,7 @@ use crate::sandbox::bubblewrap::Bubblewrap;
 #[derive(Debug, Serialize)]
 pub(crate) struct Proof {
     /// Path of the program, as programs see it.
+    #[serde(serialize_with = "escape::path::serialize")]
     pub program: PathBuf,
     /// Exit status.
     pub status: i32,
@@ -39,8 +41,10 @@ pub(crate) struct Proof {
     /// Text on stderr.
     pub stderr: String,
     /// Files of the prefix that were executed or mapped as code.
+    #[serde(serialize_with = "escape::paths::serialize")]
     pub inside: BTreeSet<PathBuf>,
     /// Files outside the prefix that were executed, mapped or opened.
+    #[serde(serialize_with = "escape::paths::serialize")]
     pub outside: BTreeSet<PathBuf>,
 }
 
@@ -58,15 +62,15 @@ impl Proof {
         let mut text = self.stdout.clone();
         text += &self.stderr;
         for path in &self.inside {
-            text += &format!("inside   {}\n", path.display());
+            text += &format!("inside   {}\n", path.escaped());
         }
         for path in &self.outside {
-            text += &format!("OUTSIDE  {}\n", path.display());
+            text += &format!("OUTSIDE  {}\n", path.escaped());
         }
         text += &format!(
             "{} ended with status {}: {} files of the prefix were executed or mapped, {} from \
              outside\n",
-            self.program.display(),
+            self.program.escaped(),
             self.status,
             self.inside.len(),
             self.outside.len()
@@ -151,7 +155,7 @@ pub(crate) fn on_image(image: &Path, eprefix: &Eprefix, words: &[String]) -> Res
         .args(args);
     let output = command.output()?;
     if !trace.exists() {
-        bail!("could not attach {}: {}", image.display(), text(&output.stderr).trim_end());
+        bail!("could not attach {}:\n{}", image.escaped(), tail(&output.stderr).trim_end());
     }
     // The attached files disappear with their namespace, except a copy of the program.
     let on_disk = work.path().join("programs");
@@ -186,8 +190,9 @@ impl Trace<'_> {
         command: &Command,
         output: &std::process::Output,
     ) -> Result<Proof> {
-        let events = fs_err::read(self.path)
-            .with_context(|| format!("`{command}` left no trace: {}", text(&output.stderr)))?;
+        let events = fs_err::read(self.path).with_context(|| {
+            format!("`{command}` left no trace:\n{}", tail(&output.stderr).trim_end())
+        })?;
         let events = String::from_utf8_lossy(&events).into_owned();
         let (started, mapped) = if self.emulated {
             (EMULATOR.as_path(), &*MAPPED_AT_ALL)
@@ -197,7 +202,7 @@ impl Trace<'_> {
         let mut seen = Seen::collect(&events, started, mapped, self.target);
         seen.code.remove(EMULATOR.as_path());
         if !seen.started {
-            bail!("{} did not start: {}", program.display(), text(&output.stderr).trim_end());
+            bail!("{} did not start:\n{}", program.escaped(), tail(&output.stderr).trim_end());
         }
         let mut unseen: Vec<PathBuf> = seen.code.iter().cloned().collect();
         while let Some(path) = unseen.pop() {
@@ -245,7 +250,7 @@ fn text(bytes: &[u8]) -> String {
 fn find(root: &FinalRoot, program: &str) -> Result<PathBuf> {
     let path = in_prefix(root.eprefix(), program);
     if root.on_disk(&path).symlink_metadata().is_err() {
-        bail!("there is no program {} in {}", path.display(), root.path().display());
+        bail!("there is no program {} in {}", path.escaped(), root.path().escaped());
     }
     Ok(path)
 }

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::HumanBytes;
 
+use crate::base::escape::Escape;
 use crate::base::lock::Busy;
 use crate::base::names::PrefixName;
 use crate::base::output;
@@ -80,11 +81,11 @@ impl ImageBuild {
                     tell(context, &packed.against);
                     for image in packed.images.into_iter().chain(packed.debug_images) {
                         let size = HumanBytes(image.size);
-                        output::answer(&format!("{} ({size})\n", image.path.display()))?;
+                        output::answer(&format!("{} ({size})\n", image.path.escaped()))?;
                     }
                 }
                 for report in reports {
-                    output::answer(&format!("{}\n", report.display()))?;
+                    output::answer(&format!("{}\n", report.escaped()))?;
                 }
                 Ok(DONE)
             }
@@ -101,7 +102,7 @@ impl ImageBuild {
         }
         let mangle = std::mem::take(&mut options.mangle);
         if let Some(dir) = mangle.iter().find(|dir| !dir.is_dir()) {
-            bail!("there is no directory {} with mangle scripts", dir.display());
+            bail!("there is no directory {} with mangle scripts", dir.escaped());
         }
         // The image is the target, and has what the extensions need not have.
         let root = OsRoot::open(&self.rootfs)?;

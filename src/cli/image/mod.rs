@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use indicatif::HumanBytes;
 
+use crate::base::escape::Escape;
 use crate::base::output;
 use crate::cli::{Context, DONE};
 use crate::host::disk;
@@ -116,9 +117,10 @@ impl EtcWhiteouts {
         let root = OsRoot::open(&self.rootfs)?;
         let found = root.whiteouts(self.base.as_deref())?;
         for path in &found.not_in_base {
-            context.reporter.detail(&format!("{} is not in the base", path.display()));
+            context.reporter.detail(&format!("{} is not in the base", path.escaped()));
         }
-        output::answer(&found.list())?;
+        let shown = found.entries.iter().map(|path| format!("{}\n", path.escaped()));
+        output::answer(&shown.collect::<String>())?;
         if self.dry_run {
             return Ok(DONE);
         }
@@ -141,12 +143,13 @@ impl ImageArgs {
             ImageCommand::List(list) => {
                 let present = OsRoot::open(&list.rootfs)?.list()?;
                 if list.json {
-                    output::answer(&(serde_json::to_string_pretty(&present)? + "\n"))?;
+                    output::answer_json(&present)?;
                     return Ok(DONE);
                 }
                 for one in present {
                     let size = one.size.map_or("missing".to_owned(), |s| HumanBytes(s).to_string());
-                    output::answer(&format!("{}  {}  ({size})\n", one.name, one.path.display()))?;
+                    let (name, path) = (one.name.escaped(), one.path.escaped());
+                    output::answer(&format!("{name}  {path}  ({size})\n"))?;
                 }
                 Ok(DONE)
             }

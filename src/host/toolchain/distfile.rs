@@ -8,6 +8,7 @@ use sha2::{Digest, Sha512};
 
 use crate::base::board::Board;
 use crate::base::data::{self, Folder};
+use crate::base::escape::Escape;
 use crate::base::template;
 use crate::host::toolchain::plan::{Content, Import};
 
@@ -46,7 +47,7 @@ impl Import {
         let mut file = tempfile::Builder::new()
             .prefix(unfinished)
             .tempfile_in(distdir)
-            .with_context(|| format!("could not write to {}", distdir.display()))?;
+            .with_context(|| format!("could not write to {}", distdir.escaped()))?;
         let (hash, size) = self
             .write_hashed(file.as_file_mut())
             .with_context(|| format!("could not archive the files of {}", self.package))?;
@@ -57,7 +58,7 @@ impl Import {
         if !path.exists() {
             use std::os::unix::fs::PermissionsExt;
             file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-            file.persist(&path).with_context(|| format!("could not write {}", path.display()))?;
+            file.persist(&path).with_context(|| format!("could not write {}", path.escaped()))?;
         }
         let manifest = format!("DIST {name} {size} SHA512 {digest}\n");
         Ok(Distfile { name, manifest })

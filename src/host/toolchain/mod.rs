@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::board::Board;
 use crate::base::command::Command;
+use crate::base::escape::Escape;
 use crate::base::inside::{self, InsidePath};
 use crate::host::tools;
 
@@ -56,7 +57,7 @@ impl Compiler {
         let machine = ask(&cc, &["-dumpmachine"])?;
         let version = ask(&cc, &["-dumpfullversion", "-dumpversion"])?;
         if !machine.starts_with(&board.machine) {
-            bail!("{} compiles for {machine}, not for {}", cc.display(), board.machine);
+            bail!("{} compiles for {machine}, not for {}", cc.escaped(), board.machine);
         }
         let mut compiler = Self { cc, cxx, machine, version, parts: Vec::new() };
         compiler.parts = compiler.find_parts()?;
@@ -100,7 +101,7 @@ impl Compiler {
         let line = dirs
             .lines()
             .find_map(|line| line.strip_prefix("install:"))
-            .with_context(|| format!("{} does not say where it is", self.cc.display()))?;
+            .with_context(|| format!("{} does not say where it is", self.cc.escaped()))?;
         Ok(fs_err::canonicalize(line.trim())?)
     }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::board::Board;
 use crate::base::command::{SYSTEM_PATH, find_program};
 use crate::base::data::{self, Folder};
+use crate::base::escape::Escape;
 use crate::host::toolchain::sysroot::Found;
 use crate::host::toolchain::{Compiler, Sysroot, include_dirs};
 
@@ -73,7 +74,7 @@ pub(crate) fn plan(
         format!(
             "{} does not find libc.so.6: a prefix needs the GNU C library and its development \
              files (Debian: libc6-dev)",
-            compiler.cc.display()
+            compiler.cc.escaped()
         )
     })?;
     planner.libc_version = libc_version(&libc.real)?;
@@ -116,7 +117,7 @@ impl Planner<'_> {
                 bail!(
                     "{} does not find {name}, which every prefix needs (Debian: libc6-dev; for a \
                      cross compiler libc6-dev-ARCH-cross)",
-                    self.compiler.cc.display()
+                    self.compiler.cc.escaped()
                 );
             }
         }
@@ -213,7 +214,7 @@ impl Planner<'_> {
     fn rewrite_script(&self, script: &str) -> String {
         let word = |word: &str| match word.rsplit_once('/') {
             Some((dir, file)) if dir.starts_with('/') => {
-                format!("/{}/{file}", self.libdir().display())
+                format!("/{}/{file}", self.libdir().to_string_lossy())
             }
             _ => word.to_owned(),
         };
@@ -252,7 +253,7 @@ impl Planner<'_> {
 /// Plans all files below `dir`, with links resolved, at `place`.
 fn copy_below(dir: &Path, place: &Path, entries: &mut BTreeMap<PathBuf, Content>) -> Result<()> {
     for entry in walkdir::WalkDir::new(dir).follow_links(true) {
-        let entry = entry.with_context(|| format!("could not look through {}", dir.display()))?;
+        let entry = entry.with_context(|| format!("could not look through {}", dir.escaped()))?;
         if entry.file_type().is_file() {
             let at = place.join(entry.path().strip_prefix(dir)?);
             entries.insert(at, Content::Copy(fs_err::canonicalize(entry.path())?));
@@ -277,7 +278,7 @@ fn libc_version(libc: &Path) -> Result<String> {
     let found = pattern.captures(&bytes).and_then(|found| found.get(1)).with_context(|| {
         format!(
             "{} is no GNU C library of a released version; other C libraries are not supported",
-            libc.display()
+            libc.escaped()
         )
     })?;
     Ok(String::from_utf8_lossy(found.as_bytes()).into_owned())
@@ -293,6 +294,6 @@ fn linux_version(entries: &BTreeMap<PathBuf, Content>) -> Result<String> {
         .lines()
         .find_map(|line| line.strip_prefix("#define LINUX_VERSION_CODE "))
         .and_then(|code| code.trim().parse().ok())
-        .with_context(|| format!("{} says no version", path.display()))?;
+        .with_context(|| format!("{} says no version", path.escaped()))?;
     Ok(format!("{}.{}.{}", code >> 16, (code >> 8) & 0xff, code & 0xff))
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::base::board::Board;
+use crate::base::escape::Escape;
 use crate::fstree::resolve::RootResolver;
 use crate::host::machine::{Machine, SDK_BOARDS};
 use crate::host::toolchain::{Compiler, ask};
@@ -96,8 +97,8 @@ impl Sysroot {
             let note = format!(
                 "{} has no {missing}: the C library of {} is taken instead; set the board up to \
                  have programs built with its own",
-                dir.display(),
-                compiler.cc.display()
+                dir.escaped(),
+                compiler.cc.escaped()
             );
             return Ok((None, Some(note)));
         }
@@ -122,7 +123,7 @@ impl Sysroot {
         let header = fs_err::read(&libc.real)?;
         let machine = header.get(18..20).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
         if machine != Some(board.elf_machine) {
-            bail!("{} is no library for {}", libc.path.display(), board.machine);
+            bail!("{} is no library for {}", libc.path.escaped(), board.machine);
         }
         Ok(())
     }
@@ -188,7 +189,7 @@ mod tests {
         assert!(whole.runtime("libc.so").is_none());
         // A compiler that was made for it reports its path.
         let gcc = dir.path().join("gcc");
-        let script = format!("#!/bin/sh\nexec gcc --sysroot={} \"$@\"\n", dir.path().display());
+        let script = format!("#!/bin/sh\nexec gcc --sysroot={} \"$@\"\n", dir.path().escaped());
         crate::base::files::write_executable(&gcc, script.as_bytes()).unwrap();
         let cross = Compiler { cc: gcc, ..compiler.clone() };
         let of = |compiler| Sysroot::find(Machine::Other, &board, compiler).unwrap().0;

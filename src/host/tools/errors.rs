@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Error, Result, anyhow};
 
 use crate::base::board::Board;
+use crate::base::escape::Escape;
 use crate::host::tools::facts::ToolFacts;
 use crate::host::tools::package_manager::PackageManager;
 use crate::host::tools::search::{FoundTool, OldVersion, SearchLists, Unusable};
@@ -24,7 +25,7 @@ impl ToolFacts {
             Err(Unusable::Missing) => Err(self.missing(board, PackageManager::of_machine())),
             Err(Unusable::Failed(path, error)) => Err(anyhow!(
                 "cannot use {}, which {}: {error:#}{}",
-                path.display(),
+                path.escaped(),
                 self.reason,
                 self.hints(board, PackageManager::of_machine())
             )),
@@ -51,7 +52,7 @@ impl ToolFacts {
     fn too_old(&self, path: &Path, old: &OldVersion) -> Error {
         anyhow!(
             "{} is {}\nhint: install {} {} or newer{}",
-            path.display(),
+            path.escaped(),
             self.describe_old(old),
             self.packages("apt", None).join(" "),
             old.oldest,

@@ -7,6 +7,7 @@ use anyhow::{Error, Result};
 
 use crate::base::board::Board;
 use crate::base::command::{Command, MACHINE_PATH, SYSTEM_PATH, find_program};
+use crate::base::escape::Escape;
 use crate::host::tools::facts::{SearchList, ToolFacts};
 
 /// Directories of each [`SearchList`], in the form of `PATH`.
@@ -90,7 +91,7 @@ impl ToolFacts {
             if self.probe.is_empty() {
                 return Ok(FoundTool { facts: self, path });
             }
-            let probe = Command::new(format!("probe {}", path.display()), &path);
+            let probe = Command::new(format!("probe {}", path.escaped()), &path);
             // The wrapper of a version manager finds the real program by PATH.
             match probe.pass("PATH").args(&self.probe).run_quiet() {
                 Ok(()) => return Ok(FoundTool { facts: self, path }),
@@ -123,7 +124,7 @@ impl FoundTool<'_> {
     /// Fails if it does not start.
     pub(crate) fn version(&self) -> Result<Option<String>> {
         let output = self
-            .command(format!("read the version of {}", self.path.display()))
+            .command(format!("read the version of {}", self.path.escaped()))
             .args(&self.facts.version)
             .output()?;
         // Some programs print it to stderr, some exit with an error after it.

@@ -11,6 +11,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::base::command::Command;
+use crate::base::escape::Escape;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
 use crate::fstree::{digest, scan};
@@ -89,7 +90,7 @@ impl ImageFormat for Btrfs {
 
     fn read(&self, image: &Path, found: &mut FileTree) -> Result<()> {
         let dir = tempfile::tempdir().context("could not make a temporary directory")?;
-        let about = || format!("{} cannot be read", image.display());
+        let about = || format!("{} cannot be read", image.escaped());
         // The list comes first: nothing is unpacked under a name that leads out of the directory.
         let tool = ForeignTool::reading(LIST, tools::BTRFS, image)?;
         let list = tool.command().args(trees::LISTING).arg(tool.image());

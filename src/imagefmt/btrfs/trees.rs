@@ -11,6 +11,7 @@ use crc::{CRC_32_ISCSI, Crc};
 use fs_err::File;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+use crate::base::escape::Escape;
 use crate::fstree::entries::{EntryKind, FileTree};
 use crate::fstree::image_path;
 use crate::imagefmt::btrfs::structures::{BtrfsSuperblock, LeafItem, NodeHeader, RootItem};
@@ -42,12 +43,12 @@ const CHECKSUM_SIZE: usize = 32;
 pub(crate) fn make_read_only(image: &Path) -> Result<()> {
     let file = File::options().read(true).write(true).open(image)?;
     let (at, mut node) = root_tree(&file)
-        .with_context(|| format!("{} is no btrfs image with one tree of roots", image.display()))?;
+        .with_context(|| format!("{} is no btrfs image with one tree of roots", image.escaped()))?;
     set_read_only(&mut node)
-        .with_context(|| format!("{} has no top-level subvolume", image.display()))?;
+        .with_context(|| format!("{} has no top-level subvolume", image.escaped()))?;
     file.file()
         .write_all_at(&node, at)
-        .with_context(|| format!("could not write to {}", image.display()))
+        .with_context(|| format!("could not write to {}", image.escaped()))
 }
 
 /// Returns the offset in the file and the bytes of the only block of the root tree. The header of
@@ -166,7 +167,7 @@ impl Inodes {
         for (path, entry) in &mut found.entries {
             let inode = self.find(path)?;
             let listed = self.properties.get(&inode).with_context(|| {
-                format!("btrfs does not list the properties of {}", path.display())
+                format!("btrfs does not list the properties of {}", path.escaped())
             })?;
             entry.mode = listed.mode & 0o7777;
             (entry.uid, entry.gid, entry.mtime) = (listed.uid, listed.gid, listed.mtime);
@@ -194,7 +195,7 @@ impl Inodes {
         self.by_path
             .get(path)
             .copied()
-            .with_context(|| format!("{} was unpacked and is not listed by btrfs", path.display()))
+            .with_context(|| format!("{} was unpacked and is not listed by btrfs", path.escaped()))
     }
 }
 

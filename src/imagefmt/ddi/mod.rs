@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::base::escape::Escape;
 use crate::base::files;
 use crate::fstree::entries::FileTree;
 use crate::host::tools::{self, ExternalTool};
@@ -94,7 +95,7 @@ impl ImageFormat for Ddi {
         let mut disk = DiskImage::open(image)?;
         disk.copy_data(&data)?;
         let root = disk.copy_hashes(&hashes)?;
-        let root = root.with_context(|| format!("{} has no hashes", image.display()))?;
+        let root = root.with_context(|| format!("{} has no hashes", image.escaped()))?;
         verity::verify(&data, &hashes, root)?;
         WRITTEN.differences(planned, &data, &scratch.join("tree"))
     }
@@ -137,7 +138,7 @@ fn with_filesystem<T>(
     let known = FILESYSTEMS.iter().find(|format| format.magic().is_some_and(|m| m.is_in(&bytes)));
     let filesystem = known.with_context(|| {
         let names: Vec<&str> = FILESYSTEMS.iter().map(|format| format.name()).collect();
-        format!("the filesystem in {} is neither {}", image.display(), names.join(" nor "))
+        format!("the filesystem in {} is neither {}", image.escaped(), names.join(" nor "))
     })?;
     act(&mut disk, *filesystem, &data)
 }

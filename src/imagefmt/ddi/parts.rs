@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use uuid::{Uuid, uuid};
 
+use crate::base::escape::Escape;
 use crate::fstree::digest;
 use crate::fstree::entries::FileTree;
 use crate::imagefmt::architecture::Architecture;
@@ -92,7 +93,7 @@ pub(super) fn write(
     let end = (start + BACKUP).next_multiple_of(GRAIN);
     file.set_len(end)?;
     gpt::write_tables(&mut file, derived(plan, "disk"), end, &partitions)
-        .with_context(|| format!("could not write the partition table of {}", output.display()))
+        .with_context(|| format!("could not write the partition table of {}", output.escaped()))
 }
 
 /// Returns a UUID for a part of the image other than the content, derived from the content's UUID.
@@ -114,11 +115,11 @@ impl DiskImage {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let mut file = fs_err::File::open(path)?;
         let partitions = gpt::read_table(&mut file)
-            .with_context(|| format!("{} has no whole partition table", path.display()))?;
+            .with_context(|| format!("{} has no whole partition table", path.escaped()))?;
         let found = |kind: Uuid| {
             let mut found = partitions.iter().filter(move |partition| partition.kind == kind);
             let first = found.next().copied();
-            ensure!(found.next().is_none(), "{} has two partitions {kind}", path.display());
+            ensure!(found.next().is_none(), "{} has two partitions {kind}", path.escaped());
             Ok(first)
         };
         let mut images = Vec::new();
@@ -131,8 +132,8 @@ impl DiskImage {
             [(data, hashes, signature)] => {
                 Ok(Self { file, data: *data, hashes: *hashes, signature: *signature })
             }
-            [] => bail!("{} has no root partition", path.display()),
-            _ => bail!("{} has root partitions for several architectures", path.display()),
+            [] => bail!("{} has no root partition", path.escaped()),
+            _ => bail!("{} has root partitions for several architectures", path.escaped()),
         }
     }
 

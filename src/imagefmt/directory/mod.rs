@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use crate::base::command::Command;
+use crate::base::escape::Escape;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::fstree::{digest, scan, tar_stream};
@@ -86,7 +87,7 @@ pub(crate) fn write(plan: &FileTree, dir: &Path, progress: &dyn Fn(u64)) -> Resu
         let (path, entry) = plan.first_not_of_root();
         bail!(
             "/{} belongs to the user {} and the group {}: only root can write that to disk",
-            path.display(),
+            path.escaped(),
             entry.0,
             entry.1
         );
@@ -148,7 +149,7 @@ fn write_files(files: &[(PathBuf, &Entry, &FileContent)], progress: &dyn Fn(u64)
         let writing = scope.spawn(move || {
             files.par_iter().try_for_each_with(sender, |sender, (place, entry, content)| {
                 write_file(place, entry, content)
-                    .with_context(|| format!("could not write {}", place.display()))?;
+                    .with_context(|| format!("could not write {}", place.escaped()))?;
                 let _ = sender.send(content.size);
                 Ok(())
             })
@@ -183,5 +184,5 @@ fn set_time_of_link(path: &Path, seconds: u64) -> Result<()> {
     let time = Timespec { tv_sec: i64::try_from(seconds)?, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
-        .with_context(|| format!("could not set the time of {}", path.display()))
+        .with_context(|| format!("could not set the time of {}", path.escaped()))
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::base::escape::Escape;
 use crate::fstree::image_path;
 use crate::imagefmt::erofs::structures::{
     CompactInode, DirectoryEntry, ErofsSuperblock, ExtendedInode,
@@ -90,7 +91,7 @@ pub(crate) struct Place {
 
 /// Returns the context of an error in the image at `path`.
 pub(crate) fn about(path: &Path) -> String {
-    format!("{} is an erofs image that is not known", path.display())
+    format!("{} is an erofs image that is not known", path.escaped())
 }
 
 impl<'a> Image<'a> {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 
+use crate::base::escape::Escape;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
@@ -178,8 +179,10 @@ fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>>
 /// Unpacks `image` into the directory `dir`. fsck.erofs keeps neither setuid nor attributes nor
 /// hard links; [`inode_differences`] compares those.
 fn unpack(image: &Path, dir: &Path) -> Result<()> {
+    let mut extract = OsString::from("--extract=");
+    extract.push(dir);
     fake_root::command("read the erofs image back", tools::FSCK_EROFS)?
-        .arg(format!("--extract={}", dir.display()))
+        .arg(extract)
         .args(["--preserve-owner", "--preserve-perms"])
         .arg(image)
         .run_quiet()
@@ -208,7 +211,7 @@ fn contents(
                 let size = place.size as u64;
                 EntryKind::File(FileContent::unread(ContentSource::Bytes(Vec::new()), size))
             }
-            other => bail!("/{} is of the type {other:o}", path.display()),
+            other => bail!("/{} is of the type {other:o}", path.escaped()),
         };
         let mode = inode.mode & 0o7777;
         let (uid, gid) = inode.owner;
@@ -219,7 +222,7 @@ fn contents(
     found.entries.par_iter_mut().try_for_each(|(path, entry)| {
         if let (EntryKind::File(content), Some(place)) = (&mut entry.kind, tree.get(path)) {
             let digest = contents.digest(place);
-            content.sha256 = Some(digest.with_context(|| format!("/{}", path.display()))?);
+            content.sha256 = Some(digest.with_context(|| format!("/{}", path.escaped()))?);
         }
         anyhow::Ok(())
     })
@@ -232,7 +235,7 @@ fn inode_differences(plan: &FileTree, found: &BTreeMap<PathBuf, Place>) -> Vec<S
     let mut differences = Vec::new();
     for (path, entry) in &plan.entries {
         let Some(Place { inode, .. }) = found.get(path) else {
-            differences.push(format!("/{} has no inode", path.display()));
+            differences.push(format!("/{} has no inode", path.escaped()));
             continue;
         };
         let (first, kind) = match &entry.kind {
@@ -254,12 +257,12 @@ fn inode_differences(plan: &FileTree, found: &BTreeMap<PathBuf, Place>) -> Vec<S
             xattrs: !entry.xattrs.is_empty(),
         };
         if *inode != planned {
-            differences.push(format!("/{} is {inode:?} and not {planned:?}", path.display()));
+            differences.push(format!("/{} is {inode:?} and not {planned:?}", path.escaped()));
         }
     }
     for path in found.keys().filter(|path| !path.as_os_str().is_empty()) {
         if !plan.entries.contains_key(path) {
-            differences.push(format!("/{} was not planned", path.display()));
+            differences.push(format!("/{} was not planned", path.escaped()));
         }
     }
     differences

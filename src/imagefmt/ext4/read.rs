@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use ext4_view::Ext4;
 
+use crate::base::escape::Escape;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
@@ -34,7 +35,7 @@ pub(super) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
 /// extended attributes are read.
 pub(super) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
     let opened = Ext4::load_from_path(image)
-        .with_context(|| format!("{} is no whole ext4 image", image.display()))?;
+        .with_context(|| format!("{} is no whole ext4 image", image.escaped()))?;
     let size = fs_err::metadata(image)?.len();
     let mut left = size.saturating_mul(CONTENT_TIMES);
     found.entries.insert(PathBuf::new(), entry(&opened, b"/", &mut left)?);
@@ -54,10 +55,10 @@ pub(super) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
                 ahead.push(path.clone());
             }
             if found.entries.insert(path, entry).is_some() {
-                bail!("a name is in {} twice", image.display());
+                bail!("a name is in {} twice", image.escaped());
             }
             if found.entries.len() as u64 > most {
-                bail!("{} has more names than entries", image.display());
+                bail!("{} has more names than entries", image.escaped());
             }
         }
     }
@@ -145,12 +146,12 @@ fn ask(plan: &FileTree, image: &Path, dir: &Path, found: &mut FileTree) -> Resul
     let mut differences = Vec::new();
     for (index, path) in names.iter().enumerate() {
         let (Some(inode), Some(links)) = (inodes.get(index), links.get(index)) else {
-            bail!("debugfs does not tell of /{}", path.display());
+            bail!("debugfs does not tell of /{}", path.escaped());
         };
         let first = *firsts.entry(inode).or_insert(path);
         let count = others.get(first).map_or(1, |count| count + 1).to_string();
         if links.split_whitespace().next() != Some(&count) {
-            differences.push(format!("/{} has {links} names and not {count}", path.display()));
+            differences.push(format!("/{} has {links} names and not {count}", path.escaped()));
         }
         if let (true, Some(entry)) = (first != *path, found.entries.get_mut(*path)) {
             entry.kind = EntryKind::HardLink(first.to_owned());

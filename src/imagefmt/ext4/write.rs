@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use crate::base::escape::Escape;
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, EntryKind, FileContent, FileTree};
 use crate::host::tools;
@@ -81,7 +82,7 @@ fn commands(plan: &FileTree, dir: &Path) -> Result<Vec<u8>> {
         bail!(
             "an ext4 image cannot have the name {:?}: debugfs, which writes it, takes a line for \
              each name",
-            path.display()
+            path.escaped()
         );
     }
     let mut text = DebugfsScript::default();

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::base::data::hex;
+use crate::base::escape::Escape;
 use crate::imagefmt::signing::openssl::openssl;
 use crate::imagefmt::signing::pkcs11::{KeySource, TokenKey};
 
@@ -38,13 +39,13 @@ impl Signing {
     pub(crate) fn open(key: &Path, certificate: &Path, source: Option<&KeySource>) -> Result<Self> {
         for file in [key, certificate] {
             if pkcs11::uri(file).is_none() && !file.is_file() {
-                bail!("there is no file {} to sign with", file.display());
+                bail!("there is no file {} to sign with", file.escaped());
             }
         }
         let uris = [pkcs11::uri(key), pkcs11::uri(certificate)];
         let source = match uris {
             [None, None] if source.is_some() => {
-                bail!("{} is a file, and no key of a token (pkcs11:...)", key.display())
+                bail!("{} is a file, and no key of a token (pkcs11:...)", key.escaped())
             }
             [None, None] => None,
             _ => Some(KeySource::find(source)?),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::base::command::Command;
+use crate::base::escape::Escape;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
 use crate::fstree::image_path;
@@ -78,7 +79,7 @@ impl ImageFormat for Squashfs {
     fn read(&self, image: &Path, found: &mut FileTree) -> Result<()> {
         let tool = ForeignTool::reading(READ, tools::UNSQUASHFS, image)?;
         read(&tool.command(), tool.image(), found)
-            .with_context(|| format!("{} cannot be read", image.display()))
+            .with_context(|| format!("{} cannot be read", image.escaped()))
     }
 
     fn paths(&self, image: &Path, below: &Path) -> Result<Vec<PathBuf>> {

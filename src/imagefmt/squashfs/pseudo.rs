@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::base::escape::Escape;
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::fstree::image_path;
@@ -69,7 +70,7 @@ pub(crate) fn read(stream: &mut dyn Read, found: &mut FileTree) -> Result<()> {
     for (path, size) in files {
         let (sha256, given) = digest::hash_reader((&mut stream).take(size))?;
         if given != size {
-            bail!("the content of /{} ends early", path.display());
+            bail!("the content of /{} ends early", path.escaped());
         }
         if let Some(Entry { kind: EntryKind::File(content), .. }) = found.entries.get_mut(&path) {
             content.sha256 = Some(sha256);

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, bail};
 
+use crate::base::escape::Escape;
+use crate::base::hint;
 use crate::base::names::{Environment, PrefixName};
 use crate::base::output::Reporter;
 use crate::check;
@@ -105,7 +107,11 @@ fn keep_logs(prefix: &Prefix, workplace: &Workplace, error: Error) -> Error {
     if !from.is_dir() || copy_tree(&from, &to).is_err() {
         return error;
     }
-    Error::msg(format!("{error:#}\n  logs that are named above were moved to {}", to.display()))
+    Error::msg(format!(
+        "{}\n  logs that are named above were moved to {}",
+        hint::join_causes(&error),
+        to.escaped()
+    ))
 }
 
 /// Runs the steps of a build in `workplace`.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::base::escape::Escape;
 use crate::imagefmt::{architecture, inspect};
 use crate::os_image::{Extension, ImageChange, InstallMethod, OsRoot};
 pub(crate) use crate::pipeline::image::build::{ImageBuildOutcome, build};
@@ -26,7 +27,7 @@ pub(crate) fn plan_add(
     let mut extensions = Vec::new();
     for file in files {
         let facts = repack::examine(file)?.1;
-        let act = || format!("could not add {}", file.display());
+        let act = || format!("could not add {}", file.escaped());
         repack::trust(&facts, certificate).with_context(act)?;
         extensions.push(Extension {
             file: file.clone(),
@@ -40,7 +41,7 @@ pub(crate) fn plan_add(
         if let ImageChange::Copy { from, uncompressed: true, .. } = change
             && let Some(reason) = repack::examine(from)?.0.repack_obstacle()
         {
-            bail!("{} is compressed, and so is where it goes: {reason}", from.display());
+            bail!("{} is compressed, and so is where it goes: {reason}", from.escaped());
         }
     }
     Ok(changes)
@@ -55,7 +56,7 @@ pub(crate) fn apply(root: &OsRoot, changes: &[ImageChange]) -> Result<()> {
         if let ImageChange::Copy { from, uncompressed: uncompressed @ true, .. } = &mut change {
             let dir = work.path().join(index.to_string());
             *from = repack::uncompressed(from, &dir)
-                .with_context(|| format!("could not pack {} uncompressed", from.display()))?;
+                .with_context(|| format!("could not pack {} uncompressed", from.escaped()))?;
             *uncompressed = false;
         }
         ready.push(change);

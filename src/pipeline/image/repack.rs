@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::base::escape::Escape;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
 use crate::fstree::{digest, scan};
@@ -17,9 +18,9 @@ use crate::imagefmt::{registry, signing};
 /// Detects the format of the image at `path`, and reads the facts about it.
 pub(super) fn examine(path: &Path) -> Result<(&'static dyn ImageFormat, ImageFacts)> {
     if path.is_dir() {
-        bail!("{} is a directory; an image gets image files", path.display());
+        bail!("{} is a directory; an image gets image files", path.escaped());
     }
-    let act = || format!("could not look into {}", path.display());
+    let act = || format!("could not look into {}", path.escaped());
     let format = registry::detect(path).with_context(act)?;
     Ok((format, format.facts(path).with_context(act)?))
 }
@@ -33,11 +34,11 @@ pub(super) fn trust(facts: &ImageFacts, certificate: Option<&Path>) -> Result<()
              with --certificate FILE"
         ),
         (None, Some(certificate)) => {
-            bail!("it is not signed: leave --certificate {} out", certificate.display())
+            bail!("it is not signed: leave --certificate {} out", certificate.escaped())
         }
         (Some(signer), Some(certificate)) => {
             if signing::fingerprint(certificate)? != *signer {
-                bail!("it is signed with another certificate than {}", certificate.display());
+                bail!("it is signed with another certificate than {}", certificate.escaped());
             }
             Ok(())
         }
@@ -79,7 +80,7 @@ fn take_owners(plan: &mut FileTree, format: &dyn ImageFormat, image: &Path) -> R
     }
     let keeps = Keeps { xattrs: false, ..Keeps::ALL };
     compare::require_equal(&compare::compare_trees(&listed, plan, keeps))
-        .with_context(|| format!("{} was not unpacked as it is", image.display()))
+        .with_context(|| format!("{} was not unpacked as it is", image.escaped()))
 }
 
 #[cfg(test)]

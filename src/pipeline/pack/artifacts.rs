@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 
+use crate::base::escape::Escape;
 use crate::base::output::Reporter;
 use crate::fstree::digest;
 use crate::imagefmt::image_format::ImageInput;
@@ -86,7 +87,7 @@ fn reports(
         let warning = format!(
             "{} is the signature of an older list, and targets will not accept it: sign the new \
              one with --sign-sums",
-            workplace.place(sums::SIGNATURE_NAME).display()
+            workplace.place(sums::SIGNATURE_NAME).escaped()
         );
         reporter.warn(&warning);
         prepared.warnings.push(warning);

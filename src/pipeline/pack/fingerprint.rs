@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::base::data::{self, hex};
+use crate::base::escape;
 use crate::base::files;
 use crate::base::names::PrefixName;
 use crate::check::Rule;
@@ -47,6 +48,7 @@ const COARSE: Duration = Duration::from_secs(3);
 #[derive(Debug, Serialize)]
 struct FingerprintInput<'a> {
     fprefix: &'static str,
+    #[serde(serialize_with = "escape::path::serialize")]
     root: &'a Path,
     eprefix: &'a str,
     name: &'a PrefixName,
@@ -54,6 +56,7 @@ struct FingerprintInput<'a> {
     architecture: &'a Option<Architecture>,
     fields: &'a [ReleaseField],
     formats: &'a [Format],
+    #[serde(serialize_with = "escape::path::serialize")]
     output: &'a Path,
     keep: &'a [PruneRuleName],
     locales: &'a [Locale],
@@ -66,7 +69,8 @@ struct FingerprintInput<'a> {
     package_information: bool,
     sysupdate: &'a Option<SourceUrl>,
     reports: bool,
-    repositories: &'a [PathBuf],
+    #[serde(serialize_with = "escape::paths::serialize")]
+    repositories: Vec<&'a Path>,
     epoch: Option<u64>,
     source_date_epoch: Option<OsString>,
 }
@@ -127,7 +131,7 @@ impl<'a> FingerprintInput<'a> {
             package_information: *package_information,
             sysupdate,
             reports: *reports,
-            repositories: &repositories.paths,
+            repositories: repositories.paths.iter().map(PathBuf::as_path).collect(),
             epoch: *epoch,
             source_date_epoch: std::env::var_os("SOURCE_DATE_EPOCH"),
         })
@@ -146,9 +150,13 @@ pub(crate) struct Fingerprint {
 struct FingerprintRecord {
     key: String,
     /// Other files that the reports were made from, and the files that were written.
-    files: Vec<(PathBuf, String)>,
+    files: Vec<(RecordedPath, String)>,
     packed: Packed,
 }
+
+/// Path of a file that a record names.
+#[derive(Debug, Serialize, Deserialize)]
+struct RecordedPath(#[serde(with = "escape::path")] PathBuf);
 
 impl Fingerprint {
     /// Reads the facts of every file that `request` names. Returns `None` if facts are not enough
@@ -190,7 +198,7 @@ impl Fingerprint {
         let text = fs_err::read_to_string(output.join(workplace::record(&request.name))).ok()?;
         let record: FingerprintRecord = serde_json::from_str(&text).ok()?;
         let is_same = record.key == self.key
-            && record.files.iter().all(|(path, then)| of_maybe(path).as_ref() == Some(then))
+            && record.files.iter().all(|(path, then)| of_maybe(&path.0).as_ref() == Some(then))
             && has_sums(&record.packed, &output);
         is_same.then_some(record.packed)
     }
@@ -205,13 +213,13 @@ impl Fingerprint {
             if path.exists() && facts(&path, Some(self.begun)).is_none() {
                 return files::remove_file(&place);
             }
-            files.extend(of_maybe(&path).map(|facts| (path, facts)));
+            files.extend(of_maybe(&path).map(|facts| (RecordedPath(path), facts)));
         }
         let images = packed.images.iter().chain(&packed.debug_images);
         let images = images.flat_map(|image| image.link.iter().chain([&image.path]));
         let shared = [sums::FILE_NAME, sums::SIGNATURE_NAME].map(|name| output.join(name));
         for path in images.chain(&packed.reports).filter(|path| !shared.contains(path)) {
-            files.extend(of_maybe(path).map(|facts| (path.clone(), facts)));
+            files.extend(of_maybe(path).map(|facts| (RecordedPath(path.clone()), facts)));
         }
         let record = FingerprintRecord { key: self.key.clone(), files, packed: packed.clone() };
         files::write_atomically(&place, &serde_json::to_vec(&record)?)

@@ -6,6 +6,7 @@ use anyhow::Result;
 use indicatif::HumanBytes;
 
 use crate::base::names::PrefixName;
+use crate::base::output;
 use crate::base::output::Reporter;
 use crate::imagefmt::format::Format;
 use crate::imagefmt::image_format::ImageInput;
@@ -42,10 +43,10 @@ pub(super) fn write_image(
     let done = std::cell::Cell::new(0);
     let progress = |count: u64| {
         done.set(done.get() + count);
-        bar.set_message(format!("{} of {}", HumanBytes(done.get()), HumanBytes(total)));
+        output::show(&bar, &format!("{} of {}", HumanBytes(done.get()), HumanBytes(total)));
     };
     let result = writer::write(input, format, workplace, name, &progress).and_then(|()| {
-        bar.set_message("reading it back");
+        output::show(&bar, "reading it back");
         writer::verify(input.tree, format, workplace, name)
     });
     bar.finish_and_clear();

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::base::data::hex;
+use crate::base::escape;
 use crate::base::names::PrefixName;
 use crate::fstree::digest;
 use crate::fstree::entries::{FileTree, Totals};
@@ -26,9 +27,10 @@ pub(crate) struct PackedImage {
     /// Format of the image.
     pub format: &'static dyn ImageFormat,
     /// Path of the file.
+    #[serde(with = "escape::path")]
     pub path: PathBuf,
     /// Link to the file under the name that systemd attaches, if the file has another name.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "escape::optional_path", skip_serializing_if = "Option::is_none")]
     pub link: Option<PathBuf>,
     /// Size in bytes. For a directory, the sum of its files.
     pub size: u64,
@@ -91,6 +93,7 @@ pub(crate) struct Packed {
     #[serde(default)]
     pub stripped: Stripped,
     /// Files that were written beside the images.
+    #[serde(with = "escape::paths")]
     pub reports: Vec<PathBuf>,
     /// Totals of the content.
     pub contents: Totals,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+use crate::base::escape::Escape;
 use crate::base::output::Reporter;
 use crate::fstree::entries::{Entry, FileTree};
 use crate::fstree::root_dir::RootDir;
@@ -51,7 +52,7 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
         bail!("{obstacle}");
     }
     request.options.formats.iter().try_for_each(|format| writer::ready(*format))?;
-    reporter.step(&format!("planning {} from {}", request.name, request.root.path().display()));
+    reporter.step(&format!("planning {} from {}", request.name, request.root.path().escaped()));
     let rules = PruneRules::load(&request.options.keep, &request.options.locales)?;
     let epoch = match request.epoch {
         Some(epoch) => epoch,
@@ -160,6 +161,6 @@ fn left_outside(root: &FinalRoot) -> Result<Vec<String>> {
     Ok(vec![format!(
         "{} entries of the root are not in the prefix and will not be in the extension, /{} first",
         outside.len(),
-        first.display()
+        first.escaped()
     )])
 }

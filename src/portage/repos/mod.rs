@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::base::escape::Escape;
 use crate::base::inside::{InsidePath, OWN_REPOS, REPOS};
 use crate::base::names;
 use crate::fstree::walk::TreeWalk;
@@ -34,7 +35,7 @@ pub(crate) fn inside(name: &str) -> InsidePath {
 /// The name of the repository at `path` (PMS 3.1.5, with layout.conf(5) as Portage reads it).
 pub(crate) fn name_of(path: &Path) -> Result<String> {
     if !path.is_dir() {
-        bail!("there is no directory {}", path.display());
+        bail!("there is no directory {}", path.escaped());
     }
     let file = path.join("profiles/repo_name");
     let name = if file.is_file() {
@@ -44,12 +45,12 @@ pub(crate) fn name_of(path: &Path) -> Result<String> {
             format!(
                 "{} is not an ebuild repository: it has neither profiles/repo_name nor a \
                  repo-name in metadata/layout.conf",
-                path.display()
+                path.escaped()
             )
         })?
     };
     if !names::is_repo_name(&name) {
-        bail!("{} says that its name is {name:?}, which no repository can have", path.display());
+        bail!("{} says that its name is {name:?}, which no repository can have", path.escaped());
     }
     Ok(name)
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use regex::Regex;
 
 use crate::base::board::Board;
+use crate::base::escape::Escape;
 use crate::fstree::walk::TreeWalk;
 
 /// A profile of Gentoo's for self-contained prefixes, below profiles/default/linux/ARCH: a version,
@@ -33,7 +34,7 @@ pub(crate) fn check(dir: &Path, locate: &dyn Fn(&str) -> Option<PathBuf>) -> Res
     let mut next = vec![dir.to_owned()];
     while let Some(dir) = next.pop() {
         let real = fs_err::canonicalize(&dir)
-            .with_context(|| format!("there is no profile {}", dir.display()))?;
+            .with_context(|| format!("there is no profile {}", dir.escaped()))?;
         if seen.contains(&real) {
             continue;
         }
@@ -46,7 +47,7 @@ pub(crate) fn check(dir: &Path, locate: &dyn Fn(&str) -> Option<PathBuf>) -> Res
                         format!(
                             "the profile {} builds upon {parent}, and no repository {name} was \
                              given",
-                            dir.display()
+                            dir.escaped()
                         )
                     })?
                     .join("profiles")
@@ -56,8 +57,8 @@ pub(crate) fn check(dir: &Path, locate: &dyn Fn(&str) -> Option<PathBuf>) -> Res
             if !place.is_dir() {
                 bail!(
                     "the profile {} builds upon {parent}, and there is no {}",
-                    dir.display(),
-                    place.display()
+                    dir.escaped(),
+                    place.escaped()
                 );
             }
             next.push(place);
@@ -108,15 +109,15 @@ pub(crate) fn for_board(path: &Path, board: &Board) -> Result<PathBuf> {
             "all profiles for prefixes on {} in {} are deprecated; name one with --profile, the \
              newest is {}",
             board.name,
-            path.display(),
-            below.join(rest).display()
+            path.escaped(),
+            below.join(rest).escaped()
         ),
         None => bail!(
             "{} has no profile for prefixes on {} (profiles/{}/VERSION/prefix/kernel-VERSION+); \
              name one with --profile",
-            path.display(),
+            path.escaped(),
             board.name,
-            below.display()
+            below.escaped()
         ),
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use crate::base::escape::Escape;
 use crate::portage::repos::{is_repository, masters_of, name_of};
 
 /// The folder of repositories in a checkout of flatcar/scripts.
@@ -17,7 +18,7 @@ pub(crate) const SKELETON: &str = "skel/etc/portage";
 /// The repositories of the tree at `path`, lowest priority first; the first is the main one.
 pub(crate) fn repositories(path: &Path) -> Result<Vec<(String, PathBuf)>> {
     if !path.is_dir() {
-        bail!("there is no directory {}", path.display());
+        bail!("there is no directory {}", path.escaped());
     }
     if is_repository(path) {
         return Ok(vec![(name_of(path)?, path.to_owned())]);
@@ -36,7 +37,7 @@ pub(crate) fn repositories(path: &Path) -> Result<Vec<(String, PathBuf)>> {
         bail!(
             "{} is no ebuild tree: it is neither a repository (profiles/repo_name) nor a folder of \
              some; give Gentoo's repository, or a checkout of flatcar/scripts",
-            path.display()
+            path.escaped()
         );
     }
     masters_first(path, found)
@@ -60,7 +61,7 @@ fn masters_first(tree: &Path, mut rest: Vec<(String, PathBuf)>) -> Result<Vec<(S
             let names: Vec<&str> = rest.iter().map(|(name, _)| name.as_str()).collect();
             bail!(
                 "the repositories in {} name each other as masters, so none can be the first: {}",
-                tree.display(),
+                tree.escaped(),
                 names.join(", ")
             );
         };

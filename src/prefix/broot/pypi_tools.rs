@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::base::command::{MACHINE_PATH, find_program};
+use crate::base::escape::Escape;
 use crate::base::files;
+use crate::base::hint;
 use crate::base::inside::{TOOLS, WRAPPER_DIR};
 use crate::base::output::Reporter;
 use crate::host::doctor;
@@ -60,7 +62,8 @@ pub(crate) fn fetch(prefix: &Prefix, reporter: &Reporter) -> Result<()> {
             Ok(target)
         });
         if let Err(error) = fetched {
-            reporter.warn(&format!("{name} is left to Portage to build: {error:#}"));
+            let why = hint::render_error(&error);
+            reporter.warn(&format!("{name} is left to Portage to build: {why}"));
         }
     }
     Ok(())
@@ -128,7 +131,7 @@ fn stand_alone(programs: &Path) -> Result<()> {
             "#!{}\nimport os, sys\n\
              sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))\n\
              import {rest}",
-            python.display()
+            python.escaped()
         );
         files::write_executable(&path, script.as_bytes())?;
     }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 
+use crate::base::escape::Escape;
 use crate::base::names::Environment;
 use crate::base::output::Reporter;
 use crate::portage::cpv::Cpv;
@@ -27,7 +28,7 @@ pub(super) fn report_failures(
     let failures = phases.failures()?;
     for (package, phase) in &failures {
         let log = newest_log(&prefix.layout.logs(environment), package)?;
-        let place = log.as_ref().map(|log| format!("; its build log is {}", log.display()));
+        let place = log.as_ref().map(|log| format!("; its build log is {}", log.escaped()));
         reporter.error(&format!(
             "{package} failed in its {phase} phase, in {environment}{}",
             place.unwrap_or_default()
@@ -70,7 +71,7 @@ fn report_refusals(
             "the binary package of {cpv} was refused: {reason} (see {})\n\
              hint: correct that, or build the \
              package here with `fprefix -P {} emerge --usepkg-exclude={package} {package}`",
-            entry.path().display(),
+            entry.path().escaped(),
             prefix.definition.id,
             package = cpv.package(),
         ));

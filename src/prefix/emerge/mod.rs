@@ -10,7 +10,6 @@
 mod explain;
 pub(crate) mod phases;
 
-use std::io::{IsTerminal, Write};
 use std::process::ExitStatus;
 use std::time::{Instant, SystemTime};
 
@@ -18,7 +17,7 @@ use anyhow::Result;
 
 use crate::base::command::{Command, shell_code};
 use crate::base::names::Environment;
-use crate::base::output::Reporter;
+use crate::base::output::{self, Reporter};
 use crate::portage::events;
 use crate::prefix::definition::Prefix;
 use crate::prefix::emerge::phases::Phases;
@@ -191,7 +190,7 @@ impl EmergeRun<'_> {
     fn emerge(&self, args: &[String], asked: &EmergeArguments) -> Result<ExitStatus> {
         let phases = Phases::start(self.prefix)?;
         let (begun, since) = (Instant::now(), SystemTime::now());
-        let draws = self.reporter.draws() && std::io::stdout().is_terminal() && !asked.interactive;
+        let draws = self.reporter.draws_beside_answers() && !asked.interactive;
         let status = if draws {
             self.emerge_with_bar(args, &phases)?
         } else {
@@ -220,9 +219,8 @@ impl EmergeRun<'_> {
                 bar.set_prefix(count);
             }
             bar.suspend(|| {
-                let mut stdout = std::io::stdout().lock();
                 // Nothing can be done where stdout is closed.
-                let _ = stdout.write_all(chunk).and_then(|()| stdout.flush());
+                let _ = output::relay(chunk);
             });
         });
         drop(follower);

@@ -11,6 +11,7 @@ use anyhow::Result;
 use indicatif::ProgressBar;
 
 use crate::base::names::Environment;
+use crate::base::output;
 use crate::portage::cpv::Cpv;
 use crate::portage::events::{self, PhaseEvent};
 use crate::prefix::definition::Prefix;
@@ -73,7 +74,7 @@ fn follow(file: &Path, bar: &ProgressBar, done: &AtomicBool) {
                 last = now;
             }
             let seconds = since.elapsed().as_secs();
-            bar.set_message(format!("{} {last} ({seconds} s)", bar.prefix()));
+            output::show(bar, &format!("{} {last} ({seconds} s)", bar.prefix()));
         }
         std::thread::sleep(Duration::from_millis(200));
     }

@@ -1,11 +1,13 @@
 //! Git checkouts that hold repositories: detects those that the user owns, and updates them.
 
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
 use crate::base::command::Command;
+use crate::base::escape::Escape;
 use crate::host::tools;
 
 /// The state of a repository's directory for git.
@@ -40,7 +42,9 @@ impl CheckoutState {
         // It may be in a checkout that knows nothing of it, like a home directory.
         let known = checkout.git("ask git for the commit")?.args(["rev-parse", "-q", "--verify"]);
         let below = path.strip_prefix(top).unwrap_or(Path::new(""));
-        let known = known.arg(format!("HEAD:{}", below.display())).output()?.status.success();
+        let mut object = OsString::from("HEAD:");
+        object.push(below);
+        let known = known.arg(object).output()?.status.success();
         Ok(if known { Self::Own(checkout) } else { Self::None })
     }
 }
@@ -53,7 +57,7 @@ impl Checkout {
 
     /// Refuses a checkout that cannot be updated without a decision of its owner.
     pub(super) fn check(&self) -> Result<()> {
-        let top = self.top.display();
+        let top = self.top.escaped();
         let changed = self
             .git("ask git for local changes")?
             .args(["status", "--porcelain", "--untracked-files=no"])
@@ -88,14 +92,14 @@ impl Checkout {
 
     /// Brings it up to date with its upstream, where that only adds commits.
     pub(super) fn pull(&self) -> Result<()> {
-        self.git(&format!("bring {} up to date", self.top.display()))?
+        self.git(&format!("bring {} up to date", self.top.escaped()))?
             .args(["pull", "--quiet", "--ff-only"])
             .run_quiet()
     }
 
     /// Goes back to the commit that it was at.
     pub(super) fn go_back(&self, commit: &str) -> Result<()> {
-        self.git(&format!("take {} back to {commit}", self.top.display()))?
+        self.git(&format!("take {} back to {commit}", self.top.escaped()))?
             .args(["reset", "--quiet", "--keep", commit])
             .run_quiet()
     }

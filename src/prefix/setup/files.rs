@@ -175,7 +175,7 @@ fn write_config(prefix: &Prefix, environment: Environment) -> Result<()> {
     if let (Environment::Staging, Some(Binhost::Uri(uri)), Some(key)) =
         (environment, &definition.binhost, &definition.binhost_key)
     {
-        let uri = format!("{uri}/{}", key.display());
+        let uri = format!("{uri}/{}", key.to_string_lossy());
         write_portage(&config, "binrepos.conf", minijinja::context! { uri })?;
     }
     write_portage(

@@ -18,6 +18,8 @@ use anyhow::Result;
 
 use crate::base::board::{Board, BoardName};
 use crate::base::data::{self, Folder};
+use crate::base::escape::Escape;
+use crate::base::hint;
 use crate::base::lock::Busy;
 use crate::base::names::{
     Environment, Eprefix, Feature, PrefixId, PrefixName, RepoArgument, UseFlags,
@@ -214,20 +216,20 @@ impl SetupPlan {
         lines.extend(self.tools.iter().map(|tool| format!("fetch {tool} from PyPI")));
         for repo in &definition.repos {
             if let Some(path) = &repo.path {
-                lines.push(format!("take ebuilds of {} from {}", repo.name, path.display()));
+                lines.push(format!("take ebuilds of {} from {}", repo.name, path.escaped()));
             }
         }
         if definition.repos.iter().any(|repo| repo.path.is_some()) {
             lines.push(format!("build by the profile {}", definition.profile));
         }
-        lines.push(format!("make staging at {}", definition.staging.display()));
-        lines.push(format!("make final at {}", definition.r#final.display()));
+        lines.push(format!("make staging at {}", definition.staging.escaped()));
+        lines.push(format!("make final at {}", definition.r#final.escaped()));
         lines.extend(self.missing.clone());
         if let Some(dir) = &self.sysroot {
-            lines.push(format!("take the C library of the board from {}", dir.display()));
+            lines.push(format!("take the C library of the board from {}", dir.escaped()));
         }
         lines.extend(self.toolchain()?.iter().map(|package| format!("import {package}")));
-        lines.push(format!("write wrappers to {}", self.wrapper_dir.display()));
+        lines.push(format!("write wrappers to {}", self.wrapper_dir.escaped()));
         Ok(lines)
     }
 
@@ -253,14 +255,14 @@ impl SetupPlan {
         }
         broot::fetch(&self.prefix, reporter)?;
         if let Err(error) = prove_nesting() {
-            reporter.warn(&format!("{error:#}"));
+            reporter.warn(&hint::render_error(&error));
         }
         if let Some(missing) = &self.missing {
             reporter.warn(missing);
         }
         reporter.step(&match &self.sysroot {
             Some(dir) => {
-                format!("importing the toolchain, with the C library of {}", dir.display())
+                format!("importing the toolchain, with the C library of {}", dir.escaped())
             }
             None => "importing the toolchain".to_owned(),
         });

@@ -4,10 +4,12 @@
 //! and keywords. It names repositories as they were once called; what can be told is put right
 //! here, since Portage takes a mask with an unknown repository for one that masks nothing.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::base::escape::Escape;
 use crate::base::files;
 use crate::portage::{provided, repos};
 use crate::prefix::broot;
@@ -89,11 +91,12 @@ impl PackageConfig {
             for file in files_below(&place)? {
                 let rest = file.strip_prefix(&place)?;
                 let lines = fs_err::read_to_string(&file)
-                    .with_context(|| format!("{} has to be a text", file.display()))?;
+                    .with_context(|| format!("{} has to be a text", file.escaped()))?;
                 let lines = self.rename_repositories(&lines, &file, all);
-                let mut name_in = owner.to_owned();
+                let mut name_in = OsString::from(owner);
                 for part in rest {
-                    name_in = format!("{name_in}-{}", part.display());
+                    name_in.push("-");
+                    name_in.push(part);
                 }
                 self.files.push((Path::new(name).join(name_in), lines.into_bytes()));
             }
@@ -135,7 +138,7 @@ impl PackageConfig {
                 let right = line.replacen(&format!("::{named}"), &format!("::{}", repo.name), 1);
                 self.notes.push(format!(
                     "{} names the repository {named}; taken as {}: {}",
-                    file.display(),
+                    file.escaped(),
                     repo.name,
                     right.trim()
                 ));
@@ -143,7 +146,7 @@ impl PackageConfig {
             } else {
                 self.notes.push(format!(
                     "{} names the repository {named}, which there is not; left out: {}",
-                    file.display(),
+                    file.escaped(),
                     line.trim()
                 ));
             }
@@ -173,7 +176,7 @@ impl PackageConfig {
 /// Refuses a folder in which something is that would not be taken.
 fn check(folder: &Path) -> Result<()> {
     if !folder.is_dir() {
-        bail!("there is no directory {}", folder.display());
+        bail!("there is no directory {}", folder.escaped());
     }
     for entry in fs_err::read_dir(folder)? {
         let entry = entry?;
@@ -194,7 +197,7 @@ fn check(folder: &Path) -> Result<()> {
             if entry.path().is_dir() {
                 continue;
             }
-            bail!("{} has to be a folder", entry.path().display());
+            bail!("{} has to be a folder", entry.path().escaped());
         }
         let hint = if OURS.contains(&&*name) {
             "; --use, --tree, --repo and --profile say these, and make.conf.user in etc/portage of \
@@ -204,7 +207,7 @@ fn check(folder: &Path) -> Result<()> {
         };
         bail!(
             "{} is nothing that --package-config takes: {}, {}, {BROOT}, profile{hint}",
-            entry.path().display(),
+            entry.path().escaped(),
             LISTS.join(", "),
             FOLDERS.join(", ")
         );
@@ -219,7 +222,7 @@ fn check_profile(dir: &Path) -> Result<()> {
         if !PROFILE.iter().any(|name| entry.file_name() == *name) || !entry.path().is_file() {
             bail!(
                 "{} is no file that --package-config takes of a profile: {}",
-                entry.path().display(),
+                entry.path().escaped(),
                 PROFILE.join(", ")
             );
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::base::board::Board;
+use crate::base::escape::Escape;
 use crate::base::files;
 use crate::base::inside::PROFILES;
 use crate::base::names::{Eprefix, Feature, PrefixId};
@@ -23,16 +24,16 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
         bail!("an empty path was given");
     }
     let path = std::path::absolute(path)
-        .with_context(|| format!("could not make {} absolute", path.display()))?;
+        .with_context(|| format!("could not make {} absolute", path.escaped()))?;
     // What exists is named by its real path, so that two spellings cannot hide one place.
     let (ancestor, rest) = files::existing_ancestor(&path);
     let mut real = fs_err::canonicalize(&ancestor)?;
     if !rest.as_os_str().is_empty() && !real.is_dir() {
-        bail!("{} cannot be made: {} is not a directory", path.display(), ancestor.display());
+        bail!("{} cannot be made: {} is not a directory", path.escaped(), ancestor.escaped());
     }
     for part in rest.components() {
         if matches!(part, std::path::Component::ParentDir) {
-            bail!("{} has .. in it behind a directory that does not exist", path.display());
+            bail!("{} has .. in it behind a directory that does not exist", path.escaped());
         }
         real.push(part);
     }
@@ -50,8 +51,8 @@ pub(super) fn check_apart(
     if staging.starts_with(r#final) || r#final.starts_with(staging) {
         bail!(
             "staging and final have to be apart: {} and {}",
-            staging.display(),
-            r#final.display()
+            staging.escaped(),
+            r#final.escaped()
         );
     }
     for kept in [home.prefix(id), home.portage(), home.distfiles()] {
@@ -60,8 +61,8 @@ pub(super) fn check_apart(
             bail!(
                 "{} cannot be an environment: fprefix keeps {} in it, which belongs to more than \
                  that",
-                dir.display(),
-                kept.display()
+                dir.escaped(),
+                kept.escaped()
             );
         }
     }
@@ -78,13 +79,13 @@ pub(super) fn check_owners(id: &PrefixId, dirs: [&Path; 2]) -> Result<()> {
                 "{} belongs to the prefix {other}\n\
                  hint: remove that one with `fprefix remove {other}`, \
                  or name another directory",
-                dir.display()
+                dir.escaped()
             ),
             Owner::Stranger => bail!(
                 "{} has something in it that is not of fprefix, and is left alone\n\
                  hint: name another \
                  directory with --staging-dir or --final-dir",
-                dir.display()
+                dir.escaped()
             ),
         }
     }
@@ -162,7 +163,7 @@ pub(super) fn repositories(
              metadata/layout.conf), which was not given\n\
               hint: add it with --repo {master}=PATH, or name \
              the folder of both with --tree",
-            path.display()
+            path.escaped()
         );
     }
     Ok(all)
@@ -173,7 +174,7 @@ pub(super) fn resolve_repository(path: &Path, expected: Option<&str>) -> Result<
     let path = absolute(path)?;
     let name = repos::name_of(&path)?;
     if let Some(expected) = expected.filter(|expected| *expected != name) {
-        bail!("the repository at {} is called {name}, not {expected}", path.display());
+        bail!("the repository at {} is called {name}, not {expected}", path.escaped());
     }
     Ok((name, path))
 }
@@ -186,8 +187,8 @@ pub(super) fn with_priorities(named: Vec<(String, PathBuf)>) -> Result<Vec<Prefi
     ];
     for (position, (name, path)) in named.into_iter().enumerate() {
         if let Some(other) = all.iter().find(|repo| repo.name == name) {
-            let place = other.path.as_ref().map_or("built in".into(), |p| p.display().to_string());
-            bail!("two repositories are called {name}: {} ({place})", path.display());
+            let place = other.path.as_ref().map_or("built in".into(), |p| p.escaped().to_string());
+            bail!("two repositories are called {name}: {} ({place})", path.escaped());
         }
         let priority = i32::try_from(position).unwrap_or(i32::MAX - 1).saturating_add(1);
         all.push(PrefixRepo { name, path: Some(path), priority });
@@ -270,7 +271,7 @@ fn named_profile(
     let fitting: Vec<String> = all
         .iter()
         .filter_map(|repo| repos::profile_for_board(repo.path.as_ref()?, board).ok())
-        .map(|profile| profile.display().to_string())
+        .map(|profile| profile.escaped().to_string())
         .collect();
     let hint = match fitting.as_slice() {
         [] => String::new(),
@@ -305,12 +306,12 @@ pub(super) fn check_binhost(binhost: &Binhost) -> Result<Binhost> {
     if !path.is_dir() {
         bail!(
             "there is no directory {}\nhint: make it, or mount it, to share binary packages there",
-            path.display()
+            path.escaped()
         );
     }
     let writable = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     rustix::fs::access(&path, writable).with_context(|| {
-        format!("binary packages cannot go to {}: no permission", path.display())
+        format!("binary packages cannot go to {}: no permission", path.escaped())
     })?;
     Ok(Binhost::Directory(path))
 }
@@ -343,19 +344,19 @@ pub(super) fn check_writable(prefix: &Prefix, wrapper_dir: &Path) -> Result<()> 
             bail!(
                 "{} has a name that is not UTF-8, which neither the definition nor the wrappers of \
                  a prefix can say",
-                dir.display()
+                dir.escaped()
             );
         }
         let (ancestor, _) = files::existing_ancestor(dir);
         if !ancestor.is_dir() {
-            bail!("{} cannot be made: {} is not a directory", dir.display(), ancestor.display());
+            bail!("{} cannot be made: {} is not a directory", dir.escaped(), ancestor.escaped());
         }
         if definition.machine == Machine::Sdk && tools::SUDO.find().is_some() {
             continue;
         }
         rustix::fs::access(&ancestor, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
             .with_context(|| {
-            format!("{} cannot be written: no permission in {}", dir.display(), ancestor.display())
+            format!("{} cannot be written: no permission in {}", dir.escaped(), ancestor.escaped())
         })?;
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use crate::base::escape::Escape;
 use crate::base::files;
 use crate::base::lock::Busy;
 use crate::base::names::Environment;
@@ -19,7 +20,7 @@ pub(crate) fn remove(prefix: &Prefix) -> Result<()> {
         match owner(dir)? {
             Owner::Prefix(other) if other == *id => {}
             Owner::Nobody => {}
-            _ => bail!("{} does not carry the marker of {id} and is left alone", dir.display()),
+            _ => bail!("{} does not carry the marker of {id} and is left alone", dir.escaped()),
         }
     }
     let lock = prefix.lock(&format!("fprefix remove {id}"), &Busy::Fail)?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::base::escape::Escape;
 use crate::base::lock::{Busy, Lock};
 use crate::base::names::{Environment, RepoPlace};
 use crate::base::output::Reporter;
@@ -70,7 +71,7 @@ pub(crate) fn add_repository(
                  metadata/layout.conf), which {} does not have\n\
                   hint: add that first, with `fprefix repo \
                  add {master}=PATH`",
-                path.display(),
+                path.escaped(),
                 definition.id
             );
         }
@@ -127,7 +128,7 @@ pub(crate) fn sync(
     }
     let mut synced = Vec::new();
     for (checkout, names) in checkouts {
-        reporter.step(&format!("pulling {}", checkout.top().display()));
+        reporter.step(&format!("pulling {}", checkout.top().escaped()));
         let (from, to) = pull(&prefix, &checkout, reporter)?;
         synced.push(Synced { names, from, to });
     }
@@ -268,7 +269,7 @@ fn checkouts(definition: &Definition, name: Option<&str>) -> Result<Checkouts> {
             others.push(format!(
                 "{repo} at {} is the machine's own, whose Portage brings it up to date: `emaint \
                  sync --repo {repo}`",
-                path.display()
+                path.escaped()
             ));
             continue;
         }
@@ -282,12 +283,12 @@ fn checkouts(definition: &Definition, name: Option<&str>) -> Result<Checkouts> {
             CheckoutState::OfAnotherUser(top) => others.push(format!(
                 "{repo} is in a checkout of another user, who brings it up to date: `git -C {} \
                  pull --ff-only`",
-                top.display()
+                top.escaped()
             )),
             CheckoutState::None => others.push(format!(
                 "{repo} at {} is no git checkout; whatever brought it there brings it up to date, \
                  and the next build takes it as it is",
-                path.display()
+                path.escaped()
             )),
         }
     }
@@ -311,7 +312,7 @@ fn pull(prefix: &Prefix, checkout: &Checkout, reporter: &Reporter) -> Result<(St
         checkout.go_back(&from)?;
         return Err(error.context(format!(
             "{} fits the prefix no more at {to}, and is at {from} again",
-            checkout.top().display()
+            checkout.top().escaped()
         )));
     }
     let after = config(definition, &definition.repos)?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::base::escape::Escape;
 use crate::base::files;
 use crate::host::machine::{self, Machine};
 use crate::host::sudo::with_sudo;
@@ -33,7 +34,7 @@ fn make(dir: &Path) -> Result<()> {
         dirs.push(next.clone());
     }
     let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
-    with_sudo(&format!("make {} with sudo", dir.display()), "install")?
+    with_sudo(&format!("make {} with sudo", dir.escaped()), "install")?
         .args(["-d", "-o", &user.as_raw().to_string(), "-g", &group.as_raw().to_string()])
         .args(dirs)
         .run_quiet()

@@ -23,6 +23,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::base::escape::Escape;
 use crate::elf::{ElfImage, Patch};
 use crate::fstree::resolve::RootResolver;
 use crate::prefix::layout::{GCONV, LOCALES};
@@ -134,7 +135,7 @@ impl Libc<'_> {
             };
             let old = Path::new(OsStr::from_bytes(old));
             if file.as_deref() != Some(old) && !(old.starts_with(self.eprefix) && file.is_none()) {
-                isolation.leaks.push((facility, format!("reads {}", old.display())));
+                isolation.leaks.push((facility, format!("reads {}", old.escaped())));
             }
         }
         let Some((patches, set)) = self.redirect_files(files, &current) else {
@@ -146,7 +147,7 @@ impl Libc<'_> {
         for ((file, set), facility) in files.iter().zip(set).zip(facilities) {
             let known = isolation.leaks.iter().any(|(leak, _)| *leak == facility);
             if let Some(file) = file.as_ref().filter(|_| set && is_new && !known) {
-                isolation.leaks.push((facility, format!("does not read {}", file.display())));
+                isolation.leaks.push((facility, format!("does not read {}", file.escaped())));
             }
         }
         isolation.patches.extend(patches);
@@ -210,7 +211,7 @@ impl Libc<'_> {
         };
         let patch = Patch { offset: at as u64, bytes };
         if !is_applied(self.bytes, &patch) {
-            let text = format!("looks for character set modules in {}", directory.display());
+            let text = format!("looks for character set modules in {}", directory.escaped());
             isolation.leaks.push((LibcFacility::CharacterSets, text));
             isolation.patches.push(patch);
         }
@@ -222,7 +223,7 @@ impl Libc<'_> {
         else {
             return;
         };
-        let directory = Path::new(OsStr::from_bytes(old)).display();
+        let directory = Path::new(OsStr::from_bytes(old)).escaped();
         isolation.leaks.push((LibcFacility::Locales, format!("looks for locales in {directory}")));
         isolation.patches.push(Patch { offset: at as u64, bytes: missing_path(old.len()) });
     }

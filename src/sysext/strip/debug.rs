@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::base::data::hex;
+use crate::base::escape::Escape;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 
 /// Directory in which gdb, lldb and elfutils look (gdb's manual, "Separate Debug Files").
@@ -61,7 +62,7 @@ pub(crate) fn of_prefix(plan: &FileTree) -> BTreeMap<PathBuf, Entry> {
 pub(super) fn debug_entry(file: PathBuf, epoch: u64) -> Result<Entry> {
     let size = fs_err::metadata(&file)?.len();
     if size == 0 {
-        bail!("{} has no symbols", file.display());
+        bail!("{} has no symbols", file.escaped());
     }
     let mut entry = Entry::generated(Vec::new(), epoch);
     entry.kind = EntryKind::File(FileContent::unread(ContentSource::Disk(file), size));

@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::base::board::Board;
+use crate::base::escape::Escape;
 use crate::elf::{self, DebugSymbols};
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::prefix::final_root::FinalRoot;
@@ -113,7 +114,7 @@ pub(crate) fn choose(
 }
 
 fn kept_symbols(path: &Path, why: String) -> KeptSymbols {
-    KeptSymbols { path: Path::new("/").join(path).display().to_string(), why }
+    KeptSymbols { path: Path::new("/").join(path).escaped().to_string(), why }
 }
 
 /// Returns the symbols of a program or a library in the root. A broken file has none.
@@ -124,19 +125,19 @@ fn read_symbols(entry: &Entry) -> Result<Option<DebugSymbols>> {
     let file = fs_err::File::open(path)?;
     let mut magic = [0; 4];
     let read = std::os::unix::fs::FileExt::read_at(file.file(), &mut magic, 0);
-    if read.with_context(|| format!("could not read {}", path.display()))? < magic.len()
+    if read.with_context(|| format!("could not read {}", path.escaped()))? < magic.len()
         || !elf::is_elf(&magic)
     {
         return Ok(None);
     }
     let bytes =
-        elf::open(file.file()).with_context(|| format!("could not read {}", path.display()))?;
+        elf::open(file.file()).with_context(|| format!("could not read {}", path.escaped()))?;
     Ok(elf::find_debug_symbols(&bytes).ok().flatten())
 }
 
 fn find_signature(entry: &Entry) -> Option<String> {
     let name = entry.xattrs.keys().find(|name| SIGNATURES.iter().any(|known| *name == known))?;
-    Some(format!("it is signed ({})", name.to_string_lossy()))
+    Some(format!("it is signed ({})", name.escaped()))
 }
 
 /// Returns the reason to skip a file of another kind of machine: it is firmware, mostly.
@@ -192,7 +193,7 @@ pub(crate) fn apply(
         for work in works {
             let failure = failures.remove(&work.name);
             use_stripped_copy(plan, &work, failure, &tools, stripping, dir, &mut outcome)
-                .with_context(|| format!("could not strip {}", work.source.display()))?;
+                .with_context(|| format!("could not strip {}", work.source.escaped()))?;
         }
     }
     outcome.stripped.kept.sort();

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::base::escape::{self, Escape};
 use crate::base::level::Level;
 use crate::base::names::PrefixName;
 use crate::fstree::entries::{ContentSource, EntryKind, FileTree};
@@ -143,7 +144,7 @@ pub(crate) struct TargetFinding {
     /// Severity.
     pub level: Level,
     /// Path on the target; `None` if the finding is about no path.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "escape::optional_path", skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// Description of the fact.
     pub detail: String,
@@ -176,7 +177,7 @@ impl TargetFinding {
 
     /// Returns the fact and its consequence as text for people.
     pub(crate) fn text(&self) -> String {
-        let path = self.path.as_ref().map(|path| format!("{} ", path.display()));
+        let path = self.path.as_ref().map(|path| format!("{} ", path.escaped()));
         let waived = if self.waived { " (waived)" } else { "" };
         format!("{}{}; {}{waived}", path.unwrap_or_default(), self.detail, self.stake)
     }
@@ -210,11 +211,11 @@ impl TargetCheck {
         let Some(opened) = RootDir::open_system(root)? else {
             bail!(
                 "{} is not the root directory of a target: it has no directory usr",
-                root.display()
+                root.escaped()
             );
         };
         if let Some(missing) = beside.iter().find(|path| !path.exists()) {
-            bail!("there is no extension {}", missing.display());
+            bail!("there is no extension {}", missing.escaped());
         }
         Ok(Self { root: opened, beside: beside.to_vec(), waived })
     }
@@ -232,8 +233,8 @@ impl TargetCheck {
         let mut findings = overlay::compare_layer(subject.plan, &Layer::root(&self.root)?)?;
         for path in &self.beside {
             let other = inspect::read(path)
-                .with_context(|| format!("could not read the extension {}", path.display()))?;
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                .with_context(|| format!("could not read the extension {}", path.escaped()))?;
+            let name = path.file_name().unwrap_or_default().escaped().to_string();
             findings.extend(overlay::compare_layer(subject.plan, &Layer::extension(name, other))?);
         }
         findings.extend(matching::check_matching(&target, &fields)?);
@@ -256,7 +257,7 @@ fn extension_release(subject: AttachSubject<'_>) -> Result<String> {
     let path = release::path(subject.name);
     let Some(EntryKind::File(content)) = subject.plan.entries.get(&path).map(|entry| &entry.kind)
     else {
-        bail!("the extension has no file /{}, without which nothing is attached", path.display());
+        bail!("the extension has no file /{}, without which nothing is attached", path.escaped());
     };
     Ok(match &content.source {
         ContentSource::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::base::escape::Escape;
 use crate::base::level::Level;
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
@@ -106,7 +107,7 @@ impl Layer {
         match (self, &content.source) {
             (Self::Root { root, .. }, ContentSource::Disk(place)) => {
                 let file = root.open_file(place)?;
-                let file = file.with_context(|| format!("{} is gone", place.display()))?;
+                let file = file.with_context(|| format!("{} is gone", place.escaped()))?;
                 Ok(digest::hash_reader(file)?.0)
             }
             _ => digest_of(content),
@@ -188,7 +189,7 @@ fn compare_entries(
         (EntryKind::Directory, EntryKind::Link(to)) => found(
             TargetRule::HiddenLink,
             Level::Error,
-            format!("is a directory in the extension, and a link to {} in {whose}", to.display()),
+            format!("is a directory in the extension, and a link to {} in {whose}", to.escaped()),
         ),
         (_, EntryKind::Directory) => found(
             TargetRule::HiddenDirectory,
@@ -243,12 +244,12 @@ fn find_hidden_links(plan: &FileTree, layer: &Layer) -> Vec<TargetFinding> {
             ResolvedPath::There { inside, .. } | ResolvedPath::Missing(inside)
                 if *inside != Path::new("/").join(top) =>
             {
-                (Level::Warning, format!("is a link to {} on the target", inside.display()))
+                (Level::Warning, format!("is a link to {} on the target", inside.escaped()))
             }
             ResolvedPath::Loop => (Level::Error, "is a link that leads in a circle".to_owned()),
             ResolvedPath::NoDirectory(place) => (
                 Level::Error,
-                format!("is a link that leads up from {}, which is no directory", place.display()),
+                format!("is a link that leads up from {}, which is no directory", place.escaped()),
             ),
             ResolvedPath::There { .. } | ResolvedPath::Missing(_) => continue,
         };
@@ -294,7 +295,7 @@ mod tests {
         assert_eq!(with(Path::new("none/../../outside")), linked(detail));
         assert_eq!(with(Path::new("usr")), linked("is a link that leads in a circle"));
         let absolute = dir.path().join("outside");
-        let detail = format!("is a link to {} on the target", absolute.display());
+        let detail = format!("is a link to {} on the target", absolute.escaped());
         assert_eq!(with(&absolute), linked(&detail));
         // The place that a link inside leads to is compared.
         let rules: Vec<_> = with(Path::new("/system")).into_iter().map(|(rule, _)| rule).collect();
