@@ -34,6 +34,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::base::escape::Escape;
 use crate::base::hint;
 use crate::base::output::{self, Reporter, Verbosity};
 use crate::host::home::Home;
@@ -140,7 +141,7 @@ fn outdated(prefix: &Prefix, update: &str) -> String {
 
 /// Parses the command line, runs what it says, prints what went wrong, and returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse_from(separate(std::env::args_os().collect()));
+    let cli = parse(separate(std::env::args_os().collect()));
     let verbosity = match (cli.quiet, cli.verbose) {
         (true, _) => Verbosity::Quiet,
         (_, true) => Verbosity::Verbose,
@@ -154,6 +155,17 @@ pub fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Parses the command line, or ends with its error. clap's errors show the arguments as they are, and
+/// a script may have those from somebody else; so the error is made of arguments that are escaped.
+fn parse(args: Vec<OsString>) -> Cli {
+    Cli::try_parse_from(&args).unwrap_or_else(|error| {
+        let shown = args.iter().map(|arg| OsString::from(arg.escaped().to_string()));
+        let error =
+            Cli::try_parse_from(shown).err().filter(|_| error.use_stderr()).unwrap_or(error);
+        error.exit()
+    })
 }
 
 /// Puts `--` before what belongs to a tool of Portage: all that follows `emerge` and `run TOOL` is

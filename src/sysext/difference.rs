@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::base::escape::Escape;
+use crate::base::escape::{Escape, visible_line};
 use crate::fstree::listing;
 use crate::imagefmt::inspect;
 
@@ -76,6 +76,7 @@ impl ComparedExtension {
 fn manifest(path: &Path) -> Result<ComparedExtension> {
     let value: Value = serde_json::from_slice(&fs_err::read(path)?)
         .with_context(|| format!("{} is no manifest", path.escaped()))?;
+    let value = made_visible(value);
     let Some(list) = value["entries"].as_array().filter(|_| value["manifest"] == 1) else {
         bail!("{} is no manifest that `fprefix pack` wrote", path.escaped());
     };
@@ -88,6 +89,19 @@ fn manifest(path: &Path) -> Result<ComparedExtension> {
         names.map(str::to_owned).collect()
     });
     Ok(ComparedExtension { packages, entries })
+}
+
+/// Returns the manifest of somebody as one of ours has to be: with names that are escaped.
+fn made_visible(value: Value) -> Value {
+    let shown = |text: String| visible_line(text.as_bytes());
+    match value {
+        Value::String(text) => Value::String(shown(text)),
+        Value::Array(values) => values.into_iter().map(made_visible).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(key, value)| (shown(key), made_visible(value))).collect()
+        }
+        other => other,
+    }
 }
 
 /// Returns the packages of the image at `path`, if its manifest lies beside it.

@@ -23,6 +23,7 @@ mod libc_paths;
 mod libc_root;
 mod machine;
 mod man_pages;
+mod names_of_others;
 mod pack;
 mod pack_against;
 mod pack_ddi;
