@@ -20,6 +20,8 @@ use memchr::memmem;
 
 use crate::base::escape::{Escape, is_hidden, visible_line};
 
+use crate::base::input;
+
 /// Variables that every child inherits from the caller: network access and terminal type. Every
 /// other variable is set explicitly.
 const PASSED_ON: &[&str] = &[
@@ -235,7 +237,7 @@ impl Command {
         if output.status.success() {
             return Ok(());
         }
-        let written = fs_err::read(log)?;
+        let written = input::read_end(log)?.into_bytes();
         self.check_status(output.status, &written)
             .with_context(|| format!("its whole output is in {}", log.escaped()))
     }

@@ -10,6 +10,8 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::base::escape::Escape;
+use crate::base::input;
+use crate::base::limits::TEXT;
 
 static PROFILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/profiles");
 static WRAPPERS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/wrappers");
@@ -67,7 +69,7 @@ fn replacement(folder: Folder) -> Option<PathBuf> {
 /// Returns the text of the file at `path` below `folder`.
 pub fn text(folder: Folder, path: &str) -> Result<Cow<'static, str>> {
     if let Some(dir) = replacement(folder) {
-        return Ok(Cow::Owned(fs_err::read_to_string(dir.join(path))?));
+        return Ok(Cow::Owned(input::read_text(&dir.join(path), TEXT)?));
     }
     folder
         .built_in()
@@ -126,7 +128,7 @@ fn files_on_disk(dir: &Path) -> Result<Vec<DataFile>> {
         if entry.file_type().is_file() {
             files.push(DataFile {
                 path: entry.path().strip_prefix(dir)?.to_owned(),
-                contents: Cow::Owned(fs_err::read(entry.path())?),
+                contents: Cow::Owned(input::read(entry.path(), TEXT)?),
             });
         }
     }

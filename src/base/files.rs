@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::base::escape::Escape;
+use crate::base::input;
 
 /// Writes `contents` to a temporary file beside `path`, then renames it: a reader sees either the
 /// old file or the new one, each complete.
@@ -104,8 +105,9 @@ pub fn existing_ancestor(path: &Path) -> (PathBuf, PathBuf) {
 /// prefix prevents writes to a tree while it is read.
 #[expect(unsafe_code, reason = "memory that another process may change; see above")]
 pub fn map(path: &Path) -> Result<memmap2::Mmap> {
-    let file = fs_err::File::open(path)?;
-    unsafe { memmap2::Mmap::map(file.file()) }
+    let (file, size) = input::open_sized(path)?;
+    // The size is known, so the file is not asked for it again.
+    unsafe { memmap2::MmapOptions::new().len(usize::try_from(size)?).map(file.file()) }
         .with_context(|| format!("could not map {}", path.escaped()))
 }
 

@@ -2,7 +2,7 @@
 //! read once.
 
 use std::cell::RefCell;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -11,6 +11,7 @@ use anyhow::Result;
 use memchr::memmem::Finder;
 
 use crate::base::files;
+use crate::base::input::{self, DataExtents};
 use crate::base::inside::FPREFIX;
 use crate::check::facts::{Fact, FactKind};
 use crate::check::symbols::DynamicSymbols;
@@ -37,15 +38,15 @@ pub(super) fn read_file(root: &FinalRoot, disk: &Path, size: u64, fact: &mut Fac
     }
     let is_record = disk.starts_with(root.eroot().join("var"));
     let paths = if is_record { StagingPaths::Allowed } else { StagingPaths::Forbidden };
-    if size > LARGE && !begins_like_elf(disk)? {
-        return read_in_pieces(fs_err::File::open(disk)?, paths, fact);
+    if size > LARGE {
+        return read_large(&input::open_walked(disk)?, size, paths, fact);
     }
     if size > SMALL {
         read_bytes(&files::map(disk)?, paths, fact);
         return Ok(());
     }
     BUFFER.with_borrow_mut(|buffer| {
-        let mut file = fs_err::File::open(disk)?;
+        let mut file = input::open_walked(disk)?;
         buffer.resize(usize::try_from(size)?, 0);
         let mut length = 0;
         while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
@@ -59,8 +60,7 @@ pub(super) fn read_file(root: &FinalRoot, disk: &Path, size: u64, fact: &mut Fac
     })
 }
 
-/// Size above which files other than ELF files are read in pieces, because they may not fit into
-/// memory.
+/// Size above which files are read in pieces, because they may not fit into memory.
 const LARGE: u64 = 32 << 20;
 
 /// Size of a piece in memory.
@@ -69,33 +69,50 @@ const PIECE: usize = 4 << 20;
 /// Longest quotation of a sandbox path.
 const QUOTED: usize = 200;
 
-fn begins_like_elf(disk: &Path) -> Result<bool> {
-    let mut start = Vec::new();
-    fs_err::File::open(disk)?.take(4).read_to_end(&mut start)?;
-    Ok(elf::is_elf(&start))
+/// Does the work of [`read_bytes`] for a file of any size. Of an ELF file, its tables alone are read
+/// through a mapping. The rest is searched in pieces, and holes are skipped: no path is in them.
+fn read_large(file: &fs_err::File, size: u64, paths: StagingPaths, fact: &mut Fact) -> Result<()> {
+    let mut start = Vec::with_capacity(START);
+    (&mut &*file).take(START as u64).read_to_end(&mut start)?;
+    if start.starts_with(b"#!") {
+        fact.kind = FactKind::Script(start);
+    } else if elf::is_elf(&start) {
+        if size > elf::LARGEST {
+            // A process may have less address space than such a file needs.
+            fact.kind = FactKind::BrokenElf(elf::Error::TOO_LARGE);
+        } else {
+            read_bytes(&elf::open(file.file())?, StagingPaths::Allowed, fact);
+        }
+    }
+    if paths == StagingPaths::Allowed {
+        return Ok(());
+    }
+    for extent in DataExtents::new(file.file(), 0..size) {
+        (&mut &*file).seek(SeekFrom::Start(extent.start))?;
+        find_in_pieces((&mut &*file).take(extent.end - extent.start), fact)?;
+        if fact.staging.is_some() {
+            break;
+        }
+    }
+    Ok(())
 }
 
-/// Does the work of [`read_bytes`] for a file that is not an ELF file. The pieces overlap, so a
-/// path across two pieces is found too.
-fn read_in_pieces(mut file: impl Read, paths: StagingPaths, fact: &mut Fact) -> Result<()> {
+/// Finds a path of the build sandbox in `file`. The pieces overlap, so a path across two pieces is
+/// found too.
+fn find_in_pieces(mut file: impl Read, fact: &mut Fact) -> Result<()> {
     let mut piece = Vec::with_capacity(PIECE);
     let mut is_first = true;
     loop {
         let kept = piece.len();
         let room = (PIECE - kept) as u64;
         let is_last = (&mut file).take(room).read_to_end(&mut piece)? < PIECE - kept;
-        if is_first && piece.starts_with(b"#!") {
-            fact.kind = FactKind::Script(piece.get(..START).unwrap_or(&piece).to_vec());
-        }
         // The end of a piece is searched again with the next piece, which completes it. The first
         // byte of a later piece is only context: it shows whether a path begins after it.
         let begin = usize::from(!is_first);
         let end = if is_last { piece.len() } else { piece.len() - QUOTED };
         is_first = false;
-        if paths == StagingPaths::Forbidden {
-            fact.staging = find_staging_path_in(&piece, begin..end);
-        }
-        if paths == StagingPaths::Allowed || is_last || fact.staging.is_some() {
+        fact.staging = find_staging_path_in(&piece, begin..end);
+        if is_last || fact.staging.is_some() {
             return Ok(());
         }
         piece.drain(..end - 1);
@@ -144,13 +161,19 @@ fn find_staging_path_in(bytes: &[u8], range: Range<usize>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::os::unix::fs::FileExt;
     use std::path::PathBuf;
 
     use super::*;
 
+    fn new_fact() -> Fact {
+        Fact::new(PathBuf::from("/opt/x/a"), 0o100_644, (0, 0))
+    }
+
     fn fact_of(bytes: &[u8]) -> Fact {
-        let mut fact = Fact::new(PathBuf::from("/opt/x/a"), 0o100_644, (0, 0));
-        read_in_pieces(bytes, StagingPaths::Forbidden, &mut fact).unwrap();
+        let mut fact = new_fact();
+        find_in_pieces(bytes, &mut fact).unwrap();
         fact
     }
 
@@ -166,7 +189,33 @@ mod tests {
                 assert_eq!(fact_of(&bytes).staging, None, "{at}");
             }
         }
-        assert!(matches!(fact_of(b"#!/bin/sh\n").kind, FactKind::Script(_)));
         assert_eq!(fact_of(b"").staging, None);
+    }
+
+    #[test]
+    fn holes_of_terabytes_are_skipped() {
+        let path = format!("{FPREFIX}/staging/tmp");
+        let size = 8 << 40;
+        for (start, at) in [("#!/bin/sh\n", 7 << 40), ("\x7fELF\x02\x01\x01", 3 << 40), ("", 100)] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(start.as_bytes()).unwrap();
+            file.as_file().set_len(size).unwrap();
+            let mut fact = new_fact();
+            let read = |fact: &mut Fact| {
+                let file = input::open_walked(file.path()).unwrap();
+                read_large(&file, size, StagingPaths::Forbidden, fact).unwrap();
+            };
+            read(&mut fact);
+            assert_eq!(fact.staging, None);
+            file.as_file().write_all_at(path.as_bytes(), at).unwrap();
+            read(&mut fact);
+            assert_eq!(fact.staging.as_deref(), Some(&*path), "{start:?}");
+            match fact.kind {
+                FactKind::Script(_) => assert!(start.starts_with("#!")),
+                FactKind::BrokenElf(elf::Error::TOO_LARGE) => assert!(start.contains("ELF")),
+                FactKind::File => assert!(start.is_empty()),
+                _ => panic!("{start:?} is of another kind"),
+            }
+        }
     }
 }

@@ -22,6 +22,13 @@ pub(crate) struct DynamicSymbols {
     defined: HashSet<u64, BuildHasherDefault<AsItIs>>,
 }
 
+/// Bytes of the names of all symbols of a file. A browser has 100 MiB.
+const NAMES: usize = 1 << 30;
+
+/// Largest file of which the symbols are read without section headers, in bytes. This reader takes
+/// memory for each header that the file says to have, and a hole has any number of them.
+const WITHOUT_SECTIONS: usize = 1 << 30;
+
 /// Hasher for values that are already digests.
 #[derive(Debug, Default)]
 struct AsItIs(u64);
@@ -60,25 +67,32 @@ impl DynamicSymbols {
 /// Calls `act` for each symbol that other files see: with its name, whether it is defined, and
 /// whether it is weak.
 fn for_each(bytes: &[u8], mut act: impl FnMut(&[u8], bool, bool)) -> Option<()> {
+    // Symbols that share a long name cost its length each.
+    let mut left = NAMES;
     let mut see = |name: &[u8], section: usize, bind: u8| {
+        left = left.checked_sub(name.len())?;
         if !name.is_empty() && bind != STB_LOCAL {
             // Names of versions are absolute symbols of value 0: only the section says "undefined".
             act(name, section != usize::from(SHN_UNDEF), bind == STB_WEAK);
         }
+        Some(())
     };
     let elf = ElfBytes::<AnyEndian>::minimal_parse(bytes).ok()?;
     if let Ok(Some((symbols, names))) = elf.dynamic_symbol_table() {
         for symbol in symbols {
             let name = names.get_raw(symbol.st_name as usize).ok()?;
-            see(name, symbol.st_shndx.into(), symbol.st_bind());
+            see(name, symbol.st_shndx.into(), symbol.st_bind())?;
         }
         return Some(());
     }
     // Without section headers, the hash table gives the number of symbols.
+    if bytes.len() > WITHOUT_SECTIONS {
+        return None;
+    }
     let elf = goblin::elf::Elf::parse(bytes).ok()?;
     for symbol in &elf.dynsyms {
         let name = elf.dynstrtab.get_at(symbol.st_name).unwrap_or_default();
-        see(name.as_bytes(), symbol.st_shndx, symbol.st_bind());
+        see(name.as_bytes(), symbol.st_shndx, symbol.st_bind())?;
     }
     Some(())
 }

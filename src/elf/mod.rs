@@ -79,7 +79,14 @@ pub enum Error {
     NoRoom(&'static str),
 }
 
+/// Size of the largest file that is read, in bytes. Only a hole makes a larger one: a browser with all
+/// of its debug sections has 8 GiB.
+pub const LARGEST: u64 = 64 << 30;
+
 impl Error {
+    /// The error for a file of more than [`LARGEST`] bytes.
+    pub const TOO_LARGE: Self = Self::LimitExceeded("it has more than 64 GiB");
+
     pub(crate) const fn malformed(what: &'static str, offset: u64) -> Self {
         Error::Malformed { what, offset }
     }

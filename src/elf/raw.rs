@@ -10,8 +10,16 @@ use elf::parse::ParseAt as _;
 use elf::section::SectionHeader;
 use elf::segment::ProgramHeader;
 
-use crate::elf::Error;
 use crate::elf::codec::{Codec, TableBytes, slice, string_at};
+use crate::elf::{Error, LARGEST};
+
+/// Limit of the number of sections. A hole has any number of them. An object file with a section for
+/// each function has some hundred thousand.
+const SECTIONS: u64 = 4 << 20;
+
+/// Limit of the length of a section name, so that tables which share a name are not read for each of
+/// its sections. Names of functions of C++ are the longest.
+const SECTION_NAME: u64 = 16 << 10;
 
 /// One entry of the dynamic section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +64,9 @@ impl<'a> ElfLayout<'a> {
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         if !crate::elf::is_elf(bytes) {
             return Err(Error::NotElf);
+        }
+        if bytes.len() as u64 > LARGEST {
+            return Err(Error::TOO_LARGE);
         }
         let truncated =
             || Error::malformed("the file ends inside the ELF header", bytes.len() as u64);
@@ -132,7 +143,10 @@ impl<'a> ElfLayout<'a> {
     /// Returns the name of a section, or `None` if the file has no table of names or no such name.
     pub(super) fn section_name(&self, section: &SectionHeader) -> Option<&'a [u8]> {
         let table = self.sections.get(self.section_names?)?;
-        string_at(slice(self.bytes, table.sh_offset, table.sh_size)?, section.sh_name.into())
+        let name = u64::from(section.sh_name);
+        let rest = table.sh_size.checked_sub(name)?;
+        let start = table.sh_offset.checked_add(name)?;
+        string_at(slice(self.bytes, start, rest.min(SECTION_NAME))?, 0)
     }
 
     /// Returns the section with this name.
@@ -233,6 +247,9 @@ fn parse_sections(
     let first = slice(bytes, header.e_shoff, size).ok_or_else(outside)?;
     let first = parse(first, &mut 0)?;
     let count = if header.e_shnum == 0 { first.sh_size } else { header.e_shnum.into() };
+    if count > SECTIONS {
+        return Err(Error::LimitExceeded("it has more than 4,194,304 sections"));
+    }
     let len = count.checked_mul(size).ok_or_else(outside)?;
     let table = slice(bytes, header.e_shoff, len).ok_or_else(outside)?;
     let names =

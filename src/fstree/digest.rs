@@ -12,13 +12,14 @@ use sha2::{Digest, Sha256};
 
 use crate::base::data::hex;
 use crate::base::escape::Escape;
+use crate::base::input;
 
 use crate::fstree::entries::{ContentSource, EntryKind, FileContent, FileTree};
 
 /// Reads every file of `plan` once and stores its digest.
 pub(crate) fn hash_contents(plan: &mut FileTree) -> Result<()> {
     read_all_contents(plan, |content| {
-        let (sha256, size) = hash_source(&content.source, &mut |_| {})?;
+        let (sha256, size) = hash_content(content, &mut |_| {})?;
         content.sha256 = Some(sha256);
         Ok(size)
     })
@@ -28,7 +29,7 @@ pub(crate) fn hash_contents(plan: &mut FileTree) -> Result<()> {
 pub(crate) fn hash_contents_for_reports(plan: &mut FileTree) -> Result<()> {
     read_all_contents(plan, |content| {
         let mut sha1 = Sha1::new();
-        let (sha256, size) = hash_source(&content.source, &mut |chunk| sha1.update(chunk))?;
+        let (sha256, size) = hash_content(content, &mut |chunk| sha1.update(chunk))?;
         content.sha256 = Some(sha256);
         content.sha1 = Some(sha1.finalize().into());
         Ok(size)
@@ -60,13 +61,16 @@ fn read_all_contents(
     })
 }
 
-fn hash_source(source: &ContentSource, take: &mut dyn FnMut(&[u8])) -> Result<([u8; 32], u64)> {
-    match source {
+fn hash_content(content: &FileContent, take: &mut dyn FnMut(&[u8])) -> Result<([u8; 32], u64)> {
+    match &content.source {
         ContentSource::Bytes(bytes) => {
             take(bytes);
             Ok((Sha256::digest(bytes).into(), bytes.len() as u64))
         }
-        ContentSource::Disk(path) => hash_parts(fs_err::File::open(path)?, take),
+        ContentSource::Disk(path) => {
+            // One byte more than expected is enough to see a change.
+            hash_parts(input::open_walked(path)?.take(content.size.saturating_add(1)), take)
+        }
     }
 }
 
@@ -113,7 +117,7 @@ pub(crate) fn hash_tree(plan: &FileTree) -> [u8; 32] {
 
 /// Returns the SHA-256 and the size of the file at `path`.
 pub(crate) fn hash_file(path: &Path) -> Result<([u8; 32], u64)> {
-    hash_reader(fs_err::File::open(path)?)
+    hash_reader(input::open(path)?)
 }
 
 /// Returns the SHA-256 and the length of everything that `reader` yields.

@@ -182,13 +182,16 @@ impl FileTree {
     pub(crate) fn add(&mut self, path: impl Into<PathBuf>, entry: Entry) -> Result<()> {
         let path = path.into();
         for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
-            let there = self
-                .entries
-                .entry(above.to_owned())
-                .or_insert_with(|| Entry::shared_directory(self.epoch));
-            if !there.is_directory() {
-                bail!("{} cannot hold /{}: it is no directory", above.escaped(), path.escaped());
+            let Some(there) = self.entries.get(above) else {
+                let shared = Entry::shared_directory(self.epoch);
+                self.entries.insert(above.to_owned(), shared);
+                continue;
+            };
+            // Above a directory that is there, all are there.
+            if there.is_directory() {
+                break;
             }
+            bail!("{} cannot hold /{}: it is no directory", above.escaped(), path.escaped());
         }
         if self.entries.contains_key(&path) && !entry.is_directory() {
             bail!("/{} is in the extension already", path.escaped());

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
-/// Limit of the length of a name and of a path, as in `linux/limits.h`.
+/// Limit of the length of a name, as in `linux/limits.h`.
 const NAME_MAX: usize = 255;
-const PATH_MAX: usize = 4096;
+/// Limit of the length of a path and of the target of a link, with a NUL, as in `linux/limits.h`.
+pub(crate) const PATH_MAX: usize = 4096;
 
 /// Returns `name` if it names one entry of a directory.
 ///

@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::base::escape::Escape;
+use crate::base::limits::TEXT;
 use crate::fstree::resolve::{ResolvedPath, RootResolver};
 
 /// Number of attempts if a rename or a mount elsewhere disturbs the kernel (`EAGAIN` of openat2(2)).
@@ -88,15 +89,20 @@ impl RootDir {
         Ok(Some(file))
     }
 
-    /// Reads the file at `path`, following links. Returns `None` if nothing is there.
+    /// Reads the text file at `path`, following links. Returns `None` if nothing is there.
     ///
     /// # Errors
     ///
-    /// Fails if it is no regular file, or cannot be read.
+    /// Fails if it is no regular file, is larger than a text can be, or cannot be read.
     pub(crate) fn read_file(&self, path: &Path) -> Result<Option<Vec<u8>>> {
-        let Some(mut file) = self.open_file(path)? else { return Ok(None) };
+        let Some(file) = self.open_file(path)? else { return Ok(None) };
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).with_context(|| self.act("read", path))?;
+        let read = file.take(TEXT.bytes + 1).read_to_end(&mut bytes);
+        read.with_context(|| self.act("read", path))?;
+        if bytes.len() as u64 > TEXT.bytes {
+            let (limit, kind) = (TEXT.bytes >> 20, TEXT.kind);
+            bail!("{}: it has more than {limit} MiB, the limit of {kind}", self.act("read", path));
+        }
         Ok(Some(bytes))
     }
 
@@ -418,6 +424,10 @@ mod tests {
         let mode = rustix::fs::Mode::RUSR;
         rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         assert!(root.read_file(Path::new("pipe")).is_err());
+        let hole = fs_err::File::create(dir.path().join("root/hole")).unwrap();
+        hole.set_len(4 << 40).unwrap();
+        let error = root.read_file(Path::new("hole")).unwrap_err().to_string();
+        assert!(error.ends_with("it has more than 16 MiB, the limit of a text"), "{error}");
         assert!(RootDir::open(&dir.path().join("none")).is_err());
         assert!(RootDir::open(&dir.path().join("secret")).is_err());
         assert!(RootDir::open_system(&dir.path().join("root")).unwrap().is_some());

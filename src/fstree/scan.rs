@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::base::escape::Escape;
+use crate::fstree::budget::TreeBudget;
 use crate::fstree::capability;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::fstree::walk::TreeWalk;
@@ -37,6 +38,7 @@ fn scan_below(top: &Path, base: &Path, plan: &mut FileTree) -> Result<()> {
     let owner = fs_err::symlink_metadata(top)?;
     let epoch = plan.epoch;
     let mut reader = EntryReader::default();
+    let mut budget = TreeBudget::of_tree();
     // The prefix itself is an entry too; the root directory is none.
     let place = top.strip_prefix(base)?;
     if !place.as_os_str().is_empty() {
@@ -53,6 +55,8 @@ fn scan_below(top: &Path, base: &Path, plan: &mut FileTree) -> Result<()> {
             EntryKind::File(_) | EntryKind::HardLink(_) => entry.mtime.min(epoch),
             EntryKind::Directory | EntryKind::Link(_) => epoch,
         };
+        let act = || format!("could not take the tree {}", top.escaped());
+        budget.take(&path, &entry).with_context(act)?;
         plan.add(path, entry)?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use tar::{EntryType, Header};
 
 use crate::base::escape::Escape;
+use crate::base::input;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileTree};
 
 /// Limits of the fields of a ustar header (POSIX.1-2017, pax, "ustar Interchange Format").
@@ -143,7 +144,7 @@ fn copy_into_field(field: &mut [u8], value: &[u8]) {
 
 fn open(source: &ContentSource) -> Result<Box<dyn Read + '_>> {
     Ok(match source {
-        ContentSource::Disk(path) => Box::new(fs_err::File::open(path)?),
+        ContentSource::Disk(path) => Box::new(input::open_walked(path)?),
         ContentSource::Bytes(bytes) => Box::new(bytes.as_slice()),
     })
 }

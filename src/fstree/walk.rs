@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context, Error, Result};
 
 use crate::base::escape::Escape;
-use crate::base::files;
+use crate::base::{files, input};
 use crate::fstree::xattr::XattrSource;
 
 /// Entries below a directory, each directory before its content.
@@ -170,7 +170,7 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
         } else if entry.file_type().is_symlink() {
             files::link(entry.link_target()?, &place)?;
         } else {
-            fs_err::copy(entry.disk(), place)?;
+            input::copy_file(entry.disk(), &place)?;
         }
     }
     Ok(())

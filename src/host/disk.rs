@@ -15,6 +15,8 @@ use rustix::io::Errno;
 use crate::base::escape::Escape;
 use crate::base::files::existing_ancestor;
 use crate::base::hint;
+use crate::base::input;
+use crate::base::limits::TEXT;
 
 /// Number of kernel messages that are shown.
 const LAST_WORDS: usize = 15;
@@ -153,7 +155,7 @@ fn describe(fill: &Fill) -> String {
 /// last one made.
 fn mount_of(path: &Path) -> Option<Mount> {
     let path = fs_err::canonicalize(path).ok()?;
-    let table = fs_err::read("/proc/self/mountinfo").ok()?;
+    let table = input::read(Path::new("/proc/self/mountinfo"), TEXT).ok()?;
     let mounts = String::from_utf8_lossy(&table);
     let holding = mounts.lines().filter_map(parse).filter(|mount| path.starts_with(&mount.point));
     holding.max_by_key(|mount| mount.point.components().count())

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use anyhow::{Context, Error, Result, bail};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::base::input;
 use crate::fstree::entries::{ContentSource, EntryKind, FileTree};
 
 /// Architecture of a machine.
@@ -50,7 +51,7 @@ impl Architecture {
             let EntryKind::File(content) = &entry.kind else { continue };
             let ContentSource::Disk(file) = &content.source else { continue };
             if is_loaded(path.strip_prefix(plan.prefix_path()).unwrap_or(path)) {
-                numbers.extend(machine(fs_err::File::open(file)?)?);
+                numbers.extend(machine(input::open_walked(file)?)?);
             }
         }
         let mut found = numbers.iter().map(|number| {

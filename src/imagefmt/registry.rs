@@ -1,11 +1,11 @@
 //! All image formats. A new one is a folder beside this file, and a line here.
 
-use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::de::{Deserialize, Deserializer, Error};
 
+use crate::base::input;
 use crate::imagefmt::image_format::ImageFormat;
 use crate::imagefmt::{btrfs, ddi, directory, erofs, ext4, squashfs, tar};
 
@@ -37,8 +37,7 @@ pub(crate) fn detect(path: &Path) -> Result<&'static dyn ImageFormat> {
     }
     let known = || FORMATS.iter().filter_map(|format| Some((*format, format.magic()?)));
     let end = known().map(|(_, magic)| magic.offset + magic.bytes.len()).max().unwrap_or_default();
-    let mut head = Vec::new();
-    fs_err::File::open(path)?.take(end as u64).read_to_end(&mut head)?;
+    let head = input::read_start(path, end as u64)?;
     if let Some((format, _)) = known().find(|(_, magic)| magic.is_in(&head)) {
         return Ok(format);
     }

@@ -10,6 +10,8 @@ use rustix::process::geteuid;
 
 use crate::base::escape::Escape;
 use crate::base::files;
+use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::base::lock::{Busy, Lock, path_below};
 use crate::base::names::PrefixName;
 
@@ -93,7 +95,7 @@ impl Workplace {
         if !self.has_published(name) {
             return Ok(String::new());
         }
-        Ok(fs_err::read_to_string(self.place(name))?)
+        input::read_text(&self.place(name), TEXT)
     }
 
     /// Returns whether a file `name` is published.

@@ -17,6 +17,8 @@ use sha1::{Digest, Sha1};
 use crate::base::command::Command;
 use crate::base::data::hex;
 use crate::base::escape::Escape;
+use crate::base::input;
+use crate::base::limits::LIST;
 use crate::fstree::walk::{TreeWalk, WalkEntry};
 use crate::host::tools;
 use crate::sandbox::foreign_tool::ForeignTool;
@@ -130,7 +132,8 @@ fn hash_blob(entry: &WalkEntry) -> Result<(&'static str, [u8; 20])> {
         bail!("{} is no file", entry.disk().escaped());
     }
     let mode = if entry.metadata()?.mode() & 0o100 == 0 { FILE } else { EXECUTABLE };
-    let content = fs_err::read(entry.disk()).context("could not hash a file of the checkout")?;
+    let content =
+        input::read(entry.disk(), LIST).context("could not hash a file of the checkout")?;
     Ok((mode, hash_object("blob", &content)))
 }
 

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::escape::Escape;
 use crate::base::files;
+use crate::base::input;
+use crate::base::limits::LIST;
 use crate::manifest::file::BuildFile;
 use crate::manifest::installed::{self, Package};
 use crate::manifest::state::{self, Repository};
@@ -76,7 +78,7 @@ impl LockFile {
         if !path.exists() {
             bail!("there is no {}; `fprefix lock` writes it after a build", path.escaped());
         }
-        let text = fs_err::read_to_string(path)?;
+        let text = input::read_text(path, LIST)?;
         let lock: Self = toml::from_str(&text)
             .with_context(|| format!("the lock file {} cannot be read", path.escaped()))?;
         if lock.form != FORM {

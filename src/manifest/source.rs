@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 use toml::de::DeTable;
 
 use crate::base::escape::{Escape, visible_line};
+use crate::base::input;
+use crate::base::limits::TEXT;
 
 /// Keys that have another name in older files, which serde still takes.
 const OLD_NAMES: &[(&str, &str)] = &[("target-root", "against"), ("with-extension", "beside")];
@@ -23,7 +25,7 @@ pub(crate) struct Source {
 impl Source {
     /// Reads the file at `path`.
     pub(crate) fn load(path: &Path) -> Result<Self> {
-        Ok(Self { path: path.to_owned(), text: fs_err::read_to_string(path)? })
+        Ok(Self { path: path.to_owned(), text: input::read_text(path, TEXT)? })
     }
 
     /// Parses the text as `T`.

@@ -6,6 +6,8 @@ use sha2::{Digest, Sha256};
 
 use crate::base::data::hex;
 use crate::base::files;
+use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::base::names::Environment;
 use crate::base::output::Reporter;
 use crate::manifest::file::BuildFile;
@@ -20,7 +22,7 @@ const TIDY: &str = "tidy";
 /// Returns whether a build was completed and nothing has changed since.
 pub(crate) fn is_built(prefix: &Prefix, file: &BuildFile) -> Result<bool> {
     let stamp = prefix.layout.marker(Environment::Staging).join(TIDY);
-    Ok(stamp.is_file() && fs_err::read_to_string(stamp)? == state(prefix, file)?)
+    Ok(stamp.is_file() && input::read_text(&stamp, TEXT)? == state(prefix, file)?)
 }
 
 /// Removes the packages that are not needed. Returns the exit code of the first emerge that failed,

@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::base::escape::{self, Escape};
+use crate::base::input;
 use crate::fstree::resolve::ResolvedPath;
 use crate::fstree::root_dir::RootDir;
 use crate::os_image::places::{BUILT_IN, CERTIFICATES, EXTENSIONS, EXTRA, OEM, OPT};
@@ -191,11 +192,8 @@ impl OsRoot {
     fn change(&self, change: &ImageChange) -> Result<()> {
         match change {
             ImageChange::Copy { from, to, .. } => {
-                let mut from = fs_err::File::open(from)?;
-                self.root.create(to, 0o644, |file| {
-                    std::io::copy(&mut from, file)?;
-                    Ok(())
-                })
+                let (from, size) = input::open_sized(from)?;
+                self.root.create(to, 0o644, |file| input::copy_data(from.file(), 0..size, file, 0))
             }
             ImageChange::Write { to, text } => self.write(to, 0o644, text),
             ImageChange::Script { to, text } => self.write(to, 0o755, text),

@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 
 use crate::base::command::Command;
 use crate::base::files;
+use crate::base::input;
 use crate::base::inside::{self, InsidePath};
+use crate::base::limits::TEXT;
 use crate::host::home::Home;
 use crate::host::machine::Machine;
 use crate::host::pypi::{self, Release};
@@ -148,7 +150,7 @@ fn run_inside(venv: &Path) -> Result<()> {
     let long = "#!/bin/sh\n'''exec' ";
     for entry in fs_err::read_dir(venv.join("bin"))? {
         let path = entry?.path();
-        let Ok(text) = fs_err::read_to_string(&path) else { continue };
+        let Ok(text) = input::read_text(&path, TEXT) else { continue };
         let lines = if path.is_symlink() {
             continue;
         } else if text.starts_with(&made) {

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::base::input;
+use crate::base::limits::LIST;
 use crate::portage::cpv::Cpv;
 
 /// The name of the index in a PKGDIR.
@@ -25,7 +27,7 @@ impl PackagesIndex {
         if !file.is_file() {
             return Ok(Self::default());
         }
-        Ok(Self::parse(&fs_err::read_to_string(file)?))
+        Ok(Self::parse(&input::read_text(&file, LIST)?))
     }
 
     fn parse(text: &str) -> Self {

@@ -3,15 +3,16 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 
 use crate::base::escape::Escape;
+use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::portage::cpv::Cpv;
 
 /// Returns the packages that `file` lists, with comments left out.
 pub(crate) fn read(file: &Path) -> Result<Vec<Cpv>> {
-    let text = fs_err::read_to_string(file)
-        .with_context(|| format!("{} must be a text file", file.escaped()))?;
+    let text = input::read_text(file, TEXT)?;
     lines(&text)
         .map(|line| {
             line.parse().map_err(|_| {
@@ -31,7 +32,7 @@ pub(crate) fn warn_of_unchecked(file: &Path) -> Result<Option<String>> {
     if !file.is_file() {
         return Ok(None);
     }
-    let text = fs_err::read_to_string(file)?;
+    let text = input::read_text(file, TEXT)?;
     let packages: Vec<&str> = lines(&text).collect();
     let warning = format!(
         "{} lists {} as installed, and Portage does not check that; if one of them is what is \

@@ -3,7 +3,10 @@
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+
+use crate::base::input;
+use crate::base::limits::LIST;
 
 use crate::base::escape::Escape;
 
@@ -11,9 +14,13 @@ use crate::base::escape::Escape;
 /// none where it has no `SRC_URI`.
 pub(super) fn read_environment(environment: &Path) -> Result<Vec<(String, String)>> {
     let mut bytes = Vec::new();
-    bzip2::read::MultiBzDecoder::new(fs_err::File::open(environment)?)
+    bzip2::read::MultiBzDecoder::new(input::open(environment)?)
+        .take(LIST.bytes)
         .read_to_end(&mut bytes)
         .with_context(|| format!("could not unpack {}", environment.escaped()))?;
+    if bytes.len() as u64 == LIST.bytes {
+        bail!("could not unpack {}: it is an environment without end", environment.escaped());
+    }
     let text = String::from_utf8_lossy(&bytes);
     let value = text.lines().find_map(|line| {
         let (_, value) = line.strip_prefix("declare ")?.split_once("SRC_URI=")?;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::base::escape::{Escape, visible_line};
+use crate::base::input;
+use crate::base::limits::LIST;
 use crate::fstree::walk::TreeWalk;
 use crate::portage::cpv::Cpv;
 use crate::portage::{contents, sources};
@@ -90,7 +92,7 @@ impl VdbEntry {
         if !file.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
             return Ok(String::new());
         }
-        Ok(String::from_utf8_lossy(&fs_err::read(file)?).into_owned())
+        input::read_lossy(&file, LIST)
     }
 
     /// Returns the content of the file `name` in one line, with single spaces between words, as

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::portage::atom::Atom;
 
 /// The path of the world file below EROOT.
@@ -16,7 +18,7 @@ pub(crate) fn read(file: &Path) -> Result<Vec<(String, Option<Atom>)>> {
     if !file.is_file() {
         return Ok(Vec::new());
     }
-    let text = fs_err::read_to_string(file)?;
+    let text = input::read_text(file, TEXT)?;
     Ok(text.lines().map(|line| (line.to_owned(), line.parse().ok())).collect())
 }
 

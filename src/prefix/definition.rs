@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::base::board::Board;
 use crate::base::command::Command;
 use crate::base::escape::Escape;
+use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::base::lock::{self, Busy, Lock};
 use crate::base::names::{Environment, Eprefix, PrefixId, PrefixName};
 use crate::base::{data, files};
@@ -198,7 +200,7 @@ impl Prefix {
     }
 
     fn load_file(home: &Home, path: &Path) -> Result<Self> {
-        let text = fs_err::read_to_string(path)?;
+        let text = input::read_text(path, TEXT)?;
         let definition = toml::from_str(&text).with_context(|| {
             let dir = path.parent().unwrap_or(path).escaped();
             format!(

@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::base::escape::Escape;
+use crate::base::input;
 use crate::base::inside::{self, InsidePath};
+use crate::base::limits::TEXT;
 use crate::base::names::{Environment, Eprefix, PrefixId};
 use crate::portage::{vdb, world};
 
@@ -186,7 +188,7 @@ pub enum Owner {
 pub fn owner(dir: &Path) -> Result<Owner> {
     let marker = dir.join(MARKER_DIR).join(MARKER_FILE);
     if marker.is_file() {
-        let text = fs_err::read_to_string(&marker)?;
+        let text = input::read_text(&marker, TEXT)?;
         let marker: Marker = toml::from_str(&text)
             .with_context(|| format!("the marker {} cannot be read", marker.escaped()))?;
         return Ok(Owner::Prefix(marker.prefix));

@@ -9,6 +9,8 @@ use serde::Deserialize;
 
 use crate::base::data::{self, Folder};
 use crate::base::escape::Escape;
+use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::base::{files, template};
 use crate::host::home::HOME_VARIABLE;
 use crate::host::machine::{self, Machine};
@@ -50,7 +52,7 @@ fn planned(prefix: &Prefix, dir: &Path) -> Result<Vec<(String, PathBuf)>> {
 /// Returns whether the file `path` is a wrapper of `prefix`.
 fn is_ours(path: &Path, prefix: &Prefix) -> bool {
     let line = format!("# prefix: {}\n", prefix.definition.eprefix);
-    fs_err::read_to_string(path)
+    input::read_text(path, TEXT)
         .is_ok_and(|text| text.contains("# Written by `fprefix setup`") && text.contains(&line))
 }
 
@@ -59,7 +61,7 @@ pub(crate) fn check(prefix: &Prefix, dir: &Path) -> Result<()> {
     for (_, path) in planned(prefix, dir)? {
         let there = fs_err::symlink_metadata(&path).is_ok();
         let wrapper = || {
-            fs_err::read_to_string(&path)
+            input::read_text(&path, TEXT)
                 .is_ok_and(|text| text.contains("# Written by `fprefix setup`"))
         };
         if there && !wrapper() {

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use crate::base::escape::Escape;
+use crate::base::input;
 use crate::elf::Patch;
 use crate::fstree::xattr;
 use crate::relocate::{FileAction, FileChange};
@@ -35,7 +36,7 @@ pub(super) fn replace_file(
     others: &[PathBuf],
     write: impl FnOnce(&std::fs::File, &std::fs::File) -> Result<()>,
 ) -> Result<()> {
-    let source = fs_err::File::open(first)?;
+    let source = input::open_walked(first)?;
     let dir = first.parent().context("a file without a directory")?;
     let new = tempfile::Builder::new()
         .prefix(".fprefix-")
@@ -58,16 +59,14 @@ fn write_action(
             write_patches(new, extra)?;
         }
         FileAction::Seal(patches) => {
-            std::io::copy(&mut { source }, &mut { new })?;
+            input::copy_data(source, 0..source.metadata()?.len(), new, 0)?;
             write_patches(new, patches)?;
         }
         FileAction::Contents(contents) => new.write_all(contents)?,
         FileAction::FirstLine { old, new: line } => {
-            use std::io::{Seek, SeekFrom};
             new.write_all(line)?;
-            let mut rest = source;
-            rest.seek(SeekFrom::Start(*old as u64))?;
-            std::io::copy(&mut rest, &mut { new })?;
+            let rest = *old as u64..source.metadata()?.len();
+            input::copy_data(source, rest, new, line.len() as u64)?;
         }
         FileAction::Link(_) => bail!("a link is not written to"),
     }

@@ -24,6 +24,7 @@ use serde::Serialize;
 
 use crate::base::escape::{self, Escape};
 use crate::base::files;
+use crate::base::input;
 use crate::base::names::Eprefix;
 use crate::elf;
 use crate::fstree::resolve::RootResolver;
@@ -167,20 +168,25 @@ impl RelocateOptions {
         if file.size == 0 {
             return Ok(FileOutcome::Nothing);
         }
-        let source = fs_err::File::open(&file.disk)?;
+        let source = input::open_walked(&file.disk)?;
         let mut start = [0; START];
         let start = read_start(&source, file.size, &mut start)?;
         let path = file.paths.first().map_or(Path::new("/"), PathBuf::as_path);
         if elf::is_elf(start) {
+            if file.size > elf::LARGEST {
+                return Ok(FileOutcome::Skipped(elf::Error::TOO_LARGE.to_string()));
+            }
             let file =
                 elf_file::FileContext { path, privileged: file.privileged, rooted, libraries };
             return elf_file::plan_elf(self, &source, file);
         }
         let script = script::plan_first_line(self, start, rooted);
-        if path.file_name().is_some_and(|name| name == libc::GCONV_CACHE) {
+        if path.file_name().is_some_and(|name| name == libc::GCONV_CACHE)
+            && file.size <= text::MAX_SIZE
+        {
             return Ok(plan_gconv_cache(&elf::open(source.file())?, path));
         }
-        if !text::is_known_kind(path) {
+        if !text::is_known_kind(path) || file.size > text::MAX_SIZE {
             return Ok(script);
         }
         Ok(self.plan_text(&elf::open(source.file())?, script))

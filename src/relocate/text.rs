@@ -7,7 +7,7 @@ use crate::base::inside::{BROOT, COMPILER, FINAL, FPREFIX, STAGING, WRAPPER_DIR}
 use crate::relocate::{FileAction, FileOutcome, RelocateOptions};
 
 /// Size of the largest file that is read, in bytes. Larger files are not configuration.
-const MAX_SIZE: usize = 4 << 20;
+pub(super) const MAX_SIZE: u64 = 4 << 20;
 
 /// Returns whether files of this name are of a known kind. These are pkg-config, libtool, CMake,
 /// shell scripts that print flags, and Python's records of its own build.
@@ -47,7 +47,7 @@ pub(super) fn map_sandbox_path(eprefix: &Path, path: &str) -> Option<String> {
 }
 
 pub(super) fn plan_text(options: &RelocateOptions, bytes: &[u8]) -> FileOutcome {
-    if bytes.len() > MAX_SIZE {
+    if bytes.len() as u64 > MAX_SIZE {
         return FileOutcome::Nothing;
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return FileOutcome::Nothing };

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 
 use crate::base::data::{self, Folder};
+use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::portage::cpv::Cpv;
 
 /// Repositories on disk, and the built-in one.
@@ -64,7 +66,7 @@ impl Repositories {
             let file = repository.join(path);
             self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).insert(file.clone());
             if file.is_file() {
-                return Ok(Some(String::from_utf8_lossy(&fs_err::read(file)?).into_owned()));
+                return Ok(Some(input::read_lossy(&file, TEXT)?));
             }
         }
         Ok(data::text(Folder::Overlay, path).ok().map(std::borrow::Cow::into_owned))

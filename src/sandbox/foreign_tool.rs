@@ -16,6 +16,7 @@ use tempfile::NamedTempFile;
 
 use crate::base::command::{Command, SYSTEM_PATH};
 use crate::base::escape::Escape;
+use crate::base::input;
 use crate::base::inside::{self, InsidePath};
 use crate::host::machine;
 use crate::host::tools::{self, ExternalTool};
@@ -173,8 +174,9 @@ fn is_readable(image: &Path) -> Result<bool> {
 }
 
 fn copy(image: &Path) -> Result<NamedTempFile> {
-    let mut copy = NamedTempFile::new().context("could not make a temporary file")?;
-    std::io::copy(&mut fs_err::File::open(image)?, copy.as_file_mut())
+    let copy = NamedTempFile::new().context("could not make a temporary file")?;
+    let (original, size) = input::open_sized(image)?;
+    input::copy_data(original.file(), 0..size, copy.as_file(), 0)
         .with_context(|| format!("could not copy {}", image.escaped()))?;
     Ok(copy)
 }

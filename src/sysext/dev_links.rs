@@ -12,6 +12,7 @@ use aho_corasick::AhoCorasick;
 use anyhow::{Context, Result};
 
 use crate::base::escape::Escape;
+use crate::base::input;
 use crate::fstree::entries::{ContentSource, EntryKind, FileContent, FileTree};
 use crate::sysext::library_names::{has_library_version, pointed_at};
 
@@ -61,7 +62,7 @@ fn is_linker_script(content: &FileContent) -> Result<bool> {
     match &content.source {
         ContentSource::Bytes(bytes) => head.extend(bytes.iter().take(4096)),
         ContentSource::Disk(path) => {
-            fs_err::File::open(path)?.take(4096).read_to_end(&mut head)?;
+            input::open_walked(path)?.take(4096).read_to_end(&mut head)?;
         }
     }
     let text = head.trim_ascii_start();
@@ -100,7 +101,7 @@ fn asked_for(plan: &FileTree, candidates: &[PathBuf]) -> Result<BTreeSet<PathBuf
 
 /// Returns the patterns of `search` that occur in `file`, if it is an ELF file.
 fn strings_in(file: &Path, search: &AhoCorasick) -> Result<BTreeSet<usize>> {
-    let mut reader = fs_err::File::open(file)?;
+    let mut reader = input::open_walked(file)?;
     let mut magic = [0; 4];
     if reader.read(&mut magic)? < 4 || magic != *b"\x7fELF" {
         return Ok(BTreeSet::new());

@@ -8,6 +8,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::base::escape::{Escape, visible_line};
+use crate::base::input;
+use crate::base::limits::LIST;
 use crate::fstree::listing;
 use crate::imagefmt::inspect;
 
@@ -74,7 +76,7 @@ impl ComparedExtension {
 }
 
 fn manifest(path: &Path) -> Result<ComparedExtension> {
-    let value: Value = serde_json::from_slice(&fs_err::read(path)?)
+    let value: Value = serde_json::from_slice(&input::read(path, LIST)?)
         .with_context(|| format!("{} is no manifest", path.escaped()))?;
     let value = made_visible(value);
     let Some(list) = value["entries"].as_array().filter(|_| value["manifest"] == 1) else {
@@ -111,7 +113,7 @@ fn find_manifest_packages(path: &Path) -> Result<Option<BTreeSet<String>>> {
     for stem in stems.chain([&*name]) {
         let place = path.with_file_name(format!("{stem}_manifest.json"));
         if place.is_file() {
-            let value: Value = serde_json::from_slice(&fs_err::read(&place)?)?;
+            let value: Value = serde_json::from_slice(&input::read(&place, LIST)?)?;
             let images = value["images"].as_array().into_iter().flatten();
             if images.into_iter().any(|image| image["name"] == *name) {
                 return Ok(manifest(&place)?.packages);

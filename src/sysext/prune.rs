@@ -10,6 +10,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::base::data;
+use crate::base::input;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileTree};
 use crate::sysext::dev_links;
 use crate::sysext::library_names::pointed_at;
@@ -226,7 +227,7 @@ fn answers_builds(plan: &FileTree, path: &Path) -> bool {
         ContentSource::Bytes(bytes) => {
             bytes.as_slice().take(SCRIPT).read_to_end(&mut start).is_ok()
         }
-        ContentSource::Disk(disk) => fs_err::File::open(disk)
+        ContentSource::Disk(disk) => input::open_walked(disk)
             .is_ok_and(|file| file.take(SCRIPT).read_to_end(&mut start).is_ok()),
     };
     let has = |word: &str| memchr::memmem::find(&start, word.as_bytes()).is_some();

@@ -16,6 +16,8 @@ use serde_json::json;
 
 use crate::base::data::Folder;
 use crate::base::escape::Escape;
+use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::base::names::PrefixName;
 use crate::base::template;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
@@ -125,7 +127,7 @@ fn of_prefix(plan: &FileTree, kind: EntryKind) -> Result<EntryKind> {
     let EntryKind::File(FileContent { source, .. }) = &kind else { return Ok(kind) };
     let bytes = match source {
         ContentSource::Bytes(bytes) => bytes.clone(),
-        ContentSource::Disk(path) => fs_err::read(path)?,
+        ContentSource::Disk(path) => input::read(path, TEXT)?,
     };
     let Ok(text) = String::from_utf8(bytes) else { return Ok(kind) };
     let mut changed = String::new();

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, reads the project's own files, and asks cargo"
 )]
 
+mod input;
 mod layers;
 mod names;
 mod paths;

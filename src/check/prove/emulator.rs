@@ -1,7 +1,6 @@
 //! Runs programs for another machine with qemu's user mode emulation.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,8 @@ use anyhow::{Result, bail};
 use crate::base::board::Board;
 use crate::base::escape::Escape;
 use crate::base::files;
+use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::elf;
 use crate::fstree::resolve::{ResolvedPath, RootResolver};
 use crate::host::tools;
@@ -55,8 +56,7 @@ impl Emulator {
 /// Reads the interpreter of the script at `path` and its argument. Returns `None` if the file is
 /// not a script.
 fn interpreter(root: &FinalRoot, path: &Path) -> Result<Option<Vec<OsString>>> {
-    let mut start = Vec::new();
-    fs_err::File::open(on_disk(root, path)?)?.take(4096).read_to_end(&mut start)?;
+    let start = input::read_start(&on_disk(root, path)?, 4096)?;
     let Some(shebang) = Shebang::parse(&start) else { return Ok(None) };
     let mut words = vec![shebang.interpreter.as_os_str().to_owned()];
     if !shebang.argument.is_empty() {
@@ -76,7 +76,7 @@ fn on_disk(root: &FinalRoot, path: &Path) -> Result<PathBuf> {
 /// emulator at registration (binfmt-misc).
 fn is_registered(board: &Board) -> bool {
     let entry = format!("/proc/sys/fs/binfmt_misc/qemu-{}", board.machine);
-    let Ok(text) = fs_err::read_to_string(entry) else { return false };
+    let Ok(text) = input::read_text(Path::new(&entry), TEXT) else { return false };
     let flags = text.lines().find_map(|line| line.strip_prefix("flags: ")).unwrap_or_default();
     text.starts_with("enabled") && flags.contains('F')
 }

@@ -18,7 +18,9 @@ use crate::base::command::{Command, tail};
 use crate::base::data::{self, Folder};
 use crate::base::escape::{self, Escape};
 use crate::base::files;
+use crate::base::input;
 use crate::base::inside::EMULATOR;
+use crate::base::limits::TRACE;
 use crate::base::names::Eprefix;
 use crate::check::prove::emulator::Emulator;
 use crate::elf;
@@ -190,7 +192,7 @@ impl Trace<'_> {
         command: &Command,
         output: &std::process::Output,
     ) -> Result<Proof> {
-        let events = fs_err::read(self.path).with_context(|| {
+        let events = input::read(self.path, TRACE).with_context(|| {
             format!("`{command}` left no trace:\n{}", tail(&output.stderr).trim_end())
         })?;
         let events = String::from_utf8_lossy(&events).into_owned();

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha512};
 use crate::base::board::Board;
 use crate::base::data::{self, Folder};
 use crate::base::escape::Escape;
+use crate::base::input;
 use crate::base::template;
 use crate::host::toolchain::plan::{Content, Import};
 
@@ -81,7 +82,7 @@ impl Import {
             header.set_mode(0o644);
             match content {
                 Content::Copy(source) => {
-                    let file = fs_err::File::open(source)?;
+                    let file = input::open(source)?;
                     let meta = file.metadata()?;
                     header.set_metadata_in_mode(&meta, tar::HeaderMode::Complete);
                     header.set_uid(0);

@@ -11,6 +11,8 @@ use crate::base::board::Board;
 use crate::base::command::{SYSTEM_PATH, find_program};
 use crate::base::data::{self, Folder};
 use crate::base::escape::Escape;
+use crate::base::input;
+use crate::base::limits::{LIBRARY, TEXT};
 use crate::host::toolchain::sysroot::Found;
 use crate::host::toolchain::{Compiler, Sysroot, include_dirs};
 
@@ -264,16 +266,17 @@ fn copy_below(dir: &Path, place: &Path, entries: &mut BTreeMap<PathBuf, Content>
 
 /// Returns the text of the file at `path` if it is a linker script, not an ELF file or archive.
 fn linker_script(path: &Path) -> Result<Option<String>> {
-    if fs_err::metadata(path)?.len() > 4096 {
+    let start = input::read_start(path, 4097)?;
+    if start.len() > 4096 {
         return Ok(None);
     }
-    let text = String::from_utf8(fs_err::read(path)?).ok();
+    let text = String::from_utf8(start).ok();
     Ok(text.filter(|text| text.contains("GROUP") || text.contains("INPUT")))
 }
 
 /// Reads the version of glibc from its library (`csu/version.c`).
 fn libc_version(libc: &Path) -> Result<String> {
-    let bytes = fs_err::read(libc)?;
+    let bytes = input::read(libc, LIBRARY)?;
     let pattern = Regex::new(r"GNU C Library [^\n]*release version (\d+\.\d+)")?;
     let found = pattern.captures(&bytes).and_then(|found| found.get(1)).with_context(|| {
         format!(
@@ -289,7 +292,7 @@ fn linux_version(entries: &BTreeMap<PathBuf, Content>) -> Result<String> {
     let Some(Content::Copy(path)) = entries.get(Path::new("usr/include/linux/version.h")) else {
         bail!("there are no kernel headers (Debian: linux-libc-dev): linux/version.h is missing");
     };
-    let text = fs_err::read_to_string(path)?;
+    let text = input::read_text(path, TEXT)?;
     let code: u32 = text
         .lines()
         .find_map(|line| line.strip_prefix("#define LINUX_VERSION_CODE "))

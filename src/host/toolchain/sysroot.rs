@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::base::board::Board;
 use crate::base::escape::Escape;
+use crate::base::input;
 use crate::fstree::resolve::RootResolver;
 use crate::host::machine::{Machine, SDK_BOARDS};
 use crate::host::toolchain::{Compiler, ask};
@@ -120,7 +121,7 @@ impl Sysroot {
     fn check_machine(&self, board: &Board) -> Result<()> {
         let Some(libc) = self.library(NEEDED[0]) else { return Ok(()) };
         // e_machine (elf.h). Both boards are little-endian.
-        let header = fs_err::read(&libc.real)?;
+        let header = input::read_start(&libc.real, 20)?;
         let machine = header.get(18..20).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
         if machine != Some(board.elf_machine) {
             bail!("{} is no library for {}", libc.path.escaped(), board.machine);

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 
 use crate::base::command::Command;
 use crate::base::escape::Escape;
+use crate::fstree::budget::TreeBudget;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
 use crate::fstree::{digest, scan};
@@ -76,7 +77,7 @@ impl ImageFormat for Btrfs {
             .run_quiet()?;
         let mut found = FileTree::new(&planned.eprefix, planned.epoch);
         let list = fake_root::command(LIST, tools::BTRFS)?.args(trees::LISTING).arg(image);
-        let inodes = trees::Inodes::parse(&list.read()?)?;
+        let inodes = trees::Inodes::parse(&list.read()?, TreeBudget::of_tree())?;
         fs_err::create_dir(scratch)?;
         let restore = fake_root::command(RESTORE, tools::BTRFS)?
             .args(["restore", "--metadata", "--symlink", "--xattr"])
@@ -95,7 +96,8 @@ impl ImageFormat for Btrfs {
         let tool = ForeignTool::reading(LIST, tools::BTRFS, image)?;
         let list = tool.command().args(trees::LISTING).arg(tool.image());
         let listing = foreign_tool::read_listing(&list).with_context(about)?;
-        let inodes = trees::Inodes::parse(&listing).with_context(about)?;
+        let inodes =
+            trees::Inodes::parse(&listing, TreeBudget::of_image(image)?).with_context(about)?;
         let tree = dir.path().join("tree");
         fs_err::create_dir(&tree)?;
         fs_err::set_permissions(&tree, Permissions::from_mode(0o755))?;

@@ -12,6 +12,7 @@ use fs_err::File;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::base::escape::Escape;
+use crate::fstree::budget::TreeBudget;
 use crate::fstree::entries::{EntryKind, FileTree};
 use crate::fstree::image_path;
 use crate::imagefmt::btrfs::structures::{BtrfsSuperblock, LeafItem, NodeHeader, RootItem};
@@ -125,8 +126,9 @@ struct Properties {
 impl Inodes {
     /// Parses the output of dump-tree: `item 1 key (256 DIR_INDEX 2) ...`, `location key (257
     /// INODE_ITEM 0) ...`, `name: usr`; `item 2 key (257 INODE_ITEM 0) ...`, `block group 0 mode
-    /// 40755 links 1 uid 0 gid 0 rdev 0`, `mtime 1.0 (...)`.
-    pub(super) fn parse(listing: &str) -> Result<Self> {
+    /// 40755 links 1 uid 0 gid 0 rdev 0`, `mtime 1.0 (...)`; `item 3 key (257 EXTENT_DATA 0) ...`,
+    /// `extent data offset 0 nr 4096 ram 4096`. `budget` has to have room for it.
+    pub(super) fn parse(listing: &str, mut budget: TreeBudget) -> Result<Self> {
         let mut below: HashMap<u64, Vec<(u64, Vec<u8>)>> = HashMap::new();
         let mut properties: HashMap<u64, Properties> = HashMap::new();
         let (mut parent, mut inode, mut own) = (None, None, None);
@@ -145,6 +147,11 @@ impl Inodes {
                 let name = unescaped(name);
                 image_path::check_name(&name)?;
                 below.entry(parent).or_default().push((inode, name));
+            } else if line.starts_with("extent data ") {
+                // Any number of extents may share their bytes; each of them is unpacked.
+                let size = line.split(" nr ").nth(1).and_then(|rest| rest.split(' ').next());
+                let size = size.and_then(|size| size.parse().ok()).unwrap_or_default();
+                budget.take_content(Path::new("its extents"), size)?;
             } else if let Some(own) = own {
                 properties.entry(own).or_default().read(line);
             }
@@ -155,6 +162,7 @@ impl Inodes {
         while let Some((directory, path)) = ahead.pop() {
             for (inode, name) in below.remove(&directory).unwrap_or_default() {
                 let path = image_path::join(&path, &name)?;
+                budget.take_path(&path)?;
                 ahead.push((inode, path.clone()));
                 by_path.insert(path, inode);
             }
@@ -281,7 +289,7 @@ mod tests {
                        \t\tgeneration 7 transid 0 size 6 nbytes 0\n\
                        \t\tblock group 0 mode 104755 links 1 uid 7 gid 8 rdev 0\n\
                        \t\tatime 1.0 (1970-01-01 00:00:01)\n\t\tmtime 2.5 (1970-01-01 00:00:02)\n";
-        let inodes = Inodes::parse(listing).unwrap();
+        let inodes = Inodes::parse(listing, TreeBudget::of_tree()).unwrap();
         assert_eq!(inodes.by_path.len(), 2, "{inodes:?}");
         assert_eq!(inodes.find(Path::new("d/a b")).unwrap(), 258);
         let listed = Properties { mode: 0o104_755, uid: 7, gid: 8, mtime: 2 };
@@ -295,14 +303,18 @@ mod tests {
             let listing = format!(
                 "item 3 key (999 DIR_INDEX 2)\nlocation key (257 INODE_ITEM 0)\nname: {name}\n"
             );
-            assert_eq!(Inodes::parse(&listing).is_err(), !name.is_empty(), "{name:?}");
+            assert_eq!(
+                Inodes::parse(&listing, TreeBudget::of_tree()).is_err(),
+                !name.is_empty(),
+                "{name:?}"
+            );
         }
     }
 
     #[test]
     fn a_directory_in_itself_ends() {
         let listing = "item 3 key (256 DIR_INDEX 2)\nlocation key (256 INODE_ITEM 0)\nname: a\n";
-        assert_eq!(Inodes::parse(listing).unwrap().by_path.len(), 1);
+        assert_eq!(Inodes::parse(listing, TreeBudget::of_tree()).unwrap().by_path.len(), 1);
     }
 
     const NODE: usize = 96 << 10;

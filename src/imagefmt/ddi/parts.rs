@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use uuid::{Uuid, uuid};
 
 use crate::base::escape::Escape;
+use crate::base::input;
 use crate::fstree::digest;
 use crate::fstree::entries::FileTree;
 use crate::imagefmt::architecture::Architecture;
@@ -69,8 +70,7 @@ pub(super) fn write(
     for (path, uuid) in
         [(parts.data, parts.root.data_uuid()), (parts.hashes, parts.root.hashes_uuid())]
     {
-        let file = fs_err::File::open(path)?;
-        let size = file.metadata()?.len();
+        let (file, size) = input::open_sized(path)?;
         contents.push((Box::new(file), size, uuid));
     }
     if let Some(signature) = &parts.signature {
@@ -113,7 +113,7 @@ pub(super) struct DiskImage {
 impl DiskImage {
     /// Opens the disk image at `path`.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let mut file = fs_err::File::open(path)?;
+        let mut file = input::open(path)?;
         let partitions = gpt::read_table(&mut file)
             .with_context(|| format!("{} has no whole partition table", path.escaped()))?;
         let found = |kind: Uuid| {
@@ -161,9 +161,9 @@ impl DiskImage {
     }
 
     fn copy(&mut self, partition: DiskPartition, to: &Path) -> Result<()> {
-        let mut part = fs_err::File::create(to)?;
-        std::io::copy(&mut self.reader(partition)?, &mut part)?;
-        Ok(())
+        let part = fs_err::File::create(to)?;
+        let range = partition.start..partition.start + partition.size;
+        input::copy_data(self.file.file(), range, part.file(), 0)
     }
 
     fn reader(&mut self, partition: DiskPartition) -> Result<impl Read + '_> {

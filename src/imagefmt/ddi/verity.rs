@@ -14,6 +14,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 
 use crate::base::command::Command;
 use crate::base::data::hex;
+use crate::base::input;
 use crate::fstree::digest;
 use crate::fstree::entries::FileTree;
 use crate::host::tools;
@@ -105,7 +106,7 @@ impl VeritySuperblock {
 /// Verifies that `hashes` and `root` belong to `data`, and cover all of it.
 pub(crate) fn verify(data: &Path, hashes: &Path, root: RootHash) -> Result<()> {
     let mut superblock = VeritySuperblock::new_zeroed();
-    let mut file = fs_err::File::open(hashes)?;
+    let mut file = input::open(hashes)?;
     file.read_exact(superblock.as_mut_bytes()).context("its hashes end early")?;
     superblock.check(fs_err::metadata(data)?.len())?;
     veritysetup()?.arg("verify").arg(data).arg(hashes).arg(hex(&root.0)).run_quiet()

@@ -1,7 +1,7 @@
 //! A plan as a tree on disk: the format `directory`, input for tools that do not read streams, and
 //! output of unpacking.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use crate::base::command::Command;
 use crate::base::escape::Escape;
+use crate::base::input;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::fstree::{digest, scan, tar_stream};
@@ -25,6 +26,9 @@ use crate::sandbox::fake_root;
 
 /// Directory, which systemd attaches as it is.
 pub(crate) struct Directory;
+
+/// Size above which holes are looked for, in bytes. Most files are smaller.
+const LARGE: u64 = 1 << 20;
 
 /// The format.
 pub(crate) static FORMAT: Directory = Directory;
@@ -167,9 +171,7 @@ fn write_file(place: &Path, entry: &Entry, content: &FileContent) -> Result<()> 
             file.write_all(bytes)?;
             bytes.len() as u64
         }
-        ContentSource::Disk(path) => {
-            std::io::copy(&mut fs_err::File::open(path)?, file.file_mut())?
-        }
+        ContentSource::Disk(path) => copy_file(path, content.size, file.file_mut())?,
     };
     if size != content.size {
         bail!("it was changed while it was packed");
@@ -178,6 +180,18 @@ fn write_file(place: &Path, entry: &Entry, content: &FileContent) -> Result<()> 
     file.set_permissions(std::fs::Permissions::from_mode(entry.mode))?;
     file.file().set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(entry.mtime))?;
     Ok(())
+}
+
+/// Copies the file at `path`, which had `size` bytes, into the new file `to`. Returns the number of
+/// bytes that it has now, or a larger number if it grew.
+fn copy_file(path: &Path, size: u64, to: &mut std::fs::File) -> Result<u64> {
+    let mut from = input::open_walked(path)?;
+    if size < LARGE {
+        return Ok(std::io::copy(&mut (&mut from).take(size + 1), to)?);
+    }
+    let now = from.metadata()?.len();
+    input::copy_data(from.file(), 0..size.min(now), to, 0)?;
+    Ok(now)
 }
 
 fn set_time_of_link(path: &Path, seconds: u64) -> Result<()> {

@@ -3,12 +3,15 @@
 //! form is an error in this module, and is left to fsck.erofs.
 
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 use zerocopy::little_endian::{U32, U64};
 
+use crate::fstree::budget::TreeBudget;
+use crate::fstree::image_path;
 use crate::imagefmt::erofs::inodes::{Image, Place};
 use crate::imagefmt::erofs::structures::{FullIndex, MapHeader};
 use crate::imagefmt::on_disk;
@@ -51,11 +54,12 @@ pub(crate) struct Contents<'a> {
 type Take<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
 
 impl<'a> Contents<'a> {
-    /// Decompresses the packed inode of `image`.
-    pub(crate) fn open(image: &'a Image<'a>) -> Result<Self> {
+    /// Decompresses the packed inode of `image`, within `budget`.
+    pub(crate) fn open(image: &'a Image<'a>, budget: &mut TreeBudget) -> Result<Self> {
         let mut contents = Self { image, packed: None };
         if let Some(number) = image.packed.filter(|number| *number != 0) {
             let place = image.place(number)?;
+            budget.take_content(Path::new("the packed inode"), place.size as u64)?;
             let mut file = tempfile::NamedTempFile::new()?;
             if place.size > 0 {
                 contents.each_part(&place, &mut |part| Ok(file.write_all(part)?))?;
@@ -77,7 +81,7 @@ impl<'a> Contents<'a> {
 
     /// Returns the target of the symbolic link at `place`.
     pub(crate) fn target(&self, place: &Place) -> Result<Vec<u8>> {
-        ensure!(place.size <= LONGEST, "a link is too long");
+        ensure!(place.size < image_path::PATH_MAX, "a link is longer than a path can be");
         let mut target = Vec::new();
         self.each_part(place, &mut |part| {
             target.extend_from_slice(part);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::base::escape::Escape;
+use crate::fstree::budget::TreeBudget;
 use crate::fstree::image_path;
 use crate::imagefmt::erofs::structures::{
     CompactInode, DirectoryEntry, ErofsSuperblock, ExtendedInode,
@@ -119,6 +120,10 @@ impl<'a> Image<'a> {
         let mut found = BTreeMap::new();
         let mut directories = HashSet::new();
         let mut ahead = vec![(PathBuf::new(), self.root)];
+        // Only the number of entries and the length of paths count here.
+        let mut budget = TreeBudget::of_tree();
+        // In a whole image, no two directories share their bytes.
+        let mut unread = self.bytes.len();
         // In a whole image, each name has an entry of its own. In others, directories may share
         // their entries, so that a few bytes stand for any number of names.
         let most = self.bytes.len() / size_of::<DirectoryEntry>();
@@ -126,8 +131,12 @@ impl<'a> Image<'a> {
             let place = self.place(number)?;
             if place.inode.kind() == DIRECTORY {
                 ensure!(directories.insert(number), "a directory is in two places");
+                let rest = unread.checked_sub(place.size);
+                unread = rest.context("its directories are larger than the image")?;
                 for (name, number) in self.names(&place)? {
-                    ahead.push((image_path::join(&path, name)?, number));
+                    let path = image_path::join(&path, name)?;
+                    budget.take_path(&path)?;
+                    ahead.push((path, number));
                 }
             }
             ensure!(found.insert(path, place).is_none(), "a name is there twice");
@@ -186,7 +195,6 @@ impl<'a> Image<'a> {
 
     /// Returns the names in a directory and their inode numbers.
     fn names(&self, place: &Place) -> Result<Vec<(&'a [u8], u64)>> {
-        ensure!(place.size <= self.bytes.len(), "a directory is larger than the image");
         let mut names = Vec::new();
         let blocks = place.size.div_ceil(self.block);
         for index in 0..blocks {

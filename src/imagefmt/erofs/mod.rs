@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 
 use crate::base::escape::Escape;
+use crate::fstree::budget::TreeBudget;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
@@ -92,7 +93,8 @@ impl ImageFormat for Erofs {
         let map = crate::base::files::map(image)?;
         let opened = Image::open(&map).with_context(|| inodes::about(image))?;
         let tree = opened.tree().with_context(|| inodes::about(image))?;
-        contents(&opened, &tree, found).with_context(|| inodes::about(image))
+        let budget = TreeBudget::of_image(image)?;
+        contents(&opened, &tree, budget, found).with_context(|| inodes::about(image))
     }
 
     fn paths(&self, image: &Path, below: &Path) -> Result<Vec<PathBuf>> {
@@ -164,7 +166,7 @@ fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>>
     // A newer mkfs.erofs may write a form that this reader does not know, but its own fsck.erofs
     // does. If this reader fails or finds other contents, fsck.erofs decides.
     let mut found = FileTree::new(&plan.eprefix, plan.epoch);
-    let ours = contents(&opened, &tree, &mut found);
+    let ours = contents(&opened, &tree, TreeBudget::of_tree(), &mut found);
     let keeps = Keeps { xattrs: false, ..Keeps::ALL };
     let is_same = || ours.is_ok() && compare::compare_trees(plan, &found, keeps).is_empty();
     if !differences.is_empty() || is_same() {
@@ -188,13 +190,14 @@ fn unpack(image: &Path, dir: &Path) -> Result<()> {
         .run_quiet()
 }
 
-/// Reads the contents of an image in memory into `found`; nothing is written to disk.
+/// Reads the contents of an image in memory within `budget` into `found`.
 fn contents(
     image: &Image<'_>,
     tree: &BTreeMap<PathBuf, Place>,
+    mut budget: TreeBudget,
     found: &mut FileTree,
 ) -> Result<()> {
-    let contents = Contents::open(image)?;
+    let contents = Contents::open(image, &mut budget)?;
     let mut firsts: HashMap<u64, &Path> = HashMap::new();
     for (path, place) in tree.iter().filter(|(path, _)| !path.as_os_str().is_empty()) {
         let inode = place.inode;
@@ -217,6 +220,7 @@ fn contents(
         let (uid, gid) = inode.owner;
         let xattrs = BTreeMap::new();
         let entry = Entry { kind, mode, uid, gid, mtime: inode.mtime, xattrs };
+        budget.take(path, &entry)?;
         found.entries.insert(path.clone(), entry);
     }
     found.entries.par_iter_mut().try_for_each(|(path, entry)| {

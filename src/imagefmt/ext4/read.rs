@@ -1,13 +1,17 @@
 //! Reading of an ext4 image.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use ext4_view::Ext4;
+use anyhow::{Context, Result, bail, ensure};
+use ext4_view::{Ext4, Metadata};
 
 use crate::base::escape::Escape;
+use crate::base::input;
+use crate::base::limits::TEXT;
+use crate::fstree::budget::TreeBudget;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
@@ -20,77 +24,129 @@ const DIRECTORY_ENTRY: u64 = 12;
 /// Limit of the content of all files, as a multiple of the size of the image. Only holes make it
 /// larger than the image, and damaged sizes make holes that would take years to read.
 const CONTENT_TIMES: u64 = 16;
+/// Limit of the bytes of directories that are searched for files. Each file is found by its path, so a
+/// directory of 70,000 files takes as much, and a few minutes.
+const SEARCHED: u64 = 128 << 30;
 
 /// Returns the differences of `image` from `plan`; `dir` is a path for a temporary directory.
 pub(super) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
     let mut found = FileTree::new(&plan.eprefix, plan.epoch);
-    read(image, &mut found)?;
+    read_within(image, TreeBudget::of_tree(), u64::MAX, &mut found)?;
     found.take_root()?;
     let mut differences = ask(plan, image, dir, &mut found)?;
     differences.extend(compare::compare_trees(plan, &found, Keeps::ALL));
     Ok(differences)
 }
 
-/// Reads the contents of `image` into `found`, with the root directory. Neither hard links nor
-/// extended attributes are read.
+/// Reads the contents of `image`, which somebody else made, into `found`, with the root directory.
+/// Neither hard links nor extended attributes are read.
 pub(super) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
-    let opened = Ext4::load_from_path(image)
-        .with_context(|| format!("{} is no whole ext4 image", image.escaped()))?;
-    let size = fs_err::metadata(image)?.len();
-    let mut left = size.saturating_mul(CONTENT_TIMES);
-    found.entries.insert(PathBuf::new(), entry(&opened, b"/", &mut left)?);
-    // In a whole image, each name has an entry of its own. In others, directories may share their
-    // entries, so that a few bytes stand for any number of names.
-    let most = size / DIRECTORY_ENTRY;
-    let mut ahead = vec![PathBuf::new()];
-    while let Some(inside) = ahead.pop() {
-        for name in opened.read_dir(&absolute(&inside)[..])? {
-            let name = name?.file_name().as_ref().to_owned();
-            if matches!(name.as_slice(), b"." | b"..") {
-                continue;
-            }
-            let path = image_path::join(&inside, &name)?;
-            let entry = entry(&opened, &absolute(&path), &mut left)?;
-            if entry.is_directory() {
-                ahead.push(path.clone());
-            }
-            if found.entries.insert(path, entry).is_some() {
-                bail!("a name is in {} twice", image.escaped());
-            }
-            if found.entries.len() as u64 > most {
-                bail!("{} has more names than entries", image.escaped());
-            }
-        }
-    }
-    Ok(())
+    read_within(image, TreeBudget::of_image(image)?, SEARCHED, found)
 }
 
-/// Reads an entry without the properties that the reader does not support: extended attributes and
-/// hard links. The size of a file is taken from `left`, the number of bytes that may still be read.
-fn entry(image: &Ext4, path: &[u8], left: &mut u64) -> Result<Entry> {
-    let meta = image.symlink_metadata(path)?;
-    let kind = if meta.is_dir() {
-        EntryKind::Directory
-    } else if meta.is_symlink() {
-        let target = image.read_link(path)?;
-        EntryKind::Link(PathBuf::from(std::ffi::OsStr::from_bytes(target.as_ref())))
-    } else {
-        let rest = left.checked_sub(meta.len());
-        *left = rest.context("its files are much larger than the image")?;
-        let (sha256, size) = digest::hash_reader(image.open(path)?)?;
-        EntryKind::File(FileContent {
-            sha256: Some(sha256),
-            ..FileContent::unread(ContentSource::Bytes(Vec::new()), size)
-        })
-    };
-    Ok(Entry {
-        kind,
-        mode: meta.mode().into(),
-        uid: meta.uid(),
-        gid: meta.gid(),
-        mtime: u64::try_from(meta.modified().seconds()).unwrap_or(0),
-        xattrs: BTreeMap::new(),
-    })
+fn read_within(
+    image: &Path,
+    budget: TreeBudget,
+    searched: u64,
+    found: &mut FileTree,
+) -> Result<()> {
+    let act = || format!("{} is no whole ext4 image", image.escaped());
+    let (file, size) = input::open_sized(image)?;
+    let opened = Ext4::load(Box::new(file.into_file())).with_context(act)?;
+    let budget = budget.with_content(size.saturating_mul(CONTENT_TIMES));
+    let mut reader = Ext4Reader { image: &opened, budget, unread: size, searched };
+    reader.read_into(found, size / DIRECTORY_ENTRY).with_context(act)
+}
+
+/// Image, and what may still be read of it.
+struct Ext4Reader<'a> {
+    image: &'a Ext4,
+    budget: TreeBudget,
+    /// Bytes of directories. In a whole image, no two of them share their blocks.
+    unread: u64,
+    /// Bytes of directories that are searched for files.
+    searched: u64,
+}
+
+/// Directory that is not read yet.
+struct AheadDirectory {
+    path: PathBuf,
+    /// Sizes of all directories on its path, itself included, in bytes.
+    search: u64,
+}
+
+impl Ext4Reader<'_> {
+    /// Reads all entries. In a whole image, each name has an entry of its own, so there are at most
+    /// `most` names. In others, directories may share their entries, so that a few bytes stand for
+    /// any number of names.
+    fn read_into(&mut self, found: &mut FileTree, most: u64) -> Result<()> {
+        let meta = self.image.symlink_metadata("/")?;
+        ensure!(meta.is_dir(), "its root directory is none");
+        found.entries.insert(PathBuf::new(), self.entry(&meta, Path::new(""), 0)?);
+        let search = self.take_directory(&meta, 0)?;
+        let mut ahead = vec![AheadDirectory { path: PathBuf::new(), search }];
+        while let Some(AheadDirectory { path: inside, search }) = ahead.pop() {
+            for item in self.image.read_dir(&absolute(&inside)[..])? {
+                let item = item?;
+                let name = item.file_name().as_ref().to_owned();
+                if matches!(name.as_slice(), b"." | b"..") {
+                    continue;
+                }
+                let path = image_path::join(&inside, &name)?;
+                let meta = item.metadata()?;
+                let entry = self.entry(&meta, &path, search)?;
+                if entry.is_directory() {
+                    let search = self.take_directory(&meta, search)?;
+                    ahead.push(AheadDirectory { path: path.clone(), search });
+                }
+                ensure!(found.entries.insert(path, entry).is_none(), "a name is in it twice");
+                ensure!(found.entries.len() as u64 <= most, "it has more names than entries");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a directory, and returns the sizes of all directories on its path.
+    fn take_directory(&mut self, meta: &Metadata, above: u64) -> Result<u64> {
+        let unread = self.unread.checked_sub(meta.len());
+        self.unread = unread.context("its directories are larger than the image")?;
+        // The size is at most that of the image, so the sum of all of them is, too.
+        Ok(above + meta.len())
+    }
+
+    /// Reads an entry without the properties that the reader does not support: extended attributes
+    /// and hard links. `search` is the number of bytes that are searched for its path.
+    fn entry(&mut self, meta: &Metadata, path: &Path, search: u64) -> Result<Entry> {
+        let mut entry = Entry {
+            kind: EntryKind::Directory,
+            mode: meta.mode().into(),
+            uid: meta.uid(),
+            gid: meta.gid(),
+            mtime: u64::try_from(meta.modified().seconds()).unwrap_or(0),
+            xattrs: BTreeMap::new(),
+        };
+        if !meta.is_dir() {
+            let searched = self.searched.checked_sub(search);
+            self.searched = searched.context("its directories are too large for their files")?;
+            entry.kind = self.kind(meta, path)?;
+        }
+        self.budget.take_entry_path(path, &entry)?;
+        Ok(entry)
+    }
+
+    fn kind(&mut self, meta: &Metadata, path: &Path) -> Result<EntryKind> {
+        let place = absolute(path);
+        if meta.is_symlink() {
+            let fits = meta.len() < image_path::PATH_MAX as u64;
+            ensure!(fits, "the link /{} is longer than a path can be", path.escaped());
+            let target = self.image.read_link(&place[..])?;
+            return Ok(EntryKind::Link(PathBuf::from(OsStr::from_bytes(target.as_ref()))));
+        }
+        self.budget.take_content(path, meta.len())?;
+        let (sha256, size) = digest::hash_reader(self.image.open(&place[..])?)?;
+        let content = FileContent::unread(ContentSource::Bytes(Vec::new()), size);
+        Ok(EntryKind::File(FileContent { sha256: Some(sha256), ..content }))
+    }
 }
 
 /// Asks debugfs for the inodes of planned hard links, and for extended attributes.
@@ -131,7 +187,7 @@ fn ask(plan: &FileTree, image: &Path, dir: &Path, found: &mut FileTree) -> Resul
         .arg(image)
         .output()?;
     for (path, name, file) in attributes {
-        let value = fs_err::read(file).unwrap_or_default();
+        let value = input::read(&file, TEXT).unwrap_or_default();
         if let Some(entry) = found.entries.get_mut(path) {
             entry.xattrs.insert(name.clone(), value);
         }

@@ -12,6 +12,8 @@ use tempfile::NamedTempFile;
 
 use crate::base::data::hex;
 use crate::base::escape::Escape;
+use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::imagefmt::signing::openssl::openssl;
 use crate::imagefmt::signing::pkcs11::{KeySource, TokenKey};
 
@@ -89,7 +91,7 @@ impl Signing {
             Key::Token(key) => key.run(&command)?,
         }
         self.prove(&message, &signature)?;
-        Ok(fs_err::read(signature)?)
+        input::read(&signature, TEXT)
     }
 
     /// Verifies the signature with the certificate: openssl signs with any key, but a target
@@ -126,5 +128,5 @@ pub(crate) fn fingerprint(certificate: &Path) -> Result<String> {
         .arg("-out")
         .arg(der.path())
         .run_quiet()?;
-    Ok(hex(&Sha256::digest(fs_err::read(der.path())?)))
+    Ok(hex(&Sha256::digest(input::read(der.path(), TEXT)?)))
 }

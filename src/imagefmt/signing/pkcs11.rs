@@ -10,6 +10,8 @@ use anyhow::{Error, Result, bail};
 use regex::Regex;
 
 use crate::base::command::Command;
+use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::imagefmt::signing::openssl::openssl;
 
 /// Start of a PKCS#11 URI.
@@ -199,7 +201,7 @@ pub(crate) fn certificate(uri: &str, source: &KeySource, to: &Path) -> Result<()
         .arg(uri)
         .brief();
     run(uri, &command)?;
-    let read = fs_err::read_to_string(to)?;
+    let read = input::read_text(to, TEXT)?;
     if !read.contains("-----BEGIN CERTIFICATE-----") {
         bail!("{} names no certificate of the token", without_pin(uri));
     }

@@ -9,6 +9,8 @@ use anyhow::{Context, Result};
 
 use crate::base::command::Command;
 use crate::base::escape::Escape;
+use crate::base::input;
+use crate::fstree::budget::TreeBudget;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
 use crate::fstree::image_path;
@@ -78,7 +80,7 @@ impl ImageFormat for Squashfs {
 
     fn read(&self, image: &Path, found: &mut FileTree) -> Result<()> {
         let tool = ForeignTool::reading(READ, tools::UNSQUASHFS, image)?;
-        read(&tool.command(), tool.image(), found)
+        read(&tool.command(), tool.image(), TreeBudget::of_image(image)?, found)
             .with_context(|| format!("{} cannot be read", image.escaped()))
     }
 
@@ -108,6 +110,10 @@ impl ImageFormat for Squashfs {
     }
 
     fn unpack(&self, image: &Path, dir: &Path) -> Result<bool> {
+        let tool = ForeignTool::reading("list the image", tools::UNSQUASHFS, image)?;
+        let list = tool.command().args(["-no-progress", "-lln"]).arg(tool.image());
+        check_sizes(&foreign_tool::read_listing(&list)?, TreeBudget::of_image(image)?)
+            .with_context(|| format!("{} cannot be unpacked", image.escaped()))?;
         fs_err::create_dir(dir)?;
         let tool = ForeignTool::unpacking("unpack the image", tools::UNSQUASHFS, image, dir)?;
         let command = tool
@@ -164,7 +170,7 @@ pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
         return compare::compare_unpacked(plan, dir, Keeps::ALL);
     }
     let mut found = FileTree::new(&plan.eprefix, plan.epoch);
-    read(&tools::UNSQUASHFS.command(READ)?, image, &mut found)?;
+    read(&tools::UNSQUASHFS.command(READ)?, image, TreeBudget::of_tree(), &mut found)?;
     found.take_root()?;
     let mut differences = compare::compare_trees(plan, &found, Keeps::ALL);
     if has_xattrs(image)? {
@@ -173,16 +179,35 @@ pub(crate) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<V
     Ok(differences)
 }
 
-/// Reads the contents of `image` into `found` with `unsquashfs`: with the root directory, but
-/// without extended attributes.
-fn read(unsquashfs: &Command, image: &Path, found: &mut FileTree) -> Result<()> {
+/// Reads the contents of `image` within `budget` into `found` with `unsquashfs`: with the root
+/// directory, but without extended attributes.
+fn read(
+    unsquashfs: &Command,
+    image: &Path,
+    mut budget: TreeBudget,
+    found: &mut FileTree,
+) -> Result<()> {
     // If unsquashfs fails, it removes the file that it was to write: not /dev/stdout, which root
     // could remove.
     unsquashfs
         .clone()
         .args(["-quiet", "-no-progress", "-pf", "/proc/self/fd/1"])
         .arg(image)
-        .run_read(|stream| pseudo::read(stream, found))
+        .run_read(|stream| pseudo::read(stream, &mut budget, found))
+}
+
+/// Fails if `budget` has no room for the files in `listing`, which are in the style of `ls -ln`: `MODE
+/// UID/GID SIZE DATE TIME PATH`.
+fn check_sizes(listing: &str, mut budget: TreeBudget) -> Result<()> {
+    for line in listing.lines().filter(|line| line.starts_with('-')) {
+        let mut words = line.split_ascii_whitespace();
+        let size = words.nth(2).and_then(|size| size.parse().ok());
+        let path = words.nth(2).unwrap_or_default().trim_start_matches(UNPACKED);
+        let path = Path::new(path.trim_start_matches('/'));
+        budget.take_path(path)?;
+        budget.take_content(path, size.context("the listing of the image cannot be read")?)?;
+    }
+    Ok(())
 }
 
 /// Returns whether an entry of `image` has extended attributes. Without them,
@@ -193,7 +218,7 @@ fn has_xattrs(image: &Path) -> Result<bool> {
 
 fn superblock(image: &Path) -> Result<[u8; 96]> {
     let mut superblock = [0; 96];
-    fs_err::File::open(image)?.read_exact(&mut superblock)?;
+    input::open(image)?.read_exact(&mut superblock)?;
     Ok(superblock)
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::base::escape::Escape;
+use crate::fstree::budget::TreeBudget;
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::fstree::image_path;
@@ -34,8 +35,12 @@ pub(crate) fn can_say(plan: &FileTree) -> bool {
     })
 }
 
-/// Reads such a stream into `found`, with the root directory, whose path is empty.
-pub(crate) fn read(stream: &mut dyn Read, found: &mut FileTree) -> Result<()> {
+/// Reads such a stream within `budget` into `found`, with the root directory, whose path is empty.
+pub(crate) fn read(
+    stream: &mut dyn Read,
+    budget: &mut TreeBudget,
+    found: &mut FileTree,
+) -> Result<()> {
     let mut stream = BufReader::with_capacity(1 << 20, stream);
     let mut files = Vec::new();
     let mut line = Vec::new();
@@ -55,6 +60,7 @@ pub(crate) fn read(stream: &mut dyn Read, found: &mut FileTree) -> Result<()> {
         }
         let (path, entry) = parse(line.strip_suffix(b"\n").unwrap_or(&line))
             .with_context(|| format!("{:?} is no entry", String::from_utf8_lossy(&line)))?;
+        budget.take(&path, &entry)?;
         if let EntryKind::File(content) = &entry.kind {
             files.push((path.clone(), content.size));
         }
@@ -194,6 +200,10 @@ mod tests {
         FileTree::new(&"/opt/x".parse().unwrap(), 7)
     }
 
+    fn read_within(stream: &mut dyn Read, found: &mut FileTree) -> Result<()> {
+        read(stream, &mut TreeBudget::of_tree(), found)
+    }
+
     fn stream(lines: &str, data: &str) -> Vec<u8> {
         [lines.as_bytes(), DATA, data.as_bytes()].concat()
     }
@@ -204,7 +214,7 @@ mod tests {
         // The target of a hard link is not escaped.
         let lines = lines.replace("L b\\\\", "L b \\");
         let mut found = plan();
-        read(&mut stream(&lines, "abc").as_slice(), &mut found).unwrap();
+        read_within(&mut stream(&lines, "abc").as_slice(), &mut found).unwrap();
         let entry = |path: &str| found.entries.get(Path::new(path)).unwrap();
         assert_eq!(
             entry("b \\").kind,
@@ -222,7 +232,7 @@ mod tests {
     fn what_is_cut_off_is_an_error() {
         let whole = stream("/ D 7 755 0 0\na R 6 644 0 0 3 0\n", "abc");
         for length in 0..whole.len() {
-            assert!(read(&mut &whole[..length], &mut plan()).is_err(), "{length}");
+            assert!(read_within(&mut &whole[..length], &mut plan()).is_err(), "{length}");
         }
         for name in ["/..", "../x", "a/../b", "a//b", "/./a", "a\0", "//etc"] {
             for line in [format!("{name} D 7 755 0 0"), format!("a L {name}")] {
@@ -230,8 +240,11 @@ mod tests {
             }
         }
         let endless = vec![b'a'; 2 * usize::try_from(LONGEST_LINE).unwrap()];
-        let error = read(&mut &endless[..], &mut plan()).unwrap_err().to_string();
+        let error = read_within(&mut &endless[..], &mut plan()).unwrap_err().to_string();
         assert_eq!(error, "the list of what the image holds is too long");
+        let terabytes = format!("/ D 7 755 0 0\na R 6 644 0 0 {} 0\n", 8_u64 << 40);
+        let error = read_within(&mut stream(&terabytes, "").as_slice(), &mut plan()).unwrap_err();
+        assert!(error.to_string().starts_with("with the 8796093022208 bytes of /a,"), "{error}");
         for line in ["a", "a R", "a R x 644 0 0 1 0", "a B 7 644 0 0 1 1", "a\\"] {
             assert!(parse(line.as_bytes()).is_err(), "{line}");
         }
@@ -243,7 +256,7 @@ mod tests {
         let whole = stream(lines, "abc");
         let mut refused = 0;
         crate::imagefmt::samples::damage(&whole, 5_000, |bytes| {
-            refused += usize::from(read(&mut &*bytes, &mut plan()).is_err());
+            refused += usize::from(read_within(&mut &*bytes, &mut plan()).is_err());
         });
         assert!(refused > 5_000, "{refused}");
     }

@@ -5,6 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::base::input;
+use crate::base::limits::LIST;
 use crate::host::disk::{self, Fill};
 use crate::pipeline::image::request::{ImageRequest, Part};
 use crate::pipeline::pack::PackedImage;
@@ -57,7 +59,7 @@ pub(super) fn write(
 /// Reads the reports that were written beside an extension.
 fn section(part: &Part, made: &Path) -> Result<ReportSection> {
     let name = part.packed.name.to_string();
-    let text = |end: &str| fs_err::read_to_string(made.join(format!("{name}{end}")));
+    let text = |end: &str| input::read_text(&made.join(format!("{name}{end}")), LIST);
     let json = |end: &str| -> Result<Value> { Ok(serde_json::from_str(&text(end)?)?) };
     Ok(ReportSection {
         title: format!("extension {name}"),

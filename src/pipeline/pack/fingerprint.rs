@@ -19,6 +19,8 @@ use sha2::{Digest, Sha256};
 use crate::base::data::{self, hex};
 use crate::base::escape;
 use crate::base::files;
+use crate::base::input;
+use crate::base::limits::{LIST, TEXT};
 use crate::base::names::PrefixName;
 use crate::check::Rule;
 use crate::fstree::walk::TreeWalk;
@@ -195,7 +197,7 @@ impl Fingerprint {
     /// of its files still exist unchanged.
     pub(crate) fn find(&self, request: &PackRequest) -> Option<Packed> {
         let output = fs_err::canonicalize(&request.options.output).ok()?;
-        let text = fs_err::read_to_string(output.join(workplace::record(&request.name))).ok()?;
+        let text = input::read_text(&output.join(workplace::record(&request.name)), LIST).ok()?;
         let record: FingerprintRecord = serde_json::from_str(&text).ok()?;
         let is_same = record.key == self.key
             && record.files.iter().all(|(path, then)| of_maybe(&path.0).as_ref() == Some(then))
@@ -239,7 +241,7 @@ fn has_sums(packed: &Packed, output: &Path) -> bool {
     if packed.reports.contains(&signature) && written(&signature) < written(&sums) {
         return false;
     }
-    let text = fs_err::read_to_string(sums).unwrap_or_default();
+    let text = input::read_text(&sums, TEXT).unwrap_or_default();
     packed.images.iter().chain(&packed.debug_images).all(|image| {
         let name = image.path.file_name().unwrap_or_default().to_string_lossy();
         let sum = image.sha256.as_deref().unwrap_or_default();

@@ -9,7 +9,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::base::escape::Escape;
+use crate::base::input;
 use crate::base::inside::{InsidePath, OWN_REPOS, REPOS};
+use crate::base::limits::TEXT;
 use crate::base::names;
 use crate::fstree::walk::TreeWalk;
 
@@ -39,7 +41,7 @@ pub(crate) fn name_of(path: &Path) -> Result<String> {
     }
     let file = path.join("profiles/repo_name");
     let name = if file.is_file() {
-        fs_err::read_to_string(&file)?.trim().to_owned()
+        input::read_text(&file, TEXT)?.trim().to_owned()
     } else {
         name_in_layout(path)?.with_context(|| {
             format!(
@@ -101,7 +103,7 @@ fn in_layout(path: &Path, wanted: &str) -> Result<Option<String>> {
     if !file.is_file() {
         return Ok(None);
     }
-    let text = fs_err::read_to_string(file)?;
+    let text = input::read_text(&file, TEXT)?;
     Ok(text.lines().find_map(|line| {
         let (key, value) = line.split_once('=')?;
         (key.trim() == wanted).then(|| value.trim().to_owned())

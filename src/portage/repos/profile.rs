@@ -9,6 +9,8 @@ use regex::Regex;
 
 use crate::base::board::Board;
 use crate::base::escape::Escape;
+use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::fstree::walk::TreeWalk;
 
 /// A profile of Gentoo's for self-contained prefixes, below profiles/default/linux/ARCH: a version,
@@ -74,7 +76,7 @@ fn parents(dir: &Path) -> Result<Vec<String>> {
     if !file.is_file() {
         return Ok(Vec::new());
     }
-    let text = fs_err::read_to_string(file)?;
+    let text = input::read_text(&file, TEXT)?;
     Ok(text
         .lines()
         .map(str::trim)

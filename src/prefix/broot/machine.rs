@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::base::data::Folder;
+use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::base::{files, template};
 use crate::portage::vdb;
 
@@ -31,7 +33,7 @@ pub(crate) fn write(broot: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
             minijinja::context! { packages },
         )?;
         let file = broot.join("machine").join(name);
-        if fs_err::read(&file).ok().as_deref() != Some(text.as_bytes()) {
+        if input::read(&file, TEXT).ok().as_deref() != Some(text.as_bytes()) {
             files::write_atomically(&file, text.as_bytes())?;
         }
         files.push((name, file));

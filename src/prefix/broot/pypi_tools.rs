@@ -10,7 +10,9 @@ use crate::base::command::{MACHINE_PATH, find_program};
 use crate::base::escape::Escape;
 use crate::base::files;
 use crate::base::hint;
+use crate::base::input;
 use crate::base::inside::{TOOLS, WRAPPER_DIR};
+use crate::base::limits::TEXT;
 use crate::base::output::Reporter;
 use crate::host::doctor;
 use crate::host::pypi::{self, Release};
@@ -125,7 +127,7 @@ fn stand_alone(programs: &Path) -> Result<()> {
     let python = python.unwrap_or_else(|| "/usr/bin/python3".into());
     for entry in fs_err::read_dir(programs)? {
         let path = entry?.path();
-        let Ok(text) = fs_err::read_to_string(&path) else { continue };
+        let Ok(text) = input::read_text(&path, TEXT) else { continue };
         let Some((_, rest)) = text.split_once("import ") else { continue };
         let script = format!(
             "#!{}\nimport os, sys\n\

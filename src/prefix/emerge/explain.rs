@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use anyhow::Result;
 
 use crate::base::escape::Escape;
+use crate::base::input;
 use crate::base::names::Environment;
 use crate::base::output::Reporter;
 use crate::portage::cpv::Cpv;
@@ -65,7 +66,7 @@ fn report_refusals(
         if entry.metadata()?.modified()? < since {
             continue;
         }
-        let log = String::from_utf8_lossy(&fs_err::read(entry.path())?).into_owned();
+        let log = input::read_end(&entry.path())?;
         let Some(reason) = events::find_refusal(&log) else { continue };
         reporter.error(&format!(
             "the binary package of {cpv} was refused: {reason} (see {})\n\
@@ -95,8 +96,7 @@ fn newest_log(logs: &Path, package: &Cpv) -> Result<Option<PathBuf>> {
 
 /// Returns the last line of `log` that contains `text`, without colours.
 fn find_line(log: &Path, text: &str) -> Result<Option<String>> {
-    let bytes = fs_err::read(log)?;
-    let all = String::from_utf8_lossy(&bytes);
+    let all = input::read_end(log)?;
     let line = all.lines().rfind(|line| line.contains(text));
     Ok(line.map(|line| line.trim().chars().filter(|c| !c.is_control()).collect()))
 }

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use indicatif::ProgressBar;
 
+use crate::base::input;
+use crate::base::limits::LIST;
 use crate::base::names::Environment;
 use crate::base::output;
 use crate::portage::cpv::Cpv;
@@ -32,7 +34,7 @@ impl Phases {
 
     /// Returns the packages that failed, each with its phase.
     pub(crate) fn failures(&self) -> Result<Vec<(Cpv, String)>> {
-        Ok(events::failures(&fs_err::read_to_string(&self.file)?))
+        Ok(events::failures(&input::read_lossy(&self.file, LIST)?))
     }
 
     /// Shows on `bar` which package is in which phase and for how long, until it is dropped.
@@ -65,7 +67,7 @@ fn follow(file: &Path, bar: &ProgressBar, done: &AtomicBool) {
     let mut since = Instant::now();
     let mut last = String::new();
     while !done.load(Ordering::SeqCst) {
-        if let Ok(text) = fs_err::read_to_string(file)
+        if let Ok(text) = input::read_lossy(file, LIST)
             && let Some(event) = text.lines().last().and_then(PhaseEvent::parse)
         {
             let now = format!("{} {}", event.cpv, event.phase);

@@ -20,6 +20,7 @@ use crate::base::board::{Board, BoardName};
 use crate::base::data::{self, Folder};
 use crate::base::escape::Escape;
 use crate::base::hint;
+use crate::base::input;
 use crate::base::lock::Busy;
 use crate::base::names::{
     Environment, Eprefix, Feature, PrefixId, PrefixName, RepoArgument, UseFlags,
@@ -339,7 +340,7 @@ fn install(
     bar.finish_and_clear();
     result?;
     if let Some(Binhost::Uri(uri)) = &prefix.definition.binhost
-        && let Some(line) = binhost::find_fetch_error(&fs_err::read_to_string(&log)?)
+        && let Some(line) = binhost::find_fetch_error(&input::read_end(&log)?)
     {
         reporter.warn(&format!(
             "nothing can be had from the binhost {uri} now: {line}; what would come from there is \

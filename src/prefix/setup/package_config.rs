@@ -7,10 +7,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::base::escape::Escape;
 use crate::base::files;
+use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::portage::{provided, repos};
 use crate::prefix::broot;
 use crate::prefix::definition::PrefixRepo;
@@ -90,8 +92,7 @@ impl PackageConfig {
             let place = folder.join(name);
             for file in files_below(&place)? {
                 let rest = file.strip_prefix(&place)?;
-                let lines = fs_err::read_to_string(&file)
-                    .with_context(|| format!("{} has to be a text", file.escaped()))?;
+                let lines = input::read_text(&file, TEXT)?;
                 let lines = self.rename_repositories(&lines, &file, all);
                 let mut name_in = OsString::from(owner);
                 for part in rest {
@@ -103,14 +104,14 @@ impl PackageConfig {
         }
         for name in FOLDERS {
             for file in files_below(&folder.join(name))? {
-                let bytes = fs_err::read(&file)?;
+                let bytes = input::read(&file, TEXT)?;
                 self.files.push((file.strip_prefix(folder)?.to_owned(), bytes));
             }
         }
         let profile = PROFILE.iter().map(|name| Path::new("profile").join(name));
         for file in profile.chain([BROOT.into()]) {
             if folder.join(&file).is_file() {
-                let bytes = fs_err::read(folder.join(&file))?;
+                let bytes = input::read(&folder.join(&file), TEXT)?;
                 self.files.push((file, bytes));
             }
         }

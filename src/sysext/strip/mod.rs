@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::board::Board;
 use crate::base::escape::Escape;
+use crate::base::input;
 use crate::elf::{self, DebugSymbols};
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::prefix::final_root::FinalRoot;
@@ -122,7 +123,7 @@ fn read_symbols(entry: &Entry) -> Result<Option<DebugSymbols>> {
     let EntryKind::File(FileContent { source: ContentSource::Disk(path), .. }) = &entry.kind else {
         return Ok(None);
     };
-    let file = fs_err::File::open(path)?;
+    let file = input::open_walked(path)?;
     let mut magic = [0; 4];
     let read = std::os::unix::fs::FileExt::read_at(file.file(), &mut magic, 0);
     if read.with_context(|| format!("could not read {}", path.escaped()))? < magic.len()
@@ -252,7 +253,7 @@ fn use_stripped_copy(
 
 /// Returns the reason to reject the stripped copy at `made`; `None` if it is good.
 fn compare_copy(work: &StripJob<'_>, made: &Path) -> Result<Option<String>> {
-    let (before, after) = (fs_err::File::open(&work.source)?, fs_err::File::open(made)?);
+    let (before, after) = (input::open_walked(&work.source)?, input::open_walked(made)?);
     let (before, after) = (elf::open(before.file())?, elf::open(after.file())?);
     Ok(match elf::loads_alike(&before, &after) {
         Ok(true) => None,
@@ -282,7 +283,7 @@ fn run_on_copies(
     let copy = |work: &StripJob<'_>| -> Result<String> {
         let name = format!("{}{suffix}", work.name);
         let to = dir.join(&name);
-        fs_err::copy(&work.source, &to)?;
+        input::copy_file(&work.source, &to)?;
         fs_err::set_permissions(&to, std::fs::Permissions::from_mode(0o600))?;
         Ok(name)
     };

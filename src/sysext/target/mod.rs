@@ -16,7 +16,9 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::base::escape::{self, Escape};
+use crate::base::input;
 use crate::base::level::Level;
+use crate::base::limits::TEXT;
 use crate::base::names::PrefixName;
 use crate::fstree::entries::{ContentSource, EntryKind, FileTree};
 use crate::fstree::root_dir::RootDir;
@@ -261,6 +263,6 @@ fn extension_release(subject: AttachSubject<'_>) -> Result<String> {
     };
     Ok(match &content.source {
         ContentSource::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        ContentSource::Disk(file) => fs_err::read_to_string(file)?,
+        ContentSource::Disk(file) => input::read_text(file, TEXT)?,
     })
 }
