@@ -5,11 +5,14 @@
 
 #[path = "../tests/fuzz/mutate.rs"]
 mod mutate;
+#[path = "../tests/fuzz/random.rs"]
+mod random;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use mutate::{Random, edits, exercise};
+use mutate::{edits, exercise};
+use random::Random;
 use rayon::prelude::*;
 
 /// Longer than any input of a few hundred kilobytes may take.

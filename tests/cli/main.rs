@@ -11,6 +11,8 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+#[path = "../fuzz/random.rs"]
+mod random;
 
 mod build_file;
 mod choice;
@@ -23,7 +25,9 @@ mod libc_paths;
 mod libc_root;
 mod machine;
 mod man_pages;
+mod mutated_images;
 mod names_of_others;
+mod odd_files;
 mod pack;
 mod pack_against;
 mod pack_ddi;

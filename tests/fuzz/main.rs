@@ -6,12 +6,14 @@
 
 mod memory;
 mod mutate;
+mod random;
 
 use std::path::Path;
 
 use fprefix::relocate::{RelocateOptions, SearchTag};
 use memory::most_of;
-use mutate::{Random, edits, exercise};
+use mutate::{edits, exercise};
+use random::Random;
 use rayon::prelude::*;
 
 const ELF_FILES: u64 = 20_000;

@@ -2,6 +2,8 @@
 
 use fprefix::elf::{self, Edit, PatchPlan, SearchPathEdit};
 
+use super::random::Random;
+
 /// Everything that the engine offers, on one input. True if there was a plan.
 pub(crate) fn exercise(bytes: &[u8], edit: &Edit, number: u64) -> bool {
     let _ = elf::read(bytes);
@@ -47,36 +49,8 @@ pub(crate) fn edits() -> Vec<Edit> {
     vec![both(10, 10), both(120, 120), both(120, 6000), needed, renamed]
 }
 
-/// xorshift64*, so that an input is known by its number.
-pub(crate) struct Random(u64);
-
 impl Random {
-    /// What makes the input of this number.
-    pub(crate) fn numbered(number: u64) -> Random {
-        Random(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() >> 16).unwrap_or(0) % limit.max(1)
-    }
-
-    /// Numbers that break things: small, large, near powers of two, or any.
-    fn number(&mut self) -> u64 {
-        match self.below(4) {
-            0 => self.next() % 64,
-            1 => u64::MAX - self.next() % 64,
-            2 => (1 << (self.next() % 64)) - self.next() % 2,
-            _ => self.next(),
-        }
-    }
-
+    /// Returns `seed` with a few numbers changed, as an ELF file.
     pub(crate) fn mutate(&mut self, seed: &[u8]) -> Vec<u8> {
         let mut bytes = seed.to_vec();
         for _ in 0..=self.below(6) {

@@ -78,6 +78,22 @@ where
     output.unwrap()
 }
 
+/// Runs `command` to its end, which has to come; its output is kept in `dir`.
+#[track_caller]
+pub(crate) fn finish(about: &str, mut command: Command, dir: &Path) -> Output {
+    let [stdout, stderr] = ["stdout", "stderr"].map(|name| dir.join(name));
+    let file = |path: &Path| fs_err::File::create(path).unwrap().into_file();
+    command.stdin(Stdio::null()).stdout(file(&stdout)).stderr(file(&stderr));
+    let mut child = command.spawn().unwrap();
+    let mut status = None;
+    wait_for(about, || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    let read = |path: &Path| fs_err::read(path).unwrap();
+    Output { status: status.unwrap(), stdout: read(&stdout), stderr: read(&stderr) }
+}
+
 /// Runs a program that has to succeed and returns what it printed.
 #[track_caller]
 pub(crate) fn success_of<I, S>(program: impl AsRef<OsStr>, args: I) -> Output

@@ -260,6 +260,17 @@ mod tests {
     }
 
     #[test]
+    fn sizes_in_a_listing_are_within_the_budget() {
+        let small = "squashfs-root\n-rw-r--r-- 0/0   12 1970-01-01 00:00 squashfs-root/a b\n\
+                     lrwxrwxrwx 0/0 3 1970-01-01 00:00 squashfs-root/l -> a b\n";
+        check_sizes(small, TreeBudget::of_tree()).unwrap();
+        let half = "-rw-r--r-- 1000/1000 150000000000 1970-01-01 00:00 squashfs-root/x\n".repeat(2);
+        let error = check_sizes(&half, TreeBudget::of_tree()).unwrap_err().to_string();
+        assert!(error.starts_with("with the 150000000000 bytes of /x,"), "{error}");
+        assert!(check_sizes("-rw-r--r-- 0/0 x\n", TreeBudget::of_tree()).is_err());
+    }
+
+    #[test]
     fn images_that_are_cut_off_are_errors() {
         let whole = samples::image("squashfs:none");
         for length in (0..whole.len() - 4096).step_by(whole.len() / 20) {
