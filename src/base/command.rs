@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 
+use crate::base::escape::{Escape, is_hidden, visible_line};
 use anyhow::{Context, Result, anyhow, bail};
 use memchr::memmem;
-
-use crate::base::escape::{Escape, is_hidden, visible_line};
+use rustix::process::Signal;
 
 use crate::base::input;
 
@@ -336,11 +336,11 @@ impl Command {
     }
 
     /// Starts the command in parallel; its output is dropped. Its input ends when the attendant is
-    /// dismissed or dropped, and when this process ends for any reason.
+    /// dismissed or dropped, and when this process ends for any reason. It alone goes on then.
     pub fn attend(&self) -> Result<Attendant> {
         let (input, output) = std::io::pipe().context("could not make a pipe")?;
         let running = self
-            .expression()
+            .outliving_expression()
             .stdin_file(input)
             .stdout_null()
             .stderr_null()
@@ -350,7 +350,16 @@ impl Command {
         Ok(Attendant { running, output })
     }
 
+    /// Returns the expression of a program that is killed when this process ends for any reason:
+    /// nobody writes any more to what the next run removes or makes anew.
     fn expression(&self) -> duct::Expression {
+        self.outliving_expression().before_spawn(|command| {
+            end_with_us(command);
+            Ok(())
+        })
+    }
+
+    fn outliving_expression(&self) -> duct::Expression {
         #[expect(clippy::disallowed_methods, reason = "this is the door")]
         let mut expression = duct::cmd(&self.program, &self.args).full_env(&self.env);
         if let Some(dir) = &self.dir {
@@ -376,6 +385,23 @@ impl Command {
         let reason = meaning.map(|(_, reason)| format!(" ({reason})")).unwrap_or_default();
         bail!("could not {}: `{self}` {}{reason}{said}", self.purpose, describe(status))
     }
+}
+
+/// Lets the kernel kill the program of `command` when this process has ended (prctl(2),
+/// `PR_SET_PDEATHSIG`). Programs start in threads that end with this process.
+#[expect(unsafe_code, reason = "between fork and exec, it makes system calls alone")]
+fn end_with_us(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let parent = rustix::process::getpid();
+    let ask = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // It may have ended before that.
+        if rustix::process::getppid() != Some(parent) {
+            return Err(std::io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(())
+    };
+    unsafe { command.pre_exec(ask) };
 }
 
 /// Messages of a program that has ended.

@@ -1,34 +1,28 @@
 //! Files and directories: atomic writes, and removal that never follows a link.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::base::escape::Escape;
 use crate::base::input;
+use crate::base::publish::{self, Durability};
 
-/// Writes `contents` to a temporary file beside `path`, then renames it: a reader sees either the
-/// old file or the new one, each complete.
+/// Writes `contents` to `path`: a reader sees either the old file or the new one, each complete.
+/// After a power failure the file may be empty, so this is for files that are written again then.
 pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
-    write_with_mode(path, contents, 0o644)
+    publish::write(path, contents, 0o644, Durability::Cached)
+}
+
+/// Writes `contents` to `path` like [`write_atomically`]. After a power failure, too, the file is
+/// the old one or the new one.
+pub fn write_durably(path: &Path, contents: &[u8]) -> Result<()> {
+    publish::write(path, contents, 0o644, Durability::Flushed)
 }
 
 /// Writes a script atomically, like [`write_atomically`].
 pub fn write_executable(path: &Path, contents: &[u8]) -> Result<()> {
-    write_with_mode(path, contents, 0o755)
-}
-
-fn write_with_mode(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let act = || format!("could not write {}", path.escaped());
-    let dir = path.parent().with_context(act)?;
-    fs_err::create_dir_all(dir)?;
-    let mut file = tempfile::NamedTempFile::new_in(dir).with_context(act)?;
-    file.write_all(contents).with_context(act)?;
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).with_context(act)?;
-    file.persist(path).with_context(act)?;
-    Ok(())
+    publish::write(path, contents, 0o755, Durability::Cached)
 }
 
 /// Sets the mode of written files on `file`, which was created readable by its owner only.
@@ -45,17 +39,20 @@ pub fn link(target: impl AsRef<Path>, link: &Path) -> Result<()> {
             if fs_err::read_link(link)? == target {
                 return Ok(());
             }
-            fs_err::remove_file(link)?;
         }
         Ok(_) => bail!("{} is there and is not a link", link.escaped()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
     }
-    if let Some(parent) = link.parent() {
-        fs_err::create_dir_all(parent)?;
-    }
-    fs_err::os::unix::fs::symlink(target, link)?;
-    Ok(())
+    let act = || format!("could not make the link {}", link.escaped());
+    let (dir, name) = link.parent().zip(link.file_name()).with_context(act)?;
+    fs_err::create_dir_all(dir)?;
+    let dir = publish::open_directory(dir)?;
+    publish::remove_unfinished(&dir).with_context(act)?;
+    publish::replace_entry(dir, name, Durability::Cached, |dir, new| {
+        rustix::fs::symlinkat(target, dir, new)
+    })
+    .with_context(act)
 }
 
 /// Removes the tree at `dir` without following links. Directories that Portage left without write
@@ -109,6 +106,12 @@ pub fn map(path: &Path) -> Result<memmap2::Mmap> {
     // The size is known, so the file is not asked for it again.
     unsafe { memmap2::MmapOptions::new().len(usize::try_from(size)?).map(file.file()) }
         .with_context(|| format!("could not map {}", path.escaped()))
+}
+
+/// Maps an open file that nobody else knows into memory.
+#[expect(unsafe_code, reason = "memory of a file that has no name")]
+pub(crate) fn map_unnamed(file: &std::fs::File) -> Result<memmap2::Mmap> {
+    unsafe { memmap2::Mmap::map(file) }.context("could not map a temporary file")
 }
 
 #[cfg(test)]

@@ -16,4 +16,6 @@ pub(crate) mod limits;
 pub mod lock;
 pub mod names;
 pub(crate) mod output;
+pub mod publish;
+pub(crate) mod scratch;
 pub mod template;

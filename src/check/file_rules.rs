@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::base::escape::Escape;
+use crate::base::publish;
 use crate::check::scene::Lead;
 use crate::check::{Detail, Fact, FactKind, Scene};
 use crate::fstree::resolve::normalize_path;
@@ -115,6 +116,15 @@ pub(super) fn check_special(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
         details.push(Detail::note("is named like a whiteout of a container's layer"));
     }
     details
+}
+
+pub(super) fn check_unfinished(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
+    match fact.path.file_name() {
+        Some(name) if publish::is_unfinished(name) => {
+            vec![Detail::error("was left by a run that was killed")]
+        }
+        _ => Vec::new(),
+    }
 }
 
 pub(super) fn check_name(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {

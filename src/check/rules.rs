@@ -177,6 +177,14 @@ pub(super) const RULES: &[Rule] = &[
         find: file_rules::check_name,
     },
     Rule {
+        id: "unfinished",
+        sentence: "Nothing is left of a run of fprefix that was killed.",
+        reason: "Such a file may be half written. `pack` leaves it out.",
+        remedy: "`fprefix rewrite` removes it.",
+        rewrites: true,
+        find: file_rules::check_unfinished,
+    },
+    Rule {
         id: "owner",
         sentence: "Everything belongs to root, or to whoever made the prefix.",
         reason: "Owners are numbers, and behind a number is somebody else on every target.",

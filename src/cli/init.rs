@@ -7,7 +7,8 @@ use clap::Args;
 use crate::base::data::Folder;
 use crate::base::escape::Escape;
 use crate::base::names::{Eprefix, PrefixName};
-use crate::base::template;
+use crate::base::publish::{Durability, NewFile};
+use crate::base::{files, template};
 use crate::cli::{Context, DONE};
 use crate::manifest::file::FILE;
 
@@ -45,20 +46,23 @@ impl Init {
             "fprefix.toml",
             minijinja::context! { name => name.as_str(), eprefix => eprefix.as_str() },
         )?;
-        // Nothing that somebody wrote is replaced, and no half of it is ever there.
-        let dir = self.file.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let act = || format!("could not write {}", self.file.escaped());
-        let mut file =
-            tempfile::NamedTempFile::new_in(dir.unwrap_or(Path::new("."))).with_context(act)?;
-        file.write_all(text.as_bytes()).with_context(act)?;
-        crate::base::files::open_to_all(file.as_file()).with_context(act)?;
-        file.persist_noclobber(&self.file).map_err(|error| error.error).with_context(act)?;
+        write_new(&self.file, text.as_bytes())
+            .with_context(|| format!("could not write {}", self.file.escaped()))?;
         context.reporter.step(&format!(
             "{} is there; change it, then run `fprefix build`",
             self.file.escaped()
         ));
         Ok(DONE)
     }
+}
+
+/// Writes the file `path`. Nothing that somebody wrote is replaced, and no half of it is ever there.
+fn write_new(path: &Path, text: &[u8]) -> Result<()> {
+    let name = path.file_name().context("the path ends without a name")?;
+    let new = NewFile::create_in(path.parent().unwrap_or(Path::new("")))?;
+    new.file().write_all(text)?;
+    files::open_to_all(new.file())?;
+    Ok(new.publish_new(name, Durability::Flushed)?)
 }
 
 fn name_of_directory(file: &Path) -> Result<PrefixName> {

@@ -35,8 +35,8 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::base::escape::Escape;
-use crate::base::hint;
 use crate::base::output::{self, Reporter, Verbosity};
+use crate::base::{hint, scratch};
 use crate::host::home::Home;
 use crate::prefix::definition::{Prefix, PrefixChoice};
 
@@ -194,6 +194,7 @@ fn separate(mut args: Vec<OsString>) -> Vec<OsString> {
 }
 
 fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
+    scratch::remove_abandoned_temporary();
     // FPREFIX set to nothing names nothing.
     let name = cli.prefix.filter(|name| !name.is_empty());
     let context = Context { home: Home::of_user()?, choice: PrefixChoice { name }, reporter };

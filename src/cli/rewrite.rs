@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::base::escape::Escape;
-use crate::base::output;
+use crate::base::{output, publish};
 use crate::cli::check::RootArgs;
 use crate::cli::{Context, DONE};
 use crate::relocate::{RelocateOptions, RelocationPlan, SearchTag};
@@ -55,6 +55,7 @@ impl RewriteCommand {
         let plan = request.plan()?;
         if !self.dry_run {
             plan.apply()?;
+            publish::flush_filesystem(root.path())?;
         }
         if self.json {
             output::answer_json(&plan)?;

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use crate::base::escape::Escape;
 use crate::base::limits::TEXT;
+use crate::base::publish::{self, Durability, NewFile};
 use crate::fstree::resolve::{ResolvedPath, RootResolver};
 
 /// Number of attempts if a rename or a mount elsewhere disturbs the kernel (`EAGAIN` of openat2(2)).
@@ -209,19 +210,17 @@ impl RootDir {
         &self,
         path: &Path,
         mode: u32,
-        write: impl FnOnce(&mut File) -> Result<()>,
+        write: impl FnOnce(&mut &File) -> Result<()>,
     ) -> Result<()> {
         let (dir, name) = self.parent(path, true)?;
-        let (temporary, mut file) =
-            create_temporary(&dir).with_context(|| self.act("write", path))?;
-        let written = write(&mut file)
-            .and_then(|()| Ok(file.set_permissions(PermissionsExt::from_mode(mode))?))
-            .and_then(|()| Ok(file.sync_all()?))
-            .and_then(|()| Ok(rustix::fs::renameat(&dir, &temporary, &dir, name)?));
-        if written.is_err() {
-            let _ = rustix::fs::unlinkat(&dir, &temporary, AtFlags::empty());
-        }
-        written.with_context(|| self.act("write", path))
+        let written = || -> Result<()> {
+            publish::remove_unfinished(open_readable(&dir)?)?;
+            let new = NewFile::create_at(&dir)?;
+            write(&mut new.file())?;
+            new.file().set_permissions(PermissionsExt::from_mode(mode))?;
+            Ok(new.publish(name, Durability::Flushed)?)
+        };
+        written().with_context(|| self.act("write", path))
     }
 
     /// Makes the entry at `path` a link to `target`, replacing an existing link.
@@ -234,14 +233,17 @@ impl RootDir {
         let (dir, name) = self.parent(path, true)?;
         match rustix::fs::readlinkat(&dir, name, Vec::new()) {
             Ok(old) if old.as_bytes() == target.as_os_str().as_bytes() => return Ok(()),
-            Ok(_) => rustix::fs::unlinkat(&dir, name, AtFlags::empty()).with_context(act)?,
-            Err(Errno::NOENT) => {}
+            Ok(_) | Err(Errno::NOENT) => {}
             Err(Errno::INVAL) => {
                 bail!("{} is there in {} and is not a link", path.escaped(), self.path.escaped())
             }
             Err(error) => return Err(error).with_context(act),
         }
-        rustix::fs::symlinkat(target, &dir, name).with_context(act)
+        publish::remove_unfinished(open_readable(&dir).with_context(act)?).with_context(act)?;
+        publish::replace_entry(&dir, name, Durability::Flushed, |dir, new| {
+            rustix::fs::symlinkat(target, dir, new)
+        })
+        .with_context(act)
     }
 
     /// Removes the file or link at `path`.
@@ -306,12 +308,8 @@ impl RootDir {
             .with_context(act)?;
         for part in parent.strip_prefix("/").unwrap_or(&parent) {
             if create {
-                match rustix::fs::mkdirat(&dir, part, Mode::from_raw_mode(0o777)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(error) => {
-                        return Err(error).with_context(|| self.act("make the directory", &parent));
-                    }
-                }
+                make_directory(&dir, part)
+                    .with_context(|| self.act("make the directory", &parent))?;
             }
             let below = open_below(&dir, Path::new(part), flags, PLAIN);
             dir = below.map_err(explain).with_context(act)?;
@@ -342,19 +340,20 @@ fn open_below(
     Err(Errno::AGAIN)
 }
 
-/// Creates a file with a new name in `dir`, readable by its owner only.
-fn create_temporary(dir: &OwnedFd) -> Result<(String, File), Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(0o600);
-    let mut number = 0_u64;
-    loop {
-        let name = format!(".fprefix-{}-{number}", std::process::id());
-        match rustix::fs::openat(dir, &name, flags, mode) {
-            // A run that was killed may have left a file.
-            Err(Errno::EXIST) => number += 1,
-            opened => return Ok((name, opened?.into())),
-        }
+/// Makes the directory `name` in `dir`, unless it is there. Its name is flushed, as a file in it
+/// will be.
+fn make_directory(dir: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+    match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o777)) {
+        Ok(()) => rustix::fs::fsync(open_readable(dir)?),
+        Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error),
     }
+}
+
+/// Opens `dir` again, for reading.
+fn open_readable(dir: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, ".", flags, Mode::empty())
 }
 
 fn explain(error: Errno) -> Error {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::base::escape::Escape;
+use crate::base::publish;
 use crate::fstree::budget::TreeBudget;
 use crate::fstree::capability;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
@@ -46,7 +47,8 @@ fn scan_below(top: &Path, base: &Path, plan: &mut FileTree) -> Result<()> {
         entry.count_as_root((owner.uid(), owner.gid()));
         plan.add(place, Entry { mtime: epoch, ..entry })?;
     }
-    for found in TreeWalk::below(top) {
+    // What a run left that was killed is no part of the prefix.
+    for found in TreeWalk::below(top).skip_below(|found| publish::is_unfinished(found.name())) {
         let found = found?;
         let path = place.join(found.below());
         let mut entry = reader.read(found.disk(), &found.metadata()?, &path)?;

@@ -92,7 +92,9 @@ pub(crate) fn install(
     let mut pip = Command::new(format!("fetch {} from PyPI", release.name), python)
         .args(["-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"])
         .args(["--only-binary", ":all:", "--disable-pip-version-check", "--requirement"])
-        .arg(&requirements);
+        .arg(&requirements)
+        // What pip unpacks goes with this directory, should the run be killed.
+        .env("TMPDIR", work);
     if let Some(target) = target {
         pip = pip.arg("--target").arg(target);
     }

@@ -91,7 +91,7 @@ impl LockFile {
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let head = "# Written by `fprefix lock`, for `fprefix build --locked`.\n";
         let text = toml::to_string(self).context("could not write the lock file")?;
-        files::write_atomically(path, format!("{head}{text}").as_bytes())
+        files::write_durably(path, format!("{head}{text}").as_bytes())
     }
 
     /// Returns the number of packages.

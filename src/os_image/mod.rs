@@ -146,9 +146,9 @@ impl OsRoot {
             bail!("the image has no extension {name:?}; it has {names}");
         };
         let link = Path::new(EXTENSIONS).join(&present.file);
-        let mut changes = vec![ImageChange::Remove { path: link.clone() }];
+        let mut changes = Vec::new();
         let ours = [OPT, BUILT_IN, OEM, EXTRA].iter().any(|dir| present.path.starts_with(dir));
-        if ours && present.size.is_some() && present.path != link {
+        if ours && present.path != link {
             changes.push(ImageChange::Remove { path: present.path.clone() });
         }
         let certificate = Path::new(CERTIFICATES).join(format!("{name}.crt"));
@@ -156,6 +156,8 @@ impl OsRoot {
             changes.push(ImageChange::Remove { path: certificate });
         }
         changes.extend(self.undo_enable(name)?);
+        // The link comes last: as long as it is there, a removal that was cut short can be ended.
+        changes.push(ImageChange::Remove { path: link });
         Ok(changes)
     }
 
@@ -199,7 +201,9 @@ impl OsRoot {
             ImageChange::Script { to, text } => self.write(to, 0o755, text),
             ImageChange::Link { at, target } => self.root.link(at, target),
             ImageChange::Remove { path } => {
-                self.root.remove_file(path)?;
+                if self.root.exists(path)? {
+                    self.root.remove_file(path)?;
+                }
                 // The extension's own directory is removed with its last file.
                 if let Some(dir) = path.parent().filter(|dir| dir.parent() == Some(Path::new(OPT)))
                 {

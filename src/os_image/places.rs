@@ -143,9 +143,6 @@ impl OsRoot {
             to: to.clone(),
             uncompressed: method.is_compressed() && extension.compressed,
         }];
-        let at = Path::new(EXTENSIONS).join(format!("{name}.raw"));
-        changes.push(ImageChange::Link { at, target: to });
-        changes.extend(more);
         if let Some(certificate) = certificate {
             let to = Path::new(CERTIFICATES).join(format!("{name}.crt"));
             changes.push(ImageChange::Copy {
@@ -154,6 +151,10 @@ impl OsRoot {
                 uncompressed: false,
             });
         }
+        changes.extend(more);
+        // By the link systemd finds the extension, so all that it needs is there before.
+        let at = Path::new(EXTENSIONS).join(format!("{name}.raw"));
+        changes.push(ImageChange::Link { at, target: to });
         Ok(changes)
     }
 

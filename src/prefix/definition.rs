@@ -13,7 +13,7 @@ use crate::base::input;
 use crate::base::limits::TEXT;
 use crate::base::lock::{self, Busy, Lock};
 use crate::base::names::{Environment, Eprefix, PrefixId, PrefixName};
-use crate::base::{data, files};
+use crate::base::{data, files, publish};
 use crate::host::home::Home;
 use crate::host::machine::Machine;
 use crate::host::toolchain::Compiler;
@@ -266,7 +266,16 @@ impl Prefix {
         let text = toml::to_string_pretty(&self.definition)
             .context("a directory of the prefix has a name that is not UTF-8")?;
         let path = self.home.prefix(&self.definition.id).join(FILE);
-        files::write_atomically(&path, text.as_bytes())
+        files::write_durably(&path, text.as_bytes())
+    }
+
+    /// Writes the definition, which says that the environments are whole, after their files are on the
+    /// disk. They are thousands, so their filesystems are flushed instead of each of them.
+    pub fn save_after_flush(&self) -> Result<()> {
+        for environment in [Environment::Staging, Environment::Final] {
+            publish::flush_filesystem(self.layout.dir(environment))?;
+        }
+        self.save()
     }
 
     /// Takes the lock of the prefix for `what`.

@@ -208,7 +208,7 @@ pub fn mark(dir: &Path, prefix: &PrefixId, environment: Environment) -> Result<(
     let folder = dir.join(MARKER_DIR);
     fs_err::create_dir_all(&folder)?;
     let marker = Marker { prefix: prefix.clone(), environment };
-    crate::base::files::write_atomically(
+    crate::base::files::write_durably(
         &folder.join(MARKER_FILE),
         toml::to_string(&marker)?.as_bytes(),
     )

@@ -1,7 +1,6 @@
 //! The scripts that users call: `emerge-prefix-<name>-<board>` and those of the other Portage
 //! tools.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +10,7 @@ use crate::base::data::{self, Folder};
 use crate::base::escape::Escape;
 use crate::base::input;
 use crate::base::limits::TEXT;
+use crate::base::scratch::ScratchFile;
 use crate::base::{files, template};
 use crate::host::home::HOME_VARIABLE;
 use crate::host::machine::{self, Machine};
@@ -108,8 +108,8 @@ fn write_wrapper(prefix: &Prefix, path: &Path, text: &[u8]) -> Result<()> {
     if prefix.definition.machine != Machine::Sdk || machine::may_write(path) {
         return files::write_executable(path, text);
     }
-    let mut file = tempfile::NamedTempFile::new().context("could not make a temporary file")?;
-    file.write_all(text).context("could not write a temporary file")?;
+    let file = ScratchFile::new()?;
+    fs_err::write(file.path(), text)?;
     with_sudo("write a wrapper", "install")?
         .args(["-D", "-m", "755", "-T"])
         .args([file.path(), path])

@@ -1,20 +1,23 @@
 //! Changes one file on disk. A new file is written beside it, with all properties of the old one,
 //! and renamed over each of its names.
 //!
-//! Nothing is flushed to the disk. A rename is atomic for every reader, and for a run that is
-//! killed. To survive a power failure, a caller flushes once at the end, as Portage does after a
+//! No file is flushed to the disk by itself, which would cost more than the file, thousands of
+//! times. A rename is atomic for every reader, and for a run that is killed. To survive a power
+//! failure, a caller flushes the filesystem once at the end (`rewrite`), as Portage does after a
 //! merge.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, Gid, Timespec, Timestamps, Uid};
 
 use crate::base::escape::Escape;
 use crate::base::input;
+use crate::base::publish::{self, Durability, NewFile};
 use crate::elf::Patch;
 use crate::fstree::xattr;
 use crate::relocate::{FileAction, FileChange};
@@ -37,14 +40,12 @@ pub(super) fn replace_file(
     write: impl FnOnce(&std::fs::File, &std::fs::File) -> Result<()>,
 ) -> Result<()> {
     let source = input::open_walked(first)?;
-    let dir = first.parent().context("a file without a directory")?;
-    let new = tempfile::Builder::new()
-        .prefix(".fprefix-")
-        .tempfile_in(dir)
+    let (dir, name) = place(first)?;
+    let new = NewFile::create_in(dir)
         .with_context(|| format!("could not make a file in {}", dir.escaped()))?;
-    write(source.file(), new.as_file())?;
-    copy_metadata(source.file(), new.as_file())?;
-    new.persist(first).context("could not put the new file in place")?;
+    write(source.file(), new.file())?;
+    copy_metadata(source.file(), new.file())?;
+    new.publish(name, Durability::Cached).context("could not put the new file in place")?;
     others.iter().try_for_each(|name| replace_hard_link(first, name))
 }
 
@@ -93,29 +94,26 @@ fn copy_metadata(old: &std::fs::File, new: &std::fs::File) -> Result<()> {
     Ok(())
 }
 
-/// Makes the symbolic link at `name` point to `target`, and keeps its owner and times.
-fn replace_link(name: &Path, target: &Path) -> Result<()> {
-    let meta = fs_err::symlink_metadata(name)?;
-    let work = directory_beside(name)?;
-    let link = work.path().join("link");
-    fs_err::os::unix::fs::symlink(target, &link)?;
-    let own = fs_err::symlink_metadata(&link)?;
-    if (meta.uid(), meta.gid()) != (own.uid(), own.gid()) {
-        std::os::unix::fs::lchown(&link, Some(meta.uid()), Some(meta.gid()))
-            .context("could not keep the owner of a link")?;
-    }
-    rustix::fs::utimensat(CWD, &link, &timestamps(&meta), AtFlags::SYMLINK_NOFOLLOW)
-        .context("could not keep the times of a link")?;
-    fs_err::rename(&link, name)?;
-    Ok(())
+/// Makes the symbolic link at `link` point to `target`, and keeps its owner and times.
+fn replace_link(link: &Path, target: &Path) -> Result<()> {
+    let meta = fs_err::symlink_metadata(link)?;
+    let owner = (Uid::from_raw(meta.uid()), Gid::from_raw(meta.gid()));
+    let (dir, name) = place(link)?;
+    publish::replace_entry(publish::open_directory(dir)?, name, Durability::Cached, |dir, new| {
+        rustix::fs::symlinkat(target, dir, new)?;
+        let own = rustix::fs::statat(dir, new, AtFlags::SYMLINK_NOFOLLOW)?;
+        if (meta.uid(), meta.gid()) != (own.st_uid, own.st_gid) {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::chownat(dir, new, Some(owner.0), Some(owner.1), flags)?;
+        }
+        rustix::fs::utimensat(dir, new, &timestamps(&meta), AtFlags::SYMLINK_NOFOLLOW)
+    })
+    .context("could not put the new link in place")
 }
 
-fn directory_beside(name: &Path) -> Result<tempfile::TempDir> {
-    let dir = name.parent().context("a file without a directory")?;
-    tempfile::Builder::new()
-        .prefix(".fprefix-")
-        .tempdir_in(dir)
-        .with_context(|| format!("could not make a directory in {}", dir.escaped()))
+/// Returns the directory of `path`, and the name in it.
+fn place(path: &Path) -> Result<(&Path, &OsStr)> {
+    path.parent().zip(path.file_name()).context("a file without a directory")
 }
 
 fn timestamps(meta: &std::fs::Metadata) -> Timestamps {
@@ -126,12 +124,11 @@ fn timestamps(meta: &std::fs::Metadata) -> Timestamps {
     }
 }
 
-/// Makes `name`, a hard link to the old file, a hard link to the new file.
-fn replace_hard_link(first: &Path, name: &Path) -> Result<()> {
-    let work = directory_beside(name)?;
-    let link = work.path().join("link");
-    rustix::fs::linkat(CWD, first, CWD, &link, AtFlags::empty())
-        .with_context(|| format!("could not link {}", first.escaped()))?;
-    fs_err::rename(&link, name)?;
-    Ok(())
+/// Makes `link`, a hard link to the old file, a hard link to the new file.
+fn replace_hard_link(first: &Path, link: &Path) -> Result<()> {
+    let (dir, name) = place(link)?;
+    publish::replace_entry(publish::open_directory(dir)?, name, Durability::Cached, |dir, new| {
+        rustix::fs::linkat(CWD, first, dir, new, AtFlags::empty())
+    })
+    .with_context(|| format!("could not link {}", first.escaped()))
 }

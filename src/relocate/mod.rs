@@ -16,6 +16,7 @@ mod script;
 pub(crate) mod shebang;
 mod text;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -23,9 +24,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::base::escape::{self, Escape};
-use crate::base::files;
 use crate::base::input;
 use crate::base::names::Eprefix;
+use crate::base::{files, publish};
 use crate::elf;
 use crate::fstree::resolve::RootResolver;
 use crate::relocate::scan::{ScannedFile, TreeScan};
@@ -115,6 +116,9 @@ pub struct SkippedFile {
 pub struct RelocationPlan {
     #[serde(skip)]
     tree: PathBuf,
+    /// Directories on disk with files that a run left that was killed.
+    #[serde(skip)]
+    unfinished: BTreeSet<PathBuf>,
     /// Number of files that were examined.
     pub files: usize,
     /// Changes, by path.
@@ -145,6 +149,7 @@ impl RelocateOptions {
         let outcomes: Vec<_> = scan.files.par_iter().map(plan_file).collect::<Result<_>>()?;
         let mut plan = RelocationPlan {
             tree: self.tree.clone(),
+            unfinished: scan.unfinished,
             files: scan.files.len(),
             changes: Vec::new(),
             skipped: Vec::new(),
@@ -255,6 +260,10 @@ pub fn edit_file(path: &Path, edit: &elf::Edit, dry_run: bool) -> Result<elf::Pa
     // A link stays a link: its target is edited.
     let path = fs_err::canonicalize(path)?;
     let plan = elf::plan(&files::map(&path)?, edit).with_context(act)?;
+    if !dry_run {
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        publish::remove_unfinished(publish::open_directory(dir)?).with_context(act)?;
+    }
     if !dry_run && !plan.is_unchanged() {
         apply::replace_file(&path, &[], |source, new| Ok(plan.write_copy(source, new)?))
             .with_context(act)?;
@@ -306,13 +315,17 @@ impl RelocationPlan {
         }
     }
 
-    /// Makes all the changes. A changed file stays changed if a later one fails; a second run
+    /// Makes all the changes, and removes what a run left that was killed. A changed file stays changed if a later one fails; a second run
     /// continues from there.
     ///
     /// # Errors
     ///
     /// Fails if a file cannot be read, written or renamed.
     pub fn apply(&self) -> Result<()> {
+        for dir in &self.unfinished {
+            publish::remove_unfinished(publish::open_directory(dir)?)
+                .with_context(|| format!("could not look through {}", dir.escaped()))?;
+        }
         self.changes.par_iter().try_for_each(|change| {
             apply::apply_change(&self.tree, change).with_context(|| {
                 let path = change.paths.first().map_or(Path::new("?"), PathBuf::as_path);

@@ -1,11 +1,12 @@
 //! Scan of a tree in one walk: its regular files, with hard links grouped, and its symbolic links.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::base::publish;
 use crate::fstree::walk::TreeWalk;
 
 /// A regular file of the tree, with all its names.
@@ -26,6 +27,8 @@ pub(super) struct TreeScan {
     pub links: Vec<(PathBuf, PathBuf)>,
     /// Other paths, if only some paths are examined: they may be libraries.
     others: Vec<PathBuf>,
+    /// Directories on disk with files of a run that was killed.
+    pub unfinished: BTreeSet<PathBuf>,
 }
 
 impl TreeScan {
@@ -35,6 +38,10 @@ impl TreeScan {
         let mut linked: HashMap<(u64, u64), usize> = HashMap::new();
         for entry in TreeWalk::below(tree) {
             let entry = entry?;
+            if publish::is_unfinished(entry.name()) {
+                scan.unfinished.extend(entry.disk().parent().map(Path::to_owned));
+                continue;
+            }
             let kind = entry.file_type();
             if !kind.is_file() && !kind.is_symlink() {
                 continue;

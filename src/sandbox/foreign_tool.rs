@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use tempfile::NamedTempFile;
 
 use crate::base::command::{Command, SYSTEM_PATH};
 use crate::base::escape::Escape;
 use crate::base::input;
 use crate::base::inside::{self, InsidePath};
+use crate::base::scratch::ScratchFile;
 use crate::host::machine;
 use crate::host::tools::{self, ExternalTool};
 use crate::sandbox::bubblewrap::{Bubblewrap, Namespace};
@@ -43,9 +43,9 @@ pub(crate) struct ForeignTool {
     image: PathBuf,
     dir: Option<PathBuf>,
     /// The image, where the box could not read the original.
-    _copy: Option<NamedTempFile>,
+    _copy: Option<ScratchFile>,
     /// The file that stands in for a device.
-    _null: Option<NamedTempFile>,
+    _null: Option<ScratchFile>,
 }
 
 impl ForeignTool {
@@ -65,7 +65,7 @@ impl ForeignTool {
     ///
     /// Fails like [`ForeignTool::reading`].
     pub(crate) fn reading_checkout(purpose: &str, top: &Path) -> Result<Self> {
-        let null = NamedTempFile::new().context("could not make a temporary file")?;
+        let null = ScratchFile::new()?;
         let git = tools::GIT.require()?;
         Self::prepare(purpose, git.path(), top, None, Some(null), Limits::of_machine())
     }
@@ -106,7 +106,7 @@ impl ForeignTool {
         program: &Path,
         image: &Path,
         dir: Option<&Path>,
-        null: Option<NamedTempFile>,
+        null: Option<ScratchFile>,
         limits: Limits,
     ) -> Result<Self> {
         prove_renouncing()?;
@@ -173,10 +173,11 @@ fn is_readable(image: &Path) -> Result<bool> {
     Ok(!machine::is_root() || meta.uid() == 0 || meta.mode() & 0o004 != 0)
 }
 
-fn copy(image: &Path) -> Result<NamedTempFile> {
-    let copy = NamedTempFile::new().context("could not make a temporary file")?;
+fn copy(image: &Path) -> Result<ScratchFile> {
+    let copy = ScratchFile::new()?;
+    let to = fs_err::OpenOptions::new().write(true).open(copy.path())?;
     let (original, size) = input::open_sized(image)?;
-    input::copy_data(original.file(), 0..size, copy.as_file(), 0)
+    input::copy_data(original.file(), 0..size, to.file(), 0)
         .with_context(|| format!("could not copy {}", image.escaped()))?;
     Ok(copy)
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::base::escape::Escape;
 use crate::base::names::Eprefix;
+use crate::base::scratch::ScratchDir;
 use crate::fstree::entries::{Entry, FileTree};
 use crate::fstree::resolve::ResolvedPath;
 use crate::fstree::root_dir::RootDir;
@@ -25,7 +26,7 @@ pub(crate) const SUFFIX: &str = "_pkginfo.raw";
 pub(crate) struct Base {
     /// Root directory; for an image, the directory it was unpacked to.
     pub root: RootDir,
-    _unpacked: Option<std::sync::Arc<tempfile::TempDir>>,
+    _unpacked: Option<std::sync::Arc<ScratchDir>>,
 }
 
 impl Base {
@@ -37,7 +38,7 @@ impl Base {
         if !path.is_file() {
             bail!("there is no root directory or package information at {}", path.escaped());
         }
-        let dir = tempfile::tempdir()?;
+        let dir = ScratchDir::new()?;
         let root = dir.path().join("root");
         squashfs::FORMAT
             .unpack(path, &root)

@@ -299,3 +299,156 @@ fn only_what_will_be_attached_is_taken() {
     );
     assert!(!os.rootfs.join("opt").exists() && !os.rootfs.join("etc").exists());
 }
+
+/// A signed extension in an image of which a test changes bytes.
+struct Signed {
+    os: Os,
+    certificate: String,
+    whole: Vec<u8>,
+}
+
+impl Signed {
+    fn new() -> Self {
+        let os = Os::new();
+        let [key_file, certificate] = key(&os.small, "own");
+        let signing = ["--private-key", key_file.as_str(), "--certificate", certificate.as_str()];
+        let ddi = ["--format", "ddi:none", "--architecture", "arm64"];
+        os.small.pack("out", &[&ddi[..], &signing[..]].concat());
+        let whole = fs_err::read(os.small.beside("out/small.raw")).unwrap();
+        Self { os, certificate, whole }
+    }
+
+    /// The offset of a partition, and its size.
+    fn partition(&self, kind: &str) -> (usize, usize) {
+        let image = self.os.small.beside("out/small.raw");
+        let table = stdout_of(
+            "partx",
+            ["--noheadings", "-o", "START,SECTORS,TYPE", "-s", image.to_str().unwrap()],
+        );
+        let line = table.lines().find(|line| line.contains(kind)).unwrap();
+        let mut words = line.split_whitespace().map(str::parse::<usize>);
+        let mut number = || words.next().unwrap().unwrap() * 512;
+        (number(), number())
+    }
+
+    /// The error of adding it after `change`.
+    fn refuse(&self, change: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut bytes = self.whole.clone();
+        change(&mut bytes);
+        assert!(bytes != self.whole);
+        fs_err::write(self.os.small.beside("out/small.raw"), bytes).unwrap();
+        let error = self.os.refuse(&["add", "--certificate", &self.certificate, "small.raw"]);
+        assert!(!self.os.rootfs.join("opt").exists() && !self.os.rootfs.join("etc").exists());
+        fs_err::write(self.os.small.beside("out/small.raw"), &self.whole).unwrap();
+        error
+    }
+
+    /// The error of adding it with other texts in its signature.
+    fn refuse_json(&self, change: impl FnOnce(&mut serde_json::Value)) -> String {
+        let (start, size) = self.partition(SIGNATURE);
+        self.refuse(|bytes| {
+            let place = &mut bytes[start..start + size];
+            let text = place.split(|byte| *byte == 0).next().unwrap();
+            let mut json = serde_json::from_slice(text).unwrap();
+            change(&mut json);
+            let text = serde_json::to_vec(&json).unwrap();
+            place.fill(0);
+            place[..text.len()].copy_from_slice(&text);
+        })
+    }
+}
+
+/// Partitions of an image for arm64.
+const DATA: &str = "b921b045-1df0-41c3-af44-4c6f280d3fae";
+const HASHES: &str = "df3300ce-d69f-4c92-978c-9bfb0f38d820";
+const SIGNATURE: &str = "6db69de6-29f4-4758-a7a5-962190f00ce3";
+
+#[test]
+fn data_and_hashes_of_a_signed_extension_are_verified() {
+    let signed = Signed::new();
+    let (data, size) = signed.partition(DATA);
+    // In the middle of a file, where no filesystem would notice, and in the last block.
+    for at in [data + size / 2, data + size - 1] {
+        let error = signed.refuse(|bytes| bytes[at] ^= 1);
+        assert!(error.contains("the root hash of its data is "), "{at}: {error}");
+    }
+    let (hashes, _) = signed.partition(HASHES);
+    let error = signed.refuse(|bytes| bytes[hashes + 4096] ^= 1);
+    assert!(error.contains("its hashes are not those of its data"), "{error}");
+    // The algorithm, the number of blocks, the size of the salt, the salt.
+    for (at, says) in [
+        (32, "of another form"),
+        (72, " blocks, and it has "),
+        (80, "the root hash of its data is "),
+        (81, "a salt of "),
+        (88, "the root hash of its data is "),
+    ] {
+        let error = signed.refuse(|bytes| bytes[hashes + at] ^= 1);
+        assert!(error.contains(says), "{at}: {error}");
+    }
+    let os = &signed.os;
+    os.image(&["add", "--certificate", &signed.certificate, "small.raw"]);
+}
+
+#[test]
+fn the_signature_of_an_extension_is_verified() {
+    let signed = Signed::new();
+    let signature = |json: &serde_json::Value| json["signature"].as_str().unwrap().to_owned();
+    // Another signature of the same key, of the same form.
+    let other = Signed::new();
+    let mut foreign = String::new();
+    other.refuse_json(|json| {
+        foreign = signature(json);
+        json["rootHash"] = "00".into();
+    });
+    let error = signed.refuse_json(|json| json["signature"] = foreign.into());
+    assert!(error.contains("with another certificate than [DIR]/own.crt"), "{error}");
+    let error = signed.refuse_json(|json| {
+        let text = signature(json);
+        let last = text.len() - 20;
+        let digit = if &text[last..=last] == "A" { "B" } else { "A" };
+        json["signature"] = format!("{}{digit}{}", &text[..last], &text[last + 1..]).into();
+    });
+    assert!(error.contains("with another certificate than [DIR]/own.crt"), "{error}");
+    for (key, value, says) in [
+        ("rootHash", "00", "its signature is of the root hash \"00\""),
+        ("certificateFingerprint", "00", "with another certificate than [DIR]/own.crt"),
+        ("signature", "?", "its signature is no base64"),
+        ("signature", "", "with another certificate than [DIR]/own.crt"),
+    ] {
+        let error = signed.refuse_json(|json| json[key] = value.into());
+        assert!(error.contains(says), "{key}: {error}");
+    }
+    // What the signature says of itself proves nothing.
+    let [_, other] = key(&signed.os.small, "other");
+    let own = fs_err::read(&signed.certificate).unwrap();
+    fs_err::copy(other, &signed.certificate).unwrap();
+    let der = signed.os.small.beside("der").display().to_string();
+    stdout_of("openssl", ["x509", "-in", &signed.certificate, "-outform", "der", "-out", &der]);
+    let sum = stdout_of("sha256sum", [&der]).split(' ').next().unwrap().to_owned();
+    for fingerprint in [sum.into(), serde_json::Value::Null] {
+        let error = signed.refuse_json(|json| json["certificateFingerprint"] = fingerprint);
+        assert!(error.contains("with another certificate than [DIR]/own.crt"), "{error}");
+    }
+    fs_err::write(&signed.certificate, own).unwrap();
+    // Without the fingerprint, which is optional, it is as good as with it.
+    let mut bytes = signed.whole.clone();
+    let (start, _) = signed.partition(SIGNATURE);
+    let at = bytes[start..].windows(7).position(|word| word == b"certifi").unwrap() + start;
+    bytes[at] = b'C';
+    fs_err::write(signed.os.small.beside("out/small.raw"), bytes).unwrap();
+    signed.os.image(&["add", "--certificate", &signed.certificate, "small.raw"]);
+}
+
+#[test]
+fn hashes_without_a_signature_are_verified_too() {
+    let os = Os::new();
+    os.small.pack("out", &["--format", "ddi:none", "--architecture", "arm64"]);
+    let image = os.small.beside("out/small.raw");
+    let mut bytes = fs_err::read(&image).unwrap();
+    os.image(&["add", "--dry-run", "small.raw"]);
+    bytes[(1 << 20) + 5000] ^= 1;
+    fs_err::write(image, bytes).unwrap();
+    let error = os.refuse(&["add", "small.raw"]);
+    assert!(error.contains("the root hash of its data is "), "{error}");
+}

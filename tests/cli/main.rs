@@ -16,11 +16,13 @@ mod random;
 
 mod build_file;
 mod choice;
+mod durable;
 mod examples;
 mod foreign_images;
 mod hostile;
 mod image;
 mod isolation;
+mod killed;
 mod libc_paths;
 mod libc_root;
 mod machine;

@@ -136,6 +136,9 @@ const ERRORS: &[Defect] = &[
         root.file("usr/share/open", "");
         root.mode("usr/share/open", 0o666);
     }),
+    defect("unfinished", "was left by a run that was killed", |root| {
+        root.file("usr/bin/.fprefix-new-7-0", "half");
+    }),
 ];
 
 const NOTES: &[Defect] = &[

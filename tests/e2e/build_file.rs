@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
+use crate::harness::trace::Recording;
 use crate::harness::{Said, World};
 use crate::prefix::{lend_portage, overlay};
 
@@ -73,7 +74,9 @@ fn a_file_is_built_locked_and_built_again() {
         .ends_with(1)
         .tells("there is no")
         .tells("`fprefix lock` writes it");
-    project.world.fprefix(["lock"]).said().succeeds();
+    let recording = Recording::to(project.world.path("trace"));
+    project.world.fprefix(["lock"]).through(recording.words()).said().succeeds();
+    recording.read().assert_durable(&project.world.path("fprefix.lock"));
     project.again(&["--locked"]).succeeds();
     assert_eq!(project.image(), first);
     refuses_what_moved(&project, runs, &without);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub(crate) use crate::harness::killing::{mounts, processes};
 use crate::harness::{Run, Said, World};
 
 /// EPREFIX of the prefixes here.
@@ -235,24 +236,4 @@ pub(crate) fn contents_are_true(world: &World, environment: &Path) -> usize {
     let said = world.run("md5sum").args(["--check", "--quiet", "--strict"]).args([list]).dir(root);
     said.said().succeeds();
     count
-}
-
-/// What this process sees mounted.
-pub(crate) fn mounts() -> String {
-    fs_err::read_to_string("/proc/self/mountinfo").unwrap()
-}
-
-/// The processes whose command line names something below `dir`.
-pub(crate) fn processes(dir: &Path) -> Vec<String> {
-    let dir = dir.to_str().unwrap();
-    let mut found = Vec::new();
-    for entry in fs_err::read_dir("/proc").unwrap().flatten() {
-        // It may have ended meanwhile.
-        let Ok(line) = fs_err::read(entry.path().join("cmdline")) else { continue };
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(dir) {
-            found.push(line);
-        }
-    }
-    found
 }

@@ -14,11 +14,13 @@ use tempfile::TempDir;
 pub(crate) mod examples;
 pub(crate) mod hidden;
 pub(crate) mod hostile;
+pub(crate) mod killing;
 pub(crate) mod partitions;
 mod run;
 pub(crate) mod small_programs;
 pub(crate) mod small_root;
 pub(crate) mod tools;
+pub(crate) mod trace;
 pub(crate) mod wait;
 
 #[allow(unused_imports, reason = "each test binary uses its own part of this")]

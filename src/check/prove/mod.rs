@@ -22,6 +22,7 @@ use crate::base::input;
 use crate::base::inside::EMULATOR;
 use crate::base::limits::TRACE;
 use crate::base::names::Eprefix;
+use crate::base::scratch::ScratchDir;
 use crate::check::prove::emulator::Emulator;
 use crate::elf;
 use crate::host::machine;
@@ -89,7 +90,7 @@ pub(crate) fn in_empty_root(root: &FinalRoot, words: &[String]) -> Result<Proof>
     let emulator = Emulator::of(root, &program)?;
     let bwrap =
         empty_root::plan(Bubblewrap::find()?, &root.eroot(), root.eprefix(), emulator.as_ref())?;
-    let work = tempfile::tempdir().context("could not make a temporary directory")?;
+    let work = ScratchDir::new()?;
     let trace = work.path().join("trace");
     let command = strace
         .command("follow the program")
@@ -130,7 +131,7 @@ pub(crate) fn on_image(image: &Path, eprefix: &Eprefix, words: &[String]) -> Res
     let unshare = tools::UNSHARE.require()?;
     let image = fs_err::canonicalize(image)?;
     let name = extension_name(&image)?;
-    let work = tempfile::tempdir().context("could not make a temporary directory")?;
+    let work = ScratchDir::new()?;
     let target = work.path().join("target");
     let trace = work.path().join("trace");
     fs_err::create_dir(&target)?;

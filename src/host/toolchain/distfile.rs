@@ -10,7 +10,8 @@ use crate::base::board::Board;
 use crate::base::data::{self, Folder};
 use crate::base::escape::Escape;
 use crate::base::input;
-use crate::base::template;
+use crate::base::publish::{Durability, NewFile};
+use crate::base::{files, template};
 use crate::host::toolchain::plan::{Content, Import};
 
 /// A written distfile.
@@ -42,30 +43,27 @@ impl Import {
 
     /// Writes the distfile into `distdir`. Its name contains a digest of its content. So the same
     /// toolchain gives the same file, and a changed one gives another file.
-    ///
-    /// The name begins with `unfinished` until the file is complete.
-    pub(crate) fn write_distfile(&self, distdir: &Path, unfinished: &str) -> Result<Distfile> {
-        let mut file = tempfile::Builder::new()
-            .prefix(unfinished)
-            .tempfile_in(distdir)
+    pub(crate) fn write_distfile(&self, distdir: &Path) -> Result<Distfile> {
+        let new = NewFile::create_in(distdir)
             .with_context(|| format!("could not write to {}", distdir.escaped()))?;
         let (hash, size) = self
-            .write_hashed(file.as_file_mut())
+            .write_hashed(new.file())
             .with_context(|| format!("could not archive the files of {}", self.package))?;
         let digest = data::hex(&hash.finalize());
         let tag = digest.get(..16).unwrap_or(&digest);
         let name = format!("fprefix-{}-{}-{tag}.tar", self.name(), self.version);
         let path = distdir.join(&name);
         if !path.exists() {
-            use std::os::unix::fs::PermissionsExt;
-            file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-            file.persist(&path).with_context(|| format!("could not write {}", path.escaped()))?;
+            files::open_to_all(new.file())?;
+            // A file that is there is not written again, so it must be whole.
+            new.publish(name.as_ref(), Durability::Flushed)
+                .with_context(|| format!("could not write {}", path.escaped()))?;
         }
         let manifest = format!("DIST {name} {size} SHA512 {digest}\n");
         Ok(Distfile { name, manifest })
     }
 
-    fn write_hashed(&self, file: &mut std::fs::File) -> Result<(Sha512, u64)> {
+    fn write_hashed(&self, file: &std::fs::File) -> Result<(Sha512, u64)> {
         let inner = std::io::BufWriter::new(file);
         let mut hashing = Hashing { inner, hash: Sha512::new(), size: 0 };
         self.write_tar(&mut hashing)?;

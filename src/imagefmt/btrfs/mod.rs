@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 
 use crate::base::command::Command;
 use crate::base::escape::Escape;
+use crate::base::scratch::ScratchDir;
 use crate::fstree::budget::TreeBudget;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
@@ -90,7 +91,7 @@ impl ImageFormat for Btrfs {
     }
 
     fn read(&self, image: &Path, found: &mut FileTree) -> Result<()> {
-        let dir = tempfile::tempdir().context("could not make a temporary directory")?;
+        let dir = ScratchDir::new()?;
         let about = || format!("{} cannot be read", image.escaped());
         // The list comes first: nothing is unpacked under a name that leads out of the directory.
         let tool = ForeignTool::reading(LIST, tools::BTRFS, image)?;

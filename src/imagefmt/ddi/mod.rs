@@ -4,6 +4,7 @@
 //! writes it without systemd-repart, which can do so only since version 255.
 
 mod gpt;
+mod hash_tree;
 mod parts;
 mod verity;
 
@@ -13,6 +14,7 @@ use anyhow::{Context, Result};
 
 use crate::base::escape::Escape;
 use crate::base::files;
+use crate::base::scratch::ScratchDir;
 use crate::fstree::entries::FileTree;
 use crate::host::tools::{self, ExternalTool};
 use crate::imagefmt::compression::{Compression, Compressor, Levels};
@@ -110,11 +112,24 @@ impl ImageFormat for Ddi {
 
     fn facts(&self, image: &Path) -> Result<ImageFacts> {
         with_filesystem(image, |disk, filesystem, data| {
-            let signature = disk.signature()?.map(|bytes| VeritySignature::read(&bytes));
-            let signer = signature.transpose()?.and_then(|found| found.certificate_fingerprint);
-            let signer = signer.map(|signer| signer.to_lowercase());
-            Ok(ImageFacts { signer, ..filesystem.facts(data)? })
+            Ok(ImageFacts { signed: disk.is_signed(), ..filesystem.facts(data)? })
         })
+    }
+
+    fn verify(&self, image: &Path, certificate: Option<&Path>) -> Result<()> {
+        let dir = ScratchDir::new()?;
+        let (data, hashes) = (dir.path().join(DATA), dir.path().join(HASHES));
+        let mut disk = DiskImage::open(image)?;
+        disk.copy_data(&data)?;
+        let root = disk.copy_hashes(&hashes)?;
+        if let Some(root) = root {
+            verity::verify_anew(&data, &hashes, root)?;
+        }
+        let (Some(certificate), Some(signature)) = (certificate, disk.signature()?) else {
+            return Ok(());
+        };
+        let root = root.context("it is signed, and has no hashes that the signature is about")?;
+        VeritySignature::read(&signature)?.verify(root, certificate)
     }
 
     fn repack_obstacle(&self) -> Option<&'static str> {
@@ -130,7 +145,7 @@ fn with_filesystem<T>(
     image: &Path,
     act: impl FnOnce(&mut DiskImage, &'static dyn ImageFormat, &Path) -> Result<T>,
 ) -> Result<T> {
-    let dir = tempfile::tempdir().context("could not make a temporary directory")?;
+    let dir = ScratchDir::new()?;
     let data = dir.path().join(DATA);
     let mut disk = DiskImage::open(image)?;
     disk.copy_data(&data)?;

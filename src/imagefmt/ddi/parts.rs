@@ -151,6 +151,11 @@ impl DiskImage {
         Ok(Some(RootHash::of_uuids(self.data.unique, hashes.unique)))
     }
 
+    /// Returns whether there is a partition with a signature.
+    pub(super) fn is_signed(&self) -> bool {
+        self.signature.is_some()
+    }
+
     /// Returns the content of the signature's partition; `None` if the image is not signed.
     pub(super) fn signature(&mut self) -> Result<Option<Vec<u8>>> {
         let Some(signature) = self.signature else { return Ok(None) };

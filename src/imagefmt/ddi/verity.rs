@@ -2,6 +2,7 @@
 //! (veritysetup(8)), and the signature of its root hash (systemd's Verity documentation).
 
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -14,10 +15,14 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 
 use crate::base::command::Command;
 use crate::base::data::hex;
+use crate::base::escape::Escape;
+use crate::base::files;
 use crate::base::input;
+use crate::base::limits::IMAGE_CONTENT;
 use crate::fstree::digest;
 use crate::fstree::entries::FileTree;
 use crate::host::tools;
+use crate::imagefmt::ddi::hash_tree::{self, HashTree};
 use crate::imagefmt::signing::{self, Signing};
 
 /// Size of the blocks of data and of hashes, in bytes.
@@ -96,6 +101,8 @@ impl VeritySuperblock {
                 .is_some_and(|rest| rest.iter().all(|b| *b == 0))
             && (self.data_block_size.get(), self.hash_block_size.get()) == (BLOCK, BLOCK);
         ensure!(is_ours, "its hashes are of another form");
+        let salt = usize::from(self.salt_size.get());
+        ensure!(salt <= self.salt.len(), "its hashes have a salt of {salt} bytes");
         let blocks = self.data_blocks.get();
         let covers_all = blocks.checked_mul(BLOCK.into()) == Some(size);
         ensure!(covers_all, "its hashes are of {blocks} blocks, and it has {size} bytes");
@@ -110,6 +117,39 @@ pub(crate) fn verify(data: &Path, hashes: &Path, root: RootHash) -> Result<()> {
     file.read_exact(superblock.as_mut_bytes()).context("its hashes end early")?;
     superblock.check(fs_err::metadata(data)?.len())?;
     veritysetup()?.arg("verify").arg(data).arg(hashes).arg(hex(&root.0)).run_quiet()
+}
+
+/// Verifies that `hashes` and `root` are those of `data`, which all come from others: computes them
+/// anew, so that no program parses them.
+///
+/// # Errors
+///
+/// Fails if a byte of the data or of the hashes is another one, or if the data are not covered.
+pub(super) fn verify_anew(data: &Path, hashes: &Path, root: RootHash) -> Result<()> {
+    let meta = fs_err::metadata(data)?;
+    let (size, stored) = (meta.len(), meta.blocks() * 512);
+    // Holes are copied as holes, and cost time and memory as other data do.
+    ensure!(
+        size <= IMAGE_CONTENT.max(stored),
+        "it has {size} bytes of data, almost all of them holes"
+    );
+    let data = files::map(data)?;
+    let hashes = files::map(hashes)?;
+    let (superblock, _) =
+        VeritySuperblock::ref_from_prefix(&hashes).ok().context("its hashes end early")?;
+    superblock.check(data.len() as u64)?;
+    ensure!(!data.is_empty(), "it has no data");
+    let salt = superblock.salt.get(..superblock.salt_size.get().into()).unwrap_or_default();
+    let tree = HashTree::compute(&data, salt);
+    ensure!(
+        tree.root == root.0,
+        "the root hash of its data is {}, and its partitions name {}",
+        hex(&tree.root),
+        hex(&root.0)
+    );
+    let stored = hashes.get(hash_tree::BLOCK..).and_then(|rest| rest.get(..tree.blocks.len()));
+    ensure!(stored == Some(&tree.blocks[..]), "its hashes are not those of its data");
+    Ok(())
 }
 
 fn veritysetup() -> Result<Command> {
@@ -153,6 +193,26 @@ impl VeritySignature {
             root_hash: Some(text),
             signature: Some(STANDARD.encode(signature)),
         })
+    }
+
+    /// Verifies that the owner of `certificate` signed `root`, as systemd does.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is the signature of another hash, or of another certificate.
+    pub(crate) fn verify(&self, root: RootHash, certificate: &Path) -> Result<()> {
+        let by_another =
+            || format!("it is signed with another certificate than {}", certificate.escaped());
+        let text = hex(&root.0);
+        let signed = self.root_hash.as_deref().unwrap_or_default();
+        ensure!(signed == text, "its signature is of the root hash {signed:?}, and not of {text}");
+        if let Some(fingerprint) = &self.certificate_fingerprint {
+            let ours = signing::fingerprint(certificate)?;
+            ensure!(fingerprint.eq_ignore_ascii_case(&ours), by_another());
+        }
+        let signature = self.signature.as_deref().unwrap_or_default();
+        let signature = STANDARD.decode(signature).context("its signature is no base64")?;
+        signing::verify(certificate, text.as_bytes(), &signature).with_context(by_another)
     }
 
     /// Reads the signature from the bytes of its partition, which zeros follow.

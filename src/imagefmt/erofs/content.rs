@@ -10,6 +10,7 @@ use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 use zerocopy::little_endian::{U32, U64};
 
+use crate::base::files;
 use crate::fstree::budget::TreeBudget;
 use crate::fstree::image_path;
 use crate::imagefmt::erofs::inodes::{Image, Place};
@@ -60,10 +61,10 @@ impl<'a> Contents<'a> {
         if let Some(number) = image.packed.filter(|number| *number != 0) {
             let place = image.place(number)?;
             budget.take_content(Path::new("the packed inode"), place.size as u64)?;
-            let mut file = tempfile::NamedTempFile::new()?;
+            let mut file = tempfile::tempfile()?;
             if place.size > 0 {
                 contents.each_part(&place, &mut |part| Ok(file.write_all(part)?))?;
-                contents.packed = Some(crate::base::files::map(file.path())?);
+                contents.packed = Some(files::map_unnamed(&file)?);
             }
         }
         Ok(contents)

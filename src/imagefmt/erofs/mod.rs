@@ -107,7 +107,7 @@ impl ImageFormat for Erofs {
     fn facts(&self, image: &Path) -> Result<ImageFacts> {
         let map = crate::base::files::map(image)?;
         let opened = Image::open(&map).with_context(|| inodes::about(image))?;
-        Ok(ImageFacts { compressed: opened.is_compressed, signer: None })
+        Ok(ImageFacts { compressed: opened.is_compressed, signed: false })
     }
 
     fn repack_obstacle(&self) -> Option<&'static str> {

@@ -8,14 +8,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
 use crate::base::data::hex;
 use crate::base::escape::Escape;
 use crate::base::input;
 use crate::base::limits::TEXT;
+use crate::base::scratch::{ScratchDir, ScratchFile};
+use crate::host::tools;
 use crate::imagefmt::signing::openssl::openssl;
 use crate::imagefmt::signing::pkcs11::{KeySource, TokenKey};
+use crate::sandbox::foreign_tool::ForeignTool;
 
 /// Key and certificate that sign an image.
 #[derive(Clone, Debug)]
@@ -23,7 +25,7 @@ pub(crate) struct Signing {
     key: Key,
     /// Certificate in PEM form, of which targets have a copy in /etc/verity.d.
     pub certificate: PathBuf,
-    _fetched: Option<Arc<NamedTempFile>>,
+    _fetched: Option<Arc<ScratchFile>>,
 }
 
 /// Private key.
@@ -34,6 +36,11 @@ enum Key {
     /// Key in a token.
     Token(TokenKey),
 }
+
+/// Arguments with which openssl verifies a PKCS#7 signature by the key of the given certificate, as
+/// the kernel does: whoever made that, it is trusted, and certificates in the signature are not.
+const VERIFY: [&str; 7] =
+    ["smime", "-verify", "-noverify", "-nointern", "-binary", "-inform", "der"];
 
 impl Signing {
     /// Opens a key and its certificate, both of which must exist: files, or PKCS#11 URIs, which
@@ -60,7 +67,7 @@ impl Signing {
         let Some((uri, source)) = certificate_uri else {
             return Ok(Self { key, certificate: certificate.to_owned(), _fetched: None });
         };
-        let fetched = NamedTempFile::new().context("could not make a file for the certificate")?;
+        let fetched = ScratchFile::new()?;
         pkcs11::certificate(uri, &source, fetched.path())?;
         let certificate = fetched.path().to_owned();
         Ok(Self { key, certificate, _fetched: Some(Arc::new(fetched)) })
@@ -98,16 +105,8 @@ impl Signing {
     /// accepts only the key of its certificate.
     fn prove(&self, message: &Path, signature: &Path) -> Result<()> {
         openssl("verify the signature with the certificate")?
-            .args([
-                "smime",
-                "-verify",
-                "-noverify",
-                "-nointern",
-                "-binary",
-                "-inform",
-                "der",
-                "-in",
-            ])
+            .args(VERIFY)
+            .arg("-in")
             .arg(signature)
             .arg("-content")
             .arg(message)
@@ -119,14 +118,41 @@ impl Signing {
     }
 }
 
+/// Verifies that `signature`, which may come from anybody, is the PKCS#7 signature of `message` by the
+/// owner of the certificate in the file `certificate`.
+///
+/// # Errors
+///
+/// Fails if it is not, or if the certificate cannot be read.
+pub(crate) fn verify(certificate: &Path, message: &[u8], signature: &[u8]) -> Result<()> {
+    let dir = ScratchDir::new()?;
+    let inside = dir.path().join("signed");
+    fs_err::create_dir(&inside)?;
+    fs_err::write(inside.join("message"), message)?;
+    fs_err::write(inside.join("signature"), signature)?;
+    let purpose = "verify the signature with the certificate";
+    let tool = ForeignTool::unpacking(purpose, tools::OPENSSL, certificate, &inside)?;
+    let file = |name: &str| tool.dir().join(name);
+    tool.command()
+        .args(VERIFY)
+        .arg("-in")
+        .arg(file("signature"))
+        .arg("-content")
+        .arg(file("message"))
+        .arg("-certfile")
+        .arg(tool.image())
+        .arg("-out")
+        .arg(file("verified"))
+        .run_quiet()
+}
+
 /// Returns the SHA-256 of the certificate in the file `certificate`, in its DER form.
 pub(crate) fn fingerprint(certificate: &Path) -> Result<String> {
-    let der = NamedTempFile::new().context("could not make a file for the certificate")?;
-    openssl("read the certificate")?
-        .args(["x509", "-outform", "der", "-in"])
-        .arg(certificate)
-        .arg("-out")
-        .arg(der.path())
-        .run_quiet()?;
-    Ok(hex(&Sha256::digest(input::read(der.path(), TEXT)?)))
+    let command =
+        openssl("read the certificate")?.args(["x509", "-outform", "der", "-in"]).arg(certificate);
+    command.run_read(|der| {
+        let mut bytes = Vec::new();
+        der.read_to_end(&mut bytes)?;
+        Ok(hex(&Sha256::digest(bytes)))
+    })
 }

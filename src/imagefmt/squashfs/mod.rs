@@ -102,7 +102,7 @@ impl ImageFormat for Squashfs {
         // Documentation/filesystems/squashfs.rst: the second flag means that data is not
         // compressed.
         let compressed = superblock(image)?.get(24).is_none_or(|flags| flags & 0x2 == 0);
-        Ok(ImageFacts { compressed, signer: None })
+        Ok(ImageFacts { compressed, signed: false })
     }
 
     fn repack_obstacle(&self) -> Option<&'static str> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::base::scratch::ScratchDir;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
 use crate::fstree::{digest, scan, tar_stream};
@@ -61,7 +62,7 @@ impl ImageFormat for TarArchive {
     }
 
     fn read(&self, image: &Path, found: &mut FileTree) -> Result<()> {
-        let dir = tempfile::tempdir().context("could not make a temporary directory")?;
+        let dir = ScratchDir::new()?;
         let tree = dir.path().join("tree");
         self.unpack(image, &tree)?;
         scan::scan_tree(&tree, found)?;

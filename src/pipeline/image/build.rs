@@ -168,7 +168,8 @@ fn publish(
             names.push(name);
         }
     }
-    names.sort();
+    // Images come last: where one is, all that describes it is there too.
+    names.sort_by_key(|name| (name.ends_with(".raw"), name.clone()));
     let sums: Vec<(String, String)> = parts
         .iter()
         .flat_map(|part| part.packed.images.iter().chain(&part.packed.debug_images))

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::base::escape::Escape;
+use crate::base::scratch::ScratchDir;
 use crate::imagefmt::{architecture, inspect};
 use crate::os_image::{Extension, ImageChange, InstallMethod, OsRoot};
 pub(crate) use crate::pipeline::image::build::{ImageBuildOutcome, build};
@@ -26,9 +27,9 @@ pub(crate) fn plan_add(
 ) -> Result<Vec<ImageChange>> {
     let mut extensions = Vec::new();
     for file in files {
-        let facts = repack::examine(file)?.1;
+        let (format, facts) = repack::examine(file)?;
         let act = || format!("could not add {}", file.escaped());
-        repack::trust(&facts, certificate).with_context(act)?;
+        repack::verify(file, format, &facts, certificate).with_context(act)?;
         extensions.push(Extension {
             file: file.clone(),
             name: inspect::name(file)?,
@@ -49,7 +50,7 @@ pub(crate) fn plan_add(
 
 /// Applies `changes` to `root`.
 pub(crate) fn apply(root: &OsRoot, changes: &[ImageChange]) -> Result<()> {
-    let work = tempfile::tempdir().context("could not make a temporary directory")?;
+    let work = ScratchDir::new()?;
     let mut ready = Vec::new();
     for (index, change) in changes.iter().enumerate() {
         let mut change = change.clone();

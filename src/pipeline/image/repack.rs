@@ -11,9 +11,9 @@ use crate::fstree::entries::FileTree;
 use crate::fstree::{digest, scan};
 use crate::imagefmt::format::Format;
 use crate::imagefmt::image_format::{ImageFacts, ImageFormat, ImageInput};
+use crate::imagefmt::registry;
 use crate::imagefmt::workplace::Workplace;
 use crate::imagefmt::writer;
-use crate::imagefmt::{registry, signing};
 
 /// Detects the format of the image at `path`, and reads the facts about it.
 pub(super) fn examine(path: &Path) -> Result<(&'static dyn ImageFormat, ImageFacts)> {
@@ -25,23 +25,22 @@ pub(super) fn examine(path: &Path) -> Result<(&'static dyn ImageFormat, ImageFac
     Ok((format, format.facts(path).with_context(act)?))
 }
 
-/// Fails if a target with `certificate` would reject an image with these facts.
-pub(super) fn trust(facts: &ImageFacts, certificate: Option<&Path>) -> Result<()> {
-    match (&facts.signer, certificate) {
-        (None, None) => Ok(()),
-        (Some(_), None) => bail!(
+/// Fails if a target with `certificate` would reject the image at `path`, which has these facts.
+pub(super) fn verify(
+    path: &Path,
+    format: &dyn ImageFormat,
+    facts: &ImageFacts,
+    certificate: Option<&Path>,
+) -> Result<()> {
+    match (facts.signed, certificate) {
+        (true, None) => bail!(
             "it is signed, and targets accept it only if they have the certificate: name that \
              with --certificate FILE"
         ),
-        (None, Some(certificate)) => {
+        (false, Some(certificate)) => {
             bail!("it is not signed: leave --certificate {} out", certificate.escaped())
         }
-        (Some(signer), Some(certificate)) => {
-            if signing::fingerprint(certificate)? != *signer {
-                bail!("it is signed with another certificate than {}", certificate.escaped());
-            }
-            Ok(())
-        }
+        (true, Some(_)) | (false, None) => format.verify(path, certificate),
     }
 }
 

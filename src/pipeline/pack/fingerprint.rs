@@ -224,7 +224,7 @@ impl Fingerprint {
             files.extend(of_maybe(path).map(|facts| (RecordedPath(path.clone()), facts)));
         }
         let record = FingerprintRecord { key: self.key.clone(), files, packed: packed.clone() };
-        files::write_atomically(&place, &serde_json::to_vec(&record)?)
+        files::write_durably(&place, &serde_json::to_vec(&record)?)
     }
 }
 

@@ -143,12 +143,13 @@ fn write(
     let debug = stripped::write(request, &mut prepared, workplace, reporter)?;
     let reports =
         artifacts::write(request, &mut prepared, &images, &debug.images, workplace, reporter)?;
-    // All files are complete, so they can be published.
-    publish(workplace, &names, &request.name)?;
-    publish(workplace, &debug.names, &debug.name)?;
+    // All files are complete, so they can be published. The images come last: where one is, all
+    // that describes it is there too.
     for report in &reports {
         workplace.publish(report, |_| false)?;
     }
+    publish(workplace, &debug.names, &debug.name)?;
+    publish(workplace, &names, &request.name)?;
     let reports = reports.iter().map(|report| workplace.place(report)).collect();
     Ok(Packed {
         reports,

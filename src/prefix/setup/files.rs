@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::base::data::{self, Folder};
 use crate::base::names::Environment;
-use crate::base::{files, template};
+use crate::base::{files, publish, template};
 use crate::host::tools;
 use crate::portage::binhost::{self, Binhost};
 use crate::portage::repos;
@@ -48,12 +48,11 @@ impl SetupPlan {
         let repo = self.prefix.layout.own_repos().join(repos::TOOLCHAIN);
         files::remove(&repo)?;
         let distdir = &self.prefix.definition.distdir;
-        let unfinished = format!(".{}-", self.prefix.definition.id);
-        remove_beginning(distdir, &unfinished)?;
+        publish::remove_unfinished(publish::open_directory(distdir)?)?;
         let mut categories: Vec<&str> = Vec::new();
         for import in &self.imports {
             let dir = repo.join(&import.package);
-            let distfile = import.write_distfile(distdir, &unfinished)?;
+            let distfile = import.write_distfile(distdir)?;
             let ebuild = import.ebuild(&self.prefix.board, &distfile)?;
             let file = format!("{}-{}.ebuild", import.name(), import.version);
             files::write_atomically(&dir.join(file), ebuild.as_bytes())?;
@@ -139,17 +138,6 @@ fn list_overridden(definition: &Definition) -> Result<Vec<String>> {
     }
     packages.dedup();
     Ok(packages)
-}
-
-/// Removes the files of `dir` whose names begin with `start`: a run that was killed left them.
-fn remove_beginning(dir: &Path, start: &str) -> Result<()> {
-    for entry in fs_err::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(start) {
-            fs_err::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 fn write_data(prefix: &Prefix) -> Result<()> {

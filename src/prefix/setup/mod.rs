@@ -274,7 +274,7 @@ impl SetupPlan {
         self.install_seeds(Environment::Final, reporter)?;
         self.prefix.definition.wrappers = wrappers::write(&self.prefix, &self.wrapper_dir)?;
         self.prefix.definition.complete = true;
-        self.prefix.save()?;
+        self.prefix.save_after_flush()?;
         drop(lock);
         Ok(self.prefix)
     }

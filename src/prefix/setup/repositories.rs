@@ -174,7 +174,7 @@ fn finish_change(prefix: &mut Prefix) -> Result<()> {
     write_repositories(prefix, &before, &after)?;
     broot::write_tools(prefix)?;
     prefix.definition.repos_before = None;
-    prefix.save()
+    prefix.save_after_flush()
 }
 
 /// Reads the configuration that the repositories `all` and the user's folder add to etc/portage.
