@@ -10,7 +10,8 @@ use fs_err::{File, OpenOptions};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::process::geteuid;
 
-use crate::base::escape::Escape;
+use crate::base::command::Command;
+use crate::base::escape::{Escape, visible_line};
 
 /// Held lock. It is released when dropped and when the process ends for any reason (flock(2)).
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub struct Lock {
 pub enum Busy<'a> {
     /// Fail at once, naming the holder.
     Fail,
-    /// Report the holder, then wait.
+    /// Tell the user whom it waits for and how to see that, then wait. ctrl-C ends the wait.
     Wait(&'a dyn Fn(&str)),
 }
 
@@ -66,14 +67,16 @@ impl Lock {
             .context("the lock cannot be taken; was the prefix removed meanwhile?")?;
         require_own(&file, path)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let holder = read_holder(&mut file);
+            let holder = Holder::find(&mut file);
+            let (name, look, shown) = (&holder.name, holder.command(path), path.escaped());
             match busy {
                 Busy::Fail => bail!(
-                    "{holder} is at work on this prefix; wait for it to end, then try again \
-                     (lock: {})",
-                    path.escaped()
+                    "{name} is at work on this prefix; wait for it to end, then try again \
+                     (lock: {shown})\nhint: `{look}` shows it"
                 ),
-                Busy::Wait(tell) => tell(&holder),
+                Busy::Wait(tell) => tell(&format!(
+                    "waiting for {name}, which holds {shown}; `{look}` shows it, ctrl-C ends the wait"
+                )),
             }
             flock(&file, FlockOperation::LockExclusive)
                 .with_context(|| format!("could not take the lock {}", path.escaped()))?;
@@ -97,12 +100,65 @@ fn require_own(file: &File, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn read_holder(file: &mut File) -> String {
-    let mut text = String::new();
-    match file.read_to_string(&mut text) {
-        Ok(count) if count > 0 => text,
-        _ => "another fprefix".to_owned(),
+/// Process that holds a lock.
+struct Holder {
+    /// Its work or its name, and its number.
+    name: String,
+    process: Option<u32>,
+}
+
+impl Holder {
+    /// Longest text of a lock file that is shown.
+    const LONGEST: u64 = 1024;
+
+    /// Finds the holder of the lock on `file`. The kernel knows its process; the text of the file
+    /// says what it does, unless it has not written it yet.
+    fn find(file: &mut File) -> Self {
+        let mut text = Vec::new();
+        // A text that cannot be read says nothing.
+        let _ = file.take(Self::LONGEST).read_to_end(&mut text);
+        let text = visible_line(&text);
+        let written = text.rsplit_once("(process ").and_then(|(_, end)| end.strip_suffix(')'));
+        let written = written.and_then(|number| number.parse().ok());
+        let locks = fs_err::read_to_string("/proc/locks").unwrap_or_default();
+        let process = file.metadata().ok().and_then(|meta| find_process(&locks, &meta));
+        match process.filter(|process| written != Some(*process)) {
+            Some(process) => {
+                let comm = fs_err::read(format!("/proc/{process}/comm")).unwrap_or_default();
+                let name = visible_line(comm.trim_ascii_end());
+                let name = if name.is_empty() { "another program" } else { &name };
+                Self { name: format!("{name} (process {process})"), process: Some(process) }
+            }
+            None if text.is_empty() => Self { name: "another fprefix".into(), process: None },
+            None => Self { name: text, process: written },
+        }
     }
+
+    /// Returns the command that shows the process to the user.
+    fn command(&self, lock: &Path) -> String {
+        match self.process {
+            Some(process) => format!("ps -fp {process}"),
+            // It is in a namespace of its own.
+            None => Command::new("look", "fuser").arg("-v").arg(lock).to_string(),
+        }
+    }
+}
+
+/// Returns the process that holds a lock on the file with these facts by the table `locks`
+/// (`/proc/locks`, proc(5)): `1: FLOCK ADVISORY WRITE 708 08:01:131 0 EOF`, the device in
+/// hexadecimal digits.
+fn find_process(locks: &str, meta: &std::fs::Metadata) -> Option<u32> {
+    let (major, minor) = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
+    let place = format!("{major:02x}:{minor:02x}:{}", meta.ino());
+    let holder = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        // Processes that wait have an arrow here.
+        let is_held = words.next() == Some("FLOCK");
+        let process = words.nth(2)?;
+        (is_held && words.next() == Some(&place)).then(|| process.parse().ok())?
+    };
+    // A process of another namespace has the number 0 or -1.
+    locks.lines().find_map(holder).filter(|process| *process > 0)
 }
 
 /// Returns the path of the lock file in a marker directory of fprefix.
@@ -120,7 +176,10 @@ mod tests {
         let path = path_below(dir.path());
         let held = Lock::acquire(&path, "fprefix emerge jq", &Busy::Fail).unwrap();
         let error = Lock::acquire(&path, "fprefix pack", &Busy::Fail).unwrap_err().to_string();
-        assert!(error.contains("fprefix emerge jq (process "), "{error}");
+        let ours = format!("fprefix emerge jq (process {0}) is at work", std::process::id());
+        assert!(error.starts_with(&ours), "{error}");
+        let hint = format!("\nhint: `ps -fp {}` shows it", std::process::id());
+        assert!(error.ends_with(&hint), "{error}");
         drop(held);
         Lock::acquire(&path, "fprefix pack", &Busy::Fail).unwrap();
     }
@@ -147,6 +206,33 @@ mod tests {
         }
         Lock::acquire(&path, "fprefix pack", &Busy::Fail).unwrap();
         assert_eq!(fs_err::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_kernel_knows_better_than_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path_below(dir.path());
+        let _held = Lock::acquire(&path, "fprefix emerge jq", &Busy::Fail).unwrap();
+        for text in ["", "fprefix pack (process 1)", "\u{1b}[31m\nhint: x (process 1)"] {
+            fs_err::write(&path, text).unwrap();
+            let error = Lock::acquire(&path, "fprefix pack", &Busy::Fail).unwrap_err().to_string();
+            let process = format!(" (process {}) is at work", std::process::id());
+            assert!(error.contains(&process) && !error.contains('\u{1b}'), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_table_of_locks() {
+        let meta = fs_err::metadata("/").unwrap();
+        let (major, minor) = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
+        let place = format!("{major:02x}:{minor:02x}:{}", meta.ino());
+        let find = |line: &str| find_process(&line.replace("PLACE", &place), &meta);
+        assert_eq!(find("1: FLOCK  ADVISORY  WRITE 708 PLACE 0 EOF\n"), Some(708));
+        let waits = "1: FLOCK  ADVISORY  WRITE 708 00:01:7 0 EOF\n";
+        assert_eq!(find(&format!("{waits}1: -> FLOCK  ADVISORY  WRITE 709 PLACE 0 EOF\n")), None);
+        assert_eq!(find("1: POSIX  ADVISORY  WRITE 708 PLACE 0 EOF\n"), None);
+        assert_eq!(find("1: FLOCK  ADVISORY  WRITE 0 PLACE 0 EOF\n"), None);
+        assert_eq!(find("1: FLOCK\nx\n"), None);
     }
 
     #[test]

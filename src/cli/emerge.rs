@@ -44,7 +44,7 @@ impl EmergeArgs {
         };
         let prefix = context.prefix()?;
         let what = format!("fprefix emerge {}", self.args.join(" "));
-        let tell = |holder: &str| context.reporter.step(&format!("waiting for {holder}"));
+        let tell = |text: &str| context.reporter.step(text);
         let _lock = prefix.lock(&what, &Busy::Wait(&tell))?;
         // Whoever held the lock may have set it up anew, or removed it.
         let prefix = context.prefix()?;

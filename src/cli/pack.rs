@@ -132,7 +132,7 @@ impl PackCommand {
             (FinalRoot::open(root, eprefix)?, name.into_owned(), None)
         } else {
             let prefix = context.prefix()?;
-            let wait = |holder: &str| context.reporter.step(&format!("waiting for {holder}"));
+            let wait = |text: &str| context.reporter.step(text);
             let lock = prefix.lock("fprefix pack", &Busy::Wait(&wait))?;
             repositories.paths =
                 prefix.definition.repos.iter().filter_map(|repo| repo.path.clone()).collect();

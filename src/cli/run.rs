@@ -50,7 +50,7 @@ impl RunArgs {
         let lock = if READERS.contains(&tool.as_str()) {
             None
         } else {
-            let tell = |holder: &str| context.reporter.step(&format!("waiting for {holder}"));
+            let tell = |text: &str| context.reporter.step(text);
             Some(prefix.lock(&format!("fprefix run {tool}"), &Busy::Wait(&tell))?)
         };
         let sandbox = Sandbox::open(&prefix)?;

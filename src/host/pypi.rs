@@ -9,6 +9,7 @@ use crate::base::data::{self, Folder};
 use crate::base::escape::Escape;
 use crate::base::files;
 use crate::base::lock::{Busy, Lock};
+use crate::base::output::Reporter;
 
 /// A pinned release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,7 @@ const LEFTOVER: &str = ".fetch-";
 pub(crate) fn create_shared_dir(
     dir: &Path,
     what: &str,
+    reporter: &Reporter,
     make: impl FnOnce(&Path) -> Result<PathBuf>,
 ) -> Result<()> {
     if dir.exists() {
@@ -55,7 +57,8 @@ pub(crate) fn create_shared_dir(
     }
     let parent = dir.parent().with_context(|| format!("{} has no parent", dir.escaped()))?;
     fs_err::create_dir_all(parent)?;
-    let _lock = Lock::acquire(&parent.join(".lock"), what, &Busy::Wait(&|_| ()))?;
+    let _lock =
+        Lock::acquire(&parent.join(".lock"), what, &Busy::Wait(&|text| reporter.step(text)))?;
     if dir.exists() {
         return Ok(());
     }
@@ -117,6 +120,7 @@ pub(crate) fn install(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::output::Verbosity;
 
     #[test]
     fn what_is_pinned() {
@@ -138,12 +142,13 @@ mod tests {
     fn a_directory_is_there_whole_or_not_at_all() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("tools/one");
-        let failed = create_shared_dir(&dir, "test", |work| {
+        let reporter = Reporter::new(Verbosity::Quiet);
+        let failed = create_shared_dir(&dir, "test", &reporter, |work| {
             fs_err::write(work.join("half"), "")?;
             anyhow::bail!("no network")
         });
         assert!(failed.is_err() && !dir.exists());
-        create_shared_dir(&dir, "test", |work| {
+        create_shared_dir(&dir, "test", &reporter, |work| {
             fs_err::create_dir(work.join("whole"))?;
             Ok(work.join("whole"))
         })

@@ -125,7 +125,7 @@ pub(crate) fn record(
 }
 
 fn hold(prefix: &Prefix, what: &str, reporter: &Reporter) -> Result<Lock> {
-    let tell = |holder: &str| reporter.step(&format!("waiting for {holder}"));
+    let tell = |text: &str| reporter.step(text);
     prefix.lock(what, &Busy::Wait(&tell))
 }
 

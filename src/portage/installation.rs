@@ -10,6 +10,7 @@ use crate::base::files;
 use crate::base::input;
 use crate::base::inside::{self, InsidePath};
 use crate::base::limits::TEXT;
+use crate::base::output::Reporter;
 use crate::host::home::Home;
 use crate::host::machine::Machine;
 use crate::host::pypi::{self, Release};
@@ -42,9 +43,9 @@ impl Portage {
     }
 
     /// Fetches a private Portage. It appears under its name only when it is complete.
-    pub fn fetch(&self) -> Result<()> {
+    pub(crate) fn fetch(&self, reporter: &Reporter) -> Result<()> {
         let Self::Private(dir) = self else { return Ok(()) };
-        pypi::create_shared_dir(dir, "fprefix setup, fetching Portage", |work| {
+        pypi::create_shared_dir(dir, "fprefix setup, fetching Portage", reporter, |work| {
             let venv = work.join("venv");
             tools::PYTHON_VENV
                 .command("make a Python environment for Portage")?

@@ -46,4 +46,5 @@ mod repo;
 mod rules;
 mod schema;
 mod templates;
+mod waiting;
 mod wrappers;

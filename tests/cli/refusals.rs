@@ -391,6 +391,8 @@ fn a_set_up_is_going_on() {
         &fprefix::base::lock::Busy::Fail,
     );
     let said = refused(&world, &["--board=amd64-usr", "demo", "/usr/local/demo"]);
-    let process = format!("(process {})", std::process::id());
-    assert_snapshot!(said.transcript().replace(&process, "(process [ID])"));
+    let text = said.transcript();
+    let id = std::process::id();
+    let text = text.replace(&format!("(process {id})"), "(process [ID])");
+    assert_snapshot!(text.replace(&format!("`ps -fp {id}`"), "`ps -fp [ID]`"));
 }

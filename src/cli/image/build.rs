@@ -55,7 +55,7 @@ impl ImageBuild {
             output::answer(&(request.describe()?.join("\n") + "\n"))?;
             return Ok(DONE);
         }
-        let wait = |holder: &str| context.reporter.step(&format!("waiting for {holder}"));
+        let wait = |text: &str| context.reporter.step(text);
         let _lock = context.prefix()?.lock("fprefix image build", &Busy::Wait(&wait))?;
         // Whoever held the lock may have set it up anew, or removed it.
         let prefix = context.prefix()?;

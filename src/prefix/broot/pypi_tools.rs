@@ -57,7 +57,7 @@ pub(crate) fn fetch(prefix: &Prefix, reporter: &Reporter) -> Result<()> {
              ebuilds"
         ));
         let what = format!("fprefix setup, fetching {name}");
-        let fetched = pypi::create_shared_dir(&dir, &what, |work| {
+        let fetched = pypi::create_shared_dir(&dir, &what, reporter, |work| {
             let target = work.join("tool");
             pypi::install(&python, &release, Some(&target), work)?;
             stand_alone(&target.join("bin"))?;

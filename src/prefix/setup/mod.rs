@@ -252,7 +252,7 @@ impl SetupPlan {
         self.prefix.save()?;
         if !self.prefix.portage.is_there() {
             reporter.step("fetching Portage from PyPI");
-            self.prefix.portage.fetch()?;
+            self.prefix.portage.fetch(reporter)?;
         }
         broot::fetch(&self.prefix, reporter)?;
         if let Err(error) = prove_nesting() {
