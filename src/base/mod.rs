@@ -19,3 +19,4 @@ pub(crate) mod output;
 pub mod publish;
 pub(crate) mod scratch;
 pub mod template;
+pub(crate) mod umask;

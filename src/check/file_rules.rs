@@ -177,6 +177,21 @@ pub(super) fn check_mode(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     details
 }
 
+/// Directories below EPREFIX that every program is found through, or loads from.
+const FOR_ALL: &[&str] =
+    &["usr/bin", "usr/sbin", "usr/lib", "usr/lib32", "usr/lib64", "usr/libexec"];
+
+/// Finds directories that their owner and group alone can enter.
+pub(super) fn check_access(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
+    if !matches!(fact.kind, FactKind::Directory) || fact.mode & 0o001 != 0 {
+        return Vec::new();
+    }
+    let text = format!("cannot be entered by others: its mode is {:04o}", fact.mode & 0o7777);
+    let eprefix = scene.root.eprefix().as_path();
+    let is_for_all = FOR_ALL.iter().any(|dir| eprefix.join(dir).starts_with(&fact.path));
+    vec![if is_for_all { Detail::error(text) } else { Detail::note(text) }]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

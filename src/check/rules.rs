@@ -202,4 +202,14 @@ pub(super) const RULES: &[Rule] = &[
         rewrites: false,
         find: file_rules::check_mode,
     },
+    Rule {
+        id: "access",
+        sentence: "Everybody can enter the directories of the prefix.",
+        reason: "Behind a directory that is closed to others, root alone finds programs and their \
+                 libraries.",
+        remedy: "`chmod 0755` the directory. On the way to usr/bin and the library directories it is \
+                 an error; elsewhere a package may close a directory on purpose, and it is only noted.",
+        rewrites: false,
+        find: file_rules::check_access,
+    },
 ];

@@ -34,9 +34,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::base::escape::Escape;
+use crate::base::escape::{Escape, is_hidden};
 use crate::base::output::{self, Reporter, Verbosity};
-use crate::base::{hint, scratch};
+use crate::base::{hint, scratch, umask};
 use crate::host::home::Home;
 use crate::prefix::definition::{Prefix, PrefixChoice};
 
@@ -141,7 +141,11 @@ fn outdated(prefix: &Prefix, update: &str) -> String {
 
 /// Parses the command line, runs what it says, prints what went wrong, and returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = parse(separate(std::env::args_os().collect()));
+    umask::set();
+    let cli = match parse(separate(std::env::args_os().collect())) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let verbosity = match (cli.quiet, cli.verbose) {
         (true, _) => Verbosity::Quiet,
         (_, true) => Verbosity::Verbose,
@@ -157,14 +161,27 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Parses the command line, or ends with its error. clap's errors show the arguments as they are, and
-/// a script may have those from somebody else; so the error is made of arguments that are escaped.
-fn parse(args: Vec<OsString>) -> Cli {
-    Cli::try_parse_from(&args).unwrap_or_else(|error| {
-        let shown = args.iter().map(|arg| OsString::from(arg.escaped().to_string()));
-        let error =
-            Cli::try_parse_from(shown).err().filter(|_| error.use_stderr()).unwrap_or(error);
-        error.exit()
+/// Parses the command line. clap's errors show arguments as they are; those that a script has from
+/// somebody else are shown escaped.
+fn parse(args: Vec<OsString>) -> std::result::Result<Cli, ExitCode> {
+    Cli::try_parse_from(&args).map_err(|error| {
+        let is_odd = |arg: &&OsString| arg.to_str().is_none_or(|text| text.contains(is_hidden));
+        let mut odd: Vec<&OsString> = args.iter().filter(is_odd).collect();
+        if odd.is_empty() || !error.use_stderr() {
+            error.exit()
+        }
+        // An argument may be a part of a longer one, and the value of an option stands alone.
+        odd.sort_by_key(|arg| std::cmp::Reverse(arg.len()));
+        let mut text = error.render().to_string();
+        for arg in odd {
+            let arg = arg.to_string_lossy();
+            for part in [&*arg].into_iter().chain(arg.split_once('=').map(|(_, value)| value)) {
+                text = text.replace(part, &part.escaped().to_string());
+            }
+        }
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        Reporter::new(Verbosity::Normal).error(text.trim_end());
+        ExitCode::from(USAGE)
     })
 }
 

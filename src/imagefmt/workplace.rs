@@ -13,6 +13,7 @@ use crate::base::limits::TEXT;
 use crate::base::names::PrefixName;
 use crate::base::publish;
 use crate::base::scratch::ScratchDir;
+use crate::base::umask;
 
 /// Start of the name of such a directory.
 const PREFIX: &str = ".fprefix-pack-";
@@ -54,7 +55,8 @@ impl Workplace {
     }
 
     /// Moves the file or directory made at `name` to its final path and returns that path. A file
-    /// replaces a file; a directory replaces one that `may_replace` accepts.
+    /// replaces a file, and can be read by those whom the caller's umask lets; a directory replaces
+    /// one that `may_replace` accepts.
     pub(crate) fn publish(
         &self,
         name: &str,
@@ -70,6 +72,7 @@ impl Workplace {
         if new {
             publish::flush_filesystem(&made)?;
         } else {
+            umask::limit(&made)?;
             fs_err::File::open(&made)?.sync_all()?;
         }
         if !old {

@@ -46,5 +46,6 @@ mod repo;
 mod rules;
 mod schema;
 mod templates;
+mod umask;
 mod waiting;
 mod wrappers;

@@ -132,6 +132,8 @@ const ERRORS: &[Defect] = &[
     }),
     defect("special", "hides the target's", with_attribute),
     defect("name", "control character", |root| root.file("usr/share/new\nline", "")),
+    defect("access", "entered by others", |root| root.mode("usr/lib64", 0o700)),
+    defect("access", "its mode is 0750", |root| root.mode("usr", 0o750)),
     defect("mode", "everybody", |root| {
         root.file("usr/share/open", "");
         root.mode("usr/share/open", 0o666);
@@ -154,6 +156,10 @@ const NOTES: &[Defect] = &[
     }),
     defect("elf", "usr/share/broken", |root| {
         root.file("usr/share/broken", "\u{7f}ELF and no more");
+    }),
+    defect("access", "its mode is 0700", |root| {
+        fs_err::create_dir_all(root.inside("var/lib/private")).unwrap();
+        root.mode("var/lib/private", 0o700);
     }),
     defect("mode", "is setuid", |root| root.mode("usr/bin/program", 0o4755)),
     defect("shebang", "/bin/sh of the target", |root| executable(root, "#!/bin/sh\n")),

@@ -37,4 +37,5 @@ mod sdk;
 mod slow;
 mod tools;
 mod trees;
+mod umask;
 mod user;
