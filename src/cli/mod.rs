@@ -11,6 +11,8 @@ mod doctor;
 mod elf;
 mod emerge;
 mod enter;
+#[doc(hidden)]
+pub mod fuzz;
 mod hook;
 mod image;
 mod init;

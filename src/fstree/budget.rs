@@ -36,7 +36,8 @@ impl TreeBudget {
         Ok(Self::of_image_size(meta.len().min(meta.blocks().saturating_mul(512))))
     }
 
-    fn of_image_size(size: u64) -> Self {
+    /// Returns the budget of an image of `size` bytes without holes.
+    pub(crate) fn of_image_size(size: u64) -> Self {
         let content_limit = size.saturating_mul(IMAGE_CONTENT_TIMES).saturating_add(IMAGE_CONTENT);
         Self { content: content_limit, content_limit, ..Self::of_tree() }
     }

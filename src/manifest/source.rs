@@ -25,7 +25,12 @@ pub(crate) struct Source {
 impl Source {
     /// Reads the file at `path`.
     pub(crate) fn load(path: &Path) -> Result<Self> {
-        Ok(Self { path: path.to_owned(), text: input::read_text(path, TEXT)? })
+        Ok(Self::new(path, input::read_text(path, TEXT)?))
+    }
+
+    /// Makes the text `text` of the file at `path`.
+    pub(crate) fn new(path: &Path, text: String) -> Self {
+        Self { path: path.to_owned(), text }
     }
 
     /// Parses the text as `T`.

@@ -117,7 +117,7 @@ impl Whiteouts {
 
 /// Returns the path that a line of tmpfiles.d creates. Returns `None` for paths with specifiers,
 /// because only the target knows their values.
-fn parse_created_path(line: &str) -> Option<PathBuf> {
+pub(crate) fn parse_created_path(line: &str) -> Option<PathBuf> {
     let line = line.trim();
     let (kind, rest) = line.split_once(char::is_whitespace)?;
     let mut letters = kind.chars();

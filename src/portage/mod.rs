@@ -14,6 +14,6 @@ pub(crate) mod license;
 pub(crate) mod packages;
 pub(crate) mod provided;
 pub(crate) mod repos;
-mod sources;
+pub(crate) mod sources;
 pub mod vdb;
 pub(crate) mod world;

@@ -30,7 +30,8 @@ impl PackagesIndex {
         Ok(Self::parse(&input::read_text(&file, LIST)?))
     }
 
-    fn parse(text: &str) -> Self {
+    /// Parses the text of an index.
+    pub(crate) fn parse(text: &str) -> Self {
         let mut paths = BTreeMap::new();
         for paragraph in text.split("\n\n") {
             let field = |key: &str| {

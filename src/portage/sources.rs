@@ -21,12 +21,16 @@ pub(super) fn read_environment(environment: &Path) -> Result<Vec<(String, String
     if bytes.len() as u64 == LIST.bytes {
         bail!("could not unpack {}: it is an environment without end", environment.escaped());
     }
-    let text = String::from_utf8_lossy(&bytes);
+    Ok(parse_environment(&String::from_utf8_lossy(&bytes)))
+}
+
+/// Returns the pairs of URI and file name in the `SRC_URI` of an environment.
+pub(crate) fn parse_environment(text: &str) -> Vec<(String, String)> {
     let value = text.lines().find_map(|line| {
         let (_, value) = line.strip_prefix("declare ")?.split_once("SRC_URI=")?;
         Some(unquote(value))
     });
-    Ok(parse(&value.unwrap_or_default()))
+    parse(&value.unwrap_or_default())
 }
 
 /// Parses a `SRC_URI` (PMS 7.3.3) of which USE conditions are resolved.

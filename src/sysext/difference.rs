@@ -71,12 +71,19 @@ impl ComparedExtension {
     }
 
     fn bytes(&self) -> u64 {
-        self.entries.values().filter_map(|facts| facts.get("size")?.as_u64()).sum()
+        // A manifest of somebody else may say any size.
+        let sizes = self.entries.values().filter_map(|facts| facts.get("size")?.as_u64());
+        sizes.fold(0, u64::saturating_add)
     }
 }
 
 fn manifest(path: &Path) -> Result<ComparedExtension> {
-    let value: Value = serde_json::from_slice(&input::read(path, LIST)?)
+    parse_manifest(path, &input::read(path, LIST)?)
+}
+
+/// Parses the manifest `bytes` of the file at `path`.
+pub(crate) fn parse_manifest(path: &Path, bytes: &[u8]) -> Result<ComparedExtension> {
+    let value: Value = serde_json::from_slice(bytes)
         .with_context(|| format!("{} is no manifest", path.escaped()))?;
     let value = made_visible(value);
     let Some(list) = value["entries"].as_array().filter(|_| value["manifest"] == 1) else {

@@ -1,9 +1,10 @@
 //! A short round of what fuzz/ does for long: mutated ELF files and texts, the same in every run,
-//! through the reader, the planner and the rewriter of texts. None may panic, hang, or take memory
-//! out of proportion to its size.
+//! through the reader, the planner and the rewriter of texts, and what others made through all readers
+//! of it. None may panic, hang, or take memory out of proportion to its size.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod foreign;
 mod memory;
 mod mutate;
 mod random;

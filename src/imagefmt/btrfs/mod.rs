@@ -2,7 +2,7 @@
 //! reproducible output (mkfs.btrfs(8), "ENVIRONMENT"). Nothing is mounted, and no root is needed.
 
 mod structures;
-mod trees;
+pub(crate) mod trees;
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

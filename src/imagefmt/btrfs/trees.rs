@@ -109,7 +109,7 @@ pub(super) const LISTING: [&str; 4] = ["inspect-internal", "dump-tree", "-t", "5
 
 /// Inodes of an image.
 #[derive(Debug, Default)]
-pub(super) struct Inodes {
+pub(crate) struct Inodes {
     by_path: HashMap<PathBuf, u64>,
     properties: HashMap<u64, Properties>,
 }
@@ -128,7 +128,7 @@ impl Inodes {
     /// INODE_ITEM 0) ...`, `name: usr`; `item 2 key (257 INODE_ITEM 0) ...`, `block group 0 mode
     /// 40755 links 1 uid 0 gid 0 rdev 0`, `mtime 1.0 (...)`; `item 3 key (257 EXTENT_DATA 0) ...`,
     /// `extent data offset 0 nr 4096 ram 4096`. `budget` has to have room for it.
-    pub(super) fn parse(listing: &str, mut budget: TreeBudget) -> Result<Self> {
+    pub(crate) fn parse(listing: &str, mut budget: TreeBudget) -> Result<Self> {
         let mut below: HashMap<u64, Vec<(u64, Vec<u8>)>> = HashMap::new();
         let mut properties: HashMap<u64, Properties> = HashMap::new();
         let (mut parent, mut inode, mut own) = (None, None, None);

@@ -94,7 +94,7 @@ const _: () = assert!(size_of::<ProtectiveMbr>() as u64 == SECTOR);
 
 /// Partition of a disk image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DiskPartition {
+pub(crate) struct DiskPartition {
     /// Type.
     pub kind: Uuid,
     /// UUID of this partition alone.
@@ -150,16 +150,15 @@ pub(super) fn write_tables(
     Ok(())
 }
 
-/// Reads the partitions of the disk image `file`, which all lie in it.
+/// Reads the partitions of the disk image `disk` of `end` bytes, in which they all lie.
 ///
 /// # Errors
 ///
 /// Fails if the first table is damaged. The second one is for repairs, and nothing is repaired.
-pub(super) fn read_table(file: &mut File) -> Result<Vec<DiskPartition>> {
-    let end = file.metadata()?.len();
+pub(crate) fn read_table(disk: &mut (impl Read + Seek), end: u64) -> Result<Vec<DiskPartition>> {
     let mut header = GptHeader::new_zeroed();
-    file.seek(SeekFrom::Start(SECTOR))?;
-    file.read_exact(header.as_mut_bytes()).context("its partition table ends early")?;
+    disk.seek(SeekFrom::Start(SECTOR))?;
+    disk.read_exact(header.as_mut_bytes()).context("its partition table ends early")?;
     ensure!(header.signature == *MAGIC.bytes, "it has no partition table");
     let is_whole = header.header_size == HEADER_SIZE && header.crc() == header.header_crc.get();
     ensure!(is_whole, "the header of its partition table is damaged");
@@ -171,9 +170,9 @@ pub(super) fn read_table(file: &mut File) -> Result<Vec<DiskPartition>> {
         header.entry_count
     );
     let start = header.entries_sector.get().checked_mul(SECTOR);
-    file.seek(SeekFrom::Start(start.context("its partition table is outside of it")?))?;
+    disk.seek(SeekFrom::Start(start.context("its partition table is outside of it")?))?;
     let mut entries = vec![0; usize::try_from(size)?];
-    file.read_exact(&mut entries).context("its partition table ends early")?;
+    disk.read_exact(&mut entries).context("its partition table ends early")?;
     let is_whole = CRC.checksum(&entries) == header.entries_crc.get();
     ensure!(is_whole, "the entries of its partition table are damaged");
     let entries = entries.chunks_exact(usize::try_from(entry_size)?);
@@ -263,9 +262,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> Result<Vec<DiskPartition>> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs_err::write(file.path(), bytes).unwrap();
-        read_table(&mut File::open(file.path()).unwrap())
+        read_table(&mut std::io::Cursor::new(bytes), bytes.len() as u64)
     }
 
     /// Changes the table and makes its checksums right.

@@ -3,10 +3,10 @@
 //! <https://uapi-group.org/specifications/specs/discoverable_partitions_specification/>). fprefix
 //! writes it without systemd-repart, which can do so only since version 255.
 
-mod gpt;
+pub(crate) mod gpt;
 mod hash_tree;
 mod parts;
-mod verity;
+pub(crate) mod verity;
 
 use std::path::{Path, PathBuf};
 

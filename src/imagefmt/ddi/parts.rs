@@ -113,8 +113,8 @@ pub(super) struct DiskImage {
 impl DiskImage {
     /// Opens the disk image at `path`.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let mut file = input::open(path)?;
-        let partitions = gpt::read_table(&mut file)
+        let (mut file, size) = input::open_sized(path)?;
+        let partitions = gpt::read_table(&mut file, size)
             .with_context(|| format!("{} has no whole partition table", path.escaped()))?;
         let found = |kind: Uuid| {
             let mut found = partitions.iter().filter(move |partition| partition.kind == kind);

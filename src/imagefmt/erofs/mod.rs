@@ -91,10 +91,8 @@ impl ImageFormat for Erofs {
 
     fn read(&self, image: &Path, found: &mut FileTree) -> Result<()> {
         let map = crate::base::files::map(image)?;
-        let opened = Image::open(&map).with_context(|| inodes::about(image))?;
-        let tree = opened.tree().with_context(|| inodes::about(image))?;
         let budget = TreeBudget::of_image(image)?;
-        contents(&opened, &tree, budget, found).with_context(|| inodes::about(image))
+        read_bytes(&map, budget, found).with_context(|| inodes::about(image))
     }
 
     fn paths(&self, image: &Path, below: &Path) -> Result<Vec<PathBuf>> {
@@ -176,6 +174,13 @@ fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>>
     let keeps = Keeps { hard_links: false, xattrs: false, special_bits: false };
     differences.extend(compare::compare_unpacked(plan, dir, keeps)?);
     Ok(differences)
+}
+
+/// Reads the image in `bytes` within `budget` into `found`.
+pub(crate) fn read_bytes(bytes: &[u8], budget: TreeBudget, found: &mut FileTree) -> Result<()> {
+    let opened = Image::open(bytes)?;
+    let tree = opened.tree()?;
+    contents(&opened, &tree, budget, found)
 }
 
 /// Unpacks `image` into the directory `dir`. fsck.erofs keeps neither setuid nor attributes nor
@@ -313,6 +318,31 @@ mod tests {
             assert!(format!("{error:#}").contains("in the image has"), "{name:?}: {error:#}");
         }
         assert!(samples::read(&FORMAT, &samples::renamed(&whole, "someother")).is_ok());
+    }
+
+    /// Returns an image in which the inode at `path` has the size `size`.
+    fn resized(path: &str, size: usize) -> Vec<u8> {
+        let mut bytes = samples::image("erofs:none");
+        let number = Image::open(&bytes).unwrap().tree().unwrap()[Path::new(path)].inode.number;
+        // `meta_blkaddr` of the superblock, in blocks of 4096 bytes; an inode has 32 or 64 bytes.
+        let start = u32::from_le_bytes(bytes[1024 + 40..1024 + 44].try_into().unwrap()) as usize;
+        let inode = start * 4096 + usize::try_from(number).unwrap() * 32;
+        bytes[inode + 8..inode + 12].copy_from_slice(&u32::try_from(size).unwrap().to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn sizes_that_no_image_can_have_are_errors() {
+        let whole = samples::image("erofs:none").len();
+        for (path, size, part) in [
+            ("opt/x/link", 4096, "a link is longer than a path can be"),
+            ("opt/x/inner", whole, "its directories are larger than the image"),
+            ("opt/x/noise", 1 << 30, "it ends early"),
+        ] {
+            let error = samples::read(&FORMAT, &resized(path, size)).unwrap_err();
+            assert!(format!("{error:#}").contains(part), "{path}: {error:#}");
+        }
+        assert!(samples::read(&FORMAT, &resized("opt/x/noise", 8_000)).is_ok());
     }
 
     #[test]

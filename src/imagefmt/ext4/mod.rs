@@ -4,7 +4,7 @@
 //! entries that it is given, in the given order, with the time in `E2FSPROGS_FAKE_TIME`.
 
 mod debugfs;
-mod read;
+pub(crate) mod read;
 mod write;
 
 use std::path::Path;

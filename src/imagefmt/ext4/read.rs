@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use ext4_view::{Ext4, Metadata};
+use ext4_view::{Ext4, Ext4Read, Metadata};
 
 use crate::base::escape::Escape;
 use crate::base::input;
@@ -50,12 +50,27 @@ fn read_within(
     searched: u64,
     found: &mut FileTree,
 ) -> Result<()> {
-    let act = || format!("{} is no whole ext4 image", image.escaped());
     let (file, size) = input::open_sized(image)?;
-    let opened = Ext4::load(Box::new(file.into_file())).with_context(act)?;
+    read_stream(Box::new(file.into_file()), size, budget, searched, found)
+        .with_context(|| format!("{} is no whole ext4 image", image.escaped()))
+}
+
+/// Reads the image in `bytes` within `budget` into `found`.
+pub(crate) fn read_bytes(bytes: &[u8], budget: TreeBudget, found: &mut FileTree) -> Result<()> {
+    read_stream(Box::new(bytes.to_owned()), bytes.len() as u64, budget, SEARCHED, found)
+}
+
+fn read_stream(
+    stream: Box<dyn Ext4Read>,
+    size: u64,
+    budget: TreeBudget,
+    searched: u64,
+    found: &mut FileTree,
+) -> Result<()> {
+    let opened = Ext4::load(stream)?;
     let budget = budget.with_content(size.saturating_mul(CONTENT_TIMES));
     let mut reader = Ext4Reader { image: &opened, budget, unread: size, searched };
-    reader.read_into(found, size / DIRECTORY_ENTRY).with_context(act)
+    reader.read_into(found, size / DIRECTORY_ENTRY)
 }
 
 /// Image, and what may still be read of it.

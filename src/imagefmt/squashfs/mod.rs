@@ -198,7 +198,7 @@ fn read(
 
 /// Fails if `budget` has no room for the files in `listing`, which are in the style of `ls -ln`: `MODE
 /// UID/GID SIZE DATE TIME PATH`.
-fn check_sizes(listing: &str, mut budget: TreeBudget) -> Result<()> {
+pub(crate) fn check_sizes(listing: &str, mut budget: TreeBudget) -> Result<()> {
     for line in listing.lines().filter(|line| line.starts_with('-')) {
         let mut words = line.split_ascii_whitespace();
         let size = words.nth(2).and_then(|size| size.parse().ok());
