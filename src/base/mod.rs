@@ -18,5 +18,6 @@ pub mod names;
 pub(crate) mod output;
 pub mod publish;
 pub(crate) mod scratch;
+pub(crate) mod secret;
 pub mod template;
 pub(crate) mod umask;

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::base::escape::{is_hidden, visible};
 use crate::base::level::Level;
+use crate::base::secret::hide_pins;
 
 /// Amount of output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,7 +109,8 @@ impl Reporter {
 
     /// Writes a line with the word `start` in front, in a colour if there are any.
     fn line(&self, colour: &str, start: &str, text: &str) {
-        let text = visible(text);
+        let text = hide_pins(text);
+        let text = visible(&text);
         if self.colour {
             write_line(&format!("\x1b[{colour}m{start}\x1b[0m {text}"));
         } else {

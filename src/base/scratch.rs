@@ -78,8 +78,24 @@ impl Drop for ScratchDir {
     fn drop(&mut self) {
         // Unpacked directories may have no write permission. The next run removes the directories
         // that cannot be removed now.
-        let _ = files::remove(self.dir.path());
+        let _ = remove_marker_last(self.dir.path());
     }
+}
+
+/// Removes the directory at `dir`. Should that be cut short, what is left still carries the marker.
+fn remove_marker_last(dir: &Path) -> Result<()> {
+    for entry in fs_err::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name() == MARKER {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            files::remove(&entry.path())?;
+        } else {
+            files::remove_file(&entry.path())?;
+        }
+    }
+    files::remove(dir)
 }
 
 /// Empty file in a directory of its own, for programs that are given a path. Only its owner may read
@@ -132,7 +148,7 @@ fn remove_abandoned(parent: &Path, start: &str) -> Result<()> {
             && path.join(MARKER).is_file()
             && let Ok(_lock) = Lock::acquire(&path_below(&path), "fprefix", &Busy::Fail)
         {
-            files::remove(&path)?;
+            remove_marker_last(&path)?;
         }
     }
     Ok(())

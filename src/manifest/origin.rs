@@ -59,6 +59,11 @@ impl OptionOrigin<'_> {
         }
     }
 
+    /// Returns whether every user of the machine can read the options, which /proc shows.
+    pub(crate) fn is_public(&self) -> bool {
+        matches!(self, Self::CommandLine)
+    }
+
     /// Adds the place of `setting` to the error of `result`.
     ///
     /// # Errors

@@ -55,8 +55,8 @@ pub(crate) struct PackOptions {
     pub formats: Vec<Format>,
     /// Sign the ddi with this key: a PEM file, or a pkcs11: URI of a key in a token
     ///
-    /// A PIN is in the URI (pin-source=FILE or pin-value=PIN), or openssl asks for it on the
-    /// terminal.
+    /// The URI names a file with the PIN (pin-source=file:/PATH), or openssl asks for it on the
+    /// terminal. A PIN itself (pin-value=PIN) may be in fprefix.toml alone: arguments are public.
     #[arg(long, value_name = "FILE|URI", requires = "certificate")]
     pub private_key: Option<PathBuf>,
     /// Read tokens with this part of openssl: provider:NAME or engine:NAME [default: pkcs11, whichever is installed]

@@ -10,7 +10,7 @@ use crate::check::Rule;
 use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::format::Format;
 use crate::imagefmt::signing::Signing;
-use crate::imagefmt::signing::pkcs11;
+use crate::imagefmt::signing::token_uri;
 use crate::imagefmt::writer;
 use crate::manifest::origin::{OptionOrigin, Setting};
 use crate::manifest::pack_options::PackOptions;
@@ -83,6 +83,11 @@ pub(crate) struct ResolvedPack {
     pub reports: bool,
 }
 
+/// Error for a PIN on the command line.
+const PUBLIC_PIN: &str = "the URI has a PIN in it, and every user of the machine can read the \
+                          arguments of a program\nhint: write the PIN to a file that only you can \
+                          read, and name that in the URI: pin-source=file:/PATH";
+
 impl PackOptions {
     /// Opens everything that packing will need: the keys, the bases, the target.
     ///
@@ -146,11 +151,15 @@ impl PackOptions {
         formats: &[Format],
     ) -> Result<Option<Signing>> {
         let is_signable = formats.iter().any(Format::can_be_signed);
-        let path = |path: &PathBuf| match pkcs11::uri(path) {
-            Some(_) => path.clone(),
-            None => origin.resolve_path(path),
+        let path = |path: &PathBuf| {
+            if token_uri::is_uri(path) { path.clone() } else { origin.resolve_path(path) }
         };
         let (key, certificate) = (&self.private_key, &self.certificate);
+        for (name, given) in [("private-key", key), ("certificate", certificate)] {
+            if given.as_ref().is_some_and(|path| origin.is_public() && token_uri::has_pin(path)) {
+                origin.locate(pack(name), Err(anyhow::anyhow!(PUBLIC_PIN)))?;
+            }
+        }
         if let (Some(key), Some(certificate)) = (key, certificate) {
             let open = || {
                 ensure!(

@@ -11,6 +11,7 @@ use toml::de::DeTable;
 use crate::base::escape::{Escape, visible_line};
 use crate::base::input;
 use crate::base::limits::TEXT;
+use crate::base::secret::hide_pins;
 
 /// Keys that have another name in older files, which serde still takes.
 const OLD_NAMES: &[(&str, &str)] = &[("target-root", "against"), ("with-extension", "beside")];
@@ -65,6 +66,7 @@ impl Source {
         let before = self.text.get(..start).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let line = self.text.get(line_start..).unwrap_or_default().lines().next().unwrap_or("");
+        let shown = hide_pins(line);
         let number = before.matches('\n').count() + 1;
         let count =
             |from: usize, to: usize| self.text.get(from..to).unwrap_or_default().chars().count();
@@ -74,7 +76,7 @@ impl Source {
         let marks = "^".repeat(count(start, end).max(1));
         let margin = " ".repeat(number.to_string().len());
         anyhow!(
-            "{}:{number}:{}: {message}\n  {number} | {line}\n  {margin} | {}{marks}",
+            "{}:{number}:{}: {message}\n  {number} | {shown}\n  {margin} | {}{marks}",
             self.path.escaped(),
             column + 1,
             " ".repeat(column)

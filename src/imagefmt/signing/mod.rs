@@ -2,6 +2,7 @@
 
 mod openssl;
 pub(crate) mod pkcs11;
+pub(crate) mod token_uri;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::base::scratch::{ScratchDir, ScratchFile};
 use crate::host::tools;
 use crate::imagefmt::signing::openssl::openssl;
 use crate::imagefmt::signing::pkcs11::{KeySource, TokenKey};
+use crate::imagefmt::signing::token_uri::TokenUri;
 use crate::sandbox::foreign_tool::ForeignTool;
 
 /// Key and certificate that sign an image.
@@ -47,11 +49,11 @@ impl Signing {
     /// `source` reads.
     pub(crate) fn open(key: &Path, certificate: &Path, source: Option<&KeySource>) -> Result<Self> {
         for file in [key, certificate] {
-            if pkcs11::uri(file).is_none() && !file.is_file() {
+            if !token_uri::is_uri(file) && !file.is_file() {
                 bail!("there is no file {} to sign with", file.escaped());
             }
         }
-        let uris = [pkcs11::uri(key), pkcs11::uri(certificate)];
+        let uris = [TokenUri::parse(key)?, TokenUri::parse(certificate)?];
         let source = match uris {
             [None, None] if source.is_some() => {
                 bail!("{} is a file, and no key of a token (pkcs11:...)", key.escaped())
@@ -61,14 +63,14 @@ impl Signing {
         };
         let [key_uri, certificate_uri] = uris.map(|uri| uri.zip(source.clone()));
         let key = match key_uri {
-            Some((uri, source)) => Key::Token(TokenKey::open(uri, source)?),
+            Some((uri, source)) => Key::Token(TokenKey::open(&uri, source)?),
             None => Key::File(key.to_owned()),
         };
         let Some((uri, source)) = certificate_uri else {
             return Ok(Self { key, certificate: certificate.to_owned(), _fetched: None });
         };
         let fetched = ScratchFile::new()?;
-        pkcs11::certificate(uri, &source, fetched.path())?;
+        pkcs11::certificate(&uri, &source, fetched.path())?;
         let certificate = fetched.path().to_owned();
         Ok(Self { key, certificate, _fetched: Some(Arc::new(fetched)) })
     }
@@ -84,7 +86,7 @@ impl Signing {
         let command = openssl("sign the root hash")?.args(["smime", "-sign"]);
         let command = match &self.key {
             Key::File(file) => command.arg("-inkey").arg(file),
-            Key::Token(key) => command.args(key.arguments()).brief(),
+            Key::Token(key) => key.add_to(command)?.brief(),
         };
         let command = command
             .args(["-nocerts", "-noattr", "-binary", "-md", "sha256", "-outform", "der", "-in"])

@@ -4,18 +4,15 @@
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::LazyLock;
 
 use anyhow::{Error, Result, bail};
-use regex::Regex;
 
 use crate::base::command::Command;
 use crate::base::input;
 use crate::base::limits::TEXT;
+use crate::base::secret::hide_pins;
 use crate::imagefmt::signing::openssl::openssl;
-
-/// Start of a PKCS#11 URI.
-const SCHEME: &str = "pkcs11:";
+use crate::imagefmt::signing::token_uri::TokenUri;
 
 /// Name of both kinds of plugin.
 const NAME: &str = "pkcs11";
@@ -100,45 +97,32 @@ impl KeySource {
 }
 
 /// Key in a token.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenKey {
-    uri: String,
+    uri: TokenUri,
     source: KeySource,
-}
-
-impl fmt::Debug for TokenKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} by {}", without_pin(&self.uri), self.source)
-    }
-}
-
-/// Returns the PKCS#11 URI in `path`, or `None` for a file.
-pub(crate) fn uri(path: &Path) -> Option<&str> {
-    path.to_str().filter(|text| text.starts_with(SCHEME))
 }
 
 impl TokenKey {
     /// Opens the key that `uri` names. If the URI contains its PIN, the key is read at once, so
     /// that a bad key fails before the image is made.
-    pub(crate) fn open(uri: &str, source: KeySource) -> Result<Self> {
-        let key = Self { uri: uri.to_owned(), source };
-        if uri.contains("pin-value=") || uri.contains("pin-source=") {
-            let command = openssl("read the key of the token")?
-                .arg("pkey")
-                .args(["-in", &key.uri])
-                .brief()
-                .args(key.source.options("-inform"))
-                .args(["-pubout", "-out", "/dev/null"]);
+    pub(crate) fn open(uri: &TokenUri, source: KeySource) -> Result<Self> {
+        let key = Self { uri: uri.clone(), source };
+        if uri.is_complete() {
+            let command = openssl("read the key of the token")?.args(["pkey", "-in"]);
+            let command = uri.add_to(command)?.brief().args(key.source.options("-inform")).args([
+                "-pubout",
+                "-out",
+                "/dev/null",
+            ]);
             key.run(&command)?;
         }
         Ok(key)
     }
 
-    /// Returns the arguments with which `openssl smime` signs with the key.
-    pub(crate) fn arguments(&self) -> Vec<String> {
-        let mut arguments = vec!["-inkey".to_owned(), self.uri.clone()];
-        arguments.extend(self.source.options("-keyform"));
-        arguments
+    /// Adds the arguments to `command` with which `openssl smime` signs with the key.
+    pub(crate) fn add_to(&self, command: Command) -> Result<Command> {
+        Ok(self.uri.add_to(command.arg("-inkey"))?.args(self.source.options("-keyform")))
     }
 
     /// Runs `command`, which uses the key; errors contain no PIN.
@@ -147,11 +131,11 @@ impl TokenKey {
     }
 }
 
-fn run(uri: &str, command: &Command) -> Result<()> {
+fn run(uri: &TokenUri, command: &Command) -> Result<()> {
     command.run_quiet().map_err(|error| {
         let text = format!("{error:#}");
         let why = reason(&text);
-        Error::msg(without_pin(&text)).context(format!("{}: {why}", without_pin(uri)))
+        Error::msg(hide_pins(&text).into_owned()).context(format!("{uri}: {why}"))
     })
 }
 
@@ -176,34 +160,23 @@ fn reason(said: &str) -> &'static str {
     }
 }
 
-/// Returns `text` with the PINs of URIs removed.
-fn without_pin(text: &str) -> String {
-    #[expect(clippy::unwrap_used, reason = "a constant that a test compiles")]
-    static PIN: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r#"(pin-value=)[^&;\s'"]*"#).unwrap());
-    PIN.replace_all(text, "${1}...").into_owned()
-}
-
 /// Writes the certificate that `uri` names to the file `to`, as PEM.
-pub(crate) fn certificate(uri: &str, source: &KeySource, to: &Path) -> Result<()> {
+pub(crate) fn certificate(uri: &TokenUri, source: &KeySource, to: &Path) -> Result<()> {
     let KeySource::Provider(_) = source else {
         bail!(
-            "{}: openssl's engines read keys alone; name a file with the certificate, or give \
-             --private-key-source provider:{NAME}",
-            without_pin(uri)
+            "{uri}: openssl's engines read keys alone; name a file with the certificate, or give \
+             --private-key-source provider:{NAME}"
         );
     };
     let command = openssl("read the certificate of the token")?
         .arg("storeutl")
         .args(source.options(""))
         .args(["-certs", "-out"])
-        .arg(to)
-        .arg(uri)
-        .brief();
-    run(uri, &command)?;
+        .arg(to);
+    run(uri, &uri.add_to(command)?.brief())?;
     let read = input::read_text(to, TEXT)?;
     if !read.contains("-----BEGIN CERTIFICATE-----") {
-        bail!("{} names no certificate of the token", without_pin(uri));
+        bail!("{uri} names no certificate of the token");
     }
     Ok(())
 }
@@ -218,14 +191,5 @@ mod tests {
         for bad in ["", "file", "engine:", "provider:a b", "token:pkcs11"] {
             assert!(bad.parse::<KeySource>().is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn pins_are_in_no_text() {
-        let text = "openssl -inkey 'pkcs11:token=a?pin-value=1234&x=y' pkcs11:b?pin-value=5 end";
-        assert_eq!(
-            without_pin(text),
-            "openssl -inkey 'pkcs11:token=a?pin-value=...&x=y' pkcs11:b?pin-value=... end"
-        );
     }
 }
