@@ -9,6 +9,7 @@ pub(crate) mod home;
 pub mod machine;
 pub(crate) mod os_release;
 pub(crate) mod pypi;
+pub(crate) mod replaceable;
 pub(crate) mod sudo;
 pub(crate) mod toolchain;
 pub(crate) mod tools;

@@ -81,7 +81,12 @@ pub(crate) fn run(
     let lock = planned.lock;
     let prefix = match planned.next {
         NextStep::SetUp(plan) => plan.apply(reporter)?,
-        NextStep::Ready(prefix) => *prefix,
+        NextStep::Ready(prefix) => {
+            if let Some(warning) = prefix.warn_of_binhost()? {
+                reporter.warn(&warning);
+            }
+            *prefix
+        }
     };
     let _held = hold(&prefix, "fprefix build", reporter)?;
     // The previous holder of the lock may have set up a different prefix.

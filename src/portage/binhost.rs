@@ -99,6 +99,27 @@ pub(crate) fn options(binhost: Option<&Binhost>, environment: Environment) -> &'
     }
 }
 
+/// Word of FEATURES by which Portage takes signed packages alone (make.conf(5)).
+const SIGNED_ONLY: &str = "binpkg-request-signature";
+
+/// Returns whether whoever is on the way to `binhost` can put programs of their own into a prefix:
+/// nothing proves who sent a package, and the FEATURES in `settings`, of which later ones win, do
+/// not ask for signatures. `settings` are texts of make.conf or values of FEATURES.
+pub(crate) fn is_open<'a>(binhost: &Binhost, settings: impl IntoIterator<Item = &'a str>) -> bool {
+    let Binhost::Uri(uri) = binhost else { return false };
+    if !["http://", "ftp://"].iter().any(|scheme| uri.starts_with(scheme)) {
+        return false;
+    }
+    let lines = settings.into_iter().flat_map(str::lines);
+    let code = lines.map(|line| line.split('#').next().unwrap_or_default());
+    let mut words =
+        code.flat_map(|line| line.split(|c: char| c.is_whitespace() || "\"'=".contains(c)));
+    let is_about =
+        |word: &str| word.strip_prefix('-').unwrap_or(word) == SIGNED_ONLY || word == "-*";
+    let last = words.by_ref().filter(|word| is_about(word)).last();
+    last.is_none_or(|word| word.starts_with('-'))
+}
+
 /// Returns why emerge could not read the list of a binhost's packages, from its output: the reason
 /// stands in the line after the error. `None` where emerge reports no such error.
 pub(crate) fn find_fetch_error(said: &str) -> Option<&str> {
@@ -128,6 +149,27 @@ mod tests {
                     !!! [fprefix-binhost] <urlopen error refused>\n";
         assert_eq!(find_fetch_error(said), Some("<urlopen error refused>"));
         assert_eq!(find_fetch_error("all is well\n"), None);
+    }
+
+    #[test]
+    fn what_comes_unproven_is_open() {
+        let is_open = |binhost: &str, settings: &[&str]| {
+            super::is_open(&binhost.parse().unwrap(), settings.iter().copied())
+        };
+        for safe in ["https://x", "ssh://x", "/srv", "file:///srv"] {
+            assert!(!is_open(safe, &[]), "{safe}");
+        }
+        let asks = "FEATURES=\"${FEATURES} binpkg-request-signature\"\n";
+        for open in ["http://x", "ftp://x"] {
+            assert!(is_open(open, &[]) && is_open(open, &["# binpkg-request-signature"]));
+            assert!(is_open(open, &["binpkg-request-signatures"]));
+            assert!(
+                !is_open(open, &["ccache", asks])
+                    && !is_open(open, &["-binpkg-request-signature", asks])
+            );
+            assert!(is_open(open, &[asks, "-binpkg-request-signature"]));
+            assert!(is_open(open, &[asks, "-* ccache"]));
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::base::{data, files, publish};
 use crate::host::home::Home;
 use crate::host::machine::Machine;
 use crate::host::toolchain::Compiler;
-use crate::portage::binhost::Binhost;
+use crate::portage::binhost::{self, Binhost};
 use crate::portage::installation::Portage;
 use crate::portage::repos;
 use crate::prefix::layout::{Owner, PrefixLayout, owner};
@@ -267,6 +267,26 @@ impl Prefix {
             .context("a directory of the prefix has a name that is not UTF-8")?;
         let path = self.home.prefix(&self.definition.id).join(FILE);
         files::write_durably(&path, text.as_bytes())
+    }
+
+    /// Returns a warning if others on the network can put programs of their own into the prefix, by
+    /// its binhost.
+    pub(crate) fn warn_of_binhost(&self) -> Result<Option<String>> {
+        let Some(binhost) = &self.definition.binhost else { return Ok(None) };
+        let file = self.layout.config(Environment::Staging).join("make.conf.user");
+        let user = if file.is_file() { input::read_text(&file, TEXT)? } else { String::new() };
+        let caller = std::env::var("FEATURES").unwrap_or_default();
+        let settings = [self.definition.features.join(" "), user, caller];
+        let warning = format!(
+            "packages of the binhost {binhost} are neither encrypted nor checked for a signature, so \
+             whoever is on the way to it can put programs of their own into the prefix\n\
+             hint: use https, or ask for signatures: FEATURES=\"${{FEATURES}} \
+             binpkg-request-signature\" in make.conf.user of both environments ({}), with the \
+             keys in {}",
+            file.escaped(),
+            self.layout.config(Environment::Staging).join("gnupg").escaped()
+        );
+        Ok(binhost::is_open(binhost, settings.iter().map(String::as_str)).then_some(warning))
     }
 
     /// Writes the definition, which says that the environments are whole, after their files are on the

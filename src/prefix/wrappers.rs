@@ -14,6 +14,7 @@ use crate::base::scratch::ScratchFile;
 use crate::base::{files, template};
 use crate::host::home::HOME_VARIABLE;
 use crate::host::machine::{self, Machine};
+use crate::host::replaceable::find_open_place;
 use crate::host::sudo::with_sudo;
 use crate::prefix::definition::Prefix;
 
@@ -56,8 +57,11 @@ fn is_ours(path: &Path, prefix: &Prefix) -> bool {
         .is_ok_and(|text| text.contains("# Written by `fprefix setup`") && text.contains(&line))
 }
 
-/// Refuses to replace files that fprefix did not write.
+/// Refuses to replace files that fprefix did not write, and to let root run what others can replace.
 pub(crate) fn check(prefix: &Prefix, dir: &Path) -> Result<()> {
+    if machine::is_root() || needs_sudo(prefix, dir) {
+        check_program(dir)?;
+    }
     for (_, path) in planned(prefix, dir)? {
         let there = fs_err::symlink_metadata(&path).is_ok();
         let wrapper = || {
@@ -73,6 +77,26 @@ pub(crate) fn check(prefix: &Prefix, dir: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses to write wrappers that root will run if the program that they start is not root's, or
+/// that of whoever writes them.
+fn check_program(dir: &Path) -> Result<()> {
+    let program = std::env::current_exe().context("could not find our own program")?;
+    let Some(place) = find_open_place(&program)? else { return Ok(()) };
+    bail!(
+        "the wrappers in {} would start {}, which others than root can replace: {place}\n\
+         hint: install the program where only root can write, and run it from there: \
+         `install -D -m 755 {} /usr/local/bin/fprefix`",
+        dir.escaped(),
+        program.escaped(),
+        program.escaped()
+    )
+}
+
+/// Returns whether only root may write to the directory of wrappers, for which setup uses sudo.
+fn needs_sudo(prefix: &Prefix, dir: &Path) -> bool {
+    prefix.definition.machine == Machine::Sdk && !machine::may_write(dir)
 }
 
 /// Writes the wrappers of `prefix` into `dir`; returns what was written.

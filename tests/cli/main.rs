@@ -30,6 +30,7 @@ mod man_pages;
 mod mutated_images;
 mod names_of_others;
 mod odd_files;
+mod open_places;
 mod pack;
 mod pack_against;
 mod pack_ddi;

@@ -45,6 +45,8 @@ pub(crate) fn by_uri(world: &World) {
     let setup = ["setup", "third", EPREFIX, "--wrapper-dir", "wrappers", "--overlay", "overlay"];
     let said = world.fprefix(setup).args(["--binhost", &server.uri]).said().succeeds();
     assert!(!said.stderr.contains("nothing can be had"), "{said}");
+    let said = said.tells("are neither encrypted nor checked for a signature");
+    said.tells("hint: use https, or ask for signatures");
     let said = emerge(world, "small").said().succeeds();
     assert!(said.stdout.contains(">>> Emerging binary (1 of 1) test-cases/small-1"), "{said}");
     assert!(!logs(world, "third", "staging").contains(COMPILED));
@@ -111,6 +113,7 @@ pub(crate) fn by_uri_signed(world: &World, keys: &Path) {
     }
     make_key(world, &keyring);
     let said = emerge(world, "flagged").said().ends_with(1);
+    assert!(!said.stderr.contains("neither encrypted"), "{said}");
     let said = said.tells("the binary package of test-cases/flagged-1 was refused: no key in");
     said.tells("etc/portage/gnupg has signed it");
     assert!(!installed(world, "usr/share/flagged/always"));

@@ -27,6 +27,7 @@ mod gentoo;
 mod hostile;
 mod image;
 mod killed;
+mod killed_anywhere;
 mod lies;
 mod line;
 mod look_alike;

@@ -13,6 +13,9 @@ const CALLS: &str = "openat,write,pwrite64,fsync,syncfs,?rename,renameat,?rename
                      symlinkat,?symlink,unlinkat,?unlink,mkdirat,?mkdir,?rmdir,?fchmod,fchmodat,\
                      utimensat,wait4,?waitid";
 
+/// Calls that mostly read, or wait.
+const COMMON: &[&str] = &["openat", "wait4", "waitid", "write"];
+
 /// Variable that raises the number of kills of each command.
 const KILLS: &str = "FPREFIX_KILLS";
 
@@ -72,15 +75,17 @@ impl Moments {
         Self { counts, random, follows }
     }
 
-    /// Returns the next moment: every call is as likely as any other, but that each kind comes at
-    /// least as often as one in `2 * kinds`.
+    /// Returns the next moment. Half of them are at calls by which entries get their names, each kind
+    /// as likely as any other; half at any call.
     pub(crate) fn next(&mut self) -> Kill {
         let scope = if self.random().is_multiple_of(2) { Scope::Process } else { Scope::Group };
         let total: usize = self.counts.values().sum();
         let number = self.random();
         let kinds: Vec<(String, usize)> = self.counts.clone().into_iter().collect();
-        if self.random().is_multiple_of(2) {
-            let (call, count) = kinds[pick(number, kinds.len())].clone();
+        let placing = kinds.iter().filter(|(call, _)| !COMMON.contains(&&**call));
+        let placing: Vec<_> = placing.cloned().collect();
+        if !placing.is_empty() && self.random().is_multiple_of(2) {
+            let (call, count) = placing[pick(number, placing.len())].clone();
             let number = pick(self.random(), count) + 1;
             return Kill { call, number, scope };
         }

@@ -261,6 +261,9 @@ impl SetupPlan {
         if let Some(missing) = &self.missing {
             reporter.warn(missing);
         }
+        if let Some(warning) = self.prefix.warn_of_binhost()? {
+            reporter.warn(&warning);
+        }
         reporter.step(&match &self.sysroot {
             Some(dir) => {
                 format!("importing the toolchain, with the C library of {}", dir.escaped())
