@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
+use crate::base::escape::Escape;
+
 /// Limit of the length of a name, as in `linux/limits.h`.
 const NAME_MAX: usize = 255;
 /// Limit of the length of a path and of the target of a link, with a NUL, as in `linux/limits.h`.
@@ -26,7 +28,7 @@ pub(crate) fn check_name(name: &[u8]) -> Result<&OsStr> {
         _ if name.contains(&0) => "has a NUL",
         _ => return Ok(OsStr::from_bytes(name)),
     };
-    bail!("the name {:?} in the image {problem}", String::from_utf8_lossy(name))
+    bail!("the name {:?} in the image {problem}", name.escaped())
 }
 
 /// Returns the path of the entry `name` of the directory `dir`. The path of the root directory is

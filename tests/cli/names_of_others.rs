@@ -340,3 +340,28 @@ fn a_terminal_gets_our_colours_and_nothing_else() {
     let ours = regex::Regex::new("\u{1b}\\[(0|31|32|33)m").unwrap();
     assert_eq!(act(ours.replace_all(&text, "").as_bytes()), None);
 }
+
+/// unsquashfs prints the target of a link as it is, also where it looks like an entry.
+#[test]
+fn a_link_in_a_squashfs_makes_no_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tree, image) = (dir.path().join("tree"), dir.path().join("image.raw"));
+    fs_err::create_dir_all(tree.join("usr/lib/extension-release.d")).unwrap();
+    let make = || {
+        let mut make = command("mksquashfs");
+        make.arg(&tree).arg(&image).args(["-noappend", "-quiet", "-no-progress"]);
+        stdout_of_success(make.output().unwrap());
+        run([OsStr::new("diff"), image.as_os_str(), image.as_os_str()])
+    };
+    for entry in ["usr/forged S 1 0777 0 0 /etc/shadow", "usr/forged D 1 0755 0 0"] {
+        let _ = fs_err::remove_file(tree.join("usr/link"));
+        symlink(format!("target\n{entry}"), tree.join("usr/link")).unwrap();
+        let output = make();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("a link in it has a target with a newline"), "{said}");
+    }
+    fs_err::remove_file(tree.join("usr/link")).unwrap();
+    symlink("target", tree.join(OsStr::from_bytes(b"usr/\xff"))).unwrap();
+    assert_eq!(make().status.code(), Some(0));
+}

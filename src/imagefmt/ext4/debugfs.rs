@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::base::command::Command;
+use crate::base::escape::Escape;
 use crate::fstree::entries::FileTree;
 use crate::host::tools::ExternalTool;
 
@@ -29,7 +30,7 @@ impl DebugfsScript {
     pub(super) fn line(&mut self, words: &[&[u8]]) -> Result<()> {
         for word in words {
             if word.contains(&b'\n') || word.is_empty() {
-                bail!("debugfs cannot be told of {:?}", String::from_utf8_lossy(word));
+                bail!("debugfs cannot be told of {:?}", word.escaped());
             }
             self.0.push(b'"');
             for byte in *word {

@@ -2,10 +2,10 @@
 
 pub(crate) mod pseudo;
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::base::command::Command;
 use crate::base::escape::Escape;
@@ -80,8 +80,11 @@ impl ImageFormat for Squashfs {
 
     fn read(&self, image: &Path, found: &mut FileTree) -> Result<()> {
         let tool = ForeignTool::reading(READ, tools::UNSQUASHFS, image)?;
+        let about = || format!("{} cannot be read", image.escaped());
         read(&tool.command(), tool.image(), TreeBudget::of_image(image)?, found)
-            .with_context(|| format!("{} cannot be read", image.escaped()))
+            .with_context(about)?;
+        require_one_line_each(&ForeignTool::reading(READ, tools::UNSQUASHFS, image)?, found)
+            .with_context(about)
     }
 
     fn paths(&self, image: &Path, below: &Path) -> Result<Vec<PathBuf>> {
@@ -207,6 +210,24 @@ pub(crate) fn check_sizes(listing: &str, mut budget: TreeBudget) -> Result<()> {
         budget.take_path(path)?;
         budget.take_content(path, size.context("the listing of the image cannot be read")?)?;
     }
+    Ok(())
+}
+
+/// Fails if the image that `tool` reads has not as many entries as were `found` in the lines of a
+/// pseudo file. There, the target of a link can have a newline, and then look like an entry. The
+/// short listing has names alone, and in a name nothing that follows a newline can have a slash.
+fn require_one_line_each(tool: &ForeignTool, found: &FileTree) -> Result<()> {
+    let list = tool.command().args(["-no-progress", "-ls"]).arg(tool.image());
+    let count = list.run_read(|output| {
+        let (mut output, mut line, mut count) = (BufReader::new(output), Vec::new(), 0);
+        while (&mut output).take(pseudo::LONGEST_LINE).read_until(b'\n', &mut line)? > 0 {
+            let path = line.strip_prefix(UNPACKED.as_bytes());
+            count += usize::from(path.is_some_and(|path| path.starts_with(b"/") || path == b"\n"));
+            line.clear();
+        }
+        Ok(count)
+    })?;
+    ensure!(count == found.entries.len(), "a link in it has a target with a newline");
     Ok(())
 }
 

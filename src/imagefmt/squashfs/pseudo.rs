@@ -21,7 +21,7 @@ const DATA: &[u8] = b"#\n# START OF DATA - DO NOT MODIFY\n#\n";
 
 /// Bytes of a line and of all lines that are kept in memory. A path has at most 4,096 bytes, and a
 /// link may lead to one.
-const LONGEST_LINE: u64 = 1 << 16;
+pub(super) const LONGEST_LINE: u64 = 1 << 16;
 const LONGEST_LIST: u64 = 1 << 30;
 
 /// Returns whether the lines can express all entries of `plan`. They have no extended attributes
@@ -59,13 +59,13 @@ pub(crate) fn read(
             break;
         }
         let (path, entry) = parse(line.strip_suffix(b"\n").unwrap_or(&line))
-            .with_context(|| format!("{:?} is no entry", String::from_utf8_lossy(&line)))?;
+            .with_context(|| format!("{:?} is no entry", line.escaped()))?;
         budget.take(&path, &entry)?;
         if let EntryKind::File(content) = &entry.kind {
             files.push((path.clone(), content.size));
         }
         if found.entries.insert(path, entry).is_some() {
-            bail!("{:?} is there twice", String::from_utf8_lossy(&line));
+            bail!("{:?} is there twice", line.escaped());
         }
     }
     let mut rest = vec![0; DATA.len() - line.len()];
@@ -156,7 +156,7 @@ fn parse(line: &[u8]) -> Result<(PathBuf, Entry)> {
             let size = number(word(rest)?.0)?;
             EntryKind::File(FileContent::unread(ContentSource::Bytes(Vec::new()), size))
         }
-        other => bail!("it is of the type {:?}", String::from_utf8_lossy(other)),
+        other => bail!("it is of the type {:?}", other.escaped()),
     };
     Ok((path, entry))
 }
