@@ -96,6 +96,13 @@ impl Command {
         }
     }
 
+    /// Makes a command for a program that this process becomes, with the environment that it has.
+    pub fn as_caller(program: impl AsRef<OsStr>) -> Self {
+        let name = program.as_ref().to_string_lossy().into_owned();
+        let env = std::env::vars_os().collect();
+        Self { env, ..Self::new(format!("run {name}"), program) }
+    }
+
     /// Leaves the arguments added so far out of messages, which they would make unreadable.
     #[must_use]
     pub fn brief(mut self) -> Self {
@@ -309,6 +316,22 @@ impl Command {
         let output =
             self.expression().unchecked().run().map_err(|error| self.not_started(&error))?;
         Ok(output.status)
+    }
+
+    /// Becomes the program. It has the streams and the other open files of this process.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the program cannot be started, and only then returns.
+    pub fn exec(&self) -> Result<std::convert::Infallible> {
+        use std::os::unix::process::CommandExt;
+        #[expect(clippy::disallowed_methods, reason = "this is the door")]
+        let error = std::process::Command::new(&self.program)
+            .args(&self.args)
+            .env_clear()
+            .envs(&self.env)
+            .exec();
+        Err(self.not_started(&error))
     }
 
     /// Runs with the stdin of this process and passes chunks of both output streams to `each`.

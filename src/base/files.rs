@@ -55,6 +55,38 @@ pub fn link(target: impl AsRef<Path>, link: &Path) -> Result<()> {
     .with_context(act)
 }
 
+/// Makes the directories `dirs` below `top`. Code of packages may have written below `top`: a link of
+/// it could lead anywhere, so none on the way is followed. Nobody may write there meanwhile.
+///
+/// # Errors
+///
+/// Fails if something else than a directory is on the way, or if one cannot be made.
+pub fn create_dirs_below<D: AsRef<Path>>(
+    top: &Path,
+    dirs: impl IntoIterator<Item = D>,
+) -> Result<()> {
+    fs_err::create_dir_all(top)?;
+    for dir in dirs {
+        let mut path = top.to_owned();
+        for component in dir.as_ref().components() {
+            path.push(component);
+            match fs_err::symlink_metadata(&path) {
+                Ok(meta) if meta.is_dir() => {}
+                Ok(_) => bail!(
+                    "{} is no directory any more; a package replaced it\n\
+                     hint: remove it, or set the prefix up anew with --force",
+                    path.escaped()
+                ),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    fs_err::create_dir(&path)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Removes the tree at `dir` without following links. Directories that Portage left without write
 /// permission for their owner are made writable first.
 pub fn remove(dir: &Path) -> Result<()> {
@@ -130,5 +162,18 @@ mod tests {
         remove(&tree).unwrap();
         assert!(kept.join("file").exists());
         assert!(!tree.exists());
+    }
+    #[test]
+    fn directories_are_not_made_through_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().join("top");
+        create_dirs_below(&top, ["usr/bin", "usr/share/x"]).unwrap();
+        assert!(top.join("usr/share/x").is_dir());
+        for planted in ["var", "usr/lib"] {
+            link(dir.path(), &top.join(planted)).unwrap();
+            let error = create_dirs_below(&top, [format!("{planted}/made")]).unwrap_err();
+            assert!(error.to_string().contains(&format!("{planted} is no directory any more")));
+            assert!(!dir.path().join("made").exists());
+        }
     }
 }

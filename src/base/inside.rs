@@ -29,6 +29,9 @@ pub static ETC: InsidePath = InsidePath::constant("/etc");
 /// Directory for temporary files.
 pub static TMP: InsidePath = InsidePath::constant("/tmp");
 
+/// Directory for temporary files that are kept longer.
+pub static VAR_TMP: InsidePath = InsidePath::constant("/var/tmp");
+
 /// Directory of the sandbox that holds the files of fprefix.
 pub static FPREFIX: InsidePath = InsidePath::constant("/fprefix");
 
@@ -56,8 +59,14 @@ pub static CACHE: InsidePath = InsidePath::constant("/fprefix/staging/cache");
 /// `PORTAGE_TMPDIR`.
 pub static BUILD_DIR: InsidePath = InsidePath::constant("/fprefix/staging/tmp");
 
-/// Path where Portage's hooks report phases, for progress.
-pub static EVENTS: InsidePath = InsidePath::constant("/fprefix/staging/tmp/events");
+/// Path where phases are reported, for progress.
+pub static EVENTS: InsidePath = InsidePath::constant("/fprefix/events");
+
+/// Folder of an environment that holds what no sandbox may reach.
+pub const MARKER: &str = ".fprefix";
+
+/// Keys with which binary packages are signed.
+pub static KEYS: InsidePath = InsidePath::constant("/fprefix/staging/etc/portage/gnupg");
 
 /// DISTDIR.
 pub static DISTDIR: InsidePath = InsidePath::constant("/fprefix/distfiles");
@@ -92,9 +101,6 @@ pub static FOREIGN_TOOL: InsidePath = InsidePath::constant("/tool");
 
 /// Search path of compiler wrappers and other names that ebuilds expect, below BROOT.
 pub const WRAPPER_DIR: &str = "usr/local/bin";
-
-/// Script below BROOT that replaces Portage's own script for running a phase.
-pub const PHASES: &str = "usr/local/lib/fprefix/ebuild.sh";
 
 /// A path as the programs of a sandbox see it: absolute, without `.`, `..` and empty components.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,7 +2,6 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::base::command::shell_code;
-use crate::base::names::Environment;
 use crate::cli::Context;
 use crate::prefix::environment::Sandbox;
 
@@ -29,7 +28,7 @@ impl EnterArgs {
             .split_first()
             .map_or(("bash", [].as_slice()), |(program, args)| (program.as_str(), args));
         let command = sandbox
-            .program(Environment::Staging, program, "enter staging")
+            .guest(program, "enter staging")?
             .env("PS1", format!("({}) \\w \\$ ", prefix.definition.id.name));
         Ok(shell_code(command.args(args).run_attached()?))
     }

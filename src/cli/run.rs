@@ -54,7 +54,8 @@ impl RunArgs {
             Some(prefix.lock(&format!("fprefix run {tool}"), &Busy::Wait(&tell))?)
         };
         let sandbox = Sandbox::open(&prefix)?;
-        let command = sandbox.portage(environment, tool, &format!("run {tool} on {environment}"));
+        let purpose = format!("run {tool} on {environment}");
+        let command = sandbox.portage(environment, tool, &purpose)?;
         let status = command.args(args).run_attached()?;
         drop(lock);
         Ok(shell_code(status))

@@ -30,8 +30,12 @@ pub(crate) struct Setting {
 }
 
 /// Keys of lists whose flags are given once for each item.
-const SINGULAR: &[(&str, &str)] =
-    &[("repos", "repo"), ("overlays", "overlay"), ("features", "feature")];
+const SINGULAR: &[(&str, &str)] = &[
+    ("repos", "repo"),
+    ("overlays", "overlay"),
+    ("features", "feature"),
+    ("sandbox-paths", "sandbox-path"),
+];
 
 impl Setting {
     /// Returns the setting `key` of `table`.

@@ -15,6 +15,7 @@ use crate::manifest::origin::{OptionOrigin, Setting};
 use crate::portage::binhost::Binhost;
 use crate::portage::repos;
 use crate::prefix::setup::SetupRequest;
+use crate::sandbox::machine_view;
 
 /// The prefix: its name and path, and where fprefix keeps it.
 #[derive(Clone, Debug, Args, Deserialize, JsonSchema)]
@@ -52,6 +53,11 @@ pub(crate) struct PrefixOptions {
     #[arg(long = "feature", value_name = "FEATURE", allow_hyphen_values = true)]
     #[serde(default)]
     pub features: Vec<Feature>,
+    /// A path of this machine that builds see, besides the directories of its programs: a compiler
+    /// in /srv, for example. Can be given several times
+    #[arg(long = "sandbox-path", value_name = "PATH")]
+    #[serde(default)]
+    pub sandbox_paths: Vec<PathBuf>,
 }
 
 /// Sources of ebuilds and of configuration for packages.
@@ -126,6 +132,11 @@ impl SetupOptions {
                 uri @ Binhost::Uri(_) => uri,
             }),
             features: prefix.features,
+            sandbox_paths: origin.locate_each(
+                Setting::new("prefix", "sandbox-paths"),
+                &prefix.sandbox_paths,
+                |path| machine_view::check(&origin.resolve_path(path)),
+            )?,
         })
     }
 }

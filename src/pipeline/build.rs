@@ -220,6 +220,8 @@ fn compare(prefix: &Prefix, file: &BuildFile, home: &Home) -> Result<()> {
         |binhost: &Option<Binhost>| binhost.as_ref().map_or("none".to_owned(), ToString::to_string);
     compare("binhost", binhost(&there.binhost), binhost(&wanted.binhost));
     compare("FEATURES", there.features.join(" "), wanted.features.join(" "));
+    let paths = |paths: &[std::path::PathBuf]| format!("{paths:?}");
+    compare("sandbox-paths", paths(&there.sandbox_paths), paths(&wanted.sandbox_paths));
     compare("list of repositories", repos(&there.repos), repos(&wanted.repos));
     for (what, given, there, wanted) in [
         ("staging directory", &file.setup.staging_dir, &there.staging, &wanted.staging),

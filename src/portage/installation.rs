@@ -25,6 +25,9 @@ pub enum Portage {
     Private(PathBuf),
 }
 
+/// Portage's scripts that load the code of a package.
+const PHASE_SCRIPTS: [&str; 2] = ["ebuild.sh", "misc-functions.sh"];
+
 impl Portage {
     /// Returns the Portage that a machine of this kind uses; a private one may not be fetched yet.
     pub fn locate(machine: Machine, home: &Home) -> Result<Self> {
@@ -93,18 +96,20 @@ impl Portage {
 
     /// The scripts by which it runs a phase of an ebuild: on disk, and as the sandbox shows them.
     pub fn phases(&self) -> Vec<(PathBuf, InsidePath)> {
-        let scripts = match self {
-            Self::Private(dir) => {
-                let below = "lib/portage/bin/ebuild.sh";
-                vec![(dir.join(below), inside::PORTAGE.join(below))]
-            }
+        let scripts: Vec<(PathBuf, InsidePath)> = match self {
+            Self::Private(dir) => PHASE_SCRIPTS
+                .map(|script| {
+                    let below = Path::new("lib/portage/bin").join(script);
+                    (dir.join(&below), inside::PORTAGE.join(&below))
+                })
+                .into(),
             // Gentoo has one for each Python.
             Self::Machine => ["/usr/lib/portage", "/usr/lib64/portage"]
                 .into_iter()
                 .filter_map(|dir| fs_err::read_dir(dir).ok())
                 .flat_map(Iterator::flatten)
-                .filter_map(|entry| {
-                    let script = entry.path().join("ebuild.sh");
+                .flat_map(|entry| PHASE_SCRIPTS.map(|script| entry.path().join(script)))
+                .filter_map(|script| {
                     let inside = InsidePath::parse(&script).ok()?;
                     Some((script, inside))
                 })

@@ -85,6 +85,9 @@ pub struct Definition {
     /// FEATURES that the user gave.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
+    /// Paths of the machine that builds see besides its programs, as the user gave them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sandbox_paths: Vec<PathBuf>,
     /// The compiler that it was set up with.
     #[serde(default)]
     pub compiler: Option<Compiler>,
@@ -150,6 +153,9 @@ impl Definition {
         }
         for feature in &self.features {
             words.extend([format!("--feature={feature}").into()]);
+        }
+        for path in &self.sandbox_paths {
+            words.extend(["--sandbox-path".into(), path.into()]);
         }
         for flags in &self.use_flags {
             words.extend(["--use".into(), flags.into()]);

@@ -1,17 +1,22 @@
 //! The sandbox that shows a prefix at its real path: staging is entered, not cross-built.
 //!
-//! bubblewrap gives each run a mount namespace of its own. The machine is there read-only, as
+//! bubblewrap gives each run namespaces of its own. The machine's programs are there read-only, as
 //! BROOT's tools; what is ours is below /fprefix; staging's root is at EPREFIX. Nothing is ever
 //! mounted outside of that namespace, so nothing can be left mounted, however a run ends.
+//!
+//! Here Portage itself runs, and whatever the user starts. The code of packages runs in a second
+//! sandbox in this one (templates/broot/phases.sh).
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
 use crate::base::command::{Command, MACHINE_PATH};
 use crate::base::escape::Escape;
 use crate::base::files;
-use crate::base::inside::{self, InsidePath, PHASES, WRAPPER_DIR};
+use crate::base::inside::{self, InsidePath, WRAPPER_DIR};
 use crate::base::names::Environment;
 use crate::host::toolchain::Compiler;
 use crate::portage::repos;
@@ -19,6 +24,10 @@ use crate::prefix::broot;
 use crate::prefix::definition::Prefix;
 use crate::prefix::layout::PrefixLayout;
 use crate::sandbox::bubblewrap::{Bubblewrap, Namespace};
+
+use crate::sandbox::machine_view::MachineView;
+use crate::sandbox::namespaces::prove_all_users;
+use crate::sandbox::syscall_filter;
 
 pub(crate) use crate::sandbox::namespaces::{prove_bubblewrap, prove_nesting};
 
@@ -32,31 +41,73 @@ impl<'a> Sandbox<'a> {
     /// Opens the sandbox of `prefix`.
     pub(crate) fn open(prefix: &'a Prefix) -> Result<Self> {
         let own = std::env::current_exe().context("could not find our own program")?;
-        let mut plan = MountPlan::new(Bubblewrap::find()?);
+        let mut bwrap = Bubblewrap::find()?;
+        // A container may forbid it. Root then has the rights that the container gives it.
+        if prove_all_users().is_ok() {
+            bwrap.map_all_users();
+        }
+        let events = prefix.layout.events();
+        if !events.is_file() {
+            files::write_atomically(&events, b"")?;
+        }
+        let mut plan = MountPlan::new(bwrap, MachineView::new(&prefix.definition.sandbox_paths));
         plan.machine()?;
         plan.prefix(prefix, &own)?;
         Ok(Self { prefix, bwrap: plan.finish() })
     }
 
     /// A command that runs one of Portage's programs on an environment.
-    pub(crate) fn portage(&self, environment: Environment, tool: &str, purpose: &str) -> Command {
+    ///
+    /// # Errors
+    ///
+    /// Fails if no pipe can be made.
+    pub(crate) fn portage(
+        &self,
+        environment: Environment,
+        tool: &str,
+        purpose: &str,
+    ) -> Result<Command> {
         let mut words = self.prefix.portage.program(tool).into_iter();
         let program = words.next().unwrap_or_else(|| tool.to_owned());
-        self.program(environment, &program, purpose).args(words)
+        Ok(self.program(environment, &program, purpose)?.args(words))
     }
 
-    /// A command that runs `program` with the variables of an environment.
+    /// A command that runs `program` with the variables of an environment. It can be run once.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no pipe can be made.
     pub(crate) fn program(
         &self,
         environment: Environment,
         program: &str,
         purpose: &str,
-    ) -> Command {
-        let mut command = self.bwrap.command(purpose, program);
+    ) -> Result<Command> {
+        let mut command = self.bwrap.command_with_users(purpose, &inside::OWN_PROGRAM)?;
+        command = command.args(["hook", "seal-devices", "--", program]);
         for (name, value) in self.variables(environment) {
             command = command.env(name, value);
         }
-        command
+        Ok(command)
+    }
+
+    /// A command that runs `program`, which the user chose, in staging. It has no rights over the
+    /// sandbox, and cannot type on the user's terminal: what it runs may be code of packages.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no pipe can be made.
+    pub(crate) fn guest(&self, program: &str, purpose: &str) -> Result<Command> {
+        let mut inner = self.bwrap.within(&inside::BUBBLEWRAP);
+        inner.dev_bind(inside::ROOT.as_path(), &inside::ROOT);
+        let filter = syscall_filter::open_for_terminal()?.map(Arc::new);
+        if let Some(filter) = &filter {
+            inner.seccomp(filter.as_raw_fd());
+        }
+        let command =
+            self.program(Environment::Staging, &inside::BUBBLEWRAP.to_string(), purpose)?;
+        let command = command.args(inner.options()).arg("--").arg(program);
+        Ok(filter.into_iter().fold(command, Command::inherit))
     }
 
     /// The variables by which Portage knows where it works (emerge(1), make.conf(5)).
@@ -86,7 +137,7 @@ impl<'a> Sandbox<'a> {
             ("SYSROOT", "/".to_owned()),
             ("PORTAGE_CONFIGROOT", inside.to_string()),
             ("TMPDIR", inside::TMP.to_string()),
-            ("FPREFIX_EVENTS", inside::EVENTS.to_string()),
+            ("HOME", inside::TMP.to_string()),
             ("PORTAGE_DEPCACHEDIR", inside::CACHE.to_string()),
             // The machine's own /var/log cannot be written from inside.
             ("EMERGE_LOG_DIR", inside.join("logs").to_string()),
@@ -116,20 +167,26 @@ pub(crate) fn place(eprefix: &Path) -> Result<(PathBuf, PathBuf)> {
 /// Decides which directory appears at which place of the sandbox.
 struct MountPlan {
     bwrap: Bubblewrap,
+    view: MachineView,
     /// Directories that were laid out anew, which end read-only.
     scaffolds: Vec<InsidePath>,
 }
 
 impl MountPlan {
-    fn new(mut bwrap: Bubblewrap) -> Self {
-        bwrap.nestable().unshare(Namespace::Pid).chdir(&inside::ROOT).brief();
-        Self { bwrap, scaffolds: Vec::new() }
+    fn new(mut bwrap: Bubblewrap, view: MachineView) -> Self {
+        // Portage is root here, over what belongs to these namespaces. The names of the machine
+        // and of its processes are none of a build's business.
+        bwrap.all_capabilities().hostname("localhost").chdir(&inside::ROOT).brief();
+        for namespace in [Namespace::Pid, Namespace::Ipc, Namespace::Cgroup] {
+            bwrap.unshare(namespace);
+        }
+        Self { bwrap, view, scaffolds: Vec::new() }
     }
 
-    /// Shows all of the machine, read-only, entry by entry: so that the root directory itself is
+    /// Shows the machine's programs, read-only, entry by entry: so that the root directory itself is
     /// ours and can take mount points that the machine does not have.
     fn machine(&mut self) -> Result<()> {
-        self.bwrap.ro_bind_entries(&inside::ROOT, &["proc", "dev", "tmp", "fprefix"])?;
+        self.view.show(&mut self.bwrap)?;
         // Not the machine's /dev: a build that root runs could remove or replace what is there.
         self.bwrap.proc().dev().tmpfs_for_all(&inside::DEV_SHM).tmpfs_for_all(&inside::TMP);
         Ok(())
@@ -139,8 +196,11 @@ impl MountPlan {
     fn prefix(&mut self, prefix: &Prefix, own: &Path) -> Result<()> {
         let layout = &prefix.layout;
         for environment in [Environment::Staging, Environment::Final] {
-            self.bwrap.bind(layout.dir(environment), &PrefixLayout::inside(environment));
+            let dir = PrefixLayout::inside(environment);
+            let marker = dir.join(inside::MARKER);
+            self.bwrap.bind(layout.dir(environment), &dir).tmpfs(&marker).seal(&marker);
         }
+        self.bwrap.bind(&layout.events(), &inside::EVENTS);
         if let Some(pkgdir) = &prefix.definition.pkgdir {
             if !pkgdir.is_dir() {
                 bail!(
@@ -185,12 +245,17 @@ impl MountPlan {
                 self.bwrap.ro_bind(&tools, &inside::TOOLS);
             }
         } else {
+            for place in repos::places_of_machine(Path::new(broot::machine::CONFIG))? {
+                if place.exists() && !self.view.contains(&place) {
+                    self.bwrap.ro_bind(&place, &InsidePath::parse(&place)?);
+                }
+            }
             self.around(Path::new("/var/db"))?;
             self.add_to_machine(&broot::machine::write(&broot)?)?;
         }
         let bubblewrap = self.bwrap.program().to_owned();
         self.bwrap.ro_bind(&bubblewrap, &inside::BUBBLEWRAP);
-        let phases = broot.join(PHASES);
+        let phases = prefix.layout.phases();
         if phases.exists() {
             for (script, inside) in prefix.portage.phases() {
                 self.bwrap.ro_bind(&script, &inside::OWN_PHASES.join(&inside));
@@ -216,12 +281,12 @@ impl MountPlan {
     }
 
     /// Shows `from` at EPREFIX. Where the machine has no such directory, the directory that it
-    /// would be in is laid out anew with all that the machine has there, since a mount point
+    /// would be in is laid out anew with all that the machine shows there, since a mount point
     /// cannot be made on what is read-only.
     fn at_eprefix(&mut self, from: &Path, eprefix: &Path) -> Result<()> {
         let (ancestor, rest) = place(eprefix)?;
         let ancestor = InsidePath::parse(ancestor)?;
-        if !rest.as_os_str().is_empty() && ancestor != inside::ROOT {
+        if !rest.as_os_str().is_empty() && self.view.contains(ancestor.as_path()) {
             self.bwrap.tmpfs(&ancestor).ro_bind_entries(&ancestor, &[])?;
             self.scaffolds.push(ancestor.clone());
         }
@@ -308,6 +373,7 @@ mod tests {
             binhost_key: None,
             pkgdir: Some(make("shared packages")),
             features: Vec::new(),
+            sandbox_paths: Vec::new(),
             compiler: Some(Compiler {
                 cc: dir.join("gcc/bin/gcc"),
                 cxx: None,
@@ -326,7 +392,7 @@ mod tests {
     }
 
     fn plan(prefix: &Prefix, bwrap: Bubblewrap) -> Result<Bubblewrap> {
-        let mut plan = MountPlan::new(bwrap);
+        let mut plan = MountPlan::new(bwrap, MachineView::new(&[]));
         plan.prefix(prefix, Path::new("/usr/bin/fprefix"))?;
         Ok(plan.finish())
     }
@@ -338,7 +404,7 @@ mod tests {
         let text = samples::lines(&plan(&prefix, samples::for_user()).unwrap());
         insta::assert_snapshot!(text.replace(dir.path().to_str().unwrap(), "DIR"));
         // The machine is not listed in a snapshot, as each has other directories.
-        let mut machine = MountPlan::new(samples::for_root());
+        let mut machine = MountPlan::new(samples::for_root(), MachineView::new(&[]));
         machine.machine().unwrap();
         let text = samples::lines(&machine.finish());
         let end = "\n--proc /proc\n--dev /dev\n--perms 1777\n--tmpfs /dev/shm\n--perms 1777\n\
@@ -369,13 +435,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs_err::create_dir(dir.path().join("neighbour")).unwrap();
         let at = |below: &str| {
-            let mut plan = MountPlan::new(samples::for_root());
+            let view = MachineView::new(&[dir.path().to_owned()]);
+            let mut plan = MountPlan::new(samples::for_root(), view);
             plan.at_eprefix(Path::new("/staging"), &dir.path().join(below)).unwrap();
             let text = samples::lines(&plan.finish());
             text.replace(dir.path().to_str().unwrap(), "DIR")
         };
         let frame = |mounts: &str| {
-            format!("--die-with-parent\n--unshare-pid\n{mounts}--remount-ro /\n--chdir /")
+            let start = "--die-with-parent\n--unshare-uts\n--unshare-pid\n--unshare-ipc\n\
+                         --unshare-cgroup-try\n--hostname localhost\n";
+            format!("{start}{mounts}--remount-ro /\n--chdir /")
         };
         assert_eq!(
             at("a/prefix"),

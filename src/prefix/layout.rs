@@ -16,13 +16,13 @@ use crate::portage::{vdb, world};
 /// The file that marks a directory as an environment of fprefix, in [`MARKER_DIR`].
 const MARKER_FILE: &str = "marker.toml";
 /// The folder that marks a directory as an environment of fprefix.
-const MARKER_DIR: &str = ".fprefix";
+const MARKER_DIR: &str = inside::MARKER;
 
 /// The two environments of a prefix on disk, and the paths under which the sandbox shows them.
 ///
 /// ```text
 /// <staging>/                    /fprefix/staging in the sandbox
-///   .fprefix/                   the marker, the lock
+///   .fprefix/                   the marker, the lock, and what else no sandbox may reach
 ///   etc/portage/                PORTAGE_CONFIGROOT is <staging>
 ///   broot/                      BROOT: its Portage configuration, compiler wrappers, tools
 ///   profiles/                   Portage profiles, written out from the program
@@ -155,6 +155,16 @@ impl PrefixLayout {
     /// The folder of the marker in an environment's directory.
     pub fn marker(&self, environment: Environment) -> PathBuf {
         self.dir(environment).join(MARKER_DIR)
+    }
+
+    /// The file that phases are reported to.
+    pub fn events(&self) -> PathBuf {
+        self.marker(Environment::Staging).join("events")
+    }
+
+    /// The script that confines the phases of ebuilds.
+    pub fn phases(&self) -> PathBuf {
+        self.marker(Environment::Staging).join("phases.sh")
     }
 
     /// Returns the path on disk of a path in the sandbox; `None` for a path outside the environments.

@@ -14,9 +14,14 @@ use anyhow::Result;
 use crate::base::command::Command;
 use crate::base::inside::{self, InsidePath};
 use crate::host::{machine, tools};
+use crate::sandbox::all_users;
 
 /// Options that make a user namespace in which the caller is root, and the only user.
 pub(crate) const USER_NAMESPACE: [&str; 5] = ["--unshare-user", "--uid", "0", "--gid", "0"];
+
+/// Rights over files of other users, by which root gives them away in an install image.
+pub(crate) const GIVE_FILES: [&str; 4] =
+    ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID"];
 
 /// Rights with which bubblewrap starts.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +42,8 @@ pub(crate) enum Namespace {
 }
 
 impl Namespace {
-    fn option(self) -> &'static str {
+    /// Returns the option that makes one.
+    pub(crate) fn option(self) -> &'static str {
         match self {
             // Kernels may lack it.
             Self::Cgroup => "--unshare-cgroup-try",
@@ -49,6 +55,17 @@ impl Namespace {
     }
 }
 
+/// The users that there are in a plan (`user_namespaces(7)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Users {
+    /// Those of the namespace that bubblewrap starts in.
+    OfMachine,
+    /// Root alone, in a namespace of its own.
+    Root,
+    /// Those of the machine, in a namespace of its own.
+    All,
+}
+
 /// Plan of a run of bubblewrap. Mounts are made in the order in which they are added.
 ///
 /// Programs see themselves as root. They end with the process that started them.
@@ -56,7 +73,9 @@ impl Namespace {
 pub(crate) struct Bubblewrap {
     program: PathBuf,
     caller: Caller,
-    has_user_namespace: bool,
+    users: Users,
+    has_session: bool,
+    hostname: Option<&'static str>,
     drops_capabilities: bool,
     capabilities: Vec<&'static str>,
     filter: Option<RawFd>,
@@ -85,7 +104,9 @@ impl Bubblewrap {
         Self {
             program: program.into(),
             caller,
-            has_user_namespace: !caller.is_root,
+            users: if caller.is_root { Users::OfMachine } else { Users::Root },
+            has_session: false,
+            hostname: None,
             drops_capabilities: false,
             capabilities: Vec::new(),
             filter: None,
@@ -103,12 +124,63 @@ impl Bubblewrap {
         &self.program
     }
 
+    /// Returns whether root is the caller.
+    pub(crate) fn is_of_root(&self) -> bool {
+        self.caller.is_root
+    }
+
     /// Gives root a user namespace, too, and takes away all capabilities. Root still owns its files
     /// (`user_namespaces(7)`), so the mounts decide which of them are reached.
     pub(crate) fn renounce_rights(&mut self) -> &mut Self {
-        self.has_user_namespace = true;
+        self.users = Users::Root;
         self.drops_capabilities = true;
         self
+    }
+
+    /// Gives root a user namespace with all users of this machine: it can give files away, and has no
+    /// rights over the machine. Such a plan is run by [`Self::command_with_users`].
+    pub(crate) fn map_all_users(&mut self) -> &mut Self {
+        if self.caller.is_root {
+            self.users = Users::All;
+        }
+        self
+    }
+
+    /// Starts a plan for a run of bubblewrap in this one, where it is at `program`. It keeps the rights
+    /// over files of other users, and those that namespaces need.
+    pub(crate) fn within(&self, program: &InsidePath) -> Self {
+        let mut inner = Self::new(program.as_path(), self.caller);
+        inner.stay_in_namespace().drop_capabilities().nestable();
+        if self.caller.is_root {
+            inner.capabilities.extend(GIVE_FILES);
+        }
+        inner
+    }
+
+    /// Stays in the user namespace of a plan that keeps its capabilities, if it can.
+    pub(crate) fn stay_in_namespace(&mut self) -> &mut Self {
+        let has_no_rights = self.caller.is_setuid && !self.caller.is_root;
+        self.users = if has_no_rights { Users::Root } else { Users::OfMachine };
+        self
+    }
+
+    /// Takes away all capabilities but those that are named.
+    pub(crate) fn drop_capabilities(&mut self) -> &mut Self {
+        self.drops_capabilities = true;
+        self
+    }
+
+    /// Starts the program in a session of its own: it has no terminal whose input it could write
+    /// (`ioctl_tty(2)`, `TIOCSTI`).
+    pub(crate) fn new_session(&mut self) -> &mut Self {
+        self.has_session = true;
+        self
+    }
+
+    /// Gives the machine another name in the namespace.
+    pub(crate) fn hostname(&mut self, name: &'static str) -> &mut Self {
+        self.hostname = Some(name);
+        self.unshare(Namespace::Uts)
     }
 
     /// Keeps a capability over what belongs to the namespace.
@@ -257,7 +329,27 @@ impl Bubblewrap {
         purpose: impl Into<String>,
         program: impl AsRef<OsStr>,
     ) -> Command {
-        let command = Command::new(purpose, &self.program).args(self.options());
+        self.finish(Command::new(purpose, &self.program).args(self.options()), program)
+    }
+
+    /// Makes the same command for a plan whose namespace may have all users. It can be run once.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no pipe can be made.
+    pub(crate) fn command_with_users(
+        &self,
+        purpose: impl Into<String>,
+        program: impl AsRef<OsStr>,
+    ) -> Result<Command> {
+        let mut command = Command::new(purpose, &self.program).args(self.options());
+        if self.users == Users::All {
+            command = all_users::add_map(command)?;
+        }
+        Ok(self.finish(command, program))
+    }
+
+    fn finish(&self, command: Command, program: impl AsRef<OsStr>) -> Command {
         let command = if self.is_brief { command.brief() } else { command };
         command.arg("--").arg(program)
     }
@@ -266,14 +358,22 @@ impl Bubblewrap {
     pub(crate) fn options(&self) -> Vec<OsString> {
         let mut options: Vec<OsString> = Vec::new();
         let mut add = |words: &[&OsStr]| options.extend(words.iter().map(OsString::from));
-        if self.has_user_namespace {
+        if self.users != Users::OfMachine {
             add(&USER_NAMESPACE.map(OsStr::new));
+        }
+        if self.users != Users::OfMachine || self.drops_capabilities {
             self.add_capabilities(&mut add);
         }
         // A process that outlives us could write to directories whose lock we no longer hold.
         add(&["--die-with-parent".as_ref()]);
         for namespace in &self.namespaces {
             add(&[namespace.option().as_ref()]);
+        }
+        if let Some(name) = self.hostname {
+            add(&["--hostname".as_ref(), name.as_ref()]);
+        }
+        if self.has_session {
+            add(&["--new-session".as_ref()]);
         }
         if let Some(filter) = self.filter {
             add(&["--seccomp".as_ref(), filter.to_string().as_ref()]);

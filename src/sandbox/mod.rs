@@ -2,9 +2,12 @@
 //!
 //! Nothing in this module depends on prefixes.
 
+mod all_users;
 pub(crate) mod bubblewrap;
+pub(crate) mod devices;
 pub(crate) mod fake_root;
 pub(crate) mod foreign_tool;
 mod limits;
+pub(crate) mod machine_view;
 pub(crate) mod namespaces;
-mod syscall_filter;
+pub(crate) mod syscall_filter;

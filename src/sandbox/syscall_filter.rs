@@ -1,6 +1,6 @@
-//! Filter of system calls for programs that read data of others (`seccomp(2)`).
+//! Filters of system calls (`seccomp(2)`).
 //!
-//! Such a program computes, reads its input and writes its output. It needs no other process, no
+//! A program that reads data of others computes, reads its input and writes its output. It needs no other process, no
 //! network and no namespace. Each call that would give it one fails. A limit on the number of
 //! processes cannot replace the filter, since the kernel exempts root (`setrlimit(2)`,
 //! `RLIMIT_NPROC`).
@@ -74,6 +74,11 @@ const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 /// Low half of the first argument: both architectures are little-endian.
 const FIRST_ARGUMENT: u32 = 16;
+const SECOND_ARGUMENT: u32 = 24;
+
+/// Requests that put words into the input of a terminal, as if its user had typed them
+/// (`ioctl_tty(2)`; `linux/tiocl.h`).
+const TYPING: [u32; 2] = [0x5412, 0x541c];
 
 const KILL: Instruction = end(0x8000_0000);
 const ALLOW: Instruction = end(0x7fff_0000);
@@ -127,16 +132,46 @@ fn instructions(architecture: u32) -> Result<Vec<Instruction>> {
     Ok(filter)
 }
 
-/// Returns an open file with the filter for this architecture, as bubblewrap reads it; `None` if
-/// none is known. Child processes inherit the file.
+/// Numbers of ioctl on the 32-bit kin of both architectures, and with 32-bit pointers on x86-64.
+const OTHER_IOCTLS: [u32; 2] = [54, X32 + 514];
+
+/// Returns a filter of programs that share the terminal of their user. It asks for the request
+/// first: no other call has such an argument, so it need not tell architectures apart.
+fn instructions_of_terminal() -> Result<Vec<Instruction>> {
+    let ioctl = u32::try_from(libc::SYS_ioctl).context("a system call has no number")?;
+    let mut filter = vec![load(SECOND_ARGUMENT)];
+    let [simulate, linux] = TYPING;
+    filter.extend([Instruction { jump_if_true: 2, jump_if_false: 0, ..if_equal(simulate) }]);
+    filter.extend([if_not_equal(linux), ALLOW, load(NUMBER)]);
+    for number in [ioctl, OTHER_IOCTLS[0], OTHER_IOCTLS[1]] {
+        filter.extend([if_equal(number), fail(libc::EPERM)]);
+    }
+    filter.push(ALLOW);
+    Ok(filter)
+}
+
+/// Returns an open file with the filter for programs that read data of others, as bubblewrap reads
+/// it; `None` if none is known for this architecture. Child processes inherit the file.
 ///
 /// # Errors
 ///
 /// Fails if the file cannot be made.
 pub(super) fn open() -> Result<Option<OwnedFd>> {
-    let Some(architecture) = ARCHITECTURE else { return Ok(None) };
+    ARCHITECTURE.map(|architecture| write(&instructions(architecture)?)).transpose()
+}
+
+/// Returns the same for programs that share the terminal of their user: they cannot type for it.
+///
+/// # Errors
+///
+/// Fails if the file cannot be made.
+pub(crate) fn open_for_terminal() -> Result<Option<OwnedFd>> {
+    ARCHITECTURE.map(|_| write(&instructions_of_terminal()?)).transpose()
+}
+
+fn write(instructions: &[Instruction]) -> Result<OwnedFd> {
     let mut bytes = Vec::new();
-    for instruction in instructions(architecture)? {
+    for instruction in instructions {
         bytes.extend(instruction.code.to_ne_bytes());
         bytes.extend([instruction.jump_if_true, instruction.jump_if_false]);
         bytes.extend(instruction.operand.to_ne_bytes());
@@ -147,5 +182,5 @@ pub(super) fn open() -> Result<Option<OwnedFd>> {
     let mut file = std::fs::File::from(file);
     file.write_all(&bytes).context("could not write the filter of system calls")?;
     file.rewind().context("could not write the filter of system calls")?;
-    Ok(Some(file.into()))
+    Ok(file.into())
 }

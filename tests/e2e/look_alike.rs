@@ -128,7 +128,10 @@ impl<'w> LookAlike<'w> {
 
     /// Runs fprefix there.
     pub(crate) fn fprefix(&self, args: &[&str]) -> Run<'_> {
-        self.there(self.world.fprefix(args))
+        let shown = ["/machine", "/portage", "/share"].map(|path| ["--sandbox-path", path]);
+        let is_setup = args.first() == Some(&"setup");
+        let shown = if is_setup { shown.concat() } else { Vec::new() };
+        self.there(self.world.fprefix([args, &shown].concat()))
     }
 
     fn there<'r>(&self, run: Run<'r>) -> Run<'r> {

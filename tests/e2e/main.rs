@@ -19,6 +19,7 @@ mod binhost;
 mod binhost_uri;
 mod build_file;
 mod builds;
+mod confinement;
 mod distcc;
 mod emerge;
 mod examples;

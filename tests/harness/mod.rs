@@ -149,6 +149,7 @@ impl World {
             binhost_key: None,
             pkgdir: None,
             features: Vec::new(),
+            sandbox_paths: Vec::new(),
             compiler: None,
             wrappers: Vec::new(),
             data: fprefix::base::data::stamp().unwrap(),

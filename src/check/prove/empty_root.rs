@@ -17,8 +17,12 @@ pub(super) fn plan(
     emulator: Option<&Emulator>,
 ) -> Result<Bubblewrap> {
     let eprefix = InsidePath::parse(eprefix.as_path())?;
-    // Processes that the program leaves behind end with it, so the proof does not wait for them.
-    bwrap.unshare(Namespace::Pid);
+    // Processes that the program leaves behind end with it, so the proof does not wait for them. It
+    // is a program of others, so it reaches neither the network nor any daemon, nor the terminal.
+    for namespace in [Namespace::Pid, Namespace::Net, Namespace::Ipc, Namespace::Cgroup] {
+        bwrap.unshare(namespace);
+    }
+    bwrap.hostname("localhost").new_session();
     if let Some(emulator) = emulator {
         bwrap.ro_bind(&emulator.program, &inside::EMULATOR);
     }

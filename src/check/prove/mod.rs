@@ -30,6 +30,7 @@ use crate::host::tools;
 use crate::prefix::final_root::FinalRoot;
 use crate::relocate::shebang::Shebang;
 use crate::sandbox::bubblewrap::Bubblewrap;
+use crate::sandbox::namespaces::shield;
 
 /// Result of running a program.
 #[derive(Debug, Serialize)]
@@ -88,8 +89,9 @@ pub(crate) fn in_empty_root(root: &FinalRoot, words: &[String]) -> Result<Proof>
     let program = find(root, program)?;
     let strace = tools::STRACE.require()?;
     let emulator = Emulator::of(root, &program)?;
-    let bwrap =
-        empty_root::plan(Bubblewrap::find()?, &root.eroot(), root.eprefix(), emulator.as_ref())?;
+    let bwrap = Bubblewrap::find()?;
+    let inner = empty_root::plan(bwrap.clone(), &root.eroot(), root.eprefix(), emulator.as_ref())?;
+    let own = std::env::current_exe().context("could not find our own program")?;
     let work = ScratchDir::new()?;
     let trace = work.path().join("trace");
     let command = strace
@@ -98,9 +100,7 @@ pub(crate) fn in_empty_root(root: &FinalRoot, words: &[String]) -> Result<Proof>
         .args(["--trace=execve,execveat,mmap,open,openat,openat2", "--output"])
         .arg(&trace)
         .arg("--")
-        .arg(bwrap.program())
-        .args(bwrap.options())
-        .arg("--");
+        .args(shield(bwrap, inner, &own));
     let command = match &emulator {
         Some(emulator) => command.arg(&EMULATOR).args(&emulator.words),
         None => command.arg(&program),

@@ -1,9 +1,11 @@
 //! The repositories that the machine's own Portage is configured with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::host::tools;
 use crate::portage::repos::name_of;
 
@@ -23,6 +25,29 @@ pub(crate) fn of_machine() -> Result<Vec<(String, PathBuf)>> {
         );
     }
     places.into_iter().map(|path| Ok((name_of(&path)?, path))).collect()
+}
+
+/// Returns the places that the configuration of the machine's own Portage names: its repositories and
+/// its profile (portage(5)). Which of them Portage uses is not asked for.
+///
+/// # Errors
+///
+/// Fails if the configuration cannot be read.
+pub(crate) fn list_places(config: &Path) -> Result<Vec<PathBuf>> {
+    let mut places = Vec::new();
+    let lists = config.join("repos.conf");
+    let mut files = vec![lists.clone(), PathBuf::from("/usr/share/portage/config/repos.conf")];
+    if lists.is_dir() {
+        files = fs_err::read_dir(&lists)?
+            .map(|entry| Ok(entry?.path()))
+            .chain(files.pop().map(Ok))
+            .collect::<Result<_>>()?;
+    }
+    for file in files.iter().filter(|file| file.is_file()) {
+        places.extend(parse(&input::read_text(file, TEXT)?));
+    }
+    places.extend(fs_err::canonicalize(config.join("make.profile")).ok());
+    Ok(places)
 }
 
 /// One section of what portageq prints.
@@ -63,6 +88,21 @@ fn parse(text: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_of_a_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path();
+        fs_err::create_dir(config.join("repos.conf")).unwrap();
+        fs_err::create_dir(config.join("profile")).unwrap();
+        fs_err::write(config.join("repos.conf/a.conf"), "[a]\nlocation = /r/a\n").unwrap();
+        std::os::unix::fs::symlink("profile", config.join("make.profile")).unwrap();
+        let places = list_places(config).unwrap();
+        for expected in [PathBuf::from("/r/a"), config.join("profile")] {
+            assert!(places.contains(&expected), "{places:?}");
+        }
+        assert!(list_places(&config.join("absent")).unwrap().iter().all(|path| path.is_absolute()));
+    }
 
     #[test]
     fn in_the_order_of_portage() {

@@ -15,6 +15,7 @@ use crate::base::limits::TEXT;
 use crate::base::names;
 use crate::fstree::walk::TreeWalk;
 
+pub(crate) use crate::portage::repos::configured::list_places as places_of_machine;
 pub(crate) use crate::portage::repos::configured::of_machine as repositories_of_machine;
 pub(crate) use crate::portage::repos::profile::{
     check as check_profile, for_board as profile_for_board, is_profile,

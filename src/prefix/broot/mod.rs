@@ -8,12 +8,12 @@ mod provided;
 mod pypi_tools;
 mod shared;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use crate::base::data::{self, Folder};
-use crate::base::inside::{PHASES, PORTAGE, WRAPPER_DIR};
+use crate::base::inside::{PORTAGE, WRAPPER_DIR};
 use crate::base::names::Environment;
 use crate::base::{files, template};
 use crate::host::toolchain::Compiler;
@@ -25,11 +25,27 @@ pub(crate) use crate::prefix::broot::compilers::write_masquerades;
 pub(crate) use crate::prefix::broot::provided::PROVIDED_BESIDES;
 pub(crate) use crate::prefix::broot::pypi_tools::{fetch, to_fetch};
 
+/// Directories of BROOT that are written to. Packages are installed there, too.
+const WRITTEN: &[&str] = &[
+    "etc/portage/profile",
+    "share/portage/config",
+    "usr/bin",
+    "usr/local/bin",
+    "usr/share/aclocal",
+    "usr/share/gettext",
+    "usr/share/gnuconfig",
+    "usr/share/libtool/build-aux",
+    "usr/share/misc",
+    "var/db/pkg",
+    "var/lib/portage",
+];
+
 /// Writes BROOT of `prefix`: Portage's configuration for it, and the wrappers.
 pub(crate) fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
     let broot = prefix.layout.broot();
+    files::create_dirs_below(&broot, WRITTEN)?;
     compilers::write(prefix, compiler, &broot.join(WRAPPER_DIR))?;
-    files::write_executable(&broot.join(PHASES), phases::script()?.as_bytes())?;
+    files::write_executable(&prefix.layout.phases(), phases::script()?.as_bytes())?;
     let Portage::Private(portage) = &prefix.portage else { return Ok(()) };
     let config = broot.join("etc/portage");
     write_tools(prefix)?;
@@ -65,9 +81,6 @@ pub(crate) fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
         if portage.join("share/portage/config").join(name).exists() {
             files::link(inside, &share.join(name))?;
         }
-    }
-    for dir in ["var/db/pkg", "var/lib/portage", "usr/bin"] {
-        fs_err::create_dir_all(broot.join(dir))?;
     }
     Ok(())
 }
@@ -117,11 +130,15 @@ pub(crate) fn makeopts() -> String {
 /// Gentoo's merged-usr layout.
 pub(crate) fn lay_out(prefix: &Prefix, environment: Environment) -> Result<()> {
     let eroot = prefix.layout.eroot(environment);
-    for dir in ["usr/bin", "usr/lib", "etc", "var/db/pkg", "var/lib/portage", "var/cache", "tmp"] {
-        fs_err::create_dir_all(eroot.join(dir))?;
-    }
     let libdir = &prefix.board.libdir;
-    fs_err::create_dir_all(eroot.join("usr").join(libdir))?;
+    files::create_dirs_below(
+        &prefix.layout.root(environment),
+        ["usr/bin", "usr/lib", "etc", "var/db/pkg", "var/lib/portage", "var/cache", "tmp"]
+            .into_iter()
+            .map(PathBuf::from)
+            .chain([Path::new("usr").join(libdir)])
+            .map(|dir| prefix.layout.eprefix().below(Path::new("")).join(dir)),
+    )?;
     for (link, target) in
         [("bin", "usr/bin"), ("sbin", "usr/bin"), ("usr/sbin", "bin"), ("lib", "usr/lib")]
     {

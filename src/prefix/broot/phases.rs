@@ -1,40 +1,53 @@
-//! The script that replaces Portage's own for running a phase: it lets what builds a package write
-//! to the directories of builds alone.
+//! The script that replaces Portage's own for running a phase: it confines the code of a package to
+//! what the phase needs.
 
 use std::path::Path;
 
 use anyhow::Result;
 
-use crate::base::command::quote;
+use crate::base::command::{MACHINE_PATH, quote};
 use crate::base::data::Folder;
-use crate::base::inside::{self, InsidePath};
+use crate::base::inside;
 use crate::base::template;
-use crate::sandbox::bubblewrap::{Bubblewrap, Caller, USER_NAMESPACE};
-
-/// Places to which building a package may write. /proc lets namespaces be made in this one.
-fn writable() -> [&'static InsidePath; 5] {
-    [&inside::PROC, &inside::TMP, &inside::DISTDIR, &inside::BUILD_DIR, &inside::CACHE]
-}
+use crate::sandbox::bubblewrap::{Bubblewrap, Caller, GIVE_FILES, Namespace, USER_NAMESPACE};
 
 /// Renders the script.
 pub(super) fn script() -> Result<String> {
     // The script itself finds out whether it needs a user namespace.
     let caller = Caller { is_root: true, is_setuid: false };
-    let mut bwrap = Bubblewrap::new(inside::BUBBLEWRAP.as_path(), caller);
-    bwrap.ro_bind(Path::new("/"), &inside::ROOT);
-    let probe = words(&bwrap);
-    bwrap.dev_bind(inside::DEV.as_path(), &inside::DEV);
-    for place in writable() {
-        bwrap.bind(place.as_path(), place);
-    }
+    let start = Bubblewrap::new(inside::BUBBLEWRAP.as_path(), caller);
+    let mut probe = start.clone();
+    probe.ro_bind(Path::new("/"), &inside::ROOT);
+    let mut options = start;
+    options
+        .drop_capabilities()
+        .nestable()
+        .new_session()
+        .unshare(Namespace::Pid)
+        .unshare(Namespace::Ipc)
+        .ro_bind(Path::new("/"), &inside::ROOT)
+        .proc()
+        .dev()
+        .tmpfs_for_all(&inside::DEV_SHM)
+        .tmpfs_for_all(&inside::TMP)
+        .tmpfs_for_all(&inside::VAR_TMP);
     let values = minijinja::context! {
+        machine_path => MACHINE_PATH,
         own_phases => inside::OWN_PHASES,
         bubblewrap => inside::BUBBLEWRAP,
         user_namespace => USER_NAMESPACE.join(" "),
-        probe,
-        options => words(&bwrap).replace(" --", "\n\t--"),
+        probe => words(&probe),
+        options => words(&options).replace(" --", "\n\t--"),
+        give_files => GIVE_FILES.map(|capability| format!("--cap-add {capability}")).join(" "),
+        no_network => Namespace::Net.option(),
+        final_dir => inside::FINAL,
+        broot => inside::BROOT,
+        build_dir => inside::BUILD_DIR,
+        cache => inside::CACHE,
+        keys => inside::KEYS,
+        events => inside::EVENTS,
     };
-    template::render(Folder::Templates, "broot/ebuild.sh", values)
+    template::render(Folder::Templates, "broot/phases.sh", values)
 }
 
 /// Returns the options of a plan as words of a shell.

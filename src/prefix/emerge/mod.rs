@@ -170,13 +170,13 @@ struct EmergeRun<'a> {
 }
 
 impl EmergeRun<'_> {
-    fn command(&self, args: &[String]) -> Command {
+    fn command(&self, args: &[String]) -> Result<Command> {
         let purpose = format!("run emerge on {}", self.environment);
-        let mut command = self.sandbox.portage(self.environment, "emerge", &purpose);
+        let mut command = self.sandbox.portage(self.environment, "emerge", &purpose)?;
         for name in PASSED_ON {
             command = command.pass(name);
         }
-        command.args(args)
+        Ok(command.args(args))
     }
 
     /// Pretends to install into final. Before a package is built it has no binpkg, so emerge uses
@@ -184,7 +184,7 @@ impl EmergeRun<'_> {
     /// make.conf says: the dependency resolver asks whether the option is there at all.)
     fn pretend_final(&self, args: &[String]) -> Result<ExitStatus> {
         let options = "--usepkg --root-deps=rdeps";
-        self.command(args).env("EMERGE_DEFAULT_OPTS", options).run_attached()
+        self.command(args)?.env("EMERGE_DEFAULT_OPTS", options).run_attached()
     }
 
     fn emerge(&self, args: &[String], asked: &EmergeArguments) -> Result<ExitStatus> {
@@ -194,7 +194,7 @@ impl EmergeRun<'_> {
         let status = if draws {
             self.emerge_with_bar(args, &phases)?
         } else {
-            self.command(args).run_attached()?
+            self.command(args)?.run_attached()?
         };
         if status.success() {
             let took = begun.elapsed().as_secs();
@@ -210,7 +210,7 @@ impl EmergeRun<'_> {
     fn emerge_with_bar(&self, args: &[String], phases: &Phases) -> Result<ExitStatus> {
         let bar = self.reporter.spinner();
         let follower = phases.follow(&bar);
-        let mut command = self.command(&[]);
+        let mut command = self.command(&[])?;
         if std::env::var_os("NO_COLOR").is_none() {
             command = command.arg("--color=y");
         }

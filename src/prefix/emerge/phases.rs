@@ -1,5 +1,4 @@
-//! The file to which the bashrc of both environments reports phases, and a progress bar that
-//! follows it.
+//! The file to which the script around phases reports them, and a progress bar that follows it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,10 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use indicatif::ProgressBar;
 
-use crate::base::input;
 use crate::base::limits::LIST;
-use crate::base::names::Environment;
-use crate::base::output;
+use crate::base::{files, input, output};
 use crate::portage::cpv::Cpv;
 use crate::portage::events::{self, PhaseEvent};
 use crate::prefix::definition::Prefix;
@@ -27,8 +24,8 @@ pub(crate) struct Phases {
 impl Phases {
     /// Begins a run on `prefix`.
     pub(crate) fn start(prefix: &Prefix) -> Result<Self> {
-        let file = prefix.layout.tmp(Environment::Staging).join("events");
-        fs_err::write(&file, "")?;
+        let file = prefix.layout.events();
+        files::write_atomically(&file, b"")?;
         Ok(Self { file })
     }
 

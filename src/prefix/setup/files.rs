@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::base::data::{self, Folder};
+use crate::base::escape::Escape;
 use crate::base::names::Environment;
 use crate::base::{files, publish, template};
-use crate::host::tools;
+use crate::host::tools::{self, FoundTool};
 use crate::portage::binhost::{self, Binhost};
 use crate::portage::repos;
 use crate::prefix::broot;
@@ -183,7 +184,12 @@ fn write_settings(prefix: &Prefix, environment: Environment) -> Result<()> {
     let definition = &prefix.definition;
     let config = prefix.layout.config(environment);
     let board = &prefix.board;
-    let fetcher = tools::WGET.find().map_or_else(|| "wget".to_owned(), |found| found.program());
+    let found = tools::WGET.find();
+    let fetcher = found.as_ref().map_or_else(|| "wget".to_owned(), FoundTool::program);
+    // Not by its name: a package of staging may have a program of that name.
+    let path = found.map(|found| found.path().to_owned());
+    let path = path.filter(|path| path.starts_with("/usr/bin"));
+    let fetch_program = path.map_or_else(|| fetcher.clone(), |path| path.escaped().to_string());
     write_portage(
         &config,
         "make.conf",
@@ -198,6 +204,7 @@ fn write_settings(prefix: &Prefix, environment: Environment) -> Result<()> {
             makeopts => broot::makeopts(),
             use_flags => definition.use_flags(),
             inside => PrefixLayout::inside(environment),
+            fetch_program,
             fetcher,
             binpkg_options => binhost::options(definition.binhost.as_ref(), environment),
             features => definition.features,

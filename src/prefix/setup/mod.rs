@@ -80,6 +80,8 @@ pub(crate) struct SetupRequest {
     pub binhost: Option<Binhost>,
     /// Words of FEATURES.
     pub features: Vec<Feature>,
+    /// Paths of the machine that builds see besides its programs.
+    pub sandbox_paths: Vec<PathBuf>,
     /// A folder of package.use, package.mask, patches and their like.
     pub package_config: Option<PathBuf>,
 }
@@ -146,6 +148,7 @@ impl SetupPlan {
             binhost_key: None,
             pkgdir: None,
             features: request.features.iter().map(|f| f.as_str().to_owned()).collect(),
+            sandbox_paths: request.sandbox_paths.clone(),
             compiler: None,
             wrappers,
             data: data::stamp()?,
@@ -331,7 +334,7 @@ fn install(
     let follower = Phases::start(prefix)?.follow(&bar);
     let purpose = format!("install the first packages into {environment}");
     let result = sandbox
-        .portage(environment, "emerge", &purpose)
+        .portage(environment, "emerge", &purpose)?
         .args(["--oneshot", "--quiet", "--color=n", "--jobs=2"])
         // As long as there is no virtual/libc, Portage does not know for its own the dependency on
         // libc that it wrote into shared packages, and would build them anew.
