@@ -32,14 +32,14 @@ pub(crate) fn join_causes(error: &Error) -> String {
     error.chain().map(describe_cause).collect::<Vec<_>>().join(": ")
 }
 
-/// Returns the text of a cause. Errors of the system name paths as they are (fs-err), and are one
-/// line.
+/// Returns the text of a cause. Errors of the system name paths as they are (fs-err, walkdir), and
+/// are one line.
 fn describe_cause(cause: &(dyn std::error::Error + 'static)) -> String {
     let text = cause.to_string();
-    match cause.downcast_ref::<std::io::Error>() {
-        Some(_) => text.escaped().to_string(),
-        None => text,
+    if cause.is::<std::io::Error>() || cause.is::<walkdir::Error>() {
+        return text.escaped().to_string();
     }
+    text
 }
 
 #[cfg(test)]
