@@ -8,7 +8,7 @@ use crate::base::escape::Escape;
 use crate::check::{Detail, Fact, FactKind, Scene};
 use crate::elf::{self, ElfClass, ElfImage, ObjectKind};
 use crate::fstree::resolve::normalize_path;
-use crate::relocate::libc::{GCONV_CACHE, Libc, LibcFacility, is_libc, replace_directory};
+use crate::relocate::libc::{self, GCONV_CACHE, Libc, LibcFacility, is_libc, replace_directory};
 
 fn path_of(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
@@ -228,7 +228,11 @@ fn libc_rule(fact: &Fact, scene: &Scene<'_>, subject: LibcFacility) -> Vec<Detai
     }
     let Ok(bytes) = fact.contents(scene.root) else { return Vec::new() };
     let (eprefix, rooted) = (scene.root.eprefix().as_path(), &scene.rooted);
-    let isolation = Libc { bytes: &bytes, path: &fact.path, eprefix, rooted }.plan_isolation();
+    let libc = Libc { bytes: &bytes, path: &fact.path, eprefix, rooted };
+    if !libc.is_searchable() {
+        return vec![Detail::error(format!("cannot be read: {}", libc::TOO_LARGE))];
+    }
+    let isolation = libc.plan_isolation();
     let of = |found: Vec<(LibcFacility, String)>| {
         found.into_iter().filter(move |(about, _)| *about == subject).map(|(_, text)| text)
     };

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::base::limits::TEXT;
 use crate::check::{Detail, Fact, FactKind, Scene};
 
 /// Settings with a command line as their value.
@@ -45,8 +46,8 @@ pub(super) fn check_programs(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
         return Vec::new();
     }
     let contents = fact.contents(scene.root);
-    let Some(text) = contents.as_deref().ok().and_then(|bytes| std::str::from_utf8(bytes).ok())
-    else {
+    let bytes = contents.as_deref().ok().filter(|bytes| bytes.len() as u64 <= TEXT.bytes);
+    let Some(text) = bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()) else {
         return vec![Detail::error("is a unit, and not text")];
     };
     let detail = |program: &str| {

@@ -245,6 +245,9 @@ fn add_dynamic(image: &mut ElfImage, tables: &DynamicTables<'_, '_>) -> Result<(
     }
 }
 
+/// Number of zeros at the end of a file that are still padding. Linkers write less than a page of 2 MiB.
+const PADDING: usize = 4 << 20;
+
 /// Largest total length of the texts that a dynamic section names, in bytes.
 const STRINGS: usize = 16 << 20;
 
@@ -254,11 +257,18 @@ fn trim_nul(content: &[u8]) -> Vec<u8> {
 }
 
 /// Returns the number of bytes after the end that the headers describe: they are not part of the ELF image.
-/// Zeros at the end are padding (Go's linker rounds the file up to a page).
+/// Zeros at the end are padding (Go's linker rounds the file up to a page), unless there are more of
+/// them than any padding has: a hole is not searched for its end.
 pub(crate) fn payload_size(layout: &ElfLayout<'_>) -> u64 {
     let end = usize::try_from(described_end(layout)).unwrap_or(usize::MAX);
     let rest = layout.bytes.get(end..).unwrap_or_default();
-    rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1)
+    let start = rest.len().saturating_sub(PADDING);
+    let padding = rest.get(start..).unwrap_or_default();
+    match padding.iter().rposition(|&byte| byte != 0) {
+        Some(last) => (start + last) as u64 + 1,
+        None if start == 0 => 0,
+        None => rest.len() as u64,
+    }
 }
 
 /// Returns the end of everything that the headers describe.

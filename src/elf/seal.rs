@@ -16,6 +16,8 @@ const FILES: [&str; 2] = ["/etc/ld.so.cache", "/etc/ld.so.preload"];
 const MUSL_DIRECTORIES: &str = "/lib:/usr/local/lib:/usr/lib";
 /// Largest number of copies of the directory list in a loader: one to search, one to print.
 const MOST_LISTS: usize = 4;
+/// Size of the largest loader that is searched for strings, in bytes. One with debug sections has 3 MiB.
+const LARGEST_LOADER: usize = 64 << 20;
 /// Byte that fills the path of a sealed directory. No system has `/~~~~~`.
 const FILL: u8 = b'~';
 
@@ -61,6 +63,7 @@ pub fn is_loader(image: &ElfImage, bytes: &[u8]) -> bool {
     image.kind == ObjectKind::Loader
         || (is_nameless
             && image.needed.is_empty()
+            && bytes.len() <= LARGEST_LOADER
             && memchr::memmem::find(bytes, b"/etc/ld-musl-").is_some())
 }
 
@@ -75,6 +78,9 @@ pub fn seal_loader(bytes: &[u8]) -> Result<Seal, SealError> {
     let image = read(bytes)?;
     if !is_loader(&image, bytes) {
         return Err(SealError::NotALoader(image.kind));
+    }
+    if bytes.len() > LARGEST_LOADER {
+        return Err(Error::LimitExceeded("it is a loader of more than 64 MiB").into());
     }
     let soname = image.soname.unwrap_or_default();
     let musl_names: [&[u8]; 3] = [b"libc.so", b"libc.musl-", b"ld-musl-"];

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::base::escape::{Escape, visible_line};
 use crate::base::input;
-use crate::base::limits::LIST;
+use crate::base::limits::{LIST, TEXT};
 use crate::fstree::walk::TreeWalk;
 use crate::portage::cpv::Cpv;
 use crate::portage::{contents, sources};
@@ -92,7 +92,7 @@ impl VdbEntry {
         if !file.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
             return Ok(String::new());
         }
-        input::read_lossy(&file, LIST)
+        input::read_lossy(&file, if name == "CONTENTS" { LIST } else { TEXT })
     }
 
     /// Returns the content of the file `name` in one line, with single spaces between words, as

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::base::escape::Escape;
 use crate::elf::{self, Edit, ElfImage, ObjectKind, Seal, SearchPathEdit};
 use crate::fstree::resolve::{RootResolver, normalize_path};
-use crate::relocate::libc::{Libc, is_libc};
+use crate::relocate::libc::{self, Libc, is_libc};
 use crate::relocate::{FileAction, FileOutcome, LibraryIndex, RelocateOptions, SearchTag};
 
 /// Directories below EPREFIX that may hold libraries on every machine, in the order of the search.
@@ -54,8 +54,11 @@ pub(super) fn plan_elf(
     let mut extra = Vec::new();
     if is_libc(&image) {
         let eprefix = options.eprefix.as_path();
-        let isolation = Libc { bytes: &bytes, path: context.path, eprefix, rooted: context.rooted }
-            .plan_isolation();
+        let libc = Libc { bytes: &bytes, path: context.path, eprefix, rooted: context.rooted };
+        if !libc.is_searchable() {
+            return Ok(FileOutcome::Skipped(libc::TOO_LARGE.to_string()));
+        }
+        let isolation = libc.plan_isolation();
         changes.extend(isolation.leaks.into_iter().map(|(_, leak)| format!("mended: {leak}")));
         extra = isolation.patches;
     }

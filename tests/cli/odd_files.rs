@@ -124,6 +124,30 @@ fn holes_of_terabytes_are_neither_read_nor_filled() {
     odd.refuses(&["elf", "show", late.to_str().unwrap()], "not an ELF file");
 }
 
+/// Units, loaders and C libraries are searched as a whole, which has a limit of its own.
+#[test]
+fn units_and_libraries_that_end_in_holes() {
+    let odd = Odd::new();
+    hole(
+        &odd.small.inside("usr/lib/systemd/system/hole.service"),
+        b"[Service]\nExecStart=/x\n",
+        b"",
+    );
+    for (name, soname) in
+        [("libc.so.6", "libc.so.6"), ("ld-linux-x86-64.so.2", "ld-linux-x86-64.so.2")]
+    {
+        let path = odd.small.inside(&format!("usr/lib64/{name}"));
+        fs_err::copy(odd.small.inside("usr/lib64/libthing.so.1.2"), &path).unwrap();
+        odd.ends(0, &["elf", "set", "--soname", soname, path.to_str().unwrap()]);
+        fs_err::OpenOptions::new().write(true).open(&path).unwrap().set_len(60 << 30).unwrap();
+    }
+    let said = odd.ends_on_tree(3, "check");
+    for part in ["it is a C library of more than 256 MiB", "hole.service is a unit, and not text"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    odd.ends_on_tree(0, "rewrite");
+}
+
 #[test]
 fn scripts_with_holes_are_rewritten_and_keep_them() {
     let odd = Odd::new();

@@ -24,7 +24,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::escape::Escape;
-use crate::elf::{ElfImage, Patch};
+use crate::base::limits::LIBRARY;
+use crate::elf::{self, ElfImage, Patch};
 use crate::fstree::resolve::RootResolver;
 use crate::prefix::layout::{GCONV, LOCALES};
 use crate::relocate::libc::slack::LibcSlack;
@@ -73,12 +74,21 @@ pub(crate) struct Libc<'a> {
     pub rooted: &'a RootResolver,
 }
 
+/// Error for a C library that is too large to be searched.
+pub(crate) const TOO_LARGE: elf::Error =
+    elf::Error::LimitExceeded("it is a C library of more than 256 MiB");
+
 /// Returns whether the file is glibc's C library.
 pub(crate) fn is_libc(image: &ElfImage) -> bool {
     image.soname.as_deref() == Some(b"libc.so.6")
 }
 
 impl Libc<'_> {
+    /// Returns whether the library is small enough to be searched.
+    pub(crate) fn is_searchable(&self) -> bool {
+        self.bytes.len() as u64 <= LIBRARY.bytes
+    }
+
     /// Plans the changes that isolate it.
     pub(crate) fn plan_isolation(&self) -> LibcIsolation {
         let mut isolation = LibcIsolation::default();
