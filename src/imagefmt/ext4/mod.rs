@@ -85,6 +85,23 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_take_memory_are_errors() {
+        let whole = samples::image("ext4");
+        // s_log_block_size, s_blocks_per_group, s_blocks_count_hi.
+        for (offset, value, part) in [
+            (0x18, 20_u32, "it has blocks of 2^30 bytes"),
+            (0x18, u32::MAX, "it has blocks of 2^4294967305 bytes"),
+            (0x20, 0, "blocks per group is zero"),
+            (0x150, 0x100, "groups of blocks, more than its descriptors"),
+        ] {
+            let mut bytes = whole.clone();
+            bytes[1024 + offset..][..4].copy_from_slice(&value.to_le_bytes());
+            let error = samples::read(&FORMAT, &bytes).unwrap_err();
+            assert!(format!("{error:#}").contains(part), "{offset:#x}: {error:#}");
+        }
+    }
+
+    #[test]
     fn names_that_lead_elsewhere_are_errors() {
         let whole = samples::image("ext4");
         for name in samples::HOSTILE {

@@ -5,8 +5,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use ext4_view::{Ext4, Ext4Read, Metadata};
+use zerocopy::little_endian::U32;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::base::escape::Escape;
 use crate::base::input;
@@ -21,6 +23,14 @@ use crate::imagefmt::ext4::debugfs::{DebugfsScript, absolute, command};
 
 /// Minimum size of an entry of a directory, in bytes (Linux, `fs/ext4/ext4.h`).
 const DIRECTORY_ENTRY: u64 = 12;
+/// Offset of the superblock.
+const SUPERBLOCK: u64 = 1024;
+/// Logarithm of the size of the largest blocks that Linux mounts, 64 KiB, in units of 1024 bytes.
+const LOG_BLOCK_SIZE_MAX: u32 = 6;
+/// Minimum size of the descriptor of a group of blocks, in bytes, and the largest number of groups:
+/// those of 8 TiB in blocks of 4096 bytes.
+const GROUP_DESCRIPTOR: u64 = 32;
+const GROUPS: u64 = 1 << 16;
 /// Limit of the content of all files, as a multiple of the size of the image. Only holes make it
 /// larger than the image, and damaged sizes make holes that would take years to read.
 const CONTENT_TIMES: u64 = 16;
@@ -61,16 +71,53 @@ pub(crate) fn read_bytes(bytes: &[u8], budget: TreeBudget, found: &mut FileTree)
 }
 
 fn read_stream(
-    stream: Box<dyn Ext4Read>,
+    mut stream: Box<dyn Ext4Read>,
     size: u64,
     budget: TreeBudget,
     searched: u64,
     found: &mut FileTree,
 ) -> Result<()> {
+    let mut superblock = Ext4Superblock::new_zeroed();
+    let read = stream.read(SUPERBLOCK, superblock.as_mut_bytes());
+    read.map_err(Error::from_boxed).context("it ends early")?;
+    superblock.check(size)?;
     let opened = Ext4::load(stream)?;
     let budget = budget.with_content(size.saturating_mul(CONTENT_TIMES));
     let mut reader = Ext4Reader { image: &opened, budget, unread: size, searched };
     reader.read_into(found, size / DIRECTORY_ENTRY)
+}
+
+/// First and last fields of the superblock (`ext4_super_block`) that determine how much memory the
+/// reader takes before it looks at anything else.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Ext4Superblock {
+    inodes: U32,
+    blocks: U32,
+    reserved_blocks: U32,
+    free_blocks: U32,
+    free_inodes: U32,
+    first_data_block: U32,
+    /// Logarithm of the size of a block, in units of 1024 bytes.
+    log_block_size: U32,
+    log_cluster_size: U32,
+    blocks_per_group: U32,
+    others: [u8; 0x150 - 0x24],
+    blocks_high: U32,
+}
+
+impl Ext4Superblock {
+    /// Fails unless an image of `size` bytes can have such blocks and groups of blocks.
+    fn check(&self, size: u64) -> Result<()> {
+        let log = self.log_block_size.get();
+        ensure!(log <= LOG_BLOCK_SIZE_MAX, "it has blocks of 2^{} bytes", u64::from(log) + 10);
+        let blocks = u64::from(self.blocks_high.get()) << 32 | u64::from(self.blocks.get());
+        let blocks = blocks.saturating_sub(self.first_data_block.get().into());
+        let groups = blocks.div_ceil(self.blocks_per_group.get().max(1).into());
+        let fits = groups <= GROUPS && groups <= size / GROUP_DESCRIPTOR;
+        ensure!(fits, "it has {groups} groups of blocks, more than its descriptors");
+        Ok(())
+    }
 }
 
 /// Image, and what may still be read of it.
