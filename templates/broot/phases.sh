@@ -27,10 +27,14 @@ esac
 has() { [[ " $2 " == *" $1 "* ]]; }
 
 bwrap=({{ bubblewrap }})
+hidden=()
 hide() {
 	local dir
 	for dir; do
-		[[ ! -d ${dir} ]] || bwrap+=(--tmpfs "${dir}")
+		[[ ! -d ${dir} ]] || {
+			bwrap+=(--tmpfs "${dir}")
+			hidden+=(--remount-ro "${dir}")
+		}
 	done
 }
 write() {
@@ -111,6 +115,7 @@ write "${PORTAGE_BUILDDIR:-}"
 for script in ebuild.sh misc-functions.sh; do
 	bwrap+=(--ro-bind "${own}/${script}" "${PORTAGE_BIN_PATH}/${script}")
 done
+bwrap+=("${hidden[@]}")
 
 report() { printf '%s %s %s\n' "$1" "${CATEGORY:-}/${PF:-}" "${environment}" >> {{ events }}; }
 

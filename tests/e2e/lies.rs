@@ -10,7 +10,7 @@ fn what_builds_a_package_writes_to_its_own_directories_alone() {
     let inside = format!("{EPREFIX}/usr/bin/stray");
     let places = [
         (inside.as_str(), prefix.in_staging("usr/bin/stray")),
-        ("/fprefix/final/root/stray", prefix.r#final.join("root/stray")),
+        ("/fprefix/final/stray", prefix.r#final.join("stray")),
         ("/fprefix/staging/broot/stray", prefix.staging.join("broot/stray")),
         ("/fprefix/repos/test-cases/stray", prefix.world.path("overlay/stray")),
         ("/usr/bin/stray", "/usr/bin/stray".into()),

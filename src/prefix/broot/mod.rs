@@ -30,7 +30,6 @@ const WRITTEN: &[&str] = &[
     "etc/portage/profile",
     "share/portage/config",
     "usr/bin",
-    "usr/local/bin",
     "usr/share/aclocal",
     "usr/share/gettext",
     "usr/share/gnuconfig",
@@ -43,10 +42,11 @@ const WRITTEN: &[&str] = &[
 /// Writes BROOT of `prefix`: Portage's configuration for it, and the wrappers.
 pub(crate) fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
     let broot = prefix.layout.broot();
-    files::create_dirs_below(&broot, WRITTEN)?;
+    files::create_dirs_below(&broot, [WRAPPER_DIR])?;
     compilers::write(prefix, compiler, &broot.join(WRAPPER_DIR))?;
     files::write_executable(&prefix.layout.phases(), phases::script()?.as_bytes())?;
     let Portage::Private(portage) = &prefix.portage else { return Ok(()) };
+    files::create_dirs_below(&broot, WRITTEN)?;
     let config = broot.join("etc/portage");
     write_tools(prefix)?;
     shared::link(&broot)?;
