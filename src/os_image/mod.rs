@@ -5,6 +5,7 @@
 //!
 //! Nothing in here builds or packs.
 
+mod file_state;
 mod places;
 pub(crate) mod recipe;
 pub(crate) mod whiteouts;
@@ -13,13 +14,14 @@ use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use crate::base::escape::{self, Escape};
 use crate::base::input;
 use crate::fstree::resolve::ResolvedPath;
 use crate::fstree::root_dir::RootDir;
+pub(crate) use crate::os_image::file_state::FileState;
 use crate::os_image::places::{BUILT_IN, CERTIFICATES, EXTENSIONS, EXTRA, OEM, OPT};
 pub(crate) use crate::os_image::places::{Extension, InstallMethod};
 use std::ffi::OsString;
@@ -40,6 +42,9 @@ pub(crate) enum ImageChange {
         /// True if the image file is repacked without compression.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         uncompressed: bool,
+        /// State of the source file when it was verified; `None` if it was not.
+        #[serde(skip)]
+        verified: Option<FileState>,
     },
     /// Writes a text file in the image.
     Write {
@@ -193,9 +198,15 @@ impl OsRoot {
 
     fn change(&self, change: &ImageChange) -> Result<()> {
         match change {
-            ImageChange::Copy { from, to, .. } => {
+            ImageChange::Copy { from, to, verified, .. } => {
                 let (from, size) = input::open_sized(from)?;
-                self.root.create(to, 0o644, |file| input::copy_data(from.file(), 0..size, file, 0))
+                self.root.create(to, 0o644, |file| {
+                    input::copy_data(from.file(), 0..size, file, 0)?;
+                    let is_same = verified
+                        .is_none_or(|then| FileState::of(from.file()).is_ok_and(|now| now == then));
+                    ensure!(is_same, "it was changed after it was verified");
+                    Ok(())
+                })
             }
             ImageChange::Write { to, text } => self.write(to, 0o644, text),
             ImageChange::Script { to, text } => self.write(to, 0o755, text),
@@ -222,7 +233,7 @@ impl OsRoot {
 impl fmt::Display for ImageChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Copy { from, to, uncompressed } => {
+            Self::Copy { from, to, uncompressed, .. } => {
                 let how = if *uncompressed { ", uncompressed" } else { "" };
                 write!(f, "copy {} to {}{how}", from.escaped(), to.escaped())
             }

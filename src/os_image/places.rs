@@ -9,7 +9,7 @@ use crate::base::escape::Escape;
 use crate::base::names::PrefixName;
 use crate::fstree::resolve::ResolvedPath;
 use crate::host::os_release;
-use crate::os_image::{ImageChange, OsRoot};
+use crate::os_image::{FileState, ImageChange, OsRoot};
 
 /// Directory where systemd finds the extensions that an image brings or its user chose.
 pub(super) const EXTENSIONS: &str = "/etc/extensions";
@@ -54,6 +54,8 @@ pub(crate) struct Extension {
     pub architectures: Vec<&'static str>,
     /// True if the image is compressed.
     pub compressed: bool,
+    /// State of the file when it was verified.
+    pub verified: FileState,
 }
 
 impl InstallMethod {
@@ -142,6 +144,7 @@ impl OsRoot {
             from: extension.file.clone(),
             to: to.clone(),
             uncompressed: method.is_compressed() && extension.compressed,
+            verified: Some(extension.verified),
         }];
         if let Some(certificate) = certificate {
             let to = Path::new(CERTIFICATES).join(format!("{name}.crt"));
@@ -149,6 +152,7 @@ impl OsRoot {
                 from: certificate.to_owned(),
                 to,
                 uncompressed: false,
+                verified: None,
             });
         }
         changes.extend(more);

@@ -125,9 +125,8 @@ impl ImageFormat for Ddi {
         if let Some(root) = root {
             verity::verify_anew(&data, &hashes, root)?;
         }
-        let (Some(certificate), Some(signature)) = (certificate, disk.signature()?) else {
-            return Ok(());
-        };
+        let Some(certificate) = certificate else { return Ok(()) };
+        let signature = disk.signature()?.context("it is not signed")?;
         let root = root.context("it is signed, and has no hashes that the signature is about")?;
         VeritySignature::read(&signature)?.verify(root, certificate)
     }

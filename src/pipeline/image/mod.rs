@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::base::escape::Escape;
 use crate::base::scratch::ScratchDir;
 use crate::imagefmt::{architecture, inspect};
-use crate::os_image::{Extension, ImageChange, InstallMethod, OsRoot};
+use crate::os_image::{Extension, FileState, ImageChange, InstallMethod, OsRoot};
 pub(crate) use crate::pipeline::image::build::{ImageBuildOutcome, build};
 pub(crate) use crate::pipeline::image::request::ImageRequest;
 
@@ -28,6 +28,7 @@ pub(crate) fn plan_add(
     let mut extensions = Vec::new();
     for file in files {
         let (format, facts) = repack::examine(file)?;
+        let verified = FileState::read(file)?;
         let act = || format!("could not add {}", file.escaped());
         repack::verify(file, format, &facts, certificate).with_context(act)?;
         extensions.push(Extension {
@@ -35,6 +36,7 @@ pub(crate) fn plan_add(
             name: inspect::name(file)?,
             architectures: architecture::names(),
             compressed: facts.compressed,
+            verified,
         });
     }
     let changes = root.add(&extensions, method, certificate)?;
@@ -54,7 +56,11 @@ pub(crate) fn apply(root: &OsRoot, changes: &[ImageChange]) -> Result<()> {
     let mut ready = Vec::new();
     for (index, change) in changes.iter().enumerate() {
         let mut change = change.clone();
-        if let ImageChange::Copy { from, uncompressed: uncompressed @ true, .. } = &mut change {
+        if let ImageChange::Copy { from, uncompressed: uncompressed @ true, verified, .. } =
+            &mut change
+        {
+            // An image that can be packed anew has no hashes that were verified.
+            *verified = None;
             let dir = work.path().join(index.to_string());
             *from = repack::uncompressed(from, &dir)
                 .with_context(|| format!("could not pack {} uncompressed", from.escaped()))?;
