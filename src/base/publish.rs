@@ -204,7 +204,16 @@ pub fn rename_flushed(from: &Path, to: &Path) -> Result<()> {
 pub fn flush_parent(path: &Path) -> Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let act = || format!("could not flush the directory {}", dir.escaped());
-    rustix::fs::fsync(open_directory(dir).with_context(act)?).with_context(act)
+    tolerate(rustix::fs::fsync(open_directory(dir).with_context(act)?)).with_context(act)
+}
+
+/// Flushes the names in the open directory `dir`.
+///
+/// # Errors
+///
+/// Fails if they cannot be written.
+pub fn flush_names(dir: impl AsFd) -> Result<(), Errno> {
+    tolerate(rustix::fs::fsync(dir))
 }
 
 /// Flushes all that was written to the filesystem of the directory `dir`.
@@ -214,7 +223,7 @@ pub fn flush_parent(path: &Path) -> Result<()> {
 /// Fails if the directory cannot be opened, or if something cannot be written.
 pub fn flush_filesystem(dir: &Path) -> Result<()> {
     let act = || format!("could not flush the filesystem of {}", dir.escaped());
-    rustix::fs::syncfs(open_directory(dir).with_context(act)?).with_context(act)
+    tolerate(rustix::fs::syncfs(open_directory(dir).with_context(act)?)).with_context(act)
 }
 
 /// Opens the directory at `dir`, to put entries in place there. An empty path is the working
@@ -281,6 +290,14 @@ fn create_directories(dir: &Path, durability: Durability) -> Result<()> {
     Ok(())
 }
 
+/// Filesystems without a disk of their own (FUSE, 9p) may know nothing of flushing directories.
+fn tolerate(flushed: Result<(), Errno>) -> Result<(), Errno> {
+    match flushed {
+        Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        flushed => flushed,
+    }
+}
+
 fn open_again(dir: impl AsFd) -> std::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(dir, ".", flags, Mode::empty())?)
@@ -288,7 +305,7 @@ fn open_again(dir: impl AsFd) -> std::io::Result<OwnedFd> {
 
 fn flush_directory(dir: impl AsFd, durability: Durability) -> std::io::Result<()> {
     if durability == Durability::Flushed {
-        rustix::fs::fsync(dir)?;
+        tolerate(rustix::fs::fsync(dir))?;
     }
     Ok(())
 }

@@ -13,8 +13,9 @@ use crate::base::escape::Escape;
 use crate::base::files;
 use crate::base::lock::{Busy, Lock, path_below};
 
-/// Start of the names in the directory for temporary files.
-const TEMPORARY: &str = "fprefix-";
+/// Start of the names in the directory for temporary files. Nobody else calls a directory like that,
+/// so that one of it may be removed.
+const TEMPORARY: &str = ".fprefix-run-";
 
 /// Number of times that another run may remove a new directory.
 const ATTEMPTS: u32 = 16;

@@ -344,7 +344,7 @@ fn open_below(
 /// will be.
 fn make_directory(dir: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
     match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o777)) {
-        Ok(()) => rustix::fs::fsync(open_readable(dir)?),
+        Ok(()) => publish::flush_names(open_readable(dir)?),
         Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(error),
     }
