@@ -79,7 +79,7 @@ esac
 case ${phase} in
 configure | compile | test | install) ! has distcc "${FEATURES:-}" || network= ;;
 esac
-if [[ ${FPREFIX_NETWORK:-} == yes && ${phase} != depend ]]; then
+if has fprefix-network "${FEATURES:-}" && [[ ${phase} != depend ]]; then
 	network=
 fi
 # shellcheck disable=SC2206

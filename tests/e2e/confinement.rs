@@ -113,3 +113,29 @@ fn the_code_of_a_package_reaches_nothing_that_is_not_its_own() {
         }
     }
 }
+
+#[test]
+fn the_network_is_where_pms_or_the_user_gives_it() {
+    let prefix = own();
+    let _machine = Machine::new(&prefix.distfiles());
+    // Runs emerge, and returns the phases that reached the network.
+    let emerge = || {
+        let run = prefix.fprefix(&["emerge", "--quiet-build=n", "--oneshot", "test-cases/asks"]);
+        let said = run.env("FEATURES", "test").env("USE", "test").said().succeeds();
+        let text = format!("{}{}", said.stdout, said.stderr);
+        let phases: BTreeSet<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("REACHED ")?.strip_suffix(" the network"))
+            .map(str::to_owned)
+            .collect();
+        phases.into_iter().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(emerge(), "test unpack");
+    // A live ebuild keeps a checkout in DISTDIR.
+    assert!(prefix.distfiles().join("reached-unpack").exists());
+    assert!(!prefix.distfiles().join("reached-test").exists());
+    let config = prefix.staging.join("etc/portage");
+    prefix.world.write(config.join("env/network"), "FEATURES=fprefix-network\n");
+    prefix.world.write(config.join("package.env/mine"), "test-cases/asks network\n");
+    assert_eq!(emerge(), "compile install postinst test unpack");
+}
