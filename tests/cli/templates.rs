@@ -18,6 +18,7 @@ fn make_conf(environment: &str, built_in_only: bool, fetcher: &str) -> String {
         use_flags => "-nls two \"$words\"",
         inside => format!("/fprefix/{environment}"),
         fetcher,
+        fetch_program => fetcher,
         binpkg_options => "",
         features => if built_in_only { vec!["ccache", "-strict"] } else { Vec::new() },
         built_in_only,
