@@ -65,6 +65,9 @@ pub static EVENTS: InsidePath = InsidePath::constant("/fprefix/events");
 /// Folder of an environment that holds what no sandbox may reach.
 pub const MARKER: &str = ".fprefix";
 
+/// Keys of ssh(1) for a binhost: root's, who Portage is.
+pub static SSH_KEYS: InsidePath = InsidePath::constant("/root/.ssh");
+
 /// Keys with which binary packages are signed.
 pub static KEYS: InsidePath = InsidePath::constant("/fprefix/staging/etc/portage/gnupg");
 

@@ -19,6 +19,7 @@ use crate::base::files;
 use crate::base::inside::{self, InsidePath, WRAPPER_DIR};
 use crate::base::names::Environment;
 use crate::host::toolchain::Compiler;
+use crate::portage::binhost::Binhost;
 use crate::portage::repos;
 use crate::prefix::broot;
 use crate::prefix::definition::Prefix;
@@ -211,12 +212,24 @@ impl MountPlan {
             }
             self.bwrap.bind(pkgdir, &inside::PKGDIR);
         }
+        if let (Some(binhost), Some(home)) = (&prefix.definition.binhost, std::env::home_dir()) {
+            self.keys_of_ssh(binhost, &home);
+        }
         self.bwrap.bind(&prefix.definition.distdir, &inside::DISTDIR);
         self.repositories(prefix)?;
         self.portage(prefix)?;
         self.compiler(prefix)?;
         self.bwrap.ro_bind(own, &inside::OWN_PROGRAM);
         self.at_eprefix(&layout.eroot(Environment::Staging), layout.eprefix().as_path())
+    }
+
+    /// Shows Portage the keys by which the user of the directory `home` reaches a binhost. The code of
+    /// packages does not see them (templates/broot/phases.sh).
+    fn keys_of_ssh(&mut self, binhost: &Binhost, home: &Path) {
+        let keys = home.join(".ssh");
+        if matches!(binhost, Binhost::Uri(uri) if uri.starts_with("ssh://")) && keys.is_dir() {
+            self.bwrap.ro_bind(&keys, &inside::SSH_KEYS);
+        }
     }
 
     fn repositories(&mut self, prefix: &Prefix) -> Result<()> {
@@ -428,6 +441,19 @@ mod tests {
             let error = plan(&prefix, samples::for_root()).unwrap_err().to_string();
             assert!(error.starts_with(part), "{error}");
         }
+    }
+
+    #[test]
+    fn keys_of_ssh_are_shown_where_a_binhost_needs_them() {
+        let home = tempfile::tempdir().unwrap();
+        fs_err::create_dir(home.path().join(".ssh")).unwrap();
+        let shown = |uri: &str| {
+            let mut plan = MountPlan::new(samples::for_root(), MachineView::new(&[]));
+            plan.keys_of_ssh(&uri.parse().unwrap(), home.path());
+            samples::lines(&plan.finish()).contains("/.ssh /root/.ssh")
+        };
+        assert!(shown("ssh://host/packages"));
+        assert!(!shown("https://host/packages") && !shown("/srv/packages"));
     }
 
     #[test]

@@ -44,6 +44,9 @@ const EMPTY: &[&str] = &["/home", "/media", "/mnt", "/root", "/run", "/srv", "/v
 /// Files in /etc that may lead to a place that is not shown, and without which nothing is fetched.
 const FOR_NETWORK: &[&str] = &["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"];
 
+/// Variables that name certificates of servers, which are public.
+const CERTIFICATES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
 /// The paths of the machine that a sandbox shows.
 #[derive(Clone, Debug)]
 pub(crate) struct MachineView {
@@ -78,17 +81,25 @@ impl MachineView {
         for file in FOR_NETWORK {
             self.show_target(bwrap, Path::new(file))?;
         }
+        for variable in CERTIFICATES {
+            if let Some(path) = std::env::var_os(variable) {
+                self.show_target(bwrap, Path::new(&path))?;
+            }
+        }
         if machine::is_root() {
             hide_secrets(bwrap)?;
         }
         Ok(())
     }
 
-    /// Shows the file that the link `file` leads to.
-    fn show_target(&self, bwrap: &mut Bubblewrap, file: &Path) -> Result<()> {
-        let Ok(target) = fs_err::canonicalize(file) else { return Ok(()) };
+    /// Shows what is at `path`, and where it leads to if it is a link.
+    fn show_target(&self, bwrap: &mut Bubblewrap, path: &Path) -> Result<()> {
+        let Ok(target) = fs_err::canonicalize(path) else { return Ok(()) };
         if !self.contains(&target) {
             bwrap.ro_bind(&target, &InsidePath::parse(&target)?);
+        }
+        if path.is_absolute() && path != target && !self.contains(path) {
+            bwrap.symlink(&target, &InsidePath::parse(path)?);
         }
         Ok(())
     }

@@ -93,7 +93,7 @@ case ${ROOT:-/} in
 	;;
 *) hide {{ final_dir }} ;;
 esac
-hide {{ build_dir }} {{ cache }} {{ keys }}
+hide {{ build_dir }} {{ cache }} {{ keys }} {{ ssh_keys }}
 case ${phase} in
 unpack)
 	! has live "${PORTAGE_PROPERTIES:-}" || write "${PORTAGE_ACTUAL_DISTDIR:-}"

@@ -45,6 +45,7 @@ pub(super) fn script() -> Result<String> {
         build_dir => inside::BUILD_DIR,
         cache => inside::CACHE,
         keys => inside::KEYS,
+        ssh_keys => inside::SSH_KEYS,
         events => inside::EVENTS,
     };
     template::render(Folder::Templates, "broot/phases.sh", values)
