@@ -5,6 +5,7 @@
 //! its daemons, and no secret of its root. So directories are named that hold programs, and all
 //! others do not exist in the sandbox.
 
+use std::cell::RefCell;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,9 @@ const SHOWN: &[&str] = &[
     "/nix",
     "/opt",
     "/sbin",
+    // Types of the running kernel, from which BPF programs are built, and processors.
+    "/sys/devices/system/cpu",
+    "/sys/kernel/btf",
     "/usr",
     // Certificates of openSUSE, to which /etc/ssl leads.
     "/var/lib/ca-certificates",
@@ -127,22 +131,26 @@ pub(crate) fn check(path: &Path) -> Result<PathBuf> {
 /// Hides what root alone may read in /etc: passwords, private keys. In the sandbox, root still owns
 /// it (`user_namespaces(7)`).
 fn hide_secrets(bwrap: &mut Bubblewrap) -> Result<()> {
+    // Root of a container may not look into all directories. Those are hidden, too.
     let is_secret = |entry: &WalkEntry, others: u32| {
-        Ok::<_, anyhow::Error>(entry.metadata()?.mode() & others != others)
+        entry.metadata().map_or(true, |meta| meta.mode() & others != others)
     };
-    let mut hidden: Option<PathBuf> = None;
-    for entry in TreeWalk::below(inside::ETC.as_path()) {
+    let directories = RefCell::new(Vec::new());
+    let is_hidden_directory = |entry: &WalkEntry| {
+        let is_hidden = entry.file_type().is_dir() && is_secret(entry, 0o005);
+        if is_hidden {
+            directories.borrow_mut().push(entry.disk().to_owned());
+        }
+        is_hidden
+    };
+    for entry in TreeWalk::below(inside::ETC.as_path()).skip_below(is_hidden_directory) {
         let entry = entry?;
-        if hidden.as_ref().is_some_and(|dir| entry.disk().starts_with(dir)) {
-            continue;
+        if entry.file_type().is_file() && is_secret(&entry, 0o004) {
+            bwrap.ro_bind(inside::DEV.join("null").as_path(), &InsidePath::parse(entry.disk())?);
         }
-        let at = InsidePath::parse(entry.disk())?;
-        if entry.file_type().is_dir() && is_secret(&entry, 0o005)? {
-            bwrap.tmpfs(&at);
-            hidden = Some(entry.into_disk());
-        } else if entry.file_type().is_file() && is_secret(&entry, 0o004)? {
-            bwrap.ro_bind(inside::DEV.join("null").as_path(), &at);
-        }
+    }
+    for dir in directories.into_inner() {
+        bwrap.tmpfs(&InsidePath::parse(dir)?);
     }
     Ok(())
 }

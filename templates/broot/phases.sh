@@ -109,7 +109,10 @@ package)
 	;;
 esac
 case ${phase} in
-configure | compile | test | install) ! has ccache "${FEATURES:-}" || write "${CCACHE_DIR:-}" ;;
+configure | compile | test | install)
+	! has ccache "${FEATURES:-}" || write "${CCACHE_DIR:-}"
+	! has distcc "${FEATURES:-}" || write "${DISTCC_DIR:-}"
+	;;
 esac
 write "${PORTAGE_BUILDDIR:-}"
 for script in ebuild.sh misc-functions.sh; do

@@ -1,5 +1,6 @@
 //! `fprefix emerge` is emerge: what a Portage user knows of it holds.
 
+use crate::harness::escaped;
 use crate::prefix::{contents_are_true, own};
 
 /// The name of final's root in emerge's output.
@@ -158,7 +159,7 @@ fn a_failing_ebuild_names_package_phase_and_log() {
     let before = prefix.packages();
     let said = prefix.fprefix(&["emerge", "test-cases/dies"]).said().ends_with(1);
     let logs = prefix.staging.join("logs");
-    let shown = prefix.world.plain(logs.as_os_str().as_encoded_bytes());
+    let shown = prefix.world.plain(escaped(logs.to_str().unwrap()).as_bytes());
     let start = format!(
         "error: test-cases/dies-1 failed in its compile phase, in staging; its build log is {shown}/"
     );

@@ -1,5 +1,7 @@
 //! The package test-cases/slow, which stops in a phase until the test lets it go on.
 
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -11,8 +13,10 @@ use crate::prefix::Prefix;
 pub(crate) struct Stop {
     /// File that the ebuild reads: phase and ROOT.
     place: PathBuf,
-    /// File that the ebuild makes when it is there.
+    /// Pipe that the ebuild writes to when it is there.
     reached: PathBuf,
+    /// The end of it that is read, and whether something came.
+    signal: (OwnedFd, Cell<bool>),
     /// Pipe that it then reads from: it waits until somebody opens the other end.
     gate: PathBuf,
 }
@@ -21,20 +25,25 @@ impl Stop {
     /// Lets the next builds in `prefix` stop in `phase` of an installation into `root`.
     pub(crate) fn new(prefix: &Prefix, phase: &str, root: &str) -> Self {
         let file = |name: &str| prefix.distfiles().join(name);
-        let stop = Self {
-            place: file("slow-phase"),
-            reached: file("slow-begun"),
-            gate: file("slow-gate"),
-        };
-        stop.remove();
-        rustix::fs::mknodat(CWD, &stop.gate, FileType::Fifo, Mode::from(0o644), 0).unwrap();
-        fs_err::write(&stop.place, format!("{phase} {root}\n")).unwrap();
-        stop
+        let place = file("slow-phase");
+        let [reached, gate] = ["slow-begun", "slow-gate"].map(|name| {
+            let pipe = file(name);
+            let _ = fs_err::remove_file(&pipe);
+            rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::from(0o644), 0).unwrap();
+            pipe
+        });
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let signal = rustix::fs::open(&reached, flags, Mode::empty()).unwrap();
+        fs_err::write(&place, format!("{phase} {root}\n")).unwrap();
+        Self { place, reached, signal: (signal, Cell::new(false)), gate }
     }
 
     /// Returns whether a build has stopped here.
     pub(crate) fn is_reached(&self) -> bool {
-        self.reached.exists()
+        let (signal, came) = &self.signal;
+        // Without a writer, a pipe ends (fifo(7)).
+        came.set(came.get() || rustix::io::read(signal, &mut [0; 8]).is_ok_and(|count| count > 0));
+        came.get()
     }
 
     /// Lets the build that has stopped here go on.

@@ -181,8 +181,14 @@ impl World {
 
     /// `text` without what differs between worlds.
     pub(crate) fn plain(&self, text: &[u8]) -> String {
-        String::from_utf8_lossy(text).replace(self.dir.to_str().unwrap(), "[WORLD]")
+        let dir = self.dir.to_str().unwrap();
+        String::from_utf8_lossy(text).replace(dir, "[WORLD]").replace(&escaped(dir), "[WORLD]")
     }
+}
+
+/// `path` as messages show it: a backslash and a newline are escaped.
+pub(crate) fn escaped(path: &str) -> String {
+    path.replace('\\', r"\\").replace('\n', r"\n")
 }
 
 /// Everything below `dir`: path, size, and the time of the last change in seconds and nanoseconds.

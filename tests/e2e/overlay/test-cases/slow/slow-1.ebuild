@@ -11,13 +11,13 @@ LICENSE="MIT"
 SLOT="0"
 KEYWORDS="amd64 arm64"
 
-# Tests write the phase in which to stop into a file that the sandbox shows, and open the other end
-# of slow-gate, a FIFO, to let it go on.
+# Tests write the phase in which to stop into a file that the sandbox shows. slow-begun and slow-gate
+# are FIFOs: one tells the test that the build has stopped, the other lets it go on.
 stop() {
 	local asked
 	read -r asked < /fprefix/distfiles/slow-phase || return 0
 	if [[ ${asked} == "$1 ${ROOT:-/}" ]]; then
-		touch /fprefix/distfiles/slow-begun || die
+		echo begun > /fprefix/distfiles/slow-begun || die
 		read -r < /fprefix/distfiles/slow-gate
 	fi
 }
