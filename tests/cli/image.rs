@@ -419,7 +419,7 @@ fn the_signature_of_an_extension_is_verified() {
         let error = signed.refuse_json(|json| json[key] = value.into());
         assert!(error.contains(says), "{key}: {error}");
     }
-    // What the signature says of itself proves nothing.
+    // A signature carries its own certificate, which proves nothing.
     let [_, other] = key(&signed.os.small, "other");
     let own = fs_err::read(&signed.certificate).unwrap();
     fs_err::copy(other, &signed.certificate).unwrap();

@@ -60,7 +60,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
-/// What an answer has at `pointer`, or in its objects under that key.
+/// Returns the texts under `key` in the objects of a list.
 fn texts(value: &Value, key: &str) -> BTreeSet<String> {
     let list = value.as_array().into_iter().flatten();
     list.filter_map(|one| one[key].as_str()).map(str::to_owned).collect()

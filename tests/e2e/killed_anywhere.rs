@@ -65,7 +65,7 @@ fn of<'w>(world: &World, run: Run<'w>) -> Run<'w> {
     run.env("TMPDIR", world.path("tmp"))
 }
 
-/// What ships: the environment without Portage's database and caches, which have times in them.
+/// Returns the files that ship, without Portage's database and caches, which have times in them.
 fn shipped(r#final: &Path) -> Contents {
     let is_own =
         |path: &Path| ["var/db", "var/cache", "var/lib"].iter().any(|own| path.ends_with(own));

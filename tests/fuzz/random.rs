@@ -4,7 +4,7 @@
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// What makes the input of this number.
+    /// Makes the source of random values for the input of this number.
     pub(crate) fn numbered(number: u64) -> Random {
         Random(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }

@@ -222,7 +222,7 @@ impl Original {
     }
 }
 
-/// What this process sees mounted.
+/// Returns the mounts of this process.
 pub(crate) fn mounts() -> String {
     fs_err::read_to_string("/proc/self/mountinfo").unwrap()
 }
