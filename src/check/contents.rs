@@ -17,6 +17,7 @@ use crate::check::facts::{Fact, FactKind};
 use crate::check::symbols::DynamicSymbols;
 use crate::elf;
 use crate::prefix::final_root::FinalRoot;
+use crate::relocate::libc::is_static_glibc;
 
 /// Treatment of paths of the build sandbox in a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -124,6 +125,7 @@ pub(super) fn read_bytes(bytes: &[u8], paths: StagingPaths, fact: &mut Fact) {
         fact.kind = match elf::read(bytes) {
             Ok(image) => {
                 fact.symbols = DynamicSymbols::read(bytes);
+                fact.static_glibc = is_static_glibc(&image, bytes);
                 FactKind::Elf(Box::new(image))
             }
             Err(error) => FactKind::BrokenElf(error),

@@ -8,7 +8,9 @@ use crate::base::escape::Escape;
 use crate::check::{Detail, Fact, FactKind, Scene};
 use crate::elf::{self, ElfClass, ElfImage, ObjectKind};
 use crate::fstree::resolve::normalize_path;
-use crate::relocate::libc::{self, GCONV_CACHE, Libc, LibcFacility, is_libc, replace_directory};
+use crate::relocate::libc::{
+    self, GCONV_CACHE, Libc, LibcFacility, LibcIsolation, is_libc, replace_directory,
+};
 
 fn path_of(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
@@ -203,7 +205,7 @@ pub(super) fn check_loader(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
         .filter(|image| image.kind == ObjectKind::Loader)
         .or_else(|| dynamic(fact).filter(may_be))
     else {
-        return Vec::new();
+        return static_rule(fact, scene, LibcFacility::Libraries);
     };
     if !scene.is_inside(&fact.path) {
         return Vec::new();
@@ -224,7 +226,7 @@ pub(super) fn check_loader(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
 /// Finds C libraries that use modules or locales of the target.
 fn libc_rule(fact: &Fact, scene: &Scene<'_>, subject: LibcFacility) -> Vec<Detail> {
     if !scene.is_inside(&fact.path) || !dynamic(fact).is_some_and(is_libc) {
-        return Vec::new();
+        return static_rule(fact, scene, subject);
     }
     let Ok(bytes) = fact.contents(scene.root) else { return Vec::new() };
     let (eprefix, rooted) = (scene.root.eprefix().as_path(), &scene.rooted);
@@ -232,11 +234,24 @@ fn libc_rule(fact: &Fact, scene: &Scene<'_>, subject: LibcFacility) -> Vec<Detai
     if !libc.is_searchable() {
         return vec![Detail::error(format!("cannot be read: {}", libc::TOO_LARGE))];
     }
-    let isolation = libc.plan_isolation();
+    list_isolation(libc.plan_isolation(), subject)
+}
+
+/// Finds static programs that use modules, libraries or locales of the target.
+fn static_rule(fact: &Fact, scene: &Scene<'_>, subject: LibcFacility) -> Vec<Detail> {
+    if !fact.static_glibc || !scene.is_inside(&fact.path) {
+        return Vec::new();
+    }
+    let Ok(bytes) = fact.contents(scene.root) else { return Vec::new() };
+    list_isolation(libc::plan_static_isolation(&bytes, scene.root.eprefix().as_path()), subject)
+}
+
+fn list_isolation(isolation: LibcIsolation, subject: LibcFacility) -> Vec<Detail> {
     let of = |found: Vec<(LibcFacility, String)>| {
         found.into_iter().filter(move |(about, _)| *about == subject).map(|(_, text)| text)
     };
     of(isolation.leaks)
+        .chain(of(isolation.open))
         .map(Detail::error)
         .chain(of(isolation.unavailable).map(Detail::note))
         .collect()

@@ -28,6 +28,8 @@ pub(crate) struct Fact {
     pub staging: Option<String>,
     /// Dynamic symbols of an ELF file.
     pub symbols: Option<DynamicSymbols>,
+    /// True if it may be a program that is linked statically with glibc.
+    pub static_glibc: bool,
     /// Place of the content, if it is not in the tree.
     pub(super) elsewhere: Option<Elsewhere>,
 }
@@ -89,6 +91,7 @@ impl Fact {
             attributes: Vec::new(),
             staging: None,
             symbols: None,
+            static_glibc: false,
             elsewhere: None,
         }
     }

@@ -42,6 +42,7 @@ pub use crate::elf::edit::{Edit, Patch, PatchMethod, PatchPlan, SearchPathEdit, 
 pub use crate::elf::image::{ElfClass, ElfData, ElfImage, NeededVersion, ObjectKind, read};
 pub use crate::elf::plan::plan;
 pub use crate::elf::seal::{Seal, SealError, is_loader, seal_loader};
+pub(crate) use crate::elf::seal::{has_sealed_directories, library_directory_lists};
 pub use crate::elf::symbols::{DebugSymbols, find_debug_symbols, loads_alike};
 
 /// Reason that a file cannot be read or an edit cannot be made.

@@ -144,27 +144,38 @@ fn find_all(bytes: &[u8], needle: &[u8]) -> Vec<usize> {
         .collect()
 }
 
-/// Returns patches for the lists of built-in directories. A list is two or more strings in a row,
-/// each a library directory with a slash at its end.
+/// Returns patches for the lists of built-in directories.
 fn plan_directory_patches(bytes: &[u8]) -> Vec<Patch> {
-    let mut patches = Vec::new();
-    let mut lists = 0;
+    let lists = library_directory_lists(bytes);
+    if lists.len() > MOST_LISTS { Vec::new() } else { lists.concat() }
+}
+
+/// Returns whether a list of directories was sealed before.
+pub(crate) fn has_sealed_directories(bytes: &[u8]) -> bool {
+    memchr::memmem::find(bytes, b"~/\0/~").is_some()
+}
+
+/// Returns patches that seal each list of library directories. A list is two or more strings in a
+/// row, each a library directory with a slash at its end.
+pub(crate) fn library_directory_lists(bytes: &[u8]) -> Vec<Vec<Patch>> {
+    let mut lists = Vec::new();
     let mut at = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         let list = list_directories(rest);
         if list.len() < 2 {
-            let next = rest.iter().skip(1).position(|&byte| byte == b'/');
+            let next = memchr::memchr(b'/', rest.get(1..).unwrap_or_default());
             let Some(next) = next else { break };
             at += next + 1;
             continue;
         }
-        lists += 1;
+        let mut patches = Vec::new();
         for directory in list {
             patches.push(Patch { offset: at as u64, bytes: missing_directory(directory) });
             at += directory.len() + 1;
         }
+        lists.push(patches);
     }
-    if lists > MOST_LISTS { Vec::new() } else { patches }
+    lists
 }
 
 /// Returns the library directories at the beginning of `bytes`, one NUL-terminated string after

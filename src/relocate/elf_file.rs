@@ -40,6 +40,9 @@ pub(super) fn plan_elf(
     if elf::is_loader(&image, &bytes) {
         return Ok(plan_seal(&bytes));
     }
+    if libc::is_static_glibc(&image, &bytes) {
+        return Ok(plan_static_program(options, &bytes));
+    }
     match image.kind {
         ObjectKind::Executable | ObjectKind::PieExecutable | ObjectKind::SharedObject => {}
         _ => return Ok(FileOutcome::Nothing),
@@ -66,6 +69,17 @@ pub(super) fn plan_elf(
         return Ok(FileOutcome::Nothing);
     }
     Ok(FileOutcome::Changed(FileAction::Elf { plan, extra }, changes))
+}
+
+fn plan_static_program(options: &RelocateOptions, bytes: &[u8]) -> FileOutcome {
+    let isolation = libc::plan_static_isolation(bytes, options.eprefix.as_path());
+    if isolation.patches.is_empty() {
+        let open = isolation.open.into_iter().next();
+        return open.map_or(FileOutcome::Nothing, |(_, text)| FileOutcome::Skipped(text));
+    }
+    let mended = isolation.leaks.into_iter().map(|(_, leak)| format!("mended: {leak}"));
+    let left = isolation.open.into_iter().map(|(_, text)| format!("left: {text}"));
+    FileOutcome::Changed(FileAction::Seal(isolation.patches), mended.chain(left).collect())
 }
 
 fn plan_seal(bytes: &[u8]) -> FileOutcome {

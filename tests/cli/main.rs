@@ -46,6 +46,7 @@ mod removal;
 mod repo;
 mod rules;
 mod schema;
+mod static_programs;
 mod templates;
 mod umask;
 mod waiting;

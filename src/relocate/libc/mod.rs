@@ -17,6 +17,7 @@
 
 mod gconv_cache;
 mod slack;
+mod static_program;
 mod xref;
 
 use std::ffi::OsStr;
@@ -32,6 +33,7 @@ use crate::relocate::libc::slack::LibcSlack;
 use crate::relocate::libc::xref::{CodeReference, LoadedCode};
 
 pub(crate) use crate::relocate::libc::gconv_cache::{NAME as GCONV_CACHE, replace_directory};
+pub(crate) use crate::relocate::libc::static_program::{is_static_glibc, plan_static_isolation};
 
 /// Format of the file name of a name service module, from the name of the service.
 const NSS: &[u8] = b"libnss_%s.so%s\0";
@@ -50,6 +52,8 @@ pub(crate) enum LibcFacility {
     CharacterSets,
     /// Locales.
     Locales,
+    /// Libraries of dlopen(3), in a program that has the loader in it.
+    Libraries,
 }
 
 /// Changes that isolate a C library from its machine.
@@ -59,6 +63,8 @@ pub(crate) struct LibcIsolation {
     pub patches: Vec<Patch>,
     /// References to the machine, in words; the patches remove them.
     pub leaks: Vec<(LibcFacility, String)>,
+    /// References to the machine that no patch removes.
+    pub open: Vec<(LibcFacility, String)>,
     /// Facilities that programs then lack, inside and outside of the prefix, with the reason.
     pub unavailable: Vec<(LibcFacility, String)>,
 }
