@@ -1,7 +1,7 @@
 # Attaches an extension to a root that has nothing else, and runs a program in it. Runs in a mount
 # namespace of its own, which takes everything with it when it ends.
 # arguments: the root (empty), the image, the extension's name, the trace, where to keep a copy of
-# the program, the program, its arguments
+# programs and links, the command that runs the program in the root
 set -eu
 target=$1 image=$2 name=$3 trace=$4 kept=$5
 shift 5
@@ -40,12 +40,13 @@ if ! mountpoint -q "$target/usr" && ! mountpoint -q "$target/opt"; then
 fi
 mount -t proc proc "$target/proc"
 status=0
-strace --follow-forks --decode-fds=path --string-limit=4096 --quiet=all \
-	--trace=execve,execveat,mmap,open,openat,openat2 --output "$trace" -- \
-	env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
-	chroot "$target" "$@" || status=$?
-mkdir -p "$kept$(dirname "$1")"
-cp "$target$1" "$kept$1"
+"$@" || status=$?
+# Directories, links and programs are looked at afterwards.
+for dir in "$target/usr" "$target/opt"; do
+	find "$dir" -xdev \( -type d -o -type l -o -type f -perm /111 \) -printf '%P\0' |
+		(cd "$dir" && tar --create --null --no-recursion --files-from=-) |
+		(mkdir -p "$kept/${dir##*/}" && cd "$kept/${dir##*/}" && tar --extract --no-same-owner)
+done
 umount "$target/proc"
 systemd-sysext --root="$target" unmerge > "$trace.log" 2>&1 || cat "$trace.log" >&2
 exit "$status"

@@ -58,6 +58,9 @@ pub(super) struct CheckCommand {
     /// is executed, mapped or opened from outside
     #[arg(long, value_name = "PROGRAM ARGUMENTS")]
     run: Option<String>,
+    /// Status with which the program ends if it works; another one proves nothing
+    #[arg(long, value_name = "STATUS", requires = "run", default_value_t = 0)]
+    expect_status: u8,
     /// Run it from this extension, attached to an empty root by systemd-sysext (needs root)
     #[arg(long, value_name = "FILE", requires = "run", conflicts_with = "root")]
     image: Option<PathBuf>,
@@ -106,7 +109,22 @@ impl CheckCommand {
         } else {
             output::answer(&proof.text())?;
         }
-        Ok(if proof.passes() { DONE } else { FOUND })
+        if !proof.passes() {
+            return Ok(FOUND);
+        }
+        if proof.status != Some(self.expect_status.into()) {
+            bail!(
+                "{} {}, so this proves nothing beyond what it ran until then{}",
+                proof.program.escaped(),
+                proof.ending(),
+                match proof.status {
+                    Some(status) =>
+                        format!("\nhint: if it works and ends so, say --expect-status {status}"),
+                    None => String::new(),
+                }
+            );
+        }
+        Ok(DONE)
     }
 }
 

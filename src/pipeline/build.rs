@@ -300,8 +300,11 @@ fn finish(
     for ProgramLine(words) in &file.runs {
         reporter.step(&format!("proving {}", words.join(" ")));
         let proof = prove::in_empty_root(&request.root, words)?;
-        if !proof.passes() || proof.status != 0 {
+        if !proof.passes() || proof.status != Some(0) {
             return Ok(BuildOutcome::NotProven(Box::new(proof)));
+        }
+        for attempt in proof.list_attempts() {
+            reporter.detail(&format!("tried {attempt}"));
         }
     }
     let prepared = pack::prepare(&request, reporter)?;

@@ -45,6 +45,7 @@ mod refusals;
 mod removal;
 mod repo;
 mod rules;
+mod run_time_proof;
 mod schema;
 mod static_programs;
 mod templates;

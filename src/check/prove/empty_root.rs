@@ -1,5 +1,6 @@
 //! The empty root in which a program is followed: it holds the prefix alone.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::Result;
@@ -33,11 +34,20 @@ pub(super) fn plan(
         .tmpfs(&inside::TMP)
         .dir(&inside::ETC)
         .chdir(&inside::ROOT)
-        .environment(vec![
-            ("PATH", eprefix.join("usr/bin").as_path().into()),
-            ("LC_ALL", "C.UTF-8".into()),
-        ]);
+        .environment(vec![("PATH", search_path(&eprefix)), ("LC_ALL", "C.UTF-8".into())]);
     Ok(bwrap)
+}
+
+/// Directories of a target's programs, in the order in which systemd searches them (systemd.exec(5)).
+/// They are empty here, so the trace shows the programs that are looked for there.
+const OF_A_TARGET: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Returns `$PATH`: the programs of the prefix, then those of a target.
+fn search_path(eprefix: &InsidePath) -> OsString {
+    let mut path = eprefix.join("usr/bin").as_path().as_os_str().to_owned();
+    path.push(":");
+    path.push(OF_A_TARGET);
+    path
 }
 
 #[cfg(test)]
