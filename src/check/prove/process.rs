@@ -120,7 +120,7 @@ impl Process {
                 let file = view.show(file);
                 match name_of(call.arguments.get(at + 1)?) {
                     // AT_EMPTY_PATH
-                    Some(name) if name.is_empty() => return Some(file),
+                    Some([]) => return Some(file),
                     Some(name) => (file.path, name),
                     // A call such as fchdir(2), which takes a descriptor alone, has no name.
                     None => return None,
