@@ -18,18 +18,44 @@ pub(crate) fn render_error(error: &Error) -> String {
         let text = describe_cause(cause);
         match text.split_once(HINT) {
             Some((cause, hint)) => {
-                causes.push(cause.to_owned());
+                add_cause(&mut causes, cause.to_owned());
                 hints = [&hints, HINT, hint].concat();
             }
-            None => causes.push(text),
+            None => add_cause(&mut causes, text),
         }
     }
     causes.join(": ") + &hints
 }
 
+/// Adds a cause, unless one before has its text already: errors of some libraries have their own
+/// cause in their text. A cause that begins with the text of the one before replaces it.
+fn add_cause(causes: &mut Vec<String>, cause: String) {
+    let says = |before: &String| {
+        before.strip_suffix(&cause).is_some_and(|rest| rest.is_empty() || rest.ends_with(": "))
+            || before
+                .strip_suffix(')')
+                .and_then(|before| before.strip_suffix(&cause))
+                .is_some_and(|rest| rest.ends_with('('))
+    };
+    if causes.iter().any(says) {
+        return;
+    }
+    let begins = |before: &String| {
+        cause.strip_prefix(before.as_str()).is_some_and(|rest| rest.starts_with(": "))
+    };
+    if causes.last().is_some_and(begins) {
+        causes.pop();
+    }
+    causes.push(cause);
+}
+
 /// Renders an error as a part of another text: all causes, each with its hints.
 pub(crate) fn join_causes(error: &Error) -> String {
-    error.chain().map(describe_cause).collect::<Vec<_>>().join(": ")
+    let mut causes = Vec::new();
+    for cause in error.chain() {
+        add_cause(&mut causes, describe_cause(cause));
+    }
+    causes.join(": ")
 }
 
 /// Returns the text of a cause. Errors of the system name paths as they are (fs-err, walkdir), and
@@ -58,6 +84,34 @@ mod tests {
              hint: try again\nhint: make it\nhint: or name another"
         );
         assert_eq!(render_error(&anyhow!("a\nb")), "a\nb");
+    }
+
+    #[test]
+    fn each_reason_is_said_once() {
+        let chain = |causes: &[&str]| {
+            let (last, others) = causes.split_last().unwrap();
+            let error = others
+                .iter()
+                .rev()
+                .fold(anyhow!("{last}"), |error, cause| error.context((*cause).to_owned()));
+            assert_eq!(render_error(&error), join_causes(&error));
+            render_error(&error)
+        };
+        for (causes, text) in [
+            (vec!["could not pack", "no room"], "could not pack: no room"),
+            (vec!["could not pack: no room", "no room"], "could not pack: no room"),
+            (vec!["could not pack (no room)", "no room"], "could not pack (no room)"),
+            (vec!["no room", "no room"], "no room"),
+            (vec!["could not pack: no room", "x", "no room"], "could not pack: no room: x"),
+            (vec!["could not pack", "could not pack: no room"], "could not pack: no room"),
+            (vec!["there is a room", "room"], "there is a room: room"),
+            (vec!["could not pack", "could not pack x"], "could not pack: could not pack x"),
+        ] {
+            assert_eq!(chain(&causes), text);
+        }
+        let missing = walkdir::WalkDir::new("/nowhere").into_iter().next().unwrap().unwrap_err();
+        let text = render_error(&Error::new(missing).context("could not pack"));
+        assert_eq!(text.matches("No such file").count(), 1, "{text}");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 #![allow(clippy::doc_markdown, reason = "the comments on arguments are what --help prints")]
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -12,7 +14,7 @@ use crate::base::escape::Escape;
 use crate::base::{files, output};
 use crate::cli::{Context, DONE};
 use crate::elf::{self, Edit, ElfImage, SearchPathEdit};
-use crate::relocate::edit_file;
+use crate::relocate::{EditOptions, edit_file};
 
 /// Look at ELF files, or change single ones
 #[derive(Debug, Args)]
@@ -52,6 +54,7 @@ struct ElfShow {
 Examples:
   fprefix elf set --runpath '$ORIGIN/../lib' bin/tool
   fprefix elf set --replace-needed libz.so libz.so.1 bin/tool")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct ElfSet {
     /// The loader (PT_INTERP)
     #[arg(long, value_name = "PATH")]
@@ -80,6 +83,9 @@ struct ElfSet {
     /// Do not search the loader's own directories (DF_1_NODEFLIB)
     #[arg(long)]
     no_default_lib: bool,
+    /// Replace a file that has other names (hard links) elsewhere; these keep the old content
+    #[arg(long)]
+    break_hard_links: bool,
     /// Say what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -179,8 +185,13 @@ impl ElfSet {
                 .collect(),
             no_default_lib: self.no_default_lib,
         };
-        for file in &self.files {
-            let plan = edit_file(file, &edit, self.dry_run)?;
+        let options = EditOptions {
+            dry_run: self.dry_run,
+            names: &self.files,
+            break_hard_links: self.break_hard_links,
+        };
+        for file in list_distinct(&self.files) {
+            let plan = edit_file(file, &edit, options)?;
             context.reporter.detail(&format!(
                 "{}: {:?}, {} bytes longer",
                 file.escaped(),
@@ -190,4 +201,15 @@ impl ElfSet {
         }
         Ok(DONE)
     }
+}
+
+/// Returns the first name of each file among `files`.
+fn list_distinct(files: &[PathBuf]) -> Vec<&PathBuf> {
+    let mut known = HashSet::new();
+    let is_new = |file: &&PathBuf| match fs_err::metadata(file) {
+        Ok(meta) => known.insert((meta.dev(), meta.ino())),
+        // The edit says what is wrong with it.
+        Err(_) => true,
+    };
+    files.iter().filter(is_new).collect()
 }

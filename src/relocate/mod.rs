@@ -8,6 +8,7 @@
 
 mod apply;
 mod elf_file;
+mod hard_links;
 pub(crate) mod libc;
 mod libraries;
 mod link;
@@ -248,24 +249,41 @@ fn plan_gconv_cache(bytes: &[u8], path: &Path) -> FileOutcome {
     }
 }
 
+/// Options for the edit of single files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EditOptions<'a> {
+    /// True if nothing is written.
+    pub dry_run: bool,
+    /// Paths that may be other names of the file: hard links.
+    pub names: &'a [PathBuf],
+    /// True if names of the file that are not known keep the old content.
+    pub break_hard_links: bool,
+}
+
 /// Applies `edit` to the single file at `path` by a rename, and keeps all other properties of the
-/// file.
+/// file. Its other names in the same directory and among the given ones get the new file.
 ///
 /// # Errors
 ///
-/// Fails if the file cannot be read or written, or if the edit cannot be made (see
-/// [`elf::plan`]).
-pub fn edit_file(path: &Path, edit: &elf::Edit, dry_run: bool) -> Result<elf::PatchPlan> {
+/// Fails if the file cannot be read or written, if it has names that are not known, or if the edit
+/// cannot be made (see [`elf::plan`]).
+pub fn edit_file(
+    path: &Path,
+    edit: &elf::Edit,
+    options: EditOptions<'_>,
+) -> Result<elf::PatchPlan> {
     let act = || format!("could not edit {}", path.escaped());
+    let dry_run = options.dry_run;
     // A link stays a link: its target is edited.
     let path = fs_err::canonicalize(path)?;
     let plan = elf::plan(&files::map(&path)?, edit).with_context(act)?;
+    let others = hard_links::other_names(&path, options).with_context(act)?;
     if !dry_run {
         let dir = path.parent().unwrap_or(Path::new("/"));
         publish::remove_unfinished(publish::open_directory(dir)?).with_context(act)?;
     }
     if !dry_run && !plan.is_unchanged() {
-        apply::replace_file(&path, &[], |source, new| Ok(plan.write_copy(source, new)?))
+        apply::replace_file(&path, &others, |source, new| Ok(plan.write_copy(source, new)?))
             .with_context(act)?;
     }
     Ok(plan)

@@ -35,7 +35,8 @@ impl TreeScan {
     /// Scans `tree`. If `only` has paths, only these are examined.
     pub(super) fn scan(tree: &Path, only: &[PathBuf]) -> Result<Self> {
         let mut scan = Self::default();
-        let mut linked: HashMap<(u64, u64), usize> = HashMap::new();
+        // Position and number of names of each file that has several, by device and inode.
+        let mut linked: HashMap<(u64, u64), (usize, u64)> = HashMap::new();
         for entry in TreeWalk::below(tree) {
             let entry = entry?;
             if publish::is_unfinished(entry.name()) {
@@ -57,7 +58,8 @@ impl TreeScan {
             }
             let meta = entry.metadata()?;
             if meta.nlink() > 1 {
-                let position = *linked.entry((meta.dev(), meta.ino())).or_insert(scan.files.len());
+                let key = (meta.dev(), meta.ino());
+                let (position, _) = *linked.entry(key).or_insert((scan.files.len(), meta.nlink()));
                 if let Some(file) = scan.files.get_mut(position) {
                     file.paths.push(path);
                     continue;
@@ -70,7 +72,29 @@ impl TreeScan {
                 privileged: meta.mode() & 0o6000 != 0,
             });
         }
+        scan.add_other_names(tree, &linked);
         Ok(scan)
+    }
+
+    /// Adds to the examined files their names among the other paths: a file is the same under each
+    /// of its names.
+    fn add_other_names(&mut self, tree: &Path, linked: &HashMap<(u64, u64), (usize, u64)>) {
+        let lacks_names = |&(position, names): &(usize, u64)| {
+            self.files.get(position).is_some_and(|file| (file.paths.len() as u64) < names)
+        };
+        if !linked.values().any(lacks_names) {
+            return;
+        }
+        for path in &self.others {
+            let disk = tree.join(path.strip_prefix("/").unwrap_or(path));
+            // A name that disappears meanwhile is none.
+            let Ok(meta) = disk.symlink_metadata() else { continue };
+            if let Some((position, _)) = linked.get(&(meta.dev(), meta.ino()))
+                && let Some(file) = self.files.get_mut(*position)
+            {
+                file.paths.push(path.clone());
+            }
+        }
     }
 
     /// Returns all paths that could be a library by their name: files, and links to them.

@@ -153,6 +153,41 @@ fn all_that_a_file_has_besides_stays() {
     assert_eq!(&note[..length], b"kept");
 }
 
+/// A file stays one file under all its names, whichever of them was given.
+#[test]
+fn hard_links_stay() {
+    use std::os::unix::fs::MetadataExt;
+    let root = root();
+    let program = root.inside("usr/bin/program");
+    let (beside, elsewhere) = (root.inside("usr/bin/beside"), root.inside("usr/libexec/elsewhere"));
+    fs_err::create_dir_all(elsewhere.parent().unwrap()).unwrap();
+    fs_err::hard_link(&program, &beside).unwrap();
+    let inode = |path: &Path| fs_err::metadata(path).unwrap().ino();
+    let set = |options: &[&str], files: &[&Path]| {
+        let command = ["elf", "set", "--remove-rpath", "--no-default-lib"];
+        fprefix().args(command).args(options).args(files).output().unwrap()
+    };
+    let before = inode(&program);
+    stdout_of_success(set(&[], &[&program]));
+    assert!(inode(&program) != before && inode(&program) == inode(&beside));
+
+    fs_err::hard_link(&program, &elsewhere).unwrap();
+    let refused = set(&["--soname", "other"], &[&program]);
+    assert_eq!(refused.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(error.contains("the file has 1 more names in other directories"), "{error}");
+    let before = inode(&program);
+    stdout_of_success(set(&["--soname", "other"], &[&program, &elsewhere]));
+    assert!(inode(&program) != before && inode(&program) == inode(&elsewhere));
+
+    let inside = format!("{EPREFIX}/usr/libexec");
+    stdout_of_success(on(&root, &["rewrite", &inside]));
+    assert_eq!(inode(&program), inode(&elsewhere));
+    assert_eq!(inode(&program), inode(&beside));
+    stdout_of_success(set(&["--soname", "third", "--break-hard-links"], &[&elsewhere]));
+    assert!(inode(&program) == inode(&beside) && inode(&program) != inode(&elsewhere));
+}
+
 #[test]
 fn scripts_are_run_by_programs_of_the_prefix() {
     let root = root();
