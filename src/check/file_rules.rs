@@ -4,11 +4,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::base::escape::Escape;
+use crate::base::level::Level;
 use crate::base::publish;
 use crate::check::scene::Lead;
 use crate::check::{Detail, Fact, FactKind, Scene};
 use crate::fstree::resolve::normalize_path;
-use crate::relocate::shebang::Shebang;
+use crate::relocate::interpreter::{PrefixPrograms, ProgramEntry, ProgramTree};
+use crate::relocate::script;
 
 pub(super) fn check_shebang(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let FactKind::Script(start) = &fact.kind else { return Vec::new() };
@@ -16,31 +18,25 @@ pub(super) fn check_shebang(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     if fact.mode & 0o111 == 0 {
         return Vec::new();
     }
-    let Some(shebang) = Shebang::parse(start) else {
-        return vec![Detail::note("has a first line without an end")];
-    };
-    // Linux 5.1 and newer read 256 bytes (BINPRM_BUF_SIZE).
-    if shebang.length > 255 {
-        return vec![Detail::error(format!(
-            "has a first line of {} characters, of which the kernel reads 255",
-            shebang.length
-        ))];
-    }
-    let interpreter = shebang.interpreter;
-    let shown = interpreter.escaped();
-    if interpreter == Path::new("/bin/sh") {
-        return vec![Detail::note("is run by /bin/sh of the target")];
-    }
-    let text = if !scene.is_inside(interpreter) {
-        format!("is run by {shown}, outside of the prefix")
-    } else if scene.find_fact(interpreter).is_none() {
-        format!("is run by {shown}, which is not there")
-    } else {
-        return Vec::new();
-    };
+    let programs = PrefixPrograms { eprefix: scene.root.eprefix().as_path(), tree: scene };
     // Examples are documentation and are not run.
     let is_example = fact.path.components().any(|part| part.as_os_str() == "doc");
-    vec![if is_example { Detail::note(text) } else { Detail::error(text) }]
+    let problems = script::judge(start, programs).problems.into_iter();
+    problems
+        .map(|(level, text)| Detail { level: if is_example { Level::Note } else { level }, text })
+        .collect()
+}
+
+impl ProgramTree for Scene<'_> {
+    fn program(&self, path: &Path) -> ProgramEntry {
+        let Some(fact) = self.find_fact(path) else { return ProgramEntry::Missing };
+        let is_file = !matches!(fact.kind, FactKind::Directory | FactKind::Special { .. });
+        if is_file && fact.mode & 0o111 != 0 {
+            ProgramEntry::Program(fact.path.clone())
+        } else {
+            ProgramEntry::Other
+        }
+    }
 }
 
 /// Directories in which every target has files that programs may use on purpose.
@@ -195,7 +191,6 @@ pub(super) fn check_access(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::level::Level;
 
     /// Only root could create such files for an end-to-end test.
     #[test]

@@ -19,7 +19,7 @@ use crate::os_image::whiteouts;
 use crate::portage::atom::Atom;
 use crate::portage::packages::PackagesIndex;
 use crate::portage::{contents, events, sources};
-use crate::relocate::{libc, shebang};
+use crate::relocate::{env_command, libc, shebang};
 use crate::sysext::difference;
 
 /// Bytes of files that an image may hold: fewer than on the command line, so that the time of a run
@@ -67,7 +67,7 @@ pub const READERS: &[ForeignReader] = &[
     }),
     ("tmpfiles", |bytes| {
         let _: Vec<_> = text(bytes).lines().filter_map(whiteouts::parse_created_path).collect();
-        let _ = shebang::Shebang::parse(bytes).and_then(|shebang| shebang.program());
+        let _ = (shebang::Shebang::parse(bytes), env_command::parse(bytes));
     }),
     ("toml", |bytes| {
         let source = Source::new(Path::new("fprefix.toml"), text(bytes));

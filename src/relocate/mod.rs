@@ -8,12 +8,15 @@
 
 mod apply;
 mod elf_file;
+pub(crate) mod env_command;
+mod exec_line;
 mod hard_links;
+pub(crate) mod interpreter;
 pub(crate) mod libc;
 mod libraries;
 mod link;
 mod scan;
-mod script;
+pub(crate) mod script;
 pub(crate) mod shebang;
 mod text;
 
@@ -30,6 +33,7 @@ use crate::base::names::Eprefix;
 use crate::base::{files, publish};
 use crate::elf;
 use crate::fstree::resolve::RootResolver;
+use crate::relocate::interpreter::PrefixPrograms;
 use crate::relocate::scan::{ScannedFile, TreeScan};
 
 pub use crate::relocate::libraries::LibraryIndex;
@@ -77,7 +81,7 @@ pub enum FileAction {
     Seal(Vec<elf::Patch>),
     /// New contents of a text file.
     Contents(Vec<u8>),
-    /// New first line of a script.
+    /// New beginning of a script: its first line, and at times the lines up to its first command.
     FirstLine {
         /// Number of bytes of the old file that are replaced.
         old: usize,
@@ -175,8 +179,8 @@ impl RelocateOptions {
             return Ok(FileOutcome::Nothing);
         }
         let source = input::open_walked(&file.disk)?;
-        let mut start = [0; START];
-        let start = read_start(&source, file.size, &mut start)?;
+        let mut buffer = [0; script::START];
+        let start = read_start(&source, file.size, &mut buffer[..START])?;
         let path = file.paths.first().map_or(Path::new("/"), PathBuf::as_path);
         if elf::is_elf(start) {
             if file.size > elf::LARGEST {
@@ -186,7 +190,12 @@ impl RelocateOptions {
                 elf_file::FileContext { path, privileged: file.privileged, rooted, libraries };
             return elf_file::plan_elf(self, &source, file);
         }
-        let script = script::plan_first_line(self, start, rooted);
+        let mut script = FileOutcome::Nothing;
+        // The kernel reads the first line only of files that may be executed.
+        if start.starts_with(b"#!") && file.is_executable {
+            let start = read_start(&source, file.size, &mut buffer)?;
+            script = self.plan_script(start, rooted, || has_offsets(&source, file.size));
+        }
         if path.file_name().is_some_and(|name| name == libc::GCONV_CACHE)
             && file.size <= text::MAX_SIZE
         {
@@ -202,7 +211,8 @@ impl RelocateOptions {
     /// `None` if it stays as it is.
     pub fn rewrite_text(&self, path: &Path, bytes: &[u8]) -> Option<Vec<u8>> {
         let rooted = RootResolver::new(self.trees());
-        let script = script::plan_first_line(self, bytes.get(..START).unwrap_or(bytes), &rooted);
+        let start = bytes.get(..script::START).unwrap_or(bytes);
+        let script = self.plan_script(start, &rooted, || script::has_offsets(bytes));
         let is_known = text::is_known_kind(path);
         match if is_known { self.plan_text(bytes, script) } else { script } {
             FileOutcome::Changed(FileAction::Contents(new), _) => Some(new),
@@ -213,6 +223,16 @@ impl RelocateOptions {
         }
     }
 
+    fn plan_script(
+        &self,
+        start: &[u8],
+        rooted: &RootResolver,
+        has_offsets: impl FnOnce() -> bool,
+    ) -> FileOutcome {
+        let programs = PrefixPrograms { eprefix: self.eprefix.as_path(), tree: rooted };
+        script::judge(start, programs).plan(start, has_offsets)
+    }
+
     fn trees(&self) -> Vec<PathBuf> {
         std::iter::once(&self.tree).chain(&self.under).cloned().collect()
     }
@@ -221,7 +241,10 @@ impl RelocateOptions {
     fn plan_text(&self, bytes: &[u8], script: FileOutcome) -> FileOutcome {
         let FileOutcome::Changed(FileAction::FirstLine { old, new }, mut descriptions) = script
         else {
-            return text::plan_text(self, bytes);
+            return match text::plan_text(self, bytes) {
+                FileOutcome::Nothing => script,
+                changed => changed,
+            };
         };
         let rest = bytes.get(old..).unwrap_or_default();
         match text::plan_text(self, &[new.as_slice(), rest].concat()) {
@@ -289,14 +312,20 @@ pub fn edit_file(
     Ok(plan)
 }
 
-/// Number of bytes that determine the kind of a file. A longer `#!` line does not run
-/// (`BINPRM_BUF_SIZE` in binfmts.h).
+/// Number of bytes that determine the kind of a file.
 const START: usize = 256;
 
+/// Returns whether the script in `file` has data at places that must not change. Nothing as large as
+/// the largest text is a script alone, and holes are no text.
+fn has_offsets(file: &fs_err::File, size: u64) -> bool {
+    let is_text = size <= text::MAX_SIZE;
+    !is_text || elf::open(file.file()).map_or(true, |bytes| script::has_offsets(&bytes))
+}
+
 /// Returns the first bytes of a file of this size.
-fn read_start<'b>(file: &fs_err::File, size: u64, buffer: &'b mut [u8; START]) -> Result<&'b [u8]> {
+fn read_start<'b>(file: &fs_err::File, size: u64, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
     use std::os::unix::fs::FileExt;
-    let wanted = usize::try_from(size).unwrap_or(START).min(START);
+    let wanted = usize::try_from(size).unwrap_or(usize::MAX).min(buffer.len());
     let mut got = 0;
     while got < wanted {
         match file.file().read_at(&mut buffer[got..wanted], got as u64) {

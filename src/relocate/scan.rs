@@ -17,6 +17,8 @@ pub(super) struct ScannedFile {
     pub size: u64,
     /// True if it runs with rights that its caller does not have (setuid, setgid).
     pub privileged: bool,
+    /// True if somebody may execute it.
+    pub is_executable: bool,
 }
 
 /// Contents of a tree, sorted by path.
@@ -70,6 +72,7 @@ impl TreeScan {
                 disk: entry.into_disk(),
                 size: meta.len(),
                 privileged: meta.mode() & 0o6000 != 0,
+                is_executable: meta.mode() & 0o111 != 0,
             });
         }
         scan.add_other_names(tree, &linked);

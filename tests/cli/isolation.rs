@@ -205,7 +205,7 @@ fn scripts_are_run_by_programs_of_the_prefix() {
     let text =
         |name: &str| fs_err::read_to_string(root.inside(&format!("usr/bin/{name}"))).unwrap();
     assert_eq!(text("env"), format!("#!{EPREFIX}/usr/bin/perl\nrest\n"));
-    assert_eq!(text("direct"), format!("#!{EPREFIX}/usr/bin/perl -w\nrest\n"));
+    assert_eq!(text("direct"), format!("#! {EPREFIX}/usr/bin/perl -w\nrest\n"));
     assert_eq!(text("absent"), "#!/usr/bin/python3\nrest\n");
     let found = errors(&root);
     assert_eq!(found.len(), 1, "{found:?}");

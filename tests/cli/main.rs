@@ -47,6 +47,7 @@ mod repo;
 mod rules;
 mod run_time_proof;
 mod schema;
+mod scripts;
 mod static_programs;
 mod templates;
 mod umask;

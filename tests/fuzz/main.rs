@@ -69,6 +69,8 @@ fn mutated_texts() {
     fs_err::create_dir_all(&bin).unwrap();
     for name in ["sh", "python3"] {
         fs_err::write(bin.join(name), "").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs_err::set_permissions(bin.join(name), mode).unwrap();
     }
     let request = RelocateOptions {
         tree: tree.path().to_owned(),

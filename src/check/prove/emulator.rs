@@ -57,11 +57,9 @@ impl Emulator {
 /// not a script.
 fn interpreter(root: &FinalRoot, path: &Path) -> Result<Option<Vec<OsString>>> {
     let start = input::read_start(&on_disk(root, path)?, 4096)?;
-    let Some(shebang) = Shebang::parse(&start) else { return Ok(None) };
+    let Ok(Some(shebang)) = Shebang::parse(&start) else { return Ok(None) };
     let mut words = vec![shebang.interpreter.as_os_str().to_owned()];
-    if !shebang.argument.is_empty() {
-        words.push(OsStr::from_bytes(shebang.argument).to_owned());
-    }
+    words.extend(shebang.argument.map(|argument| OsStr::from_bytes(argument).to_owned()));
     Ok(Some(words))
 }
 

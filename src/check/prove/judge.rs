@@ -316,7 +316,7 @@ fn is_for_programs(path: &Path) -> bool {
 /// Returns the file that the kernel starts for the program on disk, as it names that.
 fn starter(disk: &Path) -> Option<PathBuf> {
     let bytes = files::map(disk).ok()?;
-    if let Some(shebang) = Shebang::parse(bytes.get(..4096).unwrap_or(&bytes)) {
+    if let Ok(Some(shebang)) = Shebang::parse(bytes.get(..4096).unwrap_or(&bytes)) {
         return Some(shebang.interpreter.to_owned());
     }
     let interpreter = elf::read(&bytes).ok()?.interpreter?;
