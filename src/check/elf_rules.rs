@@ -1,18 +1,17 @@
-//! Rules about ELF files. They search for libraries as the loader does (ld.so(8)).
+//! Rules about ELF files by themselves: their loader, machine and hardening, and the C library.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::base::escape::Escape;
 use crate::check::{Detail, Fact, FactKind, Scene};
-use crate::elf::{self, ElfClass, ElfImage, ObjectKind};
-use crate::fstree::resolve::normalize_path;
+use crate::elf::{self, ElfClass, ElfIdent, ElfImage, Fit, ObjectKind};
 use crate::relocate::libc::{
     self, GCONV_CACHE, Libc, LibcFacility, LibcIsolation, is_libc, replace_directory,
 };
 
-fn path_of(bytes: &[u8]) -> &Path {
+pub(super) fn path_of(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 
@@ -24,34 +23,8 @@ fn is_dynamic(image: &ElfImage) -> bool {
     )
 }
 
-fn dynamic(fact: &Fact) -> Option<&ElfImage> {
+pub(super) fn dynamic(fact: &Fact) -> Option<&ElfImage> {
     fact.elf().filter(|image| is_dynamic(image))
-}
-
-/// Entries of the file's own search path, unexpanded.
-fn entries(image: &ElfImage) -> Vec<&[u8]> {
-    // The loader ignores DT_RPATH if there is a DT_RUNPATH.
-    match image.runpath.as_ref().or(image.rpath.as_ref()) {
-        Some(text) => text.split(|byte| *byte == b':').collect(),
-        None => Vec::new(),
-    }
-}
-
-/// Expands an entry of the search path of the file at `path`, as the loader does.
-fn expand(entry: &[u8], path: &Path) -> PathBuf {
-    let origin = path.parent().unwrap_or(Path::new("/"));
-    for token in ["$ORIGIN", "${ORIGIN}"] {
-        if let Some(rest) = entry.strip_prefix(token.as_bytes()) {
-            return normalize_path(&origin.join(path_of(rest.strip_prefix(b"/").unwrap_or(rest))));
-        }
-    }
-    path_of(entry).to_owned()
-}
-
-pub(super) fn search_dirs(fact: &Fact, image: &ElfImage, scene: &Scene<'_>) -> Vec<PathBuf> {
-    // $ORIGIN is the directory of the file after links are resolved.
-    let real = scene.find_fact(&fact.path).map_or(&fact.path, |real| &real.path);
-    entries(image).into_iter().map(|entry| expand(entry, real)).collect()
 }
 
 pub(super) fn check_readable(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
@@ -71,95 +44,50 @@ pub(super) fn check_interpreter(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
         return Vec::new();
     };
     let path = path_of(interpreter);
-    let detail = if !scene.is_inside(path) {
-        format!("its interpreter is {}, outside of the prefix", path.escaped())
-    } else if scene.find_fact(path).is_none() {
-        format!("its interpreter {} is not there", path.escaped())
-    } else {
-        return Vec::new();
-    };
-    vec![Detail::error(detail)]
-}
-
-pub(super) fn check_needed(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    let Some(image) = dynamic(fact) else { return Vec::new() };
-    let found = image.needed.iter().zip(scene.libraries(fact));
-    found.filter_map(|(name, library)| needed_library(path_of(name), *library, scene)).collect()
-}
-
-fn needed_library(name: &Path, found: Option<&Fact>, scene: &Scene<'_>) -> Option<Detail> {
-    let shown = name.escaped();
-    if let Some(library) = found {
-        let text = format!("needs {shown}, which it finds at {}", library.path.escaped());
-        return (!scene.is_inside(&library.path)).then(|| Detail::error(text));
-    }
-    if name.components().count() > 1 {
-        return Some(Detail::error(format!("needs {shown}, which is not there")));
-    }
-    let usual = ["usr/lib64", "usr/lib"]
-        .map(|dir| scene.root.eprefix().as_path().join(dir))
-        .iter()
-        .find_map(|dir| scene.find_fact(&dir.join(name)));
-    Some(Detail::error(match usual {
-        Some(library) => format!(
-            "needs {shown}, which is at {} but not on its own search path: it would be found by \
-             chance, or the target's in its place",
-            library.path.escaped()
-        ),
-        None => format!("needs {shown}, which is not in the prefix"),
-    }))
-}
-
-pub(super) fn check_search_path(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    let Some(image) = dynamic(fact) else { return Vec::new() };
-    let tag = if image.runpath.is_some() { "runpath" } else { "rpath" };
-    let mut details = Vec::new();
-    for entry in entries(image) {
-        let shown = entry.escaped();
-        let dir = expand(entry, &fact.path);
-        if entry.is_empty() {
-            details.push(Detail::error(format!(
-                "has an empty entry in its {tag}, which is the directory that the caller is in"
-            )));
-        } else if !dir.is_absolute() {
-            details.push(Detail::error(format!(
-                "names {shown} in its {tag}, relative to the directory that the caller is in"
-            )));
+    let shown = path.escaped();
+    let Some(loader) = scene.find_fact(path).filter(|_| scene.is_inside(path)) else {
+        return vec![Detail::error(if scene.is_inside(path) {
+            format!("its interpreter {shown} is not there")
         } else {
-            let place = scene.find_fact(&dir);
-            if !scene.is_inside(place.map_or(&normalize_path(&dir), |place| &place.path)) {
-                details.push(Detail::error(format!(
-                    "names {shown}, outside of the prefix, in its {tag}"
-                )));
-            } else if place.is_none() {
-                details
-                    .push(Detail::note(format!("names {shown}, which is not there, in its {tag}")));
-            }
-        }
+            format!("its interpreter is {shown}, outside of the prefix")
+        })];
+    };
+    if !scene.is_inside(&loader.path) {
+        let place = loader.path.escaped();
+        return vec![Detail::error(format!("its interpreter {shown} leads to {place}"))];
     }
-    details
+    let own = dynamic(fact).map(ElfIdent::of);
+    if let Some((_, Fit::OtherMachine | Fit::Stops(_))) =
+        own.and_then(|own| scene.judge(&own, path))
+    {
+        return vec![Detail::error(format!("its interpreter {shown} is no loader for it"))];
+    }
+    check_release(fact, loader, scene).into_iter().collect()
 }
 
-/// Requires that a library defines the versions that a file needs of it (`.gnu.version_r` against
-/// `.gnu.version_d`).
-pub(super) fn check_symbol_versions(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    let Some(image) = dynamic(fact) else { return Vec::new() };
-    let libraries = scene.libraries(fact);
-    let mut details = Vec::new();
-    for version in image.needed_versions.iter().filter(|version| !version.weak) {
-        let position = image.needed.iter().position(|needed| *needed == version.library);
-        let Some(library) = position.and_then(|at| *libraries.get(at)?) else { continue };
-        let Some(provider) = library.elf() else { continue };
-        if !provider.defined_versions.contains(&version.version) {
-            details.push(Detail::error(format!(
-                "needs the version {} of {}, which {} does not have",
-                version.version.escaped(),
-                version.library.escaped(),
-                library.path.escaped(),
-            )));
-        }
-    }
-    details
+/// Requires that the loader and the C library are of one build, which share data without a stable
+/// form (`GLIBC_PRIVATE`).
+fn check_release(fact: &Fact, loader: &Fact, scene: &Scene<'_>) -> Option<Detail> {
+    let needed = dynamic(fact)?.needed.iter().position(|name| name == b"libc.so.6")?;
+    let libc = scene.libraries(fact).get(needed)?.library()?;
+    let (own, other) = (scene.release(loader)?, scene.release(libc)?);
+    (own != other).then(|| {
+        Detail::error(format!(
+            "its interpreter is of {own}, and its C library {} of {other}",
+            libc.path.escaped()
+        ))
+        .not_by_rewriting()
+    })
+}
+
+/// Returns the release that the loader or the C library prints as its version: `(Debian GLIBC
+/// 2.36-9) stable release version 2.36`. Loaders before 2.33 do not have one.
+pub(super) fn find_release(bytes: &[u8]) -> Option<String> {
+    let at = memchr::memmem::find(bytes, b") stable release version ")?;
+    let start = memchr::memrchr(b'(', bytes.get(..at)?)?;
+    let text = bytes.get(start..)?.split(|byte| b"\n\0".contains(byte)).next()?;
+    // The loader's line ends with a full stop, and so does the library's.
+    Some(text.escaped().to_string().trim_end_matches('.').to_owned())
 }
 
 pub(super) fn check_machine(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {

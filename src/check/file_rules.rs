@@ -23,7 +23,13 @@ pub(super) fn check_shebang(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let is_example = fact.path.components().any(|part| part.as_os_str() == "doc");
     let problems = script::judge(start, programs).problems.into_iter();
     problems
-        .map(|(level, text)| Detail { level: if is_example { Level::Note } else { level }, text })
+        .map(|(level, text)| {
+            if is_example || level == Level::Note {
+                Detail::note(text)
+            } else {
+                Detail::error(text)
+            }
+        })
         .collect()
 }
 

@@ -11,6 +11,9 @@ mod contents;
 mod elf_rules;
 mod facts;
 mod file_rules;
+mod libraries;
+mod library_rules;
+mod loading;
 pub(crate) mod prove;
 mod remedy;
 mod rules;
@@ -31,6 +34,7 @@ use crate::prefix::final_root::FinalRoot;
 
 pub(crate) use crate::check::changes::{NewContent, NewEntry, TreeChanges};
 pub(crate) use crate::check::facts::{Fact, FactKind};
+pub(crate) use crate::check::libraries::{LoadedFiles, list_loaded};
 pub(crate) use crate::check::scene::Scene;
 
 /// A rule: its requirement, the reason, and the remedy for a finding.
@@ -74,15 +78,22 @@ impl Serialize for Rule {
 pub(crate) struct Detail {
     level: Level,
     text: String,
+    /// True if rewriting helps, where it helps against findings of the rule.
+    by_rewriting: bool,
 }
 
 impl Detail {
     fn error(text: impl Into<String>) -> Self {
-        Self { level: Level::Error, text: text.into() }
+        Self { level: Level::Error, text: text.into(), by_rewriting: true }
     }
 
     fn note(text: impl Into<String>) -> Self {
-        Self { level: Level::Note, text: text.into() }
+        Self { level: Level::Note, text: text.into(), by_rewriting: true }
+    }
+
+    /// Says that rewriting does not help against this finding.
+    fn not_by_rewriting(self) -> Self {
+        Self { by_rewriting: false, ..self }
     }
 }
 
@@ -100,6 +111,9 @@ pub(crate) struct Finding {
     pub detail: String,
     /// True if the user waived the rule.
     pub waived: bool,
+    /// True if rewriting the file fixes it.
+    #[serde(skip)]
+    pub rewrites: bool,
     /// Package that the file belongs to, if Portage knows it: `category/PF`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<String>,
@@ -180,6 +194,7 @@ pub(crate) fn run_changed(
                 detail: detail.text,
                 package: None,
                 waived,
+                rewrites: rule.rewrites && detail.by_rewriting,
             })
         })
         .collect();

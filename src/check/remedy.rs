@@ -37,7 +37,7 @@ pub(super) fn list_commands(
 ) -> BTreeMap<&'static str, String> {
     let mut packages: BTreeMap<&'static str, BTreeSet<Option<&str>>> = BTreeMap::new();
     for finding in findings.iter().filter(|finding| finding.level == Level::Error) {
-        if finding.rule.rewrites {
+        if finding.rewrites {
             packages.entry(finding.rule.id).or_default().insert(finding.package.as_deref());
         }
     }

@@ -1,6 +1,6 @@
 //! Registry of rules.
 
-use crate::check::{Rule, elf_rules, file_rules, symbols, units};
+use crate::check::{Rule, elf_rules, file_rules, library_rules, symbols, units};
 
 /// All rules.
 pub(super) const RULES: &[Rule] = &[
@@ -20,16 +20,25 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "Install the package that has the library into final (a missing RDEPEND of the \
                  ebuild); rewriting completes search paths.",
         rewrites: true,
-        find: elf_rules::check_needed,
+        find: library_rules::check_needed,
+    },
+    Rule {
+        id: "start",
+        sentence: "Every program starts: the libraries of its libraries are found too.",
+        reason: "The loader ends a program of which any library is missing, or is no library.",
+        remedy: "See the finding of the library itself; the program is named to show what it \
+                 stops.",
+        rewrites: false,
+        find: library_rules::check_start,
     },
     Rule {
         id: "search-path",
         sentence: "rpath and runpath name directories of the prefix alone.",
         reason: "A directory outside, or one that depends on where the caller is, gives others \
                  the choice of the library that is loaded.",
-        remedy: "Rewriting reduces search paths to what is needed.",
+        remedy: "Rewriting leaves what is in the prefix, and adds what is needed.",
         rewrites: true,
-        find: elf_rules::check_search_path,
+        find: library_rules::check_search_path,
     },
     Rule {
         id: "symbol-version",
@@ -38,7 +47,7 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "Build the program against the libraries that are in the prefix: update staging \
                  (`fprefix emerge @world`), then install again.",
         rewrites: false,
-        find: elf_rules::check_symbol_versions,
+        find: library_rules::check_symbol_versions,
     },
     Rule {
         id: "symbol",

@@ -6,14 +6,19 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use memchr::memmem;
 use rayon::prelude::*;
 
-use crate::check::elf_rules::search_dirs;
+use crate::base::limits::LIBRARY;
+use crate::check::elf_rules::find_release;
+use crate::check::loading::SearchResult;
 use crate::check::{Fact, FactKind};
 use crate::elf;
 use crate::fstree::resolve::{Followed, LinkTree, RootResolver, follow_links};
 use crate::prefix::final_root::FinalRoot;
+use crate::relocate::search_path;
 
 /// View of the whole root.
 pub(crate) struct Scene<'a> {
@@ -24,7 +29,17 @@ pub(crate) struct Scene<'a> {
     facts: &'a [Fact],
     by_path: HashMap<&'a [u8], usize>,
     /// For each fact about an ELF file, its needed libraries as its own search path finds them.
-    libraries: Vec<Vec<Option<&'a Fact>>>,
+    libraries: Vec<Vec<SearchResult<'a>>>,
+    /// For each fact, the undefined symbols that no file defines that is loaded with it.
+    unresolved: Vec<OnceLock<Vec<u64>>>,
+    /// Loaders of the prefix.
+    loaders: Vec<&'a Fact>,
+    /// Value of `$LIB` in each of them.
+    libs: OnceLock<Vec<(elf::ElfIdent, String)>>,
+    /// Releases of loaders and C libraries, by their paths.
+    releases: Mutex<HashMap<PathBuf, Option<String>>>,
+    /// Positions of entries that are named like libraries, by their file names.
+    by_name: OnceLock<HashMap<&'a [u8], Vec<usize>>>,
     /// Machines and classes of the prefix's loaders. Every program is for one of them.
     pub machines: BTreeSet<(u16, elf::ElfClass)>,
     /// Owner of the prefix on disk, who becomes root on a target.
@@ -46,8 +61,10 @@ impl<'a> Scene<'a> {
     /// Indexes the facts about the root.
     pub(crate) fn new(root: &'a FinalRoot, facts: &'a [Fact]) -> Self {
         let inside = |fact: &&Fact| fact.path.starts_with(root.eprefix().as_path());
-        let images = facts.iter().filter(inside).filter_map(Fact::elf);
-        let loaders = images.filter(|image| image.kind == elf::ObjectKind::Loader);
+        let is_loader = |image: &elf::ElfImage| image.kind == elf::ObjectKind::Loader;
+        let loaders = facts.iter().filter(inside);
+        let loaders: Vec<&Fact> =
+            loaders.filter(|fact| fact.elf().is_some_and(is_loader)).collect();
         let by_path = facts.iter().enumerate();
         let mut scene = Self {
             root,
@@ -55,27 +72,78 @@ impl<'a> Scene<'a> {
             facts,
             by_path: by_path.map(|(at, fact)| (bytes(&fact.path), at)).collect(),
             libraries: Vec::new(),
-            machines: loaders.map(|image| (image.machine, image.class)).collect(),
+            unresolved: facts.iter().map(|_| OnceLock::new()).collect(),
+            machines: loaders.iter().filter_map(|fact| fact.elf()).map(machine).collect(),
+            loaders,
+            libs: OnceLock::new(),
+            releases: Mutex::default(),
+            by_name: OnceLock::new(),
             owner: None,
         };
         scene.owner = scene.find_fact(root.eprefix().as_path()).map(|fact| fact.owner);
-        scene.libraries = facts.par_iter().map(|fact| scene.find_libraries(fact)).collect();
+        scene.libraries = facts.par_iter().map(|fact| scene.find_needed(fact)).collect();
         scene
     }
 
-    fn find_libraries(&self, fact: &Fact) -> Vec<Option<&'a Fact>> {
-        let Some(image) = fact.elf().filter(|image| !image.needed.is_empty()) else {
-            return Vec::new();
+    /// Returns what `$LIB` stands for in the prefix's loader for a file with the header `own`, or an
+    /// empty text if that is not known.
+    pub(super) fn lib(&self, own: &elf::ElfIdent) -> &str {
+        let libs = self.libs.get_or_init(|| {
+            let read = |fact: &&Fact| {
+                let bytes = fact.contents(self.root).ok()?;
+                let bytes = bytes.get(..).filter(|bytes| bytes.len() as u64 <= LIBRARY.bytes)?;
+                let lib = search_path::find_lib(bytes)?.to_owned();
+                Some((elf::ElfIdent::of(fact.elf()?), lib))
+            };
+            self.loaders.iter().filter_map(read).collect()
+        });
+        let fitting = libs.iter().find(|(loader, _)| own.fit(loader) == elf::Fit::Loads);
+        fitting.map_or("", |(_, lib)| lib)
+    }
+
+    /// Returns the prefix's loader for files with the header `own`.
+    pub(super) fn loader(&self, own: &elf::ElfIdent) -> Option<&'a Fact> {
+        let fits = |fact: &&&Fact| {
+            let image = fact.elf();
+            image.is_some_and(|image| own.fit(&elf::ElfIdent::of(image)) == elf::Fit::Loads)
         };
-        let dirs = search_dirs(fact, image, self);
-        let find = |name: &Vec<u8>| {
-            // The loader uses a name with a slash as a path and does not search for it (ld.so(8)).
-            if name.contains(&b'/') {
-                return self.find_fact(Path::new(OsStr::from_bytes(name)));
+        self.loaders.iter().find(fits).copied()
+    }
+
+    /// Returns the release of a loader or C library.
+    pub(super) fn release(&self, fact: &Fact) -> Option<String> {
+        let mut known = self.releases.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = || {
+            let bytes = fact.contents(self.root).ok()?;
+            find_release(bytes.get(..).filter(|bytes| bytes.len() as u64 <= LIBRARY.bytes)?)
+        };
+        known.entry(fact.path.clone()).or_insert_with(read).clone()
+    }
+
+    /// Returns what the prefix has under the name of a library, judged for files with the header
+    /// `own`.
+    pub(super) fn named(&self, own: &elf::ElfIdent, name: &[u8]) -> Vec<(&'a Fact, elf::Fit)> {
+        let by_name = self.by_name.get_or_init(|| {
+            let mut by_name: HashMap<&[u8], Vec<usize>> = HashMap::new();
+            for (at, fact) in self.facts.iter().enumerate() {
+                let name = fact.path.file_name().map(OsStr::as_bytes);
+                if let Some(name) = name.filter(|name| memmem::find(name, b".so").is_some()) {
+                    by_name.entry(name).or_default().push(at);
+                }
             }
-            dirs.iter().find_map(|dir| self.find_fact(&dir.join(OsStr::from_bytes(name))))
+            by_name
+        });
+        let facts = by_name.get(name).into_iter().flatten().filter_map(|at| self.facts.get(*at));
+        let judge = |fact: &'a Fact| {
+            let (target, fit) = self.judge(own, &fact.path)?;
+            self.is_inside(&target.path).then_some((fact, fit))
         };
-        image.needed.iter().map(find).collect()
+        facts.filter_map(judge).collect()
+    }
+
+    /// Returns the place of `fact` for what is computed once.
+    pub(super) fn unresolved(&self, fact: &Fact) -> Option<&OnceLock<Vec<u64>>> {
+        self.unresolved.get(*self.by_path.get(bytes(&fact.path))?)
     }
 
     /// Returns whether programs see `path` inside the prefix.
@@ -103,12 +171,15 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Returns the needed libraries of `fact` in their order. `None` is a library that was not
-    /// found.
-    pub(crate) fn libraries(&self, fact: &Fact) -> &[Option<&'a Fact>] {
+    /// Returns the needed libraries of `fact` in their order, as its own search path finds them.
+    pub(super) fn libraries(&self, fact: &Fact) -> &[SearchResult<'a>] {
         let at = self.by_path.get(bytes(&fact.path));
         at.and_then(|at| self.libraries.get(*at)).map_or(&[], Vec::as_slice)
     }
+}
+
+fn machine(image: &elf::ElfImage) -> (u16, elf::ElfClass) {
+    (image.machine, image.class)
 }
 
 fn bytes(path: &Path) -> &[u8] {

@@ -8,6 +8,7 @@ use ::elf::endian::AnyEndian;
 use elf::abi::{SHN_UNDEF, STB_LOCAL, STB_WEAK};
 
 use crate::base::escape::Escape;
+use crate::check::loading::Closure;
 use crate::check::{Detail, Fact, Scene};
 use crate::elf::{ElfImage, ObjectKind};
 
@@ -103,50 +104,74 @@ fn hash_name(name: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// Returns the libraries that are loaded with `fact`, itself first, in the order of ld.so(8):
-/// breadth first. Returns `None` if a library is missing.
-fn closure<'a>(fact: &'a Fact, scene: &Scene<'a>) -> Option<Vec<&'a Fact>> {
-    let mut loaded: Vec<&Fact> = vec![fact];
-    let mut seen: HashSet<*const Fact> = HashSet::from([std::ptr::from_ref(fact)]);
-    let mut next = 0;
-    while let Some(file) = loaded.get(next).copied() {
-        next += 1;
-        for library in scene.libraries(file) {
-            // Another rule reports the missing library. Without it this rule has no answer.
-            let library = (*library)?;
-            if seen.insert(library) {
-                loaded.push(library);
-            }
+/// Returns the undefined symbols of `fact` that nothing defines that is loaded with it.
+fn find_unresolved<'s>(fact: &Fact, scene: &'s Scene<'_>) -> &'s [u64] {
+    let Some(place) = scene.unresolved(fact) else { return &[] };
+    place.get_or_init(|| {
+        let Some(own) = fact.symbols.as_ref().filter(|own| !own.undefined.is_empty()) else {
+            return Vec::new();
+        };
+        let Some(closure) = scene.find_fact(&fact.path).map(|fact| scene.closure(fact)) else {
+            return Vec::new();
+        };
+        // Another rule reports a missing library. Without it this rule has no answer.
+        if !closure.faults.is_empty() {
+            return Vec::new();
         }
-    }
-    Some(loaded)
+        undefined_in(&closure, own.undefined.iter().copied())
+    })
+}
+
+/// Returns those of `names` that no file of the closure defines.
+fn undefined_in(closure: &Closure<'_>, names: impl Iterator<Item = u64>) -> Vec<u64> {
+    let providers: Vec<&DynamicSymbols> =
+        closure.loaded.iter().filter_map(|loaded| loaded.fact.symbols.as_ref()).collect();
+    names.filter(|name| !providers.iter().any(|provider| provider.defines(*name))).collect()
 }
 
 pub(super) fn check_undefined(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let Some(image) = fact.elf().filter(|image| has_needs(image)) else { return Vec::new() };
-    let Some(own) = fact.symbols.as_ref().filter(|own| !own.undefined.is_empty()) else {
-        return Vec::new();
-    };
-    let Some(loaded) = closure(fact, scene) else { return Vec::new() };
-    let providers: Vec<&DynamicSymbols> =
-        loaded.iter().filter_map(|f| f.symbols.as_ref()).collect();
-    let missing: HashSet<u64> = (own.undefined.iter().copied())
-        .filter(|name| !providers.iter().any(|provider| provider.defines(*name)))
-        .collect();
-    if missing.is_empty() {
+    let is_program = image.interpreter.is_some() && image.kind.is_program();
+    let mut details = Vec::new();
+    let own = find_unresolved(fact, scene);
+    if let Some(symbols) = describe(fact, scene, own) {
+        let text = format!("needs {symbols}, which none of its libraries defines");
+        // A plugin uses symbols of the program that opens it.
+        details.push(if is_program { Detail::error(text) } else { Detail::note(text) });
+    }
+    if is_program && let Some(fact) = scene.find_fact(&fact.path) {
+        details.extend(check_libraries(fact, scene));
+    }
+    details
+}
+
+/// Finds symbols that a library of the program needs, and that nothing defines which the program
+/// loads.
+fn check_libraries<'a>(program: &'a Fact, scene: &Scene<'a>) -> Vec<Detail> {
+    let closure = scene.closure(program);
+    if !closure.faults.is_empty() {
         return Vec::new();
     }
-    let more = match missing.len() - 1 {
+    let libraries = closure.loaded.iter().skip(1).map(|loaded| loaded.fact);
+    let found = libraries.filter_map(|library| {
+        let unresolved = find_unresolved(library, scene);
+        let missing = undefined_in(&closure, unresolved.iter().copied());
+        let symbols = describe(library, scene, &missing)?;
+        let path = library.path.escaped();
+        Some(Detail::error(format!("loads {path}, which needs {symbols}: nothing defines it")))
+    });
+    found.collect()
+}
+
+/// Renders symbols of `fact` with these digests: the first name, and how many more there are.
+fn describe(fact: &Fact, scene: &Scene<'_>, missing: &[u64]) -> Option<String> {
+    let missing: HashSet<u64> = missing.iter().copied().collect();
+    let more = match missing.len().checked_sub(1)? {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     let first = first_name(fact, scene, &missing).unwrap_or_default();
-    let text = format!("needs the symbol {first}{more}, which none of its libraries defines");
-    // A plugin uses symbols of the program that opens it.
-    vec![match image.kind {
-        ObjectKind::Executable | ObjectKind::PieExecutable => Detail::error(text),
-        _ => Detail::note(text),
-    }]
+    Some(format!("the symbol {first}{more}"))
 }
 
 /// Returns the first name, in sorted order, of the undefined symbols whose digests are `missing`.

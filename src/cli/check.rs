@@ -204,7 +204,7 @@ fn render_findings(findings: &[&Finding], most: usize) -> String {
             (level, true) => (*level, " (waived)"),
             (level, false) => (*level, ""),
         };
-        text += &format!("{level}[{}]: {} {detail}{waived}\n", rule.id, path.escaped());
+        text += &format!("{level}[{}]: {}: {detail}{waived}\n", rule.id, path.escaped());
     }
     if findings.len() > most {
         text += &format!("... and {} more (-v shows them)\n", findings.len() - most);

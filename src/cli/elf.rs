@@ -12,8 +12,10 @@ use serde_json::json;
 
 use crate::base::escape::Escape;
 use crate::base::{files, output};
-use crate::cli::{Context, DONE};
-use crate::elf::{self, Edit, ElfImage, SearchPathEdit};
+use crate::check::{self, LoadedFiles};
+use crate::cli::check::RootArgs;
+use crate::cli::{Context, DONE, FOUND};
+use crate::elf::{self, Edit, ElfImage, LibraryTag, SearchPathEdit};
 use crate::relocate::{EditOptions, edit_file};
 
 /// Look at ELF files, or change single ones
@@ -30,6 +32,7 @@ pub(super) struct ElfCommand {
 #[derive(Debug, Subcommand)]
 enum ElfSubcommand {
     Show(ElfShow),
+    Libraries(ElfLibraries),
     Set(Box<ElfSet>),
 }
 
@@ -42,6 +45,26 @@ Examples:
 struct ElfShow {
     /// The files
     #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show which files the prefix's loader loads for a program
+///
+/// As ldd(1) does for programs of this machine, but nothing is run: programs for other machines have
+/// an answer too. Without a program, all programs and libraries of the root are answered for.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fprefix elf libraries jq
+  fprefix elf libraries --root rootfs --eprefix /usr/local/my-stuff --json")]
+struct ElfLibraries {
+    #[command(flatten)]
+    root: RootArgs,
+    /// Programs or libraries: names of programs, or paths as programs see them
+    #[arg(value_name = "PROGRAM")]
     files: Vec<PathBuf>,
     /// As JSON
     #[arg(long)]
@@ -77,9 +100,19 @@ struct ElfSet {
     /// A library to need no more
     #[arg(long, value_name = "NAME")]
     remove_needed: Vec<OsString>,
-    /// A library to need by another name
+    /// A library to name otherwise, under every tag (DT_NEEDED, DT_FILTER, DT_AUXILIARY, DT_AUDIT,
+    /// DT_DEPAUDIT)
     #[arg(long, num_args = 2, value_names = ["OLD", "NEW"])]
     replace_needed: Vec<OsString>,
+    /// A library to filter no more (DT_FILTER)
+    #[arg(long, value_name = "NAME")]
+    remove_filter: Vec<OsString>,
+    /// A library to filter no more where it is there (DT_AUXILIARY)
+    #[arg(long, value_name = "NAME")]
+    remove_auxiliary: Vec<OsString>,
+    /// An auditor to load no more (DT_AUDIT, DT_DEPAUDIT)
+    #[arg(long, value_name = "NAME")]
+    remove_audit: Vec<OsString>,
     /// Do not search the loader's own directories (DF_1_NODEFLIB)
     #[arg(long)]
     no_default_lib: bool,
@@ -99,6 +132,7 @@ impl ElfCommand {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         match self.command {
             ElfSubcommand::Show(show) => show.run(),
+            ElfSubcommand::Libraries(libraries) => libraries.run(context),
             ElfSubcommand::Set(set) => set.run(context),
         }
     }
@@ -124,6 +158,35 @@ impl ElfShow {
     }
 }
 
+impl ElfLibraries {
+    fn run(self, context: &Context) -> Result<u8> {
+        let root = self.root.open(context)?;
+        let all = check::list_loaded(&root, &self.files)?;
+        if self.json {
+            output::answer_json(&all)?;
+        } else {
+            let texts: Vec<String> = all.iter().map(loaded_text).collect();
+            output::answer(&texts.concat())?;
+        }
+        let complete =
+            all.iter().flat_map(|file| &file.libraries).all(|found| found.path.is_some());
+        Ok(if complete { DONE } else { FOUND })
+    }
+}
+
+fn loaded_text(loaded: &LoadedFiles) -> String {
+    let mut text = format!("{}:\n", loaded.file.escaped());
+    for library in &loaded.libraries {
+        let place = match (&library.path, &library.fault) {
+            (Some(path), _) => path.escaped().to_string(),
+            (None, Some(fault)) => format!("not loaded: {fault}"),
+            (None, None) => "not found".to_owned(),
+        };
+        text += &format!("  {} => {place}\n", library.name);
+    }
+    text
+}
+
 fn shown(bytes: &[u8]) -> String {
     bytes.escaped().to_string()
 }
@@ -137,6 +200,9 @@ fn row(file: &Path, image: &ElfImage) -> serde_json::Value {
         "interpreter": optional(&image.interpreter),
         "soname": optional(&image.soname),
         "needed": image.needed.iter().map(|name| shown(name)).collect::<Vec<_>>(),
+        "other_libraries": image.other_libraries.iter().map(|(tag, names)| {
+            json!({"tag": tag.to_string(), "names": shown(names)})
+        }).collect::<Vec<_>>(),
         "rpath": optional(&image.rpath),
         "runpath": optional(&image.runpath),
         "build_id": image.build_id.as_deref().map(crate::base::data::hex),
@@ -157,6 +223,9 @@ fn text(file: &Path, image: &ElfImage) -> String {
     }
     for name in &image.needed {
         text += &format!("  {:11} {}\n", "needed", shown(name));
+    }
+    for (tag, name) in &image.other_libraries {
+        text += &format!("  {:11} {}\n", tag.to_string(), shown(name));
     }
     if let Some(id) = &image.build_id {
         text += &format!("  {:11} {}\n", "build-id", crate::base::data::hex(id));
@@ -183,6 +252,7 @@ impl ElfSet {
             replace_needed: pairs
                 .filter_map(|pair| Some((bytes(pair.first()?), bytes(pair.last()?))))
                 .collect(),
+            remove_others: self.removed_others(),
             no_default_lib: self.no_default_lib,
         };
         let options = EditOptions {
@@ -200,6 +270,19 @@ impl ElfSet {
             ));
         }
         Ok(DONE)
+    }
+
+    fn removed_others(&self) -> Vec<(LibraryTag, Vec<u8>)> {
+        let lists = [
+            (LibraryTag::Filter, &self.remove_filter),
+            (LibraryTag::Auxiliary, &self.remove_auxiliary),
+            (LibraryTag::Audit, &self.remove_audit),
+            (LibraryTag::DepAudit, &self.remove_audit),
+        ];
+        let named = |(tag, names): (LibraryTag, &Vec<OsString>)| {
+            names.iter().map(move |name| (tag, name.clone().into_vec())).collect::<Vec<_>>()
+        };
+        lists.into_iter().flat_map(named).collect()
     }
 }
 

@@ -2,11 +2,11 @@
 
 use elf::abi;
 
-use crate::elf::Error;
 use crate::elf::codec::{Codec, string_at};
 use crate::elf::edit::{Edit, SearchPathEdit};
 use crate::elf::raw::{DynamicEntry, DynamicSection, ElfLayout};
 use crate::elf::tables::{DynamicTables, STRING_TAGS};
+use crate::elf::{Error, LibraryTag};
 
 /// Tags that the loader can work without. They are dropped when there is no room for an
 /// entry (they count the relative relocations; glibc `elf_dynamic_do_Rela`).
@@ -175,6 +175,7 @@ impl EntryEditor<'_> {
                 planned.entry.tag != abi::DT_NEEDED || entry_string(strings, planned) != Some(gone)
             });
         }
+        self.edit_others(edit);
         for added in &edit.add_needed {
             if !self.has_needed(added) {
                 self.push_entry(abi::DT_NEEDED, 0, EntryString::New(added.clone()));
@@ -252,6 +253,33 @@ impl EntryEditor<'_> {
         }
         for planned in self.entries.iter_mut().filter(|planned| is_old(planned)) {
             planned.string = EntryString::New(new.to_vec());
+        }
+    }
+
+    /// Renames and removes libraries under the tags besides `DT_NEEDED`.
+    fn edit_others(&mut self, edit: &Edit) {
+        let strings = self.strings;
+        for tag in LibraryTag::ALL {
+            let new_name = |name: &[u8]| {
+                let removed = |(of, gone): &(LibraryTag, Vec<u8>)| *of == tag && gone == name;
+                if edit.remove_others.iter().any(removed) {
+                    return None;
+                }
+                let renamed = edit.replace_needed.iter().find(|(old, _)| old == name);
+                Some(renamed.map_or(name, |(_, new)| new).to_vec())
+            };
+            self.entries.retain_mut(|planned| {
+                if planned.entry.tag != tag.number() {
+                    return true;
+                }
+                let Some(text) = entry_string(strings, planned) else { return true };
+                let new: Vec<_> = tag.names(text).filter_map(new_name).collect();
+                // A text that stays as it is keeps its colons.
+                if !tag.names(text).eq(new.iter().map(Vec::as_slice)) {
+                    planned.string = EntryString::New(new.join(b":".as_slice()));
+                }
+                planned.string == EntryString::Kept || !new.is_empty()
+            });
         }
     }
 

@@ -1,7 +1,7 @@
 //! Edits that can be requested, and the plan that answers them.
 
-use crate::elf::Error;
 use crate::elf::image::ObjectKind;
+use crate::elf::{Error, LibraryTag};
 
 /// Requested changes. The default requests none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,8 +16,11 @@ pub struct Edit {
     pub add_needed: Vec<Vec<u8>>,
     /// Libraries to remove. Symbols lose the versions that were required of these libraries.
     pub remove_needed: Vec<Vec<u8>>,
-    /// Libraries to rename, as (old, new). The versions required of them follow the new name.
+    /// Libraries to rename, as (old, new), under every tag that names them. The versions required
+    /// of them follow the new name.
     pub replace_needed: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Libraries to name no more under another tag than `DT_NEEDED`.
+    pub remove_others: Vec<(LibraryTag, Vec<u8>)>,
     /// Sets `DF_1_NODEFLIB`: the loader does not search its default directories for this file's
     /// libraries.
     pub no_default_lib: bool,
@@ -45,6 +48,7 @@ impl Edit {
             || !self.add_needed.is_empty()
             || !self.remove_needed.is_empty()
             || !self.replace_needed.is_empty()
+            || !self.remove_others.is_empty()
             || self.no_default_lib
     }
 

@@ -8,7 +8,7 @@ use elf::endian::AnyEndian;
 use crate::elf::codec::string_at;
 use crate::elf::raw::{DynamicSection, ElfLayout};
 use crate::elf::tables::DynamicTables;
-use crate::elf::{Error, notes};
+use crate::elf::{Error, LibraryTag, notes};
 
 /// Word size of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +55,16 @@ pub enum ObjectKind {
     Other,
 }
 
+impl ObjectKind {
+    /// Returns whether the kernel starts files of this kind.
+    pub fn is_program(self) -> bool {
+        matches!(
+            self,
+            Self::Executable | Self::PieExecutable | Self::StaticExecutable | Self::StaticPie
+        )
+    }
+}
+
 impl std::fmt::Display for ObjectKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -95,6 +105,8 @@ pub struct ElfImage {
     pub machine: u16,
     /// `EI_OSABI`.
     pub os_abi: u8,
+    /// `EI_ABIVERSION`.
+    pub abi_version: u8,
     /// `e_flags`, which distinguish the ABIs of ARM, MIPS, RISC-V and others.
     pub machine_flags: u32,
     /// Kind of the file.
@@ -105,6 +117,8 @@ pub struct ElfImage {
     pub soname: Option<Vec<u8>>,
     /// `DT_NEEDED` entries, in order.
     pub needed: Vec<Vec<u8>>,
+    /// Texts of other tags that name libraries, tag by tag ([`LibraryTag::names`]).
+    pub other_libraries: Vec<(LibraryTag, Vec<u8>)>,
     /// `DT_RPATH`.
     pub rpath: Option<Vec<u8>>,
     /// `DT_RUNPATH`.
@@ -179,6 +193,7 @@ fn read_headers(layout: &ElfLayout<'_>, kind: ObjectKind) -> ElfImage {
         },
         machine: header.e_machine,
         os_abi: header.osabi,
+        abi_version: header.abiversion,
         machine_flags: header.e_flags,
         kind,
         interpreter: if kind == ObjectKind::DebugFile {
@@ -188,6 +203,7 @@ fn read_headers(layout: &ElfLayout<'_>, kind: ObjectKind) -> ElfImage {
         },
         soname: None,
         needed: Vec::new(),
+        other_libraries: Vec::new(),
         rpath: None,
         runpath: None,
         flags: 0,
@@ -224,6 +240,10 @@ fn add_dynamic(image: &mut ElfImage, tables: &DynamicTables<'_, '_>) -> Result<(
     image.runpath = first(abi::DT_RUNPATH);
     let needed = dynamic.entries.iter().filter(|entry| entry.tag == abi::DT_NEEDED);
     image.needed = needed.filter_map(|entry| text(entry.value)).collect();
+    for tag in LibraryTag::ALL {
+        let entries = dynamic.entries.iter().filter(|entry| entry.tag == tag.number());
+        image.other_libraries.extend(entries.filter_map(|entry| Some((tag, text(entry.value)?))));
+    }
     image.flags = dynamic.value(abi::DT_FLAGS).unwrap_or(0);
     image.flags_1 = dynamic.value(abi::DT_FLAGS_1).unwrap_or(0);
     let text_flag = abi::DF_TEXTREL.unsigned_abs();

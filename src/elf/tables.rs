@@ -11,8 +11,8 @@ use crate::elf::raw::{DynamicSection, ElfLayout};
 
 pub(crate) const DT_RELRSZ: i64 = 35;
 pub(crate) const DT_RELR: i64 = 36;
-const DT_AUXILIARY: i64 = 0x7fff_fffd;
-const DT_FILTER: i64 = 0x7fff_ffff;
+pub(crate) const DT_AUXILIARY: i64 = 0x7fff_fffd;
+pub(crate) const DT_FILTER: i64 = 0x7fff_ffff;
 
 /// Machine number that alpha uses in practice; it was never registered.
 const EM_ALPHA_UNOFFICIAL: u16 = 0x9026;

@@ -6,24 +6,29 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rustix::io::Errno;
 
 use crate::base::escape::Escape;
-use crate::elf::{self, Edit, ElfImage, ObjectKind, Seal, SearchPathEdit};
-use crate::fstree::resolve::{RootResolver, normalize_path};
+use crate::elf::{self, Edit, ElfIdent, ElfImage, Fit, ObjectKind, Seal, SearchPathEdit};
 use crate::relocate::libc::{self, Libc, is_libc};
-use crate::relocate::{FileAction, FileOutcome, LibraryIndex, RelocateOptions, SearchTag};
+use crate::relocate::objects::Objects;
+use crate::relocate::search_dirs::{SearchPath, place_in_prefix, usual_dirs};
+use crate::relocate::{FileAction, FileOutcome, RelocateOptions, SearchTag, search_path};
 
-/// Directories below EPREFIX that may hold libraries on every machine, in the order of the search.
-const LIBRARY_DIRS: &[&str] = &["usr/lib64", "usr/lib"];
-
-/// A file's path as programs see it, and its surroundings.
+/// A file's paths as programs see them, and its surroundings.
 #[derive(Clone, Copy)]
 pub(super) struct FileContext<'a> {
-    pub path: &'a Path,
+    /// Several if it has hard links; never empty.
+    pub paths: &'a [PathBuf],
     /// True if it runs with rights that its caller does not have.
     pub privileged: bool,
-    pub rooted: &'a RootResolver,
-    pub libraries: &'a LibraryIndex,
+    pub objects: &'a Objects<'a>,
+}
+
+impl FileContext<'_> {
+    fn path(&self) -> &Path {
+        self.paths.first().map_or(Path::new("/"), PathBuf::as_path)
+    }
 }
 
 pub(super) fn plan_elf(
@@ -47,7 +52,13 @@ pub(super) fn plan_elf(
         ObjectKind::Executable | ObjectKind::PieExecutable | ObjectKind::SharedObject => {}
         _ => return Ok(FileOutcome::Nothing),
     }
-    let file = ElfFile { options, image: &image, context };
+    let privileged = context.privileged || has_capabilities(file.file());
+    let file = ElfFile {
+        options,
+        image: &image,
+        own: ElfIdent::of(&image),
+        context: FileContext { privileged, ..context },
+    };
     let edit = file.plan_edit();
     let plan = match elf::plan(&bytes, &edit) {
         Ok(plan) => plan,
@@ -57,7 +68,8 @@ pub(super) fn plan_elf(
     let mut extra = Vec::new();
     if is_libc(&image) {
         let eprefix = options.eprefix.as_path();
-        let libc = Libc { bytes: &bytes, path: context.path, eprefix, rooted: context.rooted };
+        let (path, rooted) = (context.path(), context.objects.rooted);
+        let libc = Libc { bytes: &bytes, path, eprefix, rooted };
         if !libc.is_searchable() {
             return Ok(FileOutcome::Skipped(libc::TOO_LARGE.to_string()));
         }
@@ -96,80 +108,150 @@ fn plan_seal(bytes: &[u8]) -> FileOutcome {
     }
 }
 
+/// Returns whether a program of this file gets rights by file capabilities, as setuid programs do
+/// (capabilities(7)). `$ORIGIN` is not replaced in either.
+fn has_capabilities(file: &std::fs::File) -> bool {
+    let mut empty: [u8; 0] = [];
+    !matches!(
+        rustix::fs::fgetxattr(file, "security.capability", &mut empty),
+        Err(Errno::NODATA | Errno::NOTSUP | Errno::NOSYS)
+    )
+}
+
 struct ElfFile<'a> {
     options: &'a RelocateOptions,
     image: &'a ElfImage,
+    own: ElfIdent,
     context: FileContext<'a>,
 }
 
 impl ElfFile<'_> {
     fn plan_edit(&self) -> Edit {
-        let dirs = self.search_dirs();
-        let search_path = match (dirs.is_empty(), self.options.tag) {
-            (true, _) if self.image.rpath.is_none() && self.image.runpath.is_none() => {
-                SearchPathEdit::Keep
-            }
-            (true, _) => SearchPathEdit::Remove,
-            (false, SearchTag::Rpath) => SearchPathEdit::Rpath(self.join_dirs(&dirs)),
-            (false, SearchTag::Runpath) => SearchPathEdit::Runpath(self.join_dirs(&dirs)),
+        let search = self.plan_search_path();
+        let text = search.texts.join(b":".as_slice());
+        let is_set = self.image.rpath.is_some() || self.image.runpath.is_some();
+        let search_path = match (text.is_empty(), self.options.tag) {
+            (true, _) if is_set => SearchPathEdit::Remove,
+            (true, _) => SearchPathEdit::Keep,
+            (false, SearchTag::Rpath) => SearchPathEdit::Rpath(text),
+            (false, SearchTag::Runpath) => SearchPathEdit::Runpath(text),
         };
-        Edit { interpreter: self.find_interpreter(), search_path, ..Edit::default() }
+        let interpreter = self.find_interpreter(&search);
+        let mut edit = Edit { interpreter, search_path, ..Edit::default() };
+        self.plan_names(&mut edit);
+        edit
     }
 
-    /// Returns the prefix's loader of the same name, if it has one.
-    fn find_interpreter(&self) -> Option<Vec<u8>> {
+    /// Returns the loader of the prefix in place of one outside. It has to be of the same build as
+    /// the C library, so the one beside that comes first.
+    fn find_interpreter(&self, search: &SearchPath<'_, '_>) -> Option<Vec<u8>> {
         let old = Path::new(OsStr::from_bytes(self.image.interpreter.as_deref()?));
+        if self.is_inside(old) && self.loads(old) {
+            return None;
+        }
         let name = old.file_name()?;
-        let dirs = self.usual_dirs().into_iter();
-        let dirs =
-            dirs.chain(self.context.libraries.only_dir_of(Path::new(name)).map(Path::to_owned));
-        dirs.filter(|dir| dir.starts_with(self.options.eprefix.as_path()))
+        let libc = search.dir_of(Path::new("libc.so.6"));
+        let only = self.context.objects.only_dir_of(&self.own, Path::new(name));
+        let dirs = libc.into_iter().chain(self.usual_dirs()).chain(only.map(Path::to_owned));
+        dirs.filter(|dir| self.is_inside(dir))
             .map(|dir| dir.join(name))
-            .find(|path| self.context.rooted.find(path).is_some())
+            .find(|path| self.loads(path))
             .map(|path| path.into_os_string().into_vec())
     }
 
     /// Returns the directories that every machine has, and the one of the C library.
     fn usual_dirs(&self) -> Vec<PathBuf> {
-        let eprefix = self.options.eprefix.as_path();
-        let fixed = LIBRARY_DIRS.iter().map(|dir| eprefix.join(dir));
-        let shared = self.context.libraries.shared_dir().filter(|dir| dir.starts_with(eprefix));
-        fixed.chain(shared.map(Path::to_owned)).collect()
+        usual_dirs(self.options.eprefix.as_path(), &self.own, self.context.objects)
     }
 
-    /// Returns the directories of the needed libraries, in the order of the search. The directories
-    /// in the prefix that the file already names follow, because plugins are opened from there.
-    fn search_dirs(&self) -> Vec<PathBuf> {
-        let named = self.named_dirs();
+    fn is_inside(&self, path: &Path) -> bool {
+        path.starts_with(self.options.eprefix.as_path())
+    }
+
+    /// Returns whether a library or loader for the file is at `path`.
+    fn loads(&self, path: &Path) -> bool {
+        self.context.objects.judge(&self.own, path) == Some(Fit::Loads)
+    }
+
+    /// Returns the search path: the directories of the prefix that the file names, in their order,
+    /// and then those of libraries that are in none of these.
+    fn plan_search_path(&self) -> SearchPath<'_, '_> {
+        let (objects, eprefix) = (self.context.objects, self.options.eprefix.as_path());
+        let origins = self.origins();
+        let origin = match origins.as_slice() {
+            [origin] if self.options.relative => Some(origin.as_path()),
+            _ => None,
+        };
+        let mut path = SearchPath::new(&self.own, objects, eprefix, origin);
+        let names_lib = |entry: &[u8]| memchr::memmem::find(entry, b"LIB").is_some();
+        let lib = if search_path::entries(self.image).any(names_lib) {
+            objects.lib(&self.own)
+        } else {
+            ""
+        };
+        for entry in search_path::entries(self.image).filter(|entry| !entry.is_empty()) {
+            path.keep(entry, &origins, lib);
+        }
+        let (opened, usual) = (self.opened_libraries(), self.usual_dirs());
+        let needed = self.image.needed.iter().map(Vec::as_slice);
+        let other = self.image.other_libraries.iter();
+        let other = other.flat_map(|(tag, text)| tag.names(text));
+        let all = needed.chain(other).chain(opened.iter().map(|name| name.as_bytes()));
+        // A name with a slash is a path and is not searched for (ld.so(8)).
+        for name in all.filter(|name| !name.contains(&b'/') && !name.is_empty()) {
+            let name = Path::new(OsStr::from_bytes(name));
+            if !path.finds(name) {
+                let dir = usual.iter().find(|dir| self.loads(&dir.join(name)));
+                let dir = dir.map(PathBuf::as_path);
+                if let Some(dir) = dir.or_else(|| objects.only_dir_of(&self.own, name)) {
+                    path.add(dir);
+                }
+            }
+        }
+        path
+    }
+
+    /// Returns what `$ORIGIN` stands for; nothing if the loader does not replace it.
+    fn origins(&self) -> Vec<PathBuf> {
+        let is_program = self.image.interpreter.is_some() || self.image.kind.is_program();
+        // The loader ignores $ORIGIN in programs that run with rights of their own (ld.so(8)).
+        if is_program && self.context.privileged {
+            return Vec::new();
+        }
+        let of = |path: &PathBuf| match path.parent() {
+            // The kernel follows links to programs, so they are only where they are.
+            Some(dir) if is_program => vec![dir.to_owned()],
+            _ => self.context.objects.origins(path),
+        };
+        let mut origins: Vec<PathBuf> = self.context.paths.iter().flat_map(of).collect();
+        origins.sort();
+        origins.dedup();
+        origins
+    }
+
+    /// Sets new paths for libraries that are named by a path outside of the prefix. Those that the
+    /// prefix lacks are dropped if the loader goes on without them: they would be the target's.
+    fn plan_names(&self, edit: &mut Edit) {
         let eprefix = self.options.eprefix.as_path();
-        let usual = self.usual_dirs();
-        let mut dirs: Vec<PathBuf> = Vec::new();
-        let opened = self.opened_libraries();
-        let needed = self.image.needed.iter().map(|name| OsStr::from_bytes(name));
-        let all = needed.chain(opened.iter().map(AsRef::as_ref));
-        for name in all.map(Path::new) {
-            // A name with a slash is a path and is not searched for (ld.so(8)).
-            if name.components().count() > 1 {
+        let needed = self.image.needed.iter().map(|name| (None, name.as_slice()));
+        let other = self.image.other_libraries.iter();
+        let other = other.flat_map(|(tag, text)| tag.names(text).map(|name| (Some(*tag), name)));
+        for (tag, name) in needed.chain(other) {
+            let path = Path::new(OsStr::from_bytes(name));
+            if !path.is_absolute() || path.starts_with(eprefix) || search_path::has_tokens(name) {
                 continue;
             }
-            let has = |dir: &&PathBuf| self.context.rooted.find(&dir.join(name)).is_some();
-            // The loader uses the first directory that has the library, even if it was added for
-            // another one.
-            if dirs.iter().any(|dir| has(&dir)) {
-                continue;
-            }
-            let found = named.iter().chain(&usual).find(has).cloned();
-            let found =
-                found.or_else(|| self.context.libraries.only_dir_of(name).map(Path::to_owned));
-            dirs.extend(found.filter(|dir| dir.starts_with(eprefix)));
-        }
-        for dir in named {
-            let known = dirs.contains(&dir) || usual.contains(&dir);
-            if !known && self.context.rooted.find(&dir).is_some() {
-                dirs.push(dir);
+            let new = place_in_prefix(eprefix, path).filter(|new| self.loads(new));
+            match (new, tag) {
+                (Some(new), _) => {
+                    edit.replace_needed.push((name.to_vec(), new.into_os_string().into_vec()));
+                }
+                (None, Some(tag)) if tag.is_optional() => {
+                    edit.remove_others.push((tag, name.to_vec()));
+                }
+                _ => {}
             }
         }
-        dirs
     }
 
     /// Returns the libraries that the file opens while it runs, from its ELF notes of dlopen
@@ -184,32 +266,6 @@ impl ElfFile<'_> {
             |note: &Vec<u8>| serde_json::from_slice::<Vec<DlopenNote>>(note).unwrap_or_default();
         let notes = self.image.dlopen_notes.iter().flat_map(parse);
         notes.flat_map(|note| note.soname).map(OsString::from).collect()
-    }
-
-    /// Returns the directories inside the prefix that the file names now.
-    fn named_dirs(&self) -> Vec<PathBuf> {
-        let Some(text) = self.image.runpath.as_ref().or(self.image.rpath.as_ref()) else {
-            return Vec::new();
-        };
-        let origin = self.context.path.parent().unwrap_or(Path::new("/"));
-        text.split(|byte| *byte == b':')
-            .filter(|entry| !entry.is_empty())
-            .filter_map(|entry| {
-                let rest = entry
-                    .strip_prefix(b"$ORIGIN".as_slice())
-                    .or_else(|| entry.strip_prefix(b"${ORIGIN}".as_slice()));
-                let dir = match rest {
-                    Some(rest) => {
-                        let rest = OsStr::from_bytes(rest.strip_prefix(b"/").unwrap_or(rest));
-                        normalize_path(&origin.join(rest))
-                    }
-                    None => normalize_path(Path::new(OsStr::from_bytes(entry))),
-                };
-                // Links are resolved, so that one directory has one name.
-                let dir = self.context.rooted.find(&dir).unwrap_or(dir);
-                dir.starts_with(self.options.eprefix.as_path()).then_some(dir)
-            })
-            .collect()
     }
 
     fn describe_edit(&self, edit: &Edit) -> Vec<String> {
@@ -232,42 +288,12 @@ impl ElfFile<'_> {
             SearchPathEdit::Remove => changes.push("no rpath, no runpath".into()),
             _ => {}
         }
+        for (old, new) in &edit.replace_needed {
+            changes.push(format!("library {} in place of {}", text(new), text(old)));
+        }
+        for (tag, name) in &edit.remove_others {
+            changes.push(format!("no {tag} {}, which is not in the prefix", text(name)));
+        }
         changes
-    }
-
-    /// Joins the directories to one search path.
-    fn join_dirs(&self, dirs: &[PathBuf]) -> Vec<u8> {
-        let origin = self.context.path.parent().filter(|_| {
-            // The loader ignores $ORIGIN in programs that run with rights of their own (ld.so(8)).
-            self.options.relative && !self.context.privileged
-        });
-        let text = |dir: &PathBuf| match origin {
-            Some(origin) => origin_relative(origin, dir).into_os_string().into_vec(),
-            None => dir.clone().into_os_string().into_vec(),
-        };
-        dirs.iter().map(text).collect::<Vec<_>>().join(b":".as_slice())
-    }
-}
-
-/// Returns `dir` relative to `origin`, as the loader resolves it. Both are paths without links.
-fn origin_relative(origin: &Path, dir: &Path) -> PathBuf {
-    let shared = origin.components().zip(dir.components()).take_while(|(a, b)| a == b).count();
-    let mut path = PathBuf::from("$ORIGIN");
-    path.extend(origin.components().skip(shared).map(|_| ".."));
-    path.extend(dir.components().skip(shared));
-    path
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn directories_relative_to_a_file() {
-        let text =
-            |origin, dir| origin_relative(Path::new(origin), Path::new(dir)).escaped().to_string();
-        assert_eq!(text("/opt/x/usr/bin", "/opt/x/usr/lib64"), "$ORIGIN/../lib64");
-        assert_eq!(text("/opt/x/usr/lib64", "/opt/x/usr/lib64"), "$ORIGIN");
-        assert_eq!(text("/opt/x/usr/lib64", "/opt/x/usr/lib64/gconv"), "$ORIGIN/gconv");
     }
 }

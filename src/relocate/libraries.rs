@@ -2,7 +2,7 @@
 //! a directory of its own.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// Directories by the file name of a library in them.
@@ -16,19 +16,38 @@ impl LibraryIndex {
         let mut index = Self::default();
         for path in paths {
             let (Some(name), Some(dir)) = (path.file_name(), path.parent()) else { continue };
-            if memchr::memmem::find(name.as_encoded_bytes(), b".so").is_some() {
+            if Self::is_library(name) {
                 index.0.entry(name.to_owned()).or_default().insert(dir.to_owned());
             }
         }
         index
     }
 
+    /// Returns whether a file of this name can be a library or a loader.
+    pub(super) fn is_library(name: &OsStr) -> bool {
+        memchr::memmem::find(name.as_encoded_bytes(), b".so").is_some()
+    }
+
+    /// Returns the directories that have `name`.
+    pub(super) fn dirs_of(&self, name: &Path) -> impl Iterator<Item = &Path> {
+        self.0.get(name.as_os_str()).into_iter().flatten().map(PathBuf::as_path)
+    }
+
     /// Returns the only directory that has `name`. Returns `None` if no directory has it, or if
     /// several have it, because none is known to be the right one.
     pub fn only_dir_of(&self, name: &Path) -> Option<&Path> {
-        let dirs = self.0.get(name.as_os_str())?;
-        let mut dirs = dirs.iter();
-        dirs.next().filter(|_| dirs.next().is_none()).map(PathBuf::as_path)
+        let mut dirs = self.dirs_of(name);
+        dirs.next().filter(|_| dirs.next().is_none())
+    }
+
+    /// Returns the paths of files that are named like a loader (`ld-linux-x86-64.so.2`).
+    pub(super) fn loaders(&self) -> impl Iterator<Item = PathBuf> {
+        let is_loader = |name: &OsStr| {
+            let name = name.as_encoded_bytes();
+            [&b"ld-"[..], b"ld.", b"ld64."].iter().any(|start| name.starts_with(start))
+        };
+        let loaders = self.0.iter().filter(move |(name, _)| is_loader(name));
+        loaders.flat_map(|(name, dirs)| dirs.iter().map(move |dir| dir.join(name)))
     }
 
     /// Returns the shared directory of the C library (`usr/lib/x86_64-linux-gnu`), in distributions

@@ -15,8 +15,11 @@ pub(crate) mod interpreter;
 pub(crate) mod libc;
 mod libraries;
 mod link;
+mod objects;
 mod scan;
 pub(crate) mod script;
+mod search_dirs;
+pub(crate) mod search_path;
 pub(crate) mod shebang;
 mod text;
 
@@ -33,7 +36,9 @@ use crate::base::names::Eprefix;
 use crate::base::{files, publish};
 use crate::elf;
 use crate::fstree::resolve::RootResolver;
+use crate::relocate::elf_file::FileContext;
 use crate::relocate::interpreter::PrefixPrograms;
+use crate::relocate::objects::Objects;
 use crate::relocate::scan::{ScannedFile, TreeScan};
 
 pub use crate::relocate::libraries::LibraryIndex;
@@ -150,7 +155,8 @@ impl RelocateOptions {
         // Files are examined as if the links already had their new targets.
         let rooted = rooted.with_links(link::collect_new_targets(&scan.links, &link_outcomes));
         let libraries = LibraryIndex::index(scan.names());
-        let plan_file = |file: &ScannedFile| self.plan_file(file, &rooted, &libraries);
+        let objects = Objects::new(&rooted, &libraries, &scan.links);
+        let plan_file = |file: &ScannedFile| self.plan_file(file, &objects);
         let outcomes: Vec<_> = scan.files.par_iter().map(plan_file).collect::<Result<_>>()?;
         let mut plan = RelocationPlan {
             tree: self.tree.clone(),
@@ -169,12 +175,7 @@ impl RelocateOptions {
         Ok(plan)
     }
 
-    fn plan_file(
-        &self,
-        file: &ScannedFile,
-        rooted: &RootResolver,
-        libraries: &LibraryIndex,
-    ) -> Result<FileOutcome> {
+    fn plan_file(&self, file: &ScannedFile, objects: &Objects<'_>) -> Result<FileOutcome> {
         if file.size == 0 {
             return Ok(FileOutcome::Nothing);
         }
@@ -186,15 +187,14 @@ impl RelocateOptions {
             if file.size > elf::LARGEST {
                 return Ok(FileOutcome::Skipped(elf::Error::TOO_LARGE.to_string()));
             }
-            let file =
-                elf_file::FileContext { path, privileged: file.privileged, rooted, libraries };
+            let file = FileContext { paths: &file.paths, privileged: file.privileged, objects };
             return elf_file::plan_elf(self, &source, file);
         }
         let mut script = FileOutcome::Nothing;
         // The kernel reads the first line only of files that may be executed.
         if start.starts_with(b"#!") && file.is_executable {
             let start = read_start(&source, file.size, &mut buffer)?;
-            script = self.plan_script(start, rooted, || has_offsets(&source, file.size));
+            script = self.plan_script(start, objects.rooted, || has_offsets(&source, file.size));
         }
         if path.file_name().is_some_and(|name| name == libc::GCONV_CACHE)
             && file.size <= text::MAX_SIZE

@@ -25,6 +25,7 @@ mod isolation;
 mod killed;
 mod libc_paths;
 mod libc_root;
+mod loading;
 mod machine;
 mod man_pages;
 mod mutated_images;

@@ -134,7 +134,7 @@ fn what_mangling_leaves_is_checked() {
     let output = small.try_pack("out", &over);
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(3), "{said}");
-    let finding = "error[shebang]: /usr/local/small/usr/bin/added is run by /usr/bin/perl";
+    let finding = "error[shebang]: /usr/local/small/usr/bin/added: is run by /usr/bin/perl";
     assert!(said.contains(finding), "{said}");
     assert_eq!(fs_err::read_dir(small.beside("out")).unwrap().count(), 0);
 

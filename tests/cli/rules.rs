@@ -75,6 +75,11 @@ const ERRORS: &[Defect] = &[
     defect("needed", "found by chance", |root| {
         set(root, &["--rpath", "/usr/local/iso/usr/lib"]);
     }),
+    defect("start", "libthing.so.1 needs libnone.so.9", |root| {
+        let library = root.inside("usr/lib64/libthing.so.1");
+        let words = ["elf", "set", "--add-needed", "libnone.so.9"];
+        stdout_of_success(fprefix().args(words).arg(library).output().unwrap());
+    }),
     defect("search-path", "/usr/lib, outside of the prefix", |root| {
         set(root, &["--rpath", "/usr/local/iso/usr/lib64:/usr/lib"]);
     }),

@@ -53,7 +53,7 @@ fn what_is_said_to_be_provided_is_suspected() {
     let file = lie(&prefix.r#final);
     emerge().succeeds();
     let said = prefix.fprefix(&["check"]).said().ends_with(3);
-    let said = said.prints("/usr/bin/uses-library needs libtest-cases.so.1");
+    let said = said.prints("/usr/bin/uses-library: needs libtest-cases.so.1");
     said.prints(
         "/etc/portage/profile/package.provided lists test-cases/library-1 as installed, and",
     );
