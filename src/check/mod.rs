@@ -19,6 +19,7 @@ mod remedy;
 mod rules;
 mod scene;
 mod symbols;
+mod unit_file;
 mod units;
 
 use std::collections::BTreeMap;

@@ -1,48 +1,56 @@
-//! Checks that the programs that systemd units start exist (systemd.service(5)).
+//! Checks that the programs and files that services name exist: units of systemd (systemd.service(5),
+//! systemd.exec(5)), and services that D-Bus starts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::base::escape::Escape;
 use crate::base::limits::TEXT;
+use crate::check::unit_file::{self, Setting, Started};
 use crate::check::{Detail, Fact, FactKind, Scene};
 
-/// Settings with a command line as their value.
-const COMMANDS: &[&str] = &[
-    "ExecStart",
-    "ExecStartPre",
-    "ExecStartPost",
-    "ExecCondition",
-    "ExecReload",
-    "ExecStop",
-    "ExecStopPost",
+/// Settings with a command line as their value, by section.
+const COMMANDS: &[(&str, &[&str])] = &[
+    (
+        "Service",
+        &[
+            "ExecStart",
+            "ExecStartPre",
+            "ExecStartPost",
+            "ExecCondition",
+            "ExecReload",
+            "ExecReloadPost",
+            "ExecStop",
+            "ExecStopPost",
+        ],
+    ),
+    ("Socket", &["ExecStartPre", "ExecStartPost", "ExecStopPre", "ExecStopPost"]),
 ];
-/// Characters that may precede the program in such a value.
-const PREFIXES: &[char] = &['@', '-', ':', '+', '!', '|'];
 
-/// Returns whether the entry is a unit that starts programs, in a directory where systemd or a
-/// package searches for units.
-fn is_unit(fact: &Fact) -> bool {
-    let suffix = fact.path.extension().is_some_and(|suffix| {
-        ["service", "socket", "mount", "swap"].iter().any(|unit| suffix == *unit)
-    });
-    let dir = fact.path.parent().unwrap_or(Path::new("/"));
-    matches!(fact.kind, FactKind::File)
-        && suffix
-        && (dir.ends_with("systemd/system") || dir.ends_with("systemd/user"))
+/// Sections with the settings of systemd.exec(5).
+const WITH_PROCESSES: &[&str] = &["Service", "Socket", "Mount", "Swap"];
+
+/// Types of units with such sections.
+const TYPES: &[&str] = &["service", "socket", "mount", "swap"];
+
+/// A file that configures a unit.
+struct UnitFile<'a> {
+    /// Name of the unit, which a drop-in for all units of a type does not have.
+    name: &'a str,
+    /// True for units of the system, false for those of users.
+    of_system: bool,
+    settings: Vec<Setting>,
+    /// Drop-ins that are read after the file.
+    later: Vec<Setting>,
 }
 
-/// Returns the programs that the unit with this text starts.
-fn list_programs(text: &str) -> Vec<&str> {
-    text.lines()
-        .filter_map(|line| line.split_once('='))
-        .filter(|(key, _)| COMMANDS.contains(&key.trim()))
-        .filter_map(|(_, value)| value.split_whitespace().next())
-        .map(|word| word.trim_start_matches(PREFIXES).trim_matches(['"', '\'']))
-        .filter(|program| !program.is_empty())
-        .collect()
-}
-
+/// Checks what a unit, a drop-in of a unit or a service of D-Bus starts.
 pub(super) fn check_programs(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    if !is_unit(fact) {
+    if !matches!(fact.kind, FactKind::File) {
+        return Vec::new();
+    }
+    let is_dbus = is_dbus_service(&fact.path);
+    let unit = unit_of(&fact.path);
+    if unit.is_none() && !is_dbus {
         return Vec::new();
     }
     let contents = fact.contents(scene.root);
@@ -50,19 +58,179 @@ pub(super) fn check_programs(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let Some(text) = bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()) else {
         return vec![Detail::error("is a unit, and not text")];
     };
-    let detail = |program: &str| {
-        let path = Path::new(program);
-        if scene.find_fact(path).is_some() {
-            return None;
+    let settings = unit_file::parse(text);
+    match unit {
+        Some((name, of_system)) => {
+            let later = read_drop_ins(&fact.path, scene);
+            UnitFile { name, of_system, settings, later }.check(scene)
         }
-        let inside = scene.is_inside(path) || !path.is_absolute();
-        Some(if inside {
-            Detail::error(format!("starts {program}, which is not there"))
-        } else {
-            Detail::note(format!("starts {program} of the target"))
-        })
+        None => check_dbus_service(&settings, scene),
+    }
+}
+
+/// Returns the name of the unit that a file configures, and whether it is of the system. Returns
+/// `None` if systemd does not read the file, or if it starts nothing.
+fn unit_of(path: &Path) -> Option<(&str, bool)> {
+    let of_type = |name: &str| {
+        let suffix = name.rsplit_once('.').map_or(name, |(_, suffix)| suffix);
+        TYPES.contains(&suffix)
     };
-    list_programs(text).into_iter().filter_map(detail).collect()
+    let is_unit_dir = |dir: &Path| dir.ends_with("systemd/system") || dir.ends_with("systemd/user");
+    let dir = path.parent()?;
+    let (name, dir) = if is_unit_dir(dir) {
+        let name = path.file_name()?.to_str()?;
+        (name.contains('.').then_some(name)?, dir)
+    } else if path.extension()? == "conf" && is_unit_dir(dir.parent()?) {
+        (dir.file_name()?.to_str()?.strip_suffix(".d")?, dir.parent()?)
+    } else {
+        return None;
+    };
+    of_type(name).then_some((name, dir.ends_with("system")))
+}
+
+fn is_dbus_service(path: &Path) -> bool {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    path.extension().is_some_and(|suffix| suffix == "service")
+        && (dir.ends_with("dbus-1/system-services") || dir.ends_with("dbus-1/services"))
+}
+
+/// Reads the drop-ins of the unit at `path` in their order. A drop-in has none.
+fn read_drop_ins(path: &Path, scene: &Scene<'_>) -> Vec<Setting> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
+    else {
+        return Vec::new();
+    };
+    if name.ends_with(".conf") {
+        return Vec::new();
+    }
+    let suffix = name.rsplit_once('.').map_or(name, |(_, suffix)| suffix);
+    let mut files: Vec<PathBuf> = Vec::new();
+    for dir in [dir.join(format!("{name}.d")), dir.join(format!("{suffix}.d"))] {
+        let entries = fs_err::read_dir(scene.root.on_disk(&dir)).into_iter().flatten().flatten();
+        files.extend(entries.map(|entry| dir.join(entry.file_name())));
+    }
+    files.retain(|path| path.extension().is_some_and(|suffix| suffix == "conf"));
+    files.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
+    let read = |path: &PathBuf| {
+        let contents = scene.find_fact(path)?.contents(scene.root).ok()?;
+        let is_small = contents.len() as u64 <= TEXT.bytes;
+        is_small.then(|| unit_file::parse(&String::from_utf8_lossy(&contents)))
+    };
+    files.iter().filter_map(read).flatten().collect()
+}
+
+impl UnitFile<'_> {
+    fn check(&self, scene: &Scene<'_>) -> Vec<Detail> {
+        let mut details = Vec::new();
+        let has_root = self.list(&["RootDirectory", "RootImage"], WITH_PROCESSES);
+        if let Some(root) = has_root.iter().rev().find(|root| **root != "/") {
+            let text = format!("starts programs in a root of its own, {}", root.escaped());
+            return vec![Detail::note(text)];
+        }
+        for (section, keys) in COMMANDS {
+            for key in *keys {
+                for line in self.list(&[key], &[section]) {
+                    details.extend(self.check_line(line, scene));
+                }
+            }
+        }
+        for (key, kind) in
+            [("EnvironmentFile", "an environment file"), ("WorkingDirectory", "a directory")]
+        {
+            for value in self.list(&[key], WITH_PROCESSES) {
+                details.extend(self.check_file(value, kind, scene));
+            }
+        }
+        details
+    }
+
+    /// Returns the values of settings that are in force. An empty value resets those before it, also
+    /// in a drop-in.
+    fn list(&self, keys: &[&str], sections: &[&str]) -> Vec<&str> {
+        let is_one = |setting: &&Setting| {
+            keys.contains(&setting.key.as_str()) && sections.contains(&setting.section.as_str())
+        };
+        if self.later.iter().filter(is_one).any(|setting| setting.value.is_empty()) {
+            return Vec::new();
+        }
+        let mut values = Vec::new();
+        for setting in self.settings.iter().filter(is_one) {
+            if setting.value.is_empty() {
+                values.clear();
+            } else {
+                values.push(setting.value.as_str());
+            }
+        }
+        values
+    }
+
+    fn expand(&self, text: &str) -> Option<String> {
+        unit_file::expand_specifiers(text, self.name, self.of_system)
+    }
+
+    fn check_line(&self, line: &str, scene: &Scene<'_>) -> Vec<Detail> {
+        let Some(programs) = unit_file::list_programs(line) else {
+            let text = format!("has a command line that systemd ignores: {}", line.escaped());
+            return vec![Detail::error(text)];
+        };
+        programs.iter().filter_map(|started| self.check_program(started, scene)).collect()
+    }
+
+    fn check_program(&self, started: &Started, scene: &Scene<'_>) -> Option<Detail> {
+        let shown = started.program.escaped();
+        let Some(program) = self.expand(&started.program) else {
+            return Some(Detail::note(format!("starts {shown}, which only a target can tell")));
+        };
+        if !program.contains('/') {
+            let dirs = self.list(&["ExecSearchPath"], WITH_PROCESSES);
+            let mut dirs = dirs.into_iter().flat_map(|dirs| dirs.split(':'));
+            let found = dirs.find_map(|dir| scene.find_fact(&Path::new(dir).join(&program)));
+            return found.is_none().then(|| Detail::note(format!("starts {shown} of the target")));
+        }
+        check_path(&program, started.may_fail, scene)
+    }
+
+    /// Checks a file that a program needs to start.
+    fn check_file(&self, value: &str, kind: &str, scene: &Scene<'_>) -> Option<Detail> {
+        let (path, may_lack) = match value.strip_prefix('-') {
+            Some(path) => (path, true),
+            None => (value, false),
+        };
+        let path = self.expand(path)?;
+        // Of files of a pattern, none needs to be there.
+        let is_pattern = path.contains(['*', '?', '[']);
+        let place = Path::new(&path);
+        let is_missing = scene.is_inside(place) && scene.find_fact(place).is_none();
+        let text = format!("needs {}, {kind} that is not there", path.escaped());
+        (is_missing && !may_lack && !is_pattern).then(|| Detail::error(text))
+    }
+}
+
+/// Checks the program at `path`, which a service starts.
+fn check_path(path: &str, may_fail: bool, scene: &Scene<'_>) -> Option<Detail> {
+    let (shown, place) = (path.escaped(), Path::new(path));
+    if !place.is_absolute() {
+        return Some(Detail::error(format!("starts {shown}, which is no absolute path")));
+    }
+    let text = match scene.find_fact(place) {
+        Some(fact) if matches!(fact.kind, FactKind::Directory) || fact.mode & 0o111 == 0 => {
+            format!("starts {shown}, which cannot be executed")
+        }
+        Some(_) => return None,
+        None if scene.is_inside(place) => format!("starts {shown}, which is not there"),
+        None => return Some(Detail::note(format!("starts {shown} of the target"))),
+    };
+    Some(if may_fail { Detail::note(text) } else { Detail::error(text) })
+}
+
+/// Checks a service that D-Bus starts (dbus-daemon(1)). Its program is not searched for.
+fn check_dbus_service(settings: &[Setting], scene: &Scene<'_>) -> Vec<Detail> {
+    let is_line = |setting: &&Setting| setting.section == "D-BUS Service" && setting.key == "Exec";
+    // Where systemd starts the service, D-Bus does not.
+    let by_systemd = settings.iter().any(|setting| setting.key == "SystemdService");
+    let lines = settings.iter().filter(is_line);
+    let programs = lines.filter_map(|setting| shlex::split(&setting.value)?.into_iter().next());
+    programs.filter_map(|program| check_path(&program, by_systemd, scene)).collect()
 }
 
 #[cfg(test)]
@@ -70,9 +238,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_programs() {
-        let text = "[Service]\nExecStart=-@/opt/x/usr/bin/d d --foreground\nExecStop=\nUser=x\n\
-                    ExecReload = /bin/kill -HUP $MAINPID\n";
-        assert_eq!(list_programs(text), ["/opt/x/usr/bin/d", "/bin/kill"]);
+    fn finds_files_that_configure_units() {
+        for (path, unit) in [
+            ("/opt/x/usr/lib/systemd/system/a.service", Some(("a.service", true))),
+            ("/opt/x/usr/lib/systemd/user/a@.socket", Some(("a@.socket", false))),
+            ("/usr/lib/systemd/system/a.service.d/1.conf", Some(("a.service", true))),
+            ("/usr/lib/systemd/system/service.d/1.conf", Some(("service", true))),
+            ("/usr/lib/systemd/system/a.service.d/1.txt", None),
+            ("/usr/lib/systemd/system/a.target", None),
+            ("/usr/lib/systemd/system/service", None),
+            ("/usr/lib/other/a.service", None),
+        ] {
+            assert_eq!(unit_of(Path::new(path)), unit, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_empty_value_resets_a_list() {
+        let list = |text: &str, later: &str| {
+            let unit = UnitFile {
+                name: "a.service",
+                of_system: true,
+                settings: unit_file::parse(text),
+                later: unit_file::parse(later),
+            };
+            unit.list(&["ExecStart"], &["Service"]).join(" ")
+        };
+        let text = "[Service]\nExecStart=/a\nExecStart=\nExecStart=/b\nExecStart=/c\n\
+                    [Install]\nExecStart=/d\n";
+        assert_eq!(list(text, ""), "/b /c");
+        assert_eq!(list(text, "[Service]\nExecStart=/e\n"), "/b /c");
+        assert_eq!(list(text, "[Service]\nExecStart=\nExecStart=/e\n"), "");
     }
 }

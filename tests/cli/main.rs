@@ -52,5 +52,6 @@ mod scripts;
 mod static_programs;
 mod templates;
 mod umask;
+mod units;
 mod waiting;
 mod wrappers;
