@@ -68,8 +68,8 @@ pub(super) fn list_programs(line: &str) -> Option<Vec<Started>> {
     let mut is_first = true;
     for word in split_words(line)? {
         match word {
-            Word::Separator => is_first = true,
-            Word::Text(text) if is_first => {
+            CommandWord::Separator => is_first = true,
+            CommandWord::Text(text) if is_first => {
                 let program = text.trim_start_matches(['@', '-', ':', '+', '!', '|']);
                 let prefix = text.get(..text.len() - program.len())?;
                 // Such a program makes the whole unit invalid, an empty name the line.
@@ -81,7 +81,7 @@ pub(super) fn list_programs(line: &str) -> Option<Vec<Started>> {
                 programs.push(Started { program: program.to_owned(), may_fail });
                 is_first = false;
             }
-            Word::Text(_) => {}
+            CommandWord::Text(_) => {}
         }
     }
     Some(programs)
@@ -89,7 +89,7 @@ pub(super) fn list_programs(line: &str) -> Option<Vec<Started>> {
 
 /// Part of a command line.
 #[derive(Debug, PartialEq, Eq)]
-enum Word {
+enum CommandWord {
     /// A word without its quotes and escapes.
     Text(String),
     /// A semicolon that stands alone.
@@ -98,7 +98,7 @@ enum Word {
 
 /// Splits a command line into words (systemd.service(5), "Command lines"; systemd.syntax(7),
 /// "Quoting").
-fn split_words(line: &str) -> Option<Vec<Word>> {
+fn split_words(line: &str) -> Option<Vec<CommandWord>> {
     let mut words = Vec::new();
     let mut rest = line.trim_start();
     while !rest.is_empty() {
@@ -106,16 +106,16 @@ fn split_words(line: &str) -> Option<Vec<Word>> {
         let (plain, after) = rest.split_at(end);
         match plain {
             ";" => {
-                words.push(Word::Separator);
+                words.push(CommandWord::Separator);
                 rest = after;
             }
             "\\;" => {
-                words.push(Word::Text(";".to_owned()));
+                words.push(CommandWord::Text(";".to_owned()));
                 rest = after;
             }
             _ => {
                 let (word, after) = take_word(rest)?;
-                words.push(Word::Text(word));
+                words.push(CommandWord::Text(word));
                 rest = after;
             }
         }
