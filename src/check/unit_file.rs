@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// Assignment in a unit file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Setting {
+pub(super) struct UnitSetting {
     /// Section of the assignment.
     pub section: String,
     /// Name of the setting.
@@ -14,7 +14,7 @@ pub(super) struct Setting {
 }
 
 /// Parses the text of a unit file. Lines that are no assignment are skipped, as systemd does.
-pub(super) fn parse(text: &str) -> Vec<Setting> {
+pub(super) fn parse(text: &str) -> Vec<UnitSetting> {
     let mut section = String::new();
     let mut settings = Vec::new();
     for line in join_lines(text) {
@@ -23,7 +23,7 @@ pub(super) fn parse(text: &str) -> Vec<Setting> {
             name.clone_into(&mut section);
         } else if let Some((key, value)) = line.split_once('=') {
             let (key, value) = (key.trim().to_owned(), value.trim().to_owned());
-            settings.push(Setting { section: section.clone(), key, value });
+            settings.push(UnitSetting { section: section.clone(), key, value });
         }
     }
     settings
@@ -54,7 +54,7 @@ fn join_lines(text: &str) -> Vec<String> {
 
 /// Program of a command line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Started {
+pub(super) struct StartedProgram {
     /// Path or name of the program.
     pub program: String,
     /// True if systemd goes on where the program fails.
@@ -63,7 +63,7 @@ pub(super) struct Started {
 
 /// Returns the programs of a command line, which has several commands with a semicolon between
 /// them. Returns `None` if systemd does not understand the line.
-pub(super) fn list_programs(line: &str) -> Option<Vec<Started>> {
+pub(super) fn list_programs(line: &str) -> Option<Vec<StartedProgram>> {
     let mut programs = Vec::new();
     let mut is_first = true;
     for word in split_words(line)? {
@@ -78,7 +78,7 @@ pub(super) fn list_programs(line: &str) -> Option<Vec<Started>> {
                     return None;
                 }
                 let may_fail = prefix.contains('-');
-                programs.push(Started { program: program.to_owned(), may_fail });
+                programs.push(StartedProgram { program: program.to_owned(), may_fail });
                 is_first = false;
             }
             CommandWord::Text(_) => {}
@@ -267,7 +267,7 @@ mod tests {
             ("-", None),
         ] {
             let found = list_programs(line).map(|programs| {
-                let shown = |one: &Started| {
+                let shown = |one: &StartedProgram| {
                     format!("{}{}", if one.may_fail { "-" } else { "" }, one.program)
                 };
                 programs.iter().map(shown).collect::<Vec<_>>()

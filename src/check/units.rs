@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::escape::Escape;
 use crate::base::limits::TEXT;
-use crate::check::unit_file::{self, Setting, Started};
+use crate::check::unit_file::{self, StartedProgram, UnitSetting};
 use crate::check::{Detail, Fact, FactKind, Scene};
 
 /// Settings with a command line as their value, by section.
@@ -38,9 +38,9 @@ struct UnitFile<'a> {
     name: &'a str,
     /// True for units of the system, false for those of users.
     of_system: bool,
-    settings: Vec<Setting>,
+    settings: Vec<UnitSetting>,
     /// Drop-ins that are read after the file.
-    later: Vec<Setting>,
+    later: Vec<UnitSetting>,
 }
 
 /// Checks what a unit, a drop-in of a unit or a service of D-Bus starts.
@@ -95,7 +95,7 @@ fn is_dbus_service(path: &Path) -> bool {
 }
 
 /// Reads the drop-ins of the unit at `path` in their order. A drop-in has none.
-fn read_drop_ins(path: &Path, scene: &Scene<'_>) -> Vec<Setting> {
+fn read_drop_ins(path: &Path, scene: &Scene<'_>) -> Vec<UnitSetting> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
     else {
         return Vec::new();
@@ -147,7 +147,7 @@ impl UnitFile<'_> {
     /// Returns the values of settings that are in force. An empty value resets those before it, also
     /// in a drop-in.
     fn list(&self, keys: &[&str], sections: &[&str]) -> Vec<&str> {
-        let is_one = |setting: &&Setting| {
+        let is_one = |setting: &&UnitSetting| {
             keys.contains(&setting.key.as_str()) && sections.contains(&setting.section.as_str())
         };
         if self.later.iter().filter(is_one).any(|setting| setting.value.is_empty()) {
@@ -176,7 +176,7 @@ impl UnitFile<'_> {
         programs.iter().filter_map(|started| self.check_program(started, scene)).collect()
     }
 
-    fn check_program(&self, started: &Started, scene: &Scene<'_>) -> Option<Detail> {
+    fn check_program(&self, started: &StartedProgram, scene: &Scene<'_>) -> Option<Detail> {
         let shown = started.program.escaped();
         let Some(program) = self.expand(&started.program) else {
             return Some(Detail::note(format!("starts {shown}, which only a target can tell")));
@@ -224,8 +224,9 @@ fn check_path(path: &str, may_fail: bool, scene: &Scene<'_>) -> Option<Detail> {
 }
 
 /// Checks a service that D-Bus starts (dbus-daemon(1)). Its program is not searched for.
-fn check_dbus_service(settings: &[Setting], scene: &Scene<'_>) -> Vec<Detail> {
-    let is_line = |setting: &&Setting| setting.section == "D-BUS Service" && setting.key == "Exec";
+fn check_dbus_service(settings: &[UnitSetting], scene: &Scene<'_>) -> Vec<Detail> {
+    let is_line =
+        |setting: &&UnitSetting| setting.section == "D-BUS Service" && setting.key == "Exec";
     // Where systemd starts the service, D-Bus does not.
     let by_systemd = settings.iter().any(|setting| setting.key == "SystemdService");
     let lines = settings.iter().filter(is_line);
