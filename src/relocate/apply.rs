@@ -17,10 +17,11 @@ use rustix::fs::{AtFlags, CWD, Gid, Timespec, Timestamps, Uid};
 
 use crate::base::escape::Escape;
 use crate::base::input;
+use crate::base::limits::LIST;
 use crate::base::publish::{self, Durability, NewFile};
 use crate::elf::Patch;
 use crate::fstree::xattr;
-use crate::relocate::{FileAction, FileChange};
+use crate::relocate::{FileAction, FileChange, wheel_record};
 
 pub(super) fn apply_change(tree: &Path, change: &FileChange) -> Result<()> {
     let on_disk = |path: &PathBuf| tree.join(path.strip_prefix("/").unwrap_or(path));
@@ -28,6 +29,12 @@ pub(super) fn apply_change(tree: &Path, change: &FileChange) -> Result<()> {
     let (first, others) = names.split_first().context("a change without a path")?;
     if let FileAction::Link(target) = &change.action {
         return replace_link(first, target);
+    }
+    if let FileAction::Record(changed) = &change.action {
+        let record = change.paths.first().context("a change without a path")?;
+        let text = input::read_text(first, LIST)?;
+        let text = wheel_record::renew(tree, record, &text, changed)?;
+        return replace_file(first, others, |_, mut new| Ok(new.write_all(text.as_bytes())?));
     }
     replace_file(first, others, |source, new| write_action(&change.action, source, new))
 }
@@ -59,7 +66,7 @@ fn write_action(
             plan.write_copy(source, new)?;
             write_patches(new, extra)?;
         }
-        FileAction::Seal(patches) => {
+        FileAction::Seal(patches) | FileAction::Bytes(patches) => {
             input::copy_data(source, 0..source.metadata()?.len(), new, 0)?;
             write_patches(new, patches)?;
         }
@@ -69,7 +76,7 @@ fn write_action(
             let rest = *old as u64..source.metadata()?.len();
             input::copy_data(source, rest, new, line.len() as u64)?;
         }
-        FileAction::Link(_) => bail!("a link is not written to"),
+        FileAction::Link(_) | FileAction::Record(_) => bail!("this is written in another way"),
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 //! This module does not decide whether a tree is correct; `check` does.
 
 mod apply;
+mod bytecode;
 mod elf_file;
 pub(crate) mod env_command;
 mod exec_line;
@@ -22,8 +23,9 @@ mod search_dirs;
 pub(crate) mod search_path;
 pub(crate) mod shebang;
 mod text;
+mod wheel_record;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -84,6 +86,8 @@ pub enum FileAction {
     },
     /// New bytes of the loader, at offsets.
     Seal(Vec<elf::Patch>),
+    /// New bytes of another file, at offsets.
+    Bytes(Vec<elf::Patch>),
     /// New contents of a text file.
     Contents(Vec<u8>),
     /// New beginning of a script: its first line, and at times the lines up to its first command.
@@ -93,6 +97,8 @@ pub enum FileAction {
         /// Bytes that replace them.
         new: Vec<u8>,
     },
+    /// New hashes of these files in a list of a Python package, after they changed.
+    Record(HashSet<PathBuf>),
     /// New target of a symbolic link.
     Link(PathBuf),
 }
@@ -165,9 +171,11 @@ impl RelocateOptions {
             changes: Vec::new(),
             skipped: Vec::new(),
         };
-        for (file, outcome) in scan.files.into_iter().zip(outcomes) {
-            plan.add_outcome(file.paths, outcome);
+        for (file, outcome) in scan.files.iter().zip(outcomes) {
+            plan.add_outcome(file.paths.clone(), outcome);
         }
+        plan.changes.extend(bytecode::plan_copies(&plan.changes, &scan.files));
+        plan.changes.extend(wheel_record::plan_records(&plan.changes, &scan.files));
         for ((path, _), outcome) in scan.links.into_iter().zip(link_outcomes) {
             plan.add_outcome(vec![path], outcome);
         }
@@ -373,11 +381,15 @@ impl RelocationPlan {
             publish::remove_unfinished(publish::open_directory(dir)?)
                 .with_context(|| format!("could not look through {}", dir.escaped()))?;
         }
-        self.changes.par_iter().try_for_each(|change| {
+        let apply = |change: &FileChange| {
             apply::apply_change(&self.tree, change).with_context(|| {
                 let path = change.paths.first().map_or(Path::new("?"), PathBuf::as_path);
                 format!("could not rewrite {} in {}", path.escaped(), self.tree.escaped())
             })
-        })
+        };
+        // Hashes are those of files that have changed.
+        let is_record = |change: &&FileChange| matches!(change.action, FileAction::Record(_));
+        self.changes.par_iter().filter(|change| !is_record(change)).try_for_each(apply)?;
+        self.changes.par_iter().filter(is_record).try_for_each(apply)
     }
 }

@@ -37,6 +37,29 @@ fn sandbox_replacements(eprefix: &Path) -> Vec<(String, String)> {
     ]
 }
 
+/// Returns `text` with `old` replaced, where the last component of `old` is a whole one: the path
+/// `/opt/x-other` is not below `/opt/x`.
+fn replace_path(text: &str, old: &str, new: &str) -> String {
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '+' | '@' | '~');
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(old) {
+        let mut next = after.chars();
+        let first = next.next();
+        // A full stop ends a sentence, or goes on with a suffix.
+        let goes_on = match first {
+            Some('.') => next.next().is_some_and(is_name),
+            Some(c) => is_name(c),
+            None => false,
+        };
+        result.push_str(before);
+        result.push_str(if goes_on && !old.ends_with('/') { old } else { new });
+        rest = after;
+    }
+    result.push_str(rest);
+    result
+}
+
 /// Returns `path` with the environment replaced by the prefix, if it leads into one of the
 /// environments.
 pub(super) fn map_sandbox_path(eprefix: &Path, path: &str) -> Option<String> {
@@ -56,7 +79,7 @@ pub(super) fn plan_text(options: &RelocateOptions, bytes: &[u8]) -> FileOutcome 
     }
     let mut new = text.to_owned();
     for (old, replacement) in sandbox_replacements(options.eprefix.as_path()) {
-        new = new.replace(&old, &replacement);
+        new = replace_path(&new, &old, &replacement);
     }
     if new == text {
         return FileOutcome::Nothing;
@@ -69,6 +92,20 @@ pub(super) fn plan_text(options: &RelocateOptions, bytes: &[u8]) -> FileOutcome 
 mod tests {
     use super::*;
     use crate::relocate::SearchTag;
+
+    #[test]
+    fn paths_are_replaced_as_a_whole() {
+        let replaced = |text: &str| replace_path(text, "/s/opt/x", "/opt/x");
+        assert_eq!(replaced("a=/s/opt/x"), "a=/opt/x");
+        assert_eq!(
+            replaced("-L/s/opt/x/usr:/s/opt/x;\"/s/opt/x\""),
+            "-L/opt/x/usr:/opt/x;\"/opt/x\""
+        );
+        assert_eq!(replaced("It is in /s/opt/x. /s/opt/x.."), "It is in /opt/x. /opt/x..");
+        for other in ["/s/opt/x-other/usr", "/s/opt/x.old", "/s/opt/xy", "/s/opt/x_1 /s/opt/xé"] {
+            assert_eq!(replaced(other), other);
+        }
+    }
 
     #[test]
     fn files_of_known_kinds_alone_are_changed() {

@@ -168,7 +168,7 @@ fn scripts_with_holes_are_rewritten_and_keep_them() {
     let meta = file.metadata().unwrap();
     let mut end = [0; 4];
     file.file().read_exact_at(&mut end, meta.len() - 4).unwrap();
-    assert_eq!((&end, meta.len() > HOLE, meta.blocks() < 1000), (b"last", true, true));
+    assert_eq!((&end, meta.len() >= HOLE, meta.blocks() < 1000), (b"last", true, true));
 }
 
 #[test]

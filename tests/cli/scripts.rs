@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use super::libc_root::{compile, errors, on};
 use super::random::Random;
 use crate::harness::small_root::SmallRoot;
-use crate::harness::tools::{find, stdout_of_success};
+use crate::harness::tools::{find, stdout_of, stdout_of_success};
 
 const EPREFIX: &str = "/opt/x";
 
@@ -296,3 +296,78 @@ fn random_line(random: &mut Random) -> String {
     }
     line + pick(random, &["", " ", "\t", "\r"])
 }
+
+/// Compiled copies are still those of modules that were rewritten, and Python itself says so.
+#[test]
+fn compiled_copies_follow_their_modules() {
+    let root = root();
+    let modules = root.inside("usr/lib/python3");
+    for mode in ["timestamp", "checked-hash", "unchecked-hash"] {
+        let path = format!("usr/lib/python3/{mode}/module.py");
+        root.file(&path, "#!/usr/bin/env python3\nx = 1\n");
+        root.mode(&path, 0o755);
+        root.file(
+            &path.replace("module", "_sysconfigdata_x"),
+            "x = '/fprefix/staging/root/opt/x'\n",
+        );
+        let dir = modules.join(mode);
+        let words = [
+            "-m",
+            "compileall",
+            "-q",
+            "-o0",
+            "-o2",
+            "--hardlink-dupes",
+            "--invalidation-mode",
+            mode,
+        ];
+        let mut words: Vec<_> = words.iter().map(Path::new).collect();
+        words.push(&dir);
+        stdout_of("python3", words);
+    }
+    stdout_of_success(on(&root, &["rewrite"]));
+    let answer =
+        stdout_of("python3", ["-B".as_ref(), "-c".as_ref(), VALID.as_ref(), modules.as_os_str()]);
+    let expected = "checked-hash True True /opt/x\ntimestamp True True /opt/x\nunchecked-hash True True /opt/x\n";
+    assert_eq!(answer, expected);
+}
+
+/// The list of a wheel's files has the hashes of what they are now, as pip would compute them.
+#[test]
+fn lists_of_wheels_follow_their_files() {
+    let root = root();
+    script(&root, "tool", "#!/usr/bin/python3\nx = 1\n");
+    root.file("usr/lib/python3/site-packages/a.py", "a = 1\n");
+    let record = "usr/lib/python3/site-packages/tool-1.dist-info/RECORD";
+    let lines =
+        "a.py,sha256=old,6\r\n../../../bin/tool,sha256=old,25\r\ntool-1.dist-info/RECORD,,\r\n";
+    root.file(record, lines);
+    stdout_of_success(on(&root, &["rewrite"]));
+    let tool = root.inside("usr/bin/tool");
+    let code = "import base64, hashlib, sys; d = open(sys.argv[1], 'rb').read(); \
+                print(base64.urlsafe_b64encode(hashlib.sha256(d).digest()).decode().strip('='), len(d), sep=',')";
+    let hash = stdout_of("python3", ["-c".as_ref(), code.as_ref(), tool.as_os_str()]);
+    let expected = lines.replace("tool,sha256=old,25", &format!("tool,sha256={}", hash.trim()));
+    assert_eq!(fs_err::read_to_string(root.inside(record)).unwrap(), expected);
+    assert!(stdout_of_success(on(&root, &["rewrite"])).ends_with(" 0 changed\n"));
+}
+
+/// Prints for each directory if its copies are valid and share their inode, and the text in it.
+const VALID: &str = r#"
+import importlib.util, os, struct, sys
+for mode in sorted(os.listdir(sys.argv[1])):
+    source = os.path.join(sys.argv[1], mode, "module.py")
+    valid, inodes, status = True, set(), os.stat(source)
+    for level in ("", "2"):
+        copy = importlib.util.cache_from_source(source, optimization=level)
+        flags, time, size = struct.unpack_from("<III", open(copy, "rb").read(16), 4)
+        digest = importlib.util.source_hash(open(source, "rb").read())
+        own = struct.pack("<II", time, size) == digest if flags else (time, size) == (int(status.st_mtime), status.st_size)
+        valid = valid and own
+        inodes.add(os.stat(copy).st_ino)
+    sys.path.insert(0, os.path.dirname(source))
+    sys.modules.pop("_sysconfigdata_x", None)
+    import _sysconfigdata_x
+    print(mode, valid, len(inodes) == 1, _sysconfigdata_x.x)
+    del sys.path[0]
+"#;
