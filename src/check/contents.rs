@@ -13,6 +13,7 @@ use memchr::memmem::Finder;
 use crate::base::files;
 use crate::base::input::{self, DataExtents};
 use crate::base::inside::FPREFIX;
+use crate::check::code_names::find_code_names;
 use crate::check::facts::{Fact, FactKind};
 use crate::check::symbols::DynamicSymbols;
 use crate::elf;
@@ -126,6 +127,7 @@ pub(super) fn read_bytes(bytes: &[u8], paths: StagingPaths, fact: &mut Fact) {
             Ok(image) => {
                 fact.symbols = DynamicSymbols::read(bytes);
                 fact.static_glibc = is_static_glibc(&image, bytes);
+                fact.code_names = find_code_names(bytes);
                 FactKind::Elf(Box::new(image))
             }
             Err(error) => FactKind::BrokenElf(error),

@@ -30,6 +30,8 @@ pub(crate) struct Fact {
     pub symbols: Option<DynamicSymbols>,
     /// True if it may be a program that is linked statically with glibc.
     pub static_glibc: bool,
+    /// Absolute paths in the data of an ELF file that code may be loaded from.
+    pub code_names: Vec<PathBuf>,
     /// Place of the content, if it is not in the tree.
     pub(super) elsewhere: Option<Elsewhere>,
 }
@@ -92,6 +94,7 @@ impl Fact {
             staging: None,
             symbols: None,
             static_glibc: false,
+            code_names: Vec::new(),
             elsewhere: None,
         }
     }

@@ -6,6 +6,7 @@
 //! Nothing in here changes a file.
 
 mod changes;
+mod code_names;
 mod collect;
 mod contents;
 mod elf_rules;

@@ -1,6 +1,6 @@
 //! Registry of rules.
 
-use crate::check::{Rule, elf_rules, file_rules, library_rules, symbols, units};
+use crate::check::{Rule, code_names, elf_rules, file_rules, library_rules, symbols, units};
 
 /// All rules.
 pub(super) const RULES: &[Rule] = &[
@@ -98,6 +98,29 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "Rewriting closes them off.",
         rewrites: true,
         find: elf_rules::check_name_services,
+    },
+    Rule {
+        id: "opened",
+        sentence: "Libraries that programs open while they run, by their own notes, are in the prefix.",
+        reason: "A program says in `.note.dlopen` which libraries it opens by name. The sealed loader \
+                 searches the program's search path alone, so none comes from the target unless the \
+                 caller sets LD_LIBRARY_PATH; the program then lacks what the library is for.",
+        remedy: "Install the package that has the library into final, if the program should have it, \
+                 and rewrite the program. It is an error for libraries that the note requires.",
+        rewrites: false,
+        find: code_names::check_opened,
+    },
+    Rule {
+        id: "modules",
+        sentence: "No program or list of plugins names code of the target to load.",
+        reason: "A framework loads each module that it finds in the directory that was compiled into \
+                 it, or that a list of plugins names. A module of the target belongs to other \
+                 libraries. A path in a program's data is only noted: it may have another use.",
+        remedy: "Build the package with EPREFIX in its directories, write lists of plugins again with \
+                 the prefix's own tool, or set the variable that the note names. \
+                 `check --run` shows what a program really opens.",
+        rewrites: false,
+        find: code_names::check_code_names,
     },
     Rule {
         id: "machine",

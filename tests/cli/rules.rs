@@ -57,6 +57,27 @@ fn of_another_machine(root: &SmallRoot) {
     fs_err::write(root.inside("usr/lib64/libforeign.so"), bytes).unwrap();
 }
 
+/// A library whose data names this path.
+fn names(root: &SmallRoot, path: &str) {
+    let code = format!("const char *name(void) {{ return \"{path}\"; }}\n");
+    let options = ["-shared", "-fPIC", "-nostdlib"];
+    compile(root, "names.c", &code, "usr/lib64/libnames.so", &options);
+}
+
+/// A library that opens another one, which is nowhere.
+fn opens(root: &SmallRoot, priority: &str) {
+    let note = r#"[{"soname":["libnone.so.1"],"feature":"colours","priority":"PRIORITY"}]"#;
+    let bytes: Vec<String> =
+        note.replace("PRIORITY", priority).bytes().map(|byte| byte.to_string()).collect();
+    let code = format!(
+        "__asm__(\".pushsection .note.dlopen, \\\"a\\\"\\n.balign 4\\n\"\n\
+         \".long 4, 2f - 1f, 0x407c0c0a\\n.asciz \\\"FDO\\\"\\n\"\n\
+         \"1: .byte {}, 0\\n2: .balign 4\\n.popsection\\n\");\n",
+        bytes.join(", ")
+    );
+    compile(root, "opens.c", &code, "usr/lib64/libopens.so", &["-shared", "-fPIC", "-nostdlib"]);
+}
+
 fn with_attribute(root: &SmallRoot) {
     let dir = root.inside("usr/share/opaque");
     fs_err::create_dir_all(&dir).unwrap();
@@ -109,6 +130,19 @@ const ERRORS: &[Defect] = &[
     defect("character-sets", "gconv-modules.cache", original_libc),
     defect("locale", "/usr/lib/locale/locale-archive", original_libc),
     defect("name-services", "nsswitch.conf", original_libc),
+    defect("opened", "opens libnone.so.1 for colours", |root| opens(root, "required")),
+    defect("modules", "lists /usr/lib/gdk-pixbuf-2.0/png.so", |root| {
+        root.file(
+            "usr/lib64/loaders.cache",
+            "# made by hand\n\"/usr/lib/gdk-pixbuf-2.0/png.so\"\n",
+        );
+    }),
+    defect("modules", "lists /usr/lib/python3/dist-packages", |root| {
+        root.file("usr/lib/python3/site-packages/x.pth", "/usr/lib/python3/dist-packages\n");
+    }),
+    defect("modules", "lists /opt/driver/icd.so", |root| {
+        root.file("usr/share/vulkan/icd.d/x.json", "{\"library_path\": \"/opt/driver/icd.so\"}\n");
+    }),
     defect("machine", "and the prefix has a loader for 64-bit", of_another_machine),
     defect("shebang", "outside of the prefix", |root| executable(root, "#!/usr/bin/perl\n")),
     defect("shebang", "which is not there", |root| {
@@ -158,6 +192,16 @@ const NOTES: &[Defect] = &[
             "usr/lib64/libstack.so",
             &options,
         );
+    }),
+    defect("opened", "opens libnone.so.1 for colours", |root| opens(root, "suggested")),
+    defect("modules", "names /usr/lib/libother.so.3, which it may load", |root| {
+        names(root, "/usr/lib/libother.so.3");
+    }),
+    defect("modules", "GIO look for modules in /usr/lib64/gio/modules; GIO_MODULE_DIR", |root| {
+        names(root, "/usr/lib64/gio/modules");
+    }),
+    defect("modules", "Lua look for modules in /usr/lib/lua/5.4/?.lua", |root| {
+        names(root, "/usr/lib/lua/5.4/?.lua;./?.lua");
     }),
     defect("elf", "usr/share/broken", |root| {
         root.file("usr/share/broken", "\u{7f}ELF and no more");

@@ -10,7 +10,7 @@ use crate::harness::small_root::SmallRoot;
 use crate::harness::tools::stdout_of_success;
 
 /// Asks for all that glibc loads, and names some of its files in texts of its own. The linker
-/// stores the last text and the path at its end once, where alignment allows it.
+/// stores `see` and glibc's path at its end once.
 const PROGRAM: &str = "
 #include <dlfcn.h>
 #include <iconv.h>
@@ -18,6 +18,9 @@ const PROGRAM: &str = "
 #include <netdb.h>
 #include <pwd.h>
 #include <stdio.h>
+__asm__(\".section .rodata.str1.1,\\\"aMS\\\",%progbits,1\\n.globl see\\n\"
+        \"see: .asciz \\\"see /etc/ld.so.cache\\\"\\n.text\\n\");
+extern const char see[] __attribute__((visibility(\"hidden\")));
 int main(void) {
     struct addrinfo *found;
     getpwnam(\"ghost\");
@@ -28,7 +31,7 @@ int main(void) {
     struct passwd *root = getpwnam(\"root\");
     puts(root ? root->pw_dir : \"nobody\");
     puts(\"not libnss_%s.so%s\");
-    puts(\"see /etc/ld.so.cache\");
+    puts(see);
     return 0;
 }
 ";

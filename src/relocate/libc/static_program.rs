@@ -109,8 +109,8 @@ impl StaticPlan<'_> {
 
     fn leave(&mut self, facility: LibcFacility, text: &[u8]) {
         let text = format!(
-            "names {} of the target in a way that cannot be closed: other code of it may use the \
-             same text",
+            "uses {} of the target, which cannot be closed, because other code of it may use the \
+             same text: link it with the shared C library",
             text.escaped()
         );
         self.isolation.open.push((facility, text));
