@@ -150,9 +150,15 @@ fn find_staging_path_in(bytes: &[u8], range: Range<usize>) -> Option<String> {
     static NEEDLE: LazyLock<Finder<'static>> =
         LazyLock::new(|| Finder::new(&format!("{FPREFIX}/")).into_owned());
     let at = NEEDLE.find_iter(bytes).filter(|at| range.contains(at)).find(|&at| {
-        // "/usr/share/fprefix/" is not a path of the sandbox.
-        let before = at.checked_sub(1).and_then(|at| bytes.get(at));
-        before.is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'.' && *byte != b'_')
+        // "/usr/share/fprefix/" is not a path of the sandbox, and that of "-L/fprefix/" is one.
+        let ends_word = |before: &[u8]| {
+            let last = before.last();
+            last.is_none_or(|byte| !byte.is_ascii_alphanumeric() && !b"._".contains(byte))
+        };
+        let before = bytes.get(..at).unwrap_or_default();
+        ends_word(before)
+            || matches!(before, [start @ .., b'-', letter]
+                if letter.is_ascii_alphabetic() && ends_word(start) && !start.ends_with(b"/"))
     })?;
     let rest = bytes.get(at..).unwrap_or_default();
     let end = rest
@@ -194,6 +200,19 @@ mod tests {
             }
         }
         assert_eq!(fact_of(b"").staging, None);
+    }
+
+    #[test]
+    fn options_of_compilers_are_seen_through() {
+        let found = |text: &str| find_staging_path(text.as_bytes()).is_some();
+        for text in
+            ["-L/fprefix/a", "cc -I/fprefix/a", "\"-B/fprefix/a", "-Wl,/fprefix/a", "=/fprefix/a"]
+        {
+            assert!(found(text), "{text}");
+        }
+        for text in ["/usr/share/fprefix/a", "/x-L/fprefix/a", "/-a/fprefix/b", "./fprefix/a"] {
+            assert!(!found(text), "{text}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!
 //! Nothing in here changes a file.
 
+mod bytecode;
 mod changes;
 mod code_names;
 mod collect;

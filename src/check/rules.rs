@@ -1,6 +1,8 @@
 //! Registry of rules.
 
-use crate::check::{Rule, code_names, elf_rules, file_rules, library_rules, symbols, units};
+use crate::check::{
+    Rule, bytecode, code_names, elf_rules, file_rules, library_rules, symbols, units,
+};
 
 /// All rules.
 pub(super) const RULES: &[Rule] = &[
@@ -154,6 +156,17 @@ pub(super) const RULES: &[Rule] = &[
                  rewriting then sets the line. /bin/sh is on every target and only noted.",
         rewrites: true,
         find: file_rules::check_shebang,
+    },
+    Rule {
+        id: "bytecode",
+        sentence: "Compiled copies of Python modules are those of their sources.",
+        reason: "Where a copy is stale, Python compiles the module at each start, and cannot keep the \
+                 result in a read-only image. A copy that it does not check runs, whatever the source \
+                 says.",
+        remedy: "Compile the modules again before packing (`python -m compileall`). Rewriting keeps \
+                 copies of the modules that it changes.",
+        rewrites: false,
+        find: bytecode::check_copies,
     },
     Rule {
         id: "unit",

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use siphasher::sip::{SipHasher13, SipHasher24};
+
 use crate::base::input;
 use crate::elf::{self, Patch};
 use crate::relocate::scan::ScannedFile;
@@ -63,12 +65,24 @@ impl<'a> CopyHeader<'a> {
             let is_copy = self.bytes.ends_with(&size_field(old));
             return is_copy.then(|| Patch { offset: SIZE_AT, bytes: size_field(new) });
         }
-        // Python 3.11 and newer do one round for each word, older ones two.
-        let rounds = [(1, 3), (2, 4)];
-        let is_copy =
-            |(each, end): &(usize, usize)| self.bytes.ends_with(&self.hash(old, *each, *end));
-        let (each, end) = rounds.into_iter().find(is_copy)?;
-        Some(Patch { offset: HASH_AT, bytes: self.hash(new, each, end) })
+        let hash = self.hash_of(old)?;
+        Some(Patch { offset: HASH_AT, bytes: self.hash(new, hash) })
+    }
+
+    /// Returns the hash function by which this is a copy of `source`.
+    fn hash_of(&self, source: &[u8]) -> Option<SipHash> {
+        let is_copy = |hash: &SipHash| self.bytes.ends_with(&self.hash(source, *hash));
+        SipHash::ALL.into_iter().find(is_copy)
+    }
+
+    /// Returns whether this is a copy of a source with these contents and time of change.
+    fn is_copy_of(&self, source: &[u8], time: Option<i64>) -> bool {
+        if self.validation != Validation::Time {
+            return self.hash_of(source).is_some();
+        }
+        let fields = [time.map(low_32_bits), Some(size_field(source))];
+        let own = self.bytes[8..].chunks_exact(4);
+        fields.iter().zip(own).all(|(field, own)| field.as_ref().is_none_or(|field| field == own))
     }
 
     /// Returns the change to a copy of a source whose code is another now: Python has to look at the
@@ -79,56 +93,57 @@ impl<'a> CopyHeader<'a> {
     }
 
     /// Returns the hash of a source; its key is the magic number (`_imp.source_hash`).
-    fn hash(&self, source: &[u8], compress: usize, finish: usize) -> Vec<u8> {
+    fn hash(&self, source: &[u8], hash: SipHash) -> Vec<u8> {
         let magic = self.bytes.first_chunk().copied().unwrap_or_default();
         let key = u64::from(u32::from_le_bytes(magic));
-        sip_hash(key, source, compress, finish).to_le_bytes().to_vec()
+        let hash = match hash {
+            SipHash::Of13 => SipHasher13::new_with_keys(key, 0).hash(source),
+            SipHash::Of24 => SipHasher24::new_with_keys(key, 0).hash(source),
+        };
+        hash.to_le_bytes().to_vec()
     }
+}
+
+/// Judgement of a compiled copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CopyState {
+    /// It is one of the source, or of a form that this module does not know.
+    Current,
+    /// Python sees that it is none of the source, and compiles that again at each start.
+    Stale,
+    /// It is none of the source, and Python runs it.
+    Believed,
+}
+
+/// Judges the copy that begins with `start`, of a source with these contents and time of change.
+pub(crate) fn judge_copy(start: &[u8], source: &[u8], time: Option<i64>) -> CopyState {
+    match CopyHeader::read(start) {
+        Some(header) if !header.is_copy_of(source, time) => match header.validation {
+            Validation::UncheckedHash => CopyState::Believed,
+            Validation::Time | Validation::CheckedHash => CopyState::Stale,
+        },
+        _ => CopyState::Current,
+    }
+}
+
+/// Hash function of a Python: 3.11 and newer do one round for each word, older ones two.
+#[derive(Clone, Copy)]
+enum SipHash {
+    Of13,
+    Of24,
+}
+
+impl SipHash {
+    const ALL: [Self; 2] = [Self::Of13, Self::Of24];
+}
+
+fn low_32_bits(value: i64) -> Vec<u8> {
+    value.to_le_bytes()[..4].to_vec()
 }
 
 fn size_field(source: &[u8]) -> Vec<u8> {
     // Python writes the low 32 bits.
     source.len().to_le_bytes().first_chunk::<4>().copied().unwrap_or_default().to_vec()
-}
-
-/// Returns `SipHash` of `data` for a key of which the second half is 0.
-fn sip_hash(key: u64, data: &[u8], compress: usize, finish: usize) -> u64 {
-    let mut v = [
-        key ^ 0x736f_6d65_7073_6575,
-        0x646f_7261_6e64_6f6d,
-        key ^ 0x6c79_6765_6e65_7261,
-        0x7465_6462_7974_6573,
-    ];
-    let mut chunks = data.chunks_exact(8);
-    let mut absorb = |word: u64| {
-        v[3] ^= word;
-        (0..compress).for_each(|_| sip_round(&mut v));
-        v[0] ^= word;
-    };
-    for chunk in chunks.by_ref() {
-        absorb(u64::from_le_bytes(chunk.first_chunk().copied().unwrap_or_default()));
-    }
-    let mut last = [0; 8];
-    last.iter_mut().zip(chunks.remainder()).for_each(|(to, from)| *to = *from);
-    absorb(u64::from_le_bytes(last) | (data.len() as u64) << 56);
-    v[2] ^= 0xff;
-    (0..finish).for_each(|_| sip_round(&mut v));
-    v[0] ^ v[1] ^ v[2] ^ v[3]
-}
-
-fn sip_round(state: &mut [u64; 4]) {
-    let [mut v0, mut v1, mut v2, mut v3] = *state;
-    v0 = v0.wrapping_add(v1);
-    v1 = v1.rotate_left(13) ^ v0;
-    v0 = v0.rotate_left(32);
-    v2 = v2.wrapping_add(v3);
-    v3 = v3.rotate_left(16) ^ v2;
-    v0 = v0.wrapping_add(v3);
-    v3 = v3.rotate_left(21) ^ v0;
-    v2 = v2.wrapping_add(v1);
-    v1 = v1.rotate_left(17) ^ v2;
-    v2 = v2.rotate_left(32);
-    *state = [v0, v1, v2, v3];
 }
 
 /// Plans new headers for the compiled copies of the modules that change. Only the neighbours of
@@ -188,7 +203,7 @@ fn is_module(path: &Path) -> bool {
 
 /// Returns the path of the module of which the file at `path` is a copy by its name:
 /// `__pycache__/NAME.TAG.pyc` with `.opt-LEVEL` at times, or `NAME.pyc` beside it.
-fn source_of(path: &Path) -> Option<PathBuf> {
+pub(crate) fn source_of(path: &Path) -> Option<PathBuf> {
     if path.extension()? != "pyc" {
         return None;
     }
@@ -231,13 +246,18 @@ mod tests {
         let timed = header(0, [1, 2, 3, 4, 3, 0, 0, 0]);
         assert_eq!(follow(&timed, b"old", b"newer"), Some((12, vec![5, 0, 0, 0])));
         assert_eq!(follow(&timed, b"other", b"newer"), None, "it was stale before");
-        for rounds in [(1, 3), (2, 4)] {
-            let key = 0x0a0d_0da7;
-            let hash = |data: &[u8]| sip_hash(key, data, rounds.0, rounds.1).to_le_bytes();
+        for function in SipHash::ALL {
+            let unhashed = header(3, [0; 8]);
+            let reader = CopyHeader::read(&unhashed).unwrap();
+            let hash = |data: &[u8]| reader.hash(data, function).try_into().unwrap();
             let hashed = header(3, hash(b"old"));
             assert_eq!(follow(&hashed, b"old", b"new"), Some((8, hash(b"new").to_vec())));
         }
+        assert_eq!(judge_copy(&timed, b"old", Some(0x0403_0201)), CopyState::Current);
+        assert_eq!(judge_copy(&timed, b"old", Some(7)), CopyState::Stale);
+        assert_eq!(judge_copy(&timed, b"newer", None), CopyState::Stale);
         let believed = header(1, [0; 8]);
+        assert_eq!(judge_copy(&believed, b"old", None), CopyState::Believed);
         assert_eq!(CopyHeader::read(&believed).unwrap().distrust().unwrap().bytes, [3]);
         assert!(CopyHeader::read(&header(2, [0; 8])).is_none());
         assert!(CopyHeader::read(b"short").is_none());

@@ -7,7 +7,7 @@
 //! This module does not decide whether a tree is correct; `check` does.
 
 mod apply;
-mod bytecode;
+pub(crate) mod bytecode;
 mod elf_file;
 pub(crate) mod env_command;
 mod exec_line;

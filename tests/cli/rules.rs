@@ -151,6 +151,14 @@ const ERRORS: &[Defect] = &[
     defect("shebang", "the kernel reads 255", |root| {
         executable(root, &format!("#!/usr/local/iso/usr/bin/{}\n", "x".repeat(250)));
     }),
+    defect("bytecode", "Python runs it without a look", |root| {
+        root.file("usr/lib/python3/module.py", "x = 1\n");
+        let module = root.inside("usr/lib/python3/module.py");
+        let code = "import py_compile as p, sys; \
+                    p.compile(sys.argv[1], invalidation_mode=p.PycInvalidationMode.UNCHECKED_HASH)";
+        stdout_of("python3", ["-c", code, module.to_str().unwrap()]);
+        root.file("usr/lib/python3/module.py", "x = 2\n");
+    }),
     defect("unit", "not there", |root| {
         let text = "[Service]\nExecStart=/usr/local/iso/usr/bin/no\n";
         root.file("usr/lib/systemd/system/x.service", text);
@@ -183,6 +191,12 @@ const ERRORS: &[Defect] = &[
 ];
 
 const NOTES: &[Defect] = &[
+    defect("bytecode", "compiles it again at each start", |root| {
+        root.file("usr/lib/python3/module.py", "x = 1\n");
+        let module = root.inside("usr/lib/python3/module.py");
+        stdout_of("python3", ["-m", "py_compile", module.to_str().unwrap()]);
+        root.file("usr/lib/python3/module.py", "x = 1 + 1\n");
+    }),
     defect("hardening", "executable stack", |root| {
         let options = ["-shared", "-fPIC", "-nostdlib", "-Wl,-z,execstack"];
         compile(

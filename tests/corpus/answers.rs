@@ -81,13 +81,17 @@ fn is_command(path: &str) -> bool {
 }
 
 /// A root in which nothing else is, not even an environment.
-struct Room<'a> {
+pub(crate) struct Room<'a> {
     machine: &'a Machine,
     root: &'a Root,
     limit: Duration,
 }
 
-impl Room<'_> {
+impl<'a> Room<'a> {
+    pub(crate) fn new(machine: &'a Machine, root: &'a Root) -> Self {
+        Self { machine, root, limit: LIMIT }
+    }
+
     fn ask_for_version(&self, path: &str) -> Option<(&'static str, String)> {
         ["--version", "--help"].into_iter().find_map(|question| {
             let (good, answer) = self.ask(path, question);
@@ -116,7 +120,7 @@ impl Room<'_> {
         loaded.filter(|path| known.contains(path)).collect()
     }
 
-    fn run(&self, program: &str, args: &[String]) -> std::process::Output {
+    pub(crate) fn run(&self, program: &str, args: &[String]) -> std::process::Output {
         let root = self.root.path().to_str().unwrap();
         let mut all = words(&[
             "--signal=KILL",

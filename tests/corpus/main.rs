@@ -19,6 +19,7 @@ mod harness;
 
 mod answers;
 mod apt;
+mod loader;
 mod made;
 mod root;
 
@@ -140,12 +141,15 @@ fn prove(machine: &Machine) {
     rewrite(&root, &[], "a first time");
     before.assert_kept(&Answers::of(machine, &root, Some(&before)), "rewritten");
     assert!(rewrite(&root, &[], "again").starts_with("0 "), "a second run changes nothing");
+    let listed = loader::compare(machine, &root);
+    assert!(listed > 50, "{listed} files are too few to mean much");
     root.strip(machine);
     before.assert_kept(&Answers::of(machine, &root, Some(&before)), "rewritten and stripped");
     rewrite(&root, &["--relative"], "relative to the files");
     before.assert_kept(&Answers::of(machine, &root, Some(&before)), "with relative paths");
+    loader::compare(machine, &root);
     println!(
-        "{}: {} packages, {} programs, {} libraries",
+        "{}: {} packages, {} programs, {} libraries; {listed} files listed by the loader",
         machine.debian,
         archives.len(),
         before.programs.len(),
