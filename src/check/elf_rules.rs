@@ -162,7 +162,7 @@ fn libc_rule(fact: &Fact, scene: &Scene<'_>, subject: LibcFacility) -> Vec<Detai
     if !libc.is_searchable() {
         return vec![Detail::error(format!("cannot be read: {}", libc::TOO_LARGE))];
     }
-    list_isolation(libc.plan_isolation(), subject)
+    list_isolation(&libc.plan_isolation(), subject)
 }
 
 /// Finds static programs that use modules, libraries or locales of the target.
@@ -170,18 +170,17 @@ fn static_rule(fact: &Fact, scene: &Scene<'_>, subject: LibcFacility) -> Vec<Det
     if !fact.static_glibc || !scene.is_inside(&fact.path) {
         return Vec::new();
     }
-    let Ok(bytes) = fact.contents(scene.root) else { return Vec::new() };
-    list_isolation(libc::plan_static_isolation(&bytes, scene.root.eprefix().as_path()), subject)
+    scene.isolation(fact).map(|plan| list_isolation(plan, subject)).unwrap_or_default()
 }
 
-fn list_isolation(isolation: LibcIsolation, subject: LibcFacility) -> Vec<Detail> {
-    let of = |found: Vec<(LibcFacility, String)>| {
-        found.into_iter().filter(move |(about, _)| *about == subject).map(|(_, text)| text)
+fn list_isolation(isolation: &LibcIsolation, subject: LibcFacility) -> Vec<Detail> {
+    let of = |found: &[(LibcFacility, String)]| -> Vec<String> {
+        found.iter().filter(|(about, _)| *about == subject).map(|(_, text)| text.clone()).collect()
     };
-    of(isolation.leaks)
-        .chain(of(isolation.open))
+    let errors = of(&isolation.leaks).into_iter().chain(of(&isolation.open));
+    errors
         .map(Detail::error)
-        .chain(of(isolation.unavailable).map(Detail::note))
+        .chain(of(&isolation.unavailable).into_iter().map(Detail::note))
         .collect()
 }
 

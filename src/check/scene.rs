@@ -13,11 +13,13 @@ use rayon::prelude::*;
 
 use crate::base::limits::LIBRARY;
 use crate::check::elf_rules::find_release;
+use crate::check::facts::FileContents;
 use crate::check::loading::SearchResult;
 use crate::check::{Fact, FactKind};
 use crate::elf;
 use crate::fstree::resolve::{Followed, LinkTree, RootResolver, follow_links};
 use crate::prefix::final_root::FinalRoot;
+use crate::relocate::libc::{LibcIsolation, plan_static_isolation};
 use crate::relocate::search_path;
 
 /// View of the whole root.
@@ -32,6 +34,8 @@ pub(crate) struct Scene<'a> {
     libraries: Vec<Vec<SearchResult<'a>>>,
     /// For each fact, the undefined symbols that no file defines that is loaded with it.
     unresolved: Vec<OnceLock<Vec<u64>>>,
+    /// For each fact about a static program of glibc, what isolates it. Several rules ask.
+    isolations: Vec<OnceLock<Box<LibcIsolation>>>,
     /// Loaders of the prefix.
     loaders: Vec<&'a Fact>,
     /// Value of `$LIB` in each of them.
@@ -73,6 +77,7 @@ impl<'a> Scene<'a> {
             by_path: by_path.map(|(at, fact)| (bytes(&fact.path), at)).collect(),
             libraries: Vec::new(),
             unresolved: facts.iter().map(|_| OnceLock::new()).collect(),
+            isolations: facts.iter().map(|_| OnceLock::new()).collect(),
             machines: loaders.iter().filter_map(|fact| fact.elf()).map(machine).collect(),
             loaders,
             libs: OnceLock::new(),
@@ -139,6 +144,19 @@ impl<'a> Scene<'a> {
             self.is_inside(&target.path).then_some((fact, fit))
         };
         facts.filter_map(judge).collect()
+    }
+
+    /// Returns what isolates the static program of glibc `fact`.
+    pub(super) fn isolation(&self, fact: &Fact) -> Option<&LibcIsolation> {
+        let place = self.isolations.get(*self.by_path.get(bytes(&fact.path))?)?;
+        let plan = || {
+            let contents = fact.contents(self.root);
+            let plan = |bytes: FileContents<'_>| {
+                plan_static_isolation(&bytes, self.root.eprefix().as_path())
+            };
+            Box::new(contents.map(plan).unwrap_or_default())
+        };
+        Some(place.get_or_init(plan))
     }
 
     /// Returns the place of `fact` for what is computed once.

@@ -86,12 +86,12 @@ fn configuration(sdk: &mut LookAlike<'_>) {
 /// What the C library of a board says of itself, in place of what this machine's says.
 const BANNER: &str = "GNU C Library (Board6 GLIBC ";
 
-/// Makes the C library at `path` say that it is the board's.
+/// Makes the C library or loader at `path` say that it is the board's.
 fn mark(path: &Path) {
     let mut bytes = fs_err::read(path).unwrap();
-    let said = b"GNU C Library (Debian GLIBC ";
+    let said = b"(Debian GLIBC ";
     let at = bytes.windows(said.len()).position(|part| part == said).unwrap();
-    bytes[at..at + said.len()].copy_from_slice(BANNER.as_bytes());
+    bytes[at..at + said.len()].copy_from_slice(b"(Board6 GLIBC ");
     fs_err::write(path, bytes).unwrap();
 }
 
@@ -124,6 +124,11 @@ fn board_root(world: &World, board: &str) {
     }
     fs_err::os::unix::fs::symlink("usr/lib64", root.join("lib64")).unwrap();
     mark(&root.join("usr/lib64/libc.so.6"));
+    let loaders = fs_err::read_dir(root.join("usr/lib64")).unwrap().map(Result::unwrap);
+    for loader in loaders.filter(|file| file.file_name().to_str().unwrap().starts_with("ld-linux"))
+    {
+        mark(&loader.path());
+    }
     let said = world.run("gcc").args(["-print-file-name=libgcc_s.so.1"]).said().succeeds();
     let libgcc = fs_err::canonicalize(said.stdout.trim()).unwrap();
     let said = world.run("gcc").args(["-print-libgcc-file-name"]).said().succeeds();
