@@ -117,7 +117,7 @@ fn next_token(text: &[u8]) -> Option<(Token, usize)> {
 }
 
 /// Returns what `$PLATFORM` can be on processors of a machine: what the kernel says (`AT_PLATFORM`
-/// in getauxval(3)), and what glibc says of newer ones.
+/// in getauxval(3)), and what glibc puts in its place on newer ones.
 fn platforms(machine: u16) -> &'static [&'static str] {
     match machine {
         abi::EM_X86_64 => &["x86_64", "haswell", "xeon_phi"],

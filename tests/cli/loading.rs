@@ -55,7 +55,7 @@ impl Loads {
         self.put(path, &self.program, &Edit { search_path: search, ..needs(needed) });
     }
 
-    /// What the loader says to `--list`: paths without links by names, or that it refuses.
+    /// Asks the loader (`--list`): paths without links by names, or `None` if it refuses.
     fn list(&self, path: &str) -> Option<BTreeMap<String, String>> {
         let tree = self.root.root().join("opt");
         let loader = format!("{EPREFIX}/usr/lib64/{}", loader_name());
@@ -87,7 +87,7 @@ impl Loads {
         format!("/{}", real.strip_prefix(root).unwrap().to_str().unwrap())
     }
 
-    /// What `fprefix elf libraries` says of all files, in the form of [`Loads::list`].
+    /// Answers of `fprefix elf libraries` for all files, in the form of [`Loads::list`].
     fn answers(&self) -> BTreeMap<String, Option<BTreeMap<String, String>>> {
         let output = fprefix()
             .args(["elf", "libraries", "--json", "--eprefix", EPREFIX, "--root"])
@@ -295,7 +295,7 @@ fn other_tags_that_load_libraries_are_read() {
     assert_eq!(errors(&loads.root), []);
 }
 
-/// What has the name of a library is not always one.
+/// Files with the name of a library are not always libraries.
 #[test]
 fn names_are_not_contents() {
     let loads = Loads::new();

@@ -29,15 +29,16 @@ pub(crate) fn compare(machine: &Machine, root: &Root) -> usize {
                 let others = libraries.iter().filter(|(library, _)| !library.ends_with(name));
                 others.map(|(name, path)| (name.clone(), path.clone())).collect::<Libraries>()
             };
-            let (ours, theirs) = (without_loader(&answers[file]), without_loader(&listed));
-            (ours != theirs).then(|| format!("{file}\n  fprefix {ours:?}\n  loader  {theirs:?}"))
+            let (answered, listed) = (without_loader(&answers[file]), without_loader(&listed));
+            (answered != listed)
+                .then(|| format!("{file}\n  fprefix {answered:?}\n  loader  {listed:?}"))
         })
         .collect();
     assert!(differing.is_empty(), "{} differ:\n{}", differing.len(), differing.join("\n"));
     files.len()
 }
 
-/// What fprefix says, by file.
+/// Answers of fprefix, by file.
 fn answers(root: &Root) -> BTreeMap<String, Libraries> {
     let eprefix = eprefix();
     let output = assert_cmd::Command::new(env!("CARGO_BIN_EXE_fprefix"))
@@ -65,7 +66,7 @@ fn loader(root: &Root) -> String {
     path.strip_prefix(&eprefix()).unwrap().to_owned()
 }
 
-/// What the loader says, or `None` if it cannot load the file at all.
+/// Asks the loader. Returns `None` if it cannot load the file at all.
 fn list(room: &Room<'_>, loader: &str, file: &str) -> Option<Libraries> {
     let inside = format!("{}{file}", eprefix());
     let output = room.run(loader, &["--list".to_owned(), inside]);

@@ -72,11 +72,14 @@ impl<'a> LoadedCode<'a> {
         let candidates = memchr::memchr_iter(0x8d, code).filter_map(|at| {
             let before = *code.get(at.checked_sub(1)?)?;
             let mode = *code.get(at + 1)?;
+            // Few bytes of this value are an instruction, and only its address costs time.
+            if !matches!(before, 0x48 | 0x4c) || mode & 0xc7 != 0x05 {
+                return None;
+            }
             let displacement = i32::from_le_bytes(code.get(at + 2..at + 6)?.try_into().ok()?);
             let next = self.address_of(start + at + 6)?;
-            let is_lea = matches!(before, 0x48 | 0x4c) && mode & 0xc7 == 0x05;
             let hits = next.wrapping_add_signed(displacement.into()) == target;
-            (is_lea && hits).then_some(CodeReference::Lea(start + at + 2))
+            hits.then_some(CodeReference::Lea(start + at + 2))
         });
         candidates.collect()
     }
