@@ -26,6 +26,7 @@ fuzz_target!(|input: &[u8]| {
             vec![]
         },
         no_default_lib: choice & 128 == 128,
+        remove_others: vec![],
     };
     let Ok(made) = plan(bytes, &edit) else { return };
     let mut at = 0;

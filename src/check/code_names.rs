@@ -106,8 +106,10 @@ pub(super) fn find_code_names(bytes: &[u8]) -> Vec<PathBuf> {
                 continue;
             }
             // Lua has lists with semicolons.
-            let paths = text.split(|byte| b":;".contains(byte)).map(path_of);
-            names.extend(paths.filter(|path| may_be_code(path)).map(Path::to_owned));
+            let paths = text.split(|byte| b":;".contains(byte));
+            names.extend(
+                paths.filter(|path| may_be_code(path)).map(|path| path_of(path).to_owned()),
+            );
         }
     }
     names.sort();
@@ -134,17 +136,18 @@ fn path_of(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 
-fn may_be_code(path: &Path) -> bool {
-    path.is_absolute()
-        && !NO_MODULES.iter().any(|dir| path.starts_with(dir))
+fn may_be_code(path: &[u8]) -> bool {
+    path.first() == Some(&b'/')
         && (is_library(path) || find_framework(path).is_some())
+        && !NO_MODULES.iter().any(|dir| path_of(path).starts_with(dir))
 }
 
 /// Returns whether the path ends like that of a library. Loaders do not count: compilers and
 /// debuggers name those of all machines. Neither do patterns of a search.
-fn is_library(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().as_bytes();
-    let Some(at) = name.windows(3).rposition(|text| text == b".so") else { return false };
+fn is_library(path: &[u8]) -> bool {
+    let start = memchr::memrchr(b'/', path).map_or(0, |at| at + 1);
+    let name = path.get(start..).unwrap_or_default();
+    let Some(at) = memmem::rfind(name, b".so") else { return false };
     let rest = name.get(at + 3..).unwrap_or_default();
     let is_version = rest.is_empty() || rest.starts_with(b".");
     let is_loader = ["ld-", "ld.so", "ld64.so", "ldx32.so", "ldqnx.so", "libc.so.1"];
@@ -155,15 +158,14 @@ fn is_library(path: &Path) -> bool {
         && !is_loader.iter().any(|start| name.starts_with(start.as_bytes()))
 }
 
-fn find_framework(path: &Path) -> Option<&'static ModuleDirectory> {
-    let text = path.as_os_str().as_bytes();
+fn find_framework(path: &[u8]) -> Option<&'static ModuleDirectory> {
+    // The paths are short: to prepare a faster search would cost more than the search.
+    let rests = || memchr::memchr_iter(b'/', path).filter_map(|at| path.get(at + 1..));
     MODULE_DIRECTORIES.iter().find(|directory| {
-        let part = directory.part.as_bytes();
-        // The paths are short: to prepare a faster search would cost more than the search.
-        text.windows(part.len()).enumerate().any(|(at, found)| {
-            let after = text.get(at + part.len());
-            let is_end = after.is_none_or(|byte| *byte == b'/' && !directory.is_last);
-            found == part && is_end && at > 0 && text.get(at - 1) == Some(&b'/')
+        rests().any(|rest| match rest.strip_prefix(directory.part.as_bytes()) {
+            Some([]) => true,
+            Some([b'/', ..]) => !directory.is_last,
+            _ => false,
         })
     })
 }
@@ -178,12 +180,13 @@ pub(super) fn check_code_names(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
     let interpreter = fact.elf().and_then(|image| image.interpreter.as_deref()).map(path_of);
     for path in fact.code_names.iter().filter(|path| !scene.is_inside(path)) {
         let shown = path.escaped().to_string();
-        if is_library(path) {
+        let text = path.as_os_str().as_bytes();
+        if is_library(text) {
             if interpreter != Some(path) {
                 details
                     .push(Detail::note(format!("names {shown}, which it may load if it is there")));
             }
-        } else if let Some(framework) = find_framework(path) {
+        } else if let Some(framework) = find_framework(text) {
             let found = by_loader.entry(framework.loader).or_insert((framework, Vec::new()));
             found.1.push(shown);
         }
@@ -271,7 +274,7 @@ fn list_plugins(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
         return vec![Detail::error("is a list of plugins that cannot be read")];
     };
     let mut paths: Vec<&Path> = listed_paths(bytes)
-        .filter(|path| list.any_path || is_library(path))
+        .filter(|path| list.any_path || is_library(path.as_os_str().as_bytes()))
         .filter(|path| !scene.is_inside(path))
         .collect();
     paths.sort();
@@ -360,7 +363,7 @@ mod tests {
             ("/etc/ssl/certs", false),
             ("lib/foo.so", false),
         ] {
-            assert_eq!(may_be_code(Path::new(path)), expected, "{path}");
+            assert_eq!(may_be_code(path.as_bytes()), expected, "{path}");
         }
     }
 

@@ -13,6 +13,9 @@ use std::ffi::OsStr;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::LazyLock;
+
+use aho_corasick::{AhoCorasick, MatchKind};
 
 use ::elf::ElfBytes;
 use ::elf::abi::PT_LOAD;
@@ -20,7 +23,7 @@ use ::elf::endian::AnyEndian;
 
 use crate::base::escape::Escape;
 use crate::elf::{self, ElfImage, ObjectKind, Patch};
-use crate::relocate::libc::xref::LoadedCode;
+use crate::relocate::libc::xref::{CodeReference, CodeReferences, LoadedCode};
 use crate::relocate::libc::{
     LibcFacility, LibcIsolation, NSS, NSS_SEALED, clear_string, missing_path,
 };
@@ -34,6 +37,17 @@ const MOST_USES: usize = 2;
 /// File that glibc reads before it loads name service modules.
 const SWITCH: &[u8] = b"/etc/nsswitch.conf\0";
 
+/// Ends of the texts that are looked for, without the NUL behind them: a search for rare bytes
+/// would take it for one. None of them is the end of another one.
+const ENDS: [&[u8]; 6] = [
+    b"/gconv-modules.cache",
+    b"/locale-archive",
+    b"etc/ld.so.cache",
+    b"/etc/nsswitch.conf",
+    b"libnss_%s.so%s",
+    b"/~/nss_%s.so%s",
+];
+
 /// Returns whether the file may be a program that is linked statically with glibc. Static programs
 /// of other C libraries and languages load nothing.
 pub(crate) fn is_static_glibc(image: &ElfImage, bytes: &[u8]) -> bool {
@@ -43,9 +57,7 @@ pub(crate) fn is_static_glibc(image: &ElfImage, bytes: &[u8]) -> bool {
 
 /// Plans the changes that isolate the static program with these `bytes`. Paths in `eprefix` stay.
 pub(crate) fn plan_static_isolation(bytes: &[u8], eprefix: &Path) -> LibcIsolation {
-    let code = LoadedCode::parse(bytes);
-    let data = loaded_ranges(bytes);
-    let mut plan = StaticPlan { bytes, code, data, eprefix, isolation: LibcIsolation::default() };
+    let Some(mut plan) = StaticPlan::new(bytes, eprefix) else { return LibcIsolation::default() };
     // Every static program of glibc can convert characters. One without the cache is another's.
     let Some(modules) = plan.close_file(b"/gconv-modules.cache", LibcFacility::CharacterSets)
     else {
@@ -79,13 +91,58 @@ struct StaticPlan<'a> {
     code: Option<LoadedCode<'a>>,
     /// Parts of the file that are loaded. Others, like debug data, may repeat any text.
     data: Vec<Range<usize>>,
+    /// Offsets of each of [`ENDS`] in those parts.
+    ends: [Vec<usize>; ENDS.len()],
+    /// Code that uses the strings with these ends.
+    references: CodeReferences,
     eprefix: &'a Path,
     isolation: LibcIsolation,
 }
 
-impl StaticPlan<'_> {
-    /// Returns the offsets of `needle` in the loaded parts.
+impl<'a> StaticPlan<'a> {
+    /// Finds all texts of [`ENDS`] and their uses. Reads data and code once each.
+    fn new(bytes: &'a [u8], eprefix: &'a Path) -> Option<Self> {
+        static SEARCH: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+            let mut search = AhoCorasick::builder();
+            search.match_kind(MatchKind::LeftmostFirst).build(ENDS).ok()
+        });
+        let search = SEARCH.as_ref()?;
+        let code = LoadedCode::parse(bytes);
+        let data = loaded_ranges(bytes);
+        let mut ends: [Vec<usize>; ENDS.len()] = Default::default();
+        let mut strings = Vec::new();
+        for part in &data {
+            let bytes = bytes.get(part.clone()).unwrap_or_default();
+            for found in search.find_iter(bytes) {
+                if bytes.get(found.end()) != Some(&0) {
+                    continue;
+                }
+                ends[found.pattern().as_usize()].push(part.start + found.start());
+                let before = memchr::memrchr(0, &bytes[..found.start()]);
+                let start = before.map_or(0, |at| at + 1);
+                strings.push(part.start + start..part.start + found.end() + 1);
+            }
+        }
+        let references = code.as_ref().map(|code| code.index_references(&strings));
+        Some(Self {
+            bytes,
+            code,
+            data,
+            ends,
+            references: references.unwrap_or_default(),
+            eprefix,
+            isolation: LibcIsolation::default(),
+        })
+    }
+
+    /// Returns the offsets of `needle` in the loaded parts. Those that have one of [`ENDS`] are known.
     fn find(&self, needle: &[u8]) -> Vec<usize> {
+        let text = needle.strip_suffix(b"\0").unwrap_or(needle);
+        let known = ENDS.iter().zip(&self.ends).find(|(end, _)| text.ends_with(end));
+        if let Some((end, found)) = known {
+            let starts = found.iter().filter_map(|at| (at + end.len()).checked_sub(text.len()));
+            return starts.filter(|&at| self.bytes[at..].starts_with(needle)).collect();
+        }
         let parts = self.data.iter();
         let found = parts.flat_map(|part| {
             let bytes = self.bytes.get(part.clone()).unwrap_or_default();
@@ -98,8 +155,9 @@ impl StaticPlan<'_> {
         at.checked_sub(1).and_then(|before| self.bytes.get(before)) == Some(&0)
     }
 
-    fn uses(&self, at: usize) -> usize {
-        self.code.as_ref().map_or(0, |code| code.find_references(at).len())
+    /// Returns the code that uses the string at `at`.
+    fn references(&self, at: usize) -> &[CodeReference] {
+        self.references.get(&at).map_or(&[], Vec::as_slice)
     }
 
     fn leak(&mut self, facility: LibcFacility, text: String, patches: Vec<Patch>) {
@@ -171,7 +229,7 @@ impl StaticPlan<'_> {
         let found = self.find(&[path, b"\0"].concat());
         let text = format!("reads {}", path.escaped());
         if let Some(&at) = found.iter().find(|&&at| self.is_start(at)) {
-            if self.uses(at) > MOST_USES {
+            if self.references(at).len() > MOST_USES {
                 self.leave(facility, path);
             } else {
                 self.leak(facility, text, vec![clear_string(at)]);
@@ -184,8 +242,8 @@ impl StaticPlan<'_> {
             .is_some_and(|rest| !self.find(&[b"\0\0", rest, b"\0"].concat()).is_empty());
         for &at in &found {
             let Some(code) = &self.code else { continue };
-            let references = code.find_references(at);
-            is_closed |= self.uses(at + path.len()) > 0;
+            let references = self.references(at);
+            is_closed |= !self.references(at + path.len()).is_empty();
             let new = references.iter().filter_map(|of| code.retarget(*of, at + path.len()));
             patches.extend(new.flatten());
             if references.len() > MOST_USES {
@@ -240,7 +298,7 @@ impl StaticPlan<'_> {
         let found = self.find(NSS);
         let own: Vec<usize> = found.iter().copied().filter(|&at| self.is_start(at)).collect();
         match own[..] {
-            [at] if self.uses(at) <= MOST_USES => {
+            [at] if self.references(at).len() <= MOST_USES => {
                 let text = "loads the name service modules that the target's nsswitch.conf names";
                 let patch = Patch { offset: at as u64, bytes: NSS_SEALED.to_vec() };
                 self.leak(facility, text.to_owned(), vec![patch]);

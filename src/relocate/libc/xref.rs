@@ -5,6 +5,9 @@
 //! computes the address in another way than those below is not found. The string is then closed in
 //! its place.
 
+use std::collections::HashMap;
+use std::ops::Range;
+
 use ::elf::ElfBytes;
 use ::elf::endian::LittleEndian;
 use elf::abi::{EM_AARCH64, EM_X86_64, PF_X, PT_LOAD};
@@ -21,6 +24,9 @@ pub(super) struct LoadedCode<'a> {
     /// File offset, address, size, and true for code, of each segment.
     segments: Vec<(usize, u64, usize, bool)>,
 }
+
+/// Instructions that compute addresses in strings, by the file offset that they lead to.
+pub(super) type CodeReferences = HashMap<usize, Vec<CodeReference>>;
 
 /// Instructions that compute an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,52 +60,72 @@ impl<'a> LoadedCode<'a> {
 
     /// Returns the instructions that compute the address of the byte at `offset`.
     pub(super) fn find_references(&self, offset: usize) -> Vec<CodeReference> {
-        let Some(target) = self.address_of(offset) else { return Vec::new() };
-        let code = self.segments.iter().filter(|(.., is_code)| *is_code);
-        code.flat_map(|&(start, _, size, _)| {
-            let code = self.bytes.get(start..start.saturating_add(size)).unwrap_or_default();
-            match self.machine {
-                EM_X86_64 => self.find_leas(start, code, target),
-                EM_AARCH64 => self.find_adrp_pairs(start, code, target),
-                _ => Vec::new(),
+        let string = offset..offset.saturating_add(1);
+        self.index_references(&[string]).remove(&offset).unwrap_or_default()
+    }
+
+    /// Returns the instructions that compute the address of a byte in one of `strings`, ranges of
+    /// file offsets. The code is read once for all of them.
+    pub(super) fn index_references(&self, strings: &[Range<usize>]) -> CodeReferences {
+        let targets = Targets::new(self, strings);
+        let mut found = CodeReferences::new();
+        for &(start, _, size, is_code) in &self.segments {
+            let Some(code) = self.bytes.get(start..start.saturating_add(size)) else { continue };
+            if !is_code || targets.strings.is_empty() {
+                continue;
             }
-        })
-        .collect()
+            let mut keep = |target, reference| {
+                if let Some(offset) = targets.offset_of(target) {
+                    found.entry(offset).or_default().push(reference);
+                }
+            };
+            match self.machine {
+                EM_X86_64 => self.find_leas(start, code, &mut keep),
+                EM_AARCH64 => self.find_adrp_pairs(start, code, &targets, &mut keep),
+                _ => {}
+            }
+        }
+        found
     }
 
     /// Finds `REX.W 8d` with a `ModRM` byte for an address relative to the next instruction.
-    fn find_leas(&self, start: usize, code: &[u8], target: u64) -> Vec<CodeReference> {
-        let candidates = memchr::memchr_iter(0x8d, code).filter_map(|at| {
-            let before = *code.get(at.checked_sub(1)?)?;
-            let mode = *code.get(at + 1)?;
+    fn find_leas(&self, start: usize, code: &[u8], keep: &mut impl FnMut(u64, CodeReference)) {
+        for at in memchr::memchr_iter(0x8d, code) {
+            let before = at.checked_sub(1).and_then(|before| code.get(before));
             // Few bytes of this value are an instruction, and only its address costs time.
-            if !matches!(before, 0x48 | 0x4c) || mode & 0xc7 != 0x05 {
-                return None;
-            }
-            let displacement = i32::from_le_bytes(code.get(at + 2..at + 6)?.try_into().ok()?);
-            let next = self.address_of(start + at + 6)?;
-            let hits = next.wrapping_add_signed(displacement.into()) == target;
-            hits.then_some(CodeReference::Lea(start + at + 2))
-        });
-        candidates.collect()
+            let (Some(0x48 | 0x4c), Some(mode)) = (before, code.get(at + 1)) else { continue };
+            let displacement = code.get(at + 2..at + 6).and_then(|bytes| bytes.try_into().ok());
+            let (0x05, Some(displacement)) = (mode & 0xc7, displacement) else { continue };
+            let Some(next) = self.address_of(start + at + 6) else { continue };
+            let target = next.wrapping_add_signed(i32::from_le_bytes(displacement).into());
+            keep(target, CodeReference::Lea(start + at + 2));
+        }
     }
 
-    fn find_adrp_pairs(&self, start: usize, code: &[u8], target: u64) -> Vec<CodeReference> {
+    fn find_adrp_pairs(
+        &self,
+        start: usize,
+        code: &[u8],
+        targets: &Targets,
+        keep: &mut impl FnMut(u64, CodeReference),
+    ) {
         let words: Vec<u32> = code.chunks_exact(4).filter_map(read_word).collect();
-        let mut found = Vec::new();
         for (index, &first) in words.iter().enumerate() {
+            if first & 0x9f00_0000 != 0x9000_0000 {
+                continue;
+            }
             let at = start + index * 4;
             let Some(here) = self.address_of(at) else { continue };
-            if first & 0x9f00_0000 != 0x9000_0000 || adrp_page(here, first) != target & !0xfff {
+            let page = adrp_page(here, first);
+            if !targets.touch_page(page) {
                 continue;
             }
             let register = first & 0x1f;
             let rest = words.iter().enumerate().skip(index + 1).take(WINDOW);
             for (other, &second) in rest {
                 if is_add(second, register) {
-                    if u64::from(second >> 10 & 0xfff) == target & 0xfff {
-                        found.push(CodeReference::Page(at, start + other * 4));
-                    }
+                    let target = page | u64::from(second >> 10 & 0xfff);
+                    keep(target, CodeReference::Page(at, start + other * 4));
                     break;
                 }
                 if uses_register(second, register) {
@@ -107,7 +133,6 @@ impl<'a> LoadedCode<'a> {
                 }
             }
         }
-        found
     }
 
     /// Returns patches that make `reference` compute the address of the byte at `offset`.
@@ -137,6 +162,44 @@ impl<'a> LoadedCode<'a> {
                 Some(vec![patch(first, adrp), patch(second, add)])
             }
         }
+    }
+}
+
+/// Addresses of strings.
+struct Targets {
+    /// Address of the first byte, address behind the last one, and file offset of the first, in
+    /// order of the addresses.
+    strings: Vec<(u64, u64, usize)>,
+}
+
+impl Targets {
+    fn new(code: &LoadedCode<'_>, strings: &[Range<usize>]) -> Self {
+        let strings = strings.iter().filter_map(|string| {
+            let address = code.address_of(string.start)?;
+            Some((address, address.checked_add(string.len() as u64)?, string.start))
+        });
+        let mut strings: Vec<_> = strings.collect();
+        strings.sort_unstable();
+        Self { strings }
+    }
+
+    /// Returns the string that holds `address`, or the one before it.
+    fn find(&self, address: u64) -> Option<&(u64, u64, usize)> {
+        let after = self.strings.partition_point(|(start, ..)| *start <= address);
+        self.strings.get(after.checked_sub(1)?)
+    }
+
+    /// Returns the file offset of the byte of a string with this address.
+    fn offset_of(&self, address: u64) -> Option<usize> {
+        let (start, end, offset) = self.find(address)?;
+        let inside = usize::try_from(address - start).ok()?;
+        (address < *end).then(|| offset.checked_add(inside))?
+    }
+
+    /// Returns whether a string lies in the page of memory at `page`, or in a part of it.
+    fn touch_page(&self, page: u64) -> bool {
+        let last = page | 0xfff;
+        self.find(last).is_some_and(|(_, end, _)| *end > page)
     }
 }
 
