@@ -25,7 +25,7 @@ fn every_example_can_be_built() {
 /// These tests build examples for real: an example that none of them names is built by nobody.
 #[test]
 fn every_example_is_built_by_a_test() {
-    let tests = ["tests/e2e/examples.rs", "tests/python/main.rs"].map(|path| {
+    let tests = ["tests/e2e/examples.rs", "tests/e2e/applications.rs"].map(|path| {
         fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
     });
     for name in names() {

@@ -14,7 +14,9 @@ fn a_wait_says_for_whom_and_can_be_ended() {
     let held = fs_err::File::create(&lock).unwrap();
     flock(&held, FlockOperation::LockExclusive).unwrap();
     for args in [&["emerge", "jq"][..], &["pack", "--name", "demo"]] {
-        let mut run = world.fprefix(args).env("PATH", "/usr/bin:/bin").start();
+        // Whoever runs the tests in the background makes them ignore ctrl-C.
+        let run = world.fprefix(args).env("PATH", "/usr/bin:/bin");
+        let mut run = run.through(["env", "--default-signal=INT"]).start();
         let id = std::process::id();
         let expected = format!("(process {id}), which holds {}; ", lock.display());
         let is_told = run.until(|run| run.stderr().contains(&expected));

@@ -15,6 +15,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod applications;
 mod binhost;
 mod binhost_uri;
 mod build_file;

@@ -1,21 +1,10 @@
 //! A portable Python: built from source with all that it needs, packed, and run from the extension on
-//! a target that has no C library.
-
-#![allow(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, and runs programs as a user does"
-)]
-
-#[path = "../harness/mod.rs"]
-mod harness;
+//! a target that has no C library. It takes longest, and tests begin in the order of their names.
 
 use std::path::Path;
 
-use harness::World;
-use harness::examples::Example;
+use crate::harness::World;
+use crate::harness::examples::Example;
 
 /// EPREFIX of the example.
 const EPREFIX: &str = "/usr/local/python";
@@ -29,7 +18,7 @@ fn python_runs_from_an_extension() {
     world.fprefix(["check"]).said().succeeds().prints("nothing reaches outside of the prefix");
     let tree = example.unpack(&["out/python.raw"]);
     certificate(&world);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/target.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/python_on_target.py");
     world.write("test/target.py", fs_err::read(script).unwrap());
     let extension = tree.join(EPREFIX.trim_start_matches('/'));
     let said = world
