@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::Machine;
 use crate::harness::tools::success_of;
 use crate::root::Root;
+use crate::suite;
 
 const LINKERS: [&str; 3] = ["bfd", "lld", "mold"];
 
@@ -60,7 +61,7 @@ pub(crate) fn add(machine: &Machine, root: &Root) {
         fs_err::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let [library, program, load] =
+    let [source_of_library, program, load] =
         [source("library.c", LIBRARY), source("program.c", PROGRAM), source("load.c", LOAD)];
     // A compiler for another machine takes linkers for any machine only from where it is told.
     for linker in ["ld.lld", "ld.mold"] {
@@ -68,6 +69,7 @@ pub(crate) fn add(machine: &Machine, root: &Root) {
         fs_err::os::unix::fs::symlink(place, sources.path().join(linker)).unwrap();
     }
     let linkers = format!("-B{}", sources.path().display());
+    let libc = CLibrary::of(root);
     for (linker, path) in LINKERS.iter().zip(programs()) {
         let dir = format!("/usr/lib/made-by-{linker}");
         fs_err::create_dir_all(root.disk(&dir)).unwrap();
@@ -75,14 +77,54 @@ pub(crate) fn add(machine: &Machine, root: &Root) {
         let made = made.to_str().unwrap();
         let linker = format!("-fuse-ld={linker}");
         let soname = format!("-Wl,-soname,{}", made.rsplit('/').next().unwrap());
-        let flags = ["-shared", "-fPIC", &linkers, &linker, &soname, "-o", made, &library, "-lm"];
-        success_of(machine.gcc, flags);
+        let mut library: Vec<&str> = vec!["-shared", "-fPIC", &linkers, &linker, &soname];
+        library.extend(["-o", made, &source_of_library]);
+        library.extend(libc.libraries.iter().map(String::as_str));
+        success_of(machine.gcc, library);
         let runpath = format!("-Wl,-rpath,{dir}");
-        let disk = root.disk(&path);
-        success_of(
-            machine.gcc,
-            [&linkers, &linker, &runpath, "-o", disk.to_str().unwrap(), &program, made],
-        );
+        libc.link(machine, &[&linkers, &linker, &runpath, &program, made], &root.disk(&path));
     }
-    success_of(machine.gcc, ["-o", root.disk(LOADING).to_str().unwrap(), &load]);
+    libc.link(machine, &[&load], &root.disk(LOADING));
+}
+
+/// The C library to link with.
+struct CLibrary {
+    /// What begins a program.
+    start: Vec<String>,
+    libraries: Vec<String>,
+}
+
+impl CLibrary {
+    /// That of the machine's compiler, or, for another release, that of `root`: what is linked with
+    /// this machine's does not start with an older one. The linker script `libc.so` names files of
+    /// this machine, so the files are named one by one.
+    fn of(root: &Root) -> Self {
+        if suite().is_none() {
+            return Self { start: Vec::new(), libraries: vec!["-lm".into(), "-ldl".into()] };
+        }
+        let file = |name: &&str| {
+            let mut dirs = fs_err::read_dir(root.disk("/usr/lib")).unwrap().map(Result::unwrap);
+            let found = dirs.find_map(|dir| {
+                let file = dir.path().join(name);
+                file.exists().then(|| file.display().to_string())
+            });
+            found.unwrap_or_else(|| panic!("the packages have no {name}"))
+        };
+        let start = ["Scrt1.o", "crti.o", "crtn.o"].iter().map(file);
+        let libraries = ["libm.so.6", "libdl.so.2", "libc.so.6", "libc_nonshared.a"];
+        let flags = ["-nostdlib", "-Wl,--allow-shlib-undefined", "-Wl,--as-needed"];
+        let flags = flags.map(str::to_owned).into_iter();
+        Self {
+            start: start.collect(),
+            libraries: flags.chain(libraries.iter().map(file)).collect(),
+        }
+    }
+
+    fn link(&self, machine: &Machine, args: &[&str], to: &Path) {
+        let mut all: Vec<&str> = vec!["-o", to.to_str().unwrap()];
+        all.extend(self.start.iter().map(String::as_str));
+        all.extend(args);
+        all.extend(self.libraries.iter().map(String::as_str));
+        success_of(machine.gcc, all);
+    }
 }

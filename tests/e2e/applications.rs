@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::harness::World;
 use crate::harness::examples::Example;
+use crate::harness::loader::compare_prefix;
 
 /// EPREFIX of the example.
 const EPREFIX: &str = "/usr/local/python";
@@ -17,10 +18,13 @@ fn python_runs_from_an_extension() {
     example.build().said().succeeds().prints("python.raw (squashfs");
     world.fprefix(["check"]).said().succeeds().prints("nothing reaches outside of the prefix");
     let tree = example.unpack(&["out/python.raw"]);
+    let said = world.fprefix(["elf", "libraries", "--json"]).said().succeeds();
+    let extension = tree.join(EPREFIX.trim_start_matches('/'));
+    let judged = compare_prefix(&world, &said, &extension, EPREFIX, "usr/bin/python3");
+    assert!(judged > 50, "{judged} files are too few to mean much");
     certificate(&world);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/python_on_target.py");
     world.write("test/target.py", fs_err::read(script).unwrap());
-    let extension = tree.join(EPREFIX.trim_start_matches('/'));
     let said = world
         .run("bwrap")
         .args(["--unshare-user", "--die-with-parent", "--ro-bind"])

@@ -1,7 +1,8 @@
 //! The line as a user walks it: setup, emerge, check.
 
 use crate::harness::contents;
-use crate::prefix::{EPREFIX, contents_are_true, original, own, shared};
+use crate::harness::loader::compare_prefix;
+use crate::prefix::{EPREFIX, contents_are_true, eroot, original, own, shared};
 
 #[test]
 fn setup_and_emerge_say_what_they_do() {
@@ -41,6 +42,15 @@ fn final_is_self_contained_and_has_the_runtime_alone() {
     assert!(has(&runtime, "sys-libs/glibc-") && has(&runtime, "app-misc/jq-"));
     assert!(has(&staging, "sys-kernel/linux-headers-"));
     assert!(!has(&runtime, "sys-kernel/linux-headers-"), "{runtime:?}");
+}
+
+#[test]
+fn the_loader_opens_what_fprefix_says() {
+    let prefix = shared();
+    let said = prefix.fprefix(&["elf", "libraries", "--json"]).said().succeeds();
+    let on_disk = eroot(&prefix.r#final);
+    let judged = compare_prefix(&prefix.world, &said, &on_disk, EPREFIX, "usr/bin/jq");
+    assert!(judged > 10, "{judged} files are too few to mean much");
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub(crate) mod examples;
 pub(crate) mod hidden;
 pub(crate) mod hostile;
 pub(crate) mod killing;
+pub(crate) mod loader;
 pub(crate) mod partitions;
 mod run;
 pub(crate) mod small_programs;
