@@ -1,5 +1,6 @@
 //! Search of the prefix's loader for the libraries of a file, by ld.so(8), on the facts of a root (glibc
-//! elf/dl-load.c, elf/dl-deps.c).
+//! elf/dl-load.c, elf/dl-deps.c). Where the prefix has musl's loader, by its rules (musl
+//! ldso/dynlink.c, `load_library`).
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -9,6 +10,15 @@ use std::path::{Path, PathBuf};
 use crate::check::{Fact, FactKind, Scene};
 use crate::elf::{ElfIdent, ElfImage, Fit};
 use crate::relocate::search_path::{self, Tokens};
+
+/// Names after `lib` up to the dot that musl's loader takes for itself, whatever the suffix is.
+const MUSL: &[&[u8]] = &[b"c", b"pthread", b"rt", b"m", b"dl", b"util", b"xnet"];
+
+/// Returns whether musl's loader is the library of this name.
+fn is_in_musl(name: &[u8]) -> bool {
+    let stem = name.strip_prefix(b"lib").and_then(|rest| rest.split(|byte| *byte == b'.').next());
+    stem.is_some_and(|stem| MUSL.contains(&stem) && name.len() > 3 + stem.len())
+}
 
 /// Result of the loader's search for a library.
 #[derive(Clone)]
@@ -153,11 +163,19 @@ impl<'a> Scene<'a> {
                 None => SearchResult::Missing,
             });
         }
+        let musl = self.musl_loader(own);
+        if let Some(loader) = musl.filter(|_| is_in_musl(name)) {
+            return SearchResult::Library(loader, loader.path.clone());
+        }
         for dir in dirs {
             let path = dir.join(OsStr::from_bytes(name));
             match self.judge(own, &path) {
                 Some((fact, Fit::Loads)) => return SearchResult::Library(fact, path),
                 Some((fact, Fit::Stops(what))) => return SearchResult::Stopped(fact, what),
+                // musl's loader takes the first file of the name.
+                Some((fact, Fit::OtherMachine)) if musl.is_some() => {
+                    return SearchResult::Stopped(fact, "is for another machine");
+                }
                 Some((_, Fit::OtherMachine)) | None => {}
             }
         }
@@ -204,7 +222,12 @@ impl<'s, 'a> Walk<'s, 'a> {
     fn push(&mut self, loaded: Loaded<'a>) {
         let at = self.closure.loaded.len();
         self.by_name.entry(loaded.name.clone()).or_insert(at);
-        if let Some(soname) = loaded.fact.elf().and_then(|image| image.soname.as_ref()) {
+        let image = loaded.fact.elf();
+        let is_musl = |image: &&ElfImage| self.scene.musl_loader(&ElfIdent::of(image)).is_some();
+        // musl's loader knows a library by the name alone by which it was found.
+        if let Some(soname) =
+            image.filter(|image| !is_musl(image)).and_then(|image| image.soname.as_ref())
+        {
             self.by_name.entry(soname.clone()).or_insert(at);
         }
         self.seen.insert(std::ptr::from_ref(loaded.fact));
@@ -305,18 +328,21 @@ impl<'s, 'a> Walk<'s, 'a> {
     }
 
     /// Searches by the rpath of the files through which the one at position `by` was loaded. A
-    /// runpath ends this, and serves the libraries of its own file alone.
+    /// runpath ends this, and serves the libraries of its own file alone. For musl's loader, a runpath
+    /// is an rpath.
     fn find_inherited(&self, by: usize, name: &[u8]) -> SearchResult<'a> {
         let loaded = &self.closure.loaded;
         let file = |at: usize| loaded.get(at).and_then(|file| Some((file, file.fact.elf()?)));
-        let Some((needy, image)) = file(by).filter(|(_, image)| image.runpath.is_none()) else {
-            return SearchResult::Missing;
-        };
+        let Some((needy, image)) = file(by) else { return SearchResult::Missing };
         let own = ElfIdent::of(image);
+        let is_musl = self.scene.musl_loader(&own).is_some();
+        if image.runpath.is_some() && !is_musl {
+            return SearchResult::Missing;
+        }
         let mut at = needy.by;
         loop {
             let Some((parent, image)) = file(at) else { return SearchResult::Missing };
-            if image.runpath.is_none() && image.rpath.is_some() {
+            if is_musl || (image.runpath.is_none() && image.rpath.is_some()) {
                 let dirs = self.scene.search_dirs(parent.fact, image, &parent.path);
                 let found = self.scene.find_library(&own, &dirs, name, |_| Vec::new());
                 if !matches!(found, SearchResult::Missing) {

@@ -65,10 +65,10 @@ impl<'a> Scene<'a> {
     /// Indexes the facts about the root.
     pub(crate) fn new(root: &'a FinalRoot, facts: &'a [Fact]) -> Self {
         let inside = |fact: &&Fact| fact.path.starts_with(root.eprefix().as_path());
-        let is_loader = |image: &elf::ElfImage| image.kind == elf::ObjectKind::Loader;
-        let loaders = facts.iter().filter(inside);
-        let loaders: Vec<&Fact> =
-            loaders.filter(|fact| fact.elf().is_some_and(is_loader)).collect();
+        let is_loader = |fact: &&Fact| {
+            fact.elf().is_some_and(|image| image.kind == elf::ObjectKind::Loader) || is_musl(fact)
+        };
+        let loaders: Vec<&Fact> = facts.iter().filter(inside).filter(is_loader).collect();
         let by_path = facts.iter().enumerate();
         let mut scene = Self {
             root,
@@ -113,6 +113,11 @@ impl<'a> Scene<'a> {
             image.is_some_and(|image| own.fit(&elf::ElfIdent::of(image)) == elf::Fit::Loads)
         };
         self.loaders.iter().find(fits).copied()
+    }
+
+    /// Returns the prefix's loader for files with the header `own`, if it is musl's.
+    pub(super) fn musl_loader(&self, own: &elf::ElfIdent) -> Option<&'a Fact> {
+        self.loader(own).filter(|loader| is_musl(loader))
     }
 
     /// Returns the release of a loader or C library.
@@ -194,6 +199,15 @@ impl<'a> Scene<'a> {
         let at = self.by_path.get(bytes(&fact.path));
         at.and_then(|at| self.libraries.get(*at)).map_or(&[], Vec::as_slice)
     }
+}
+
+/// Returns whether the file is musl's C library, which is its loader too. Debian's has no soname.
+pub(super) fn is_musl(fact: &Fact) -> bool {
+    let Some(image) = fact.elf().filter(|image| image.needed.is_empty()) else { return false };
+    let file_name = fact.path.file_name().unwrap_or_default().as_bytes();
+    let name = image.soname.as_deref().unwrap_or(file_name);
+    !image.kind.is_program()
+        && (name == b"libc.so" || name.starts_with(b"libc.musl-") || name.starts_with(b"ld-musl-"))
 }
 
 fn machine(image: &elf::ElfImage) -> (u16, elf::ElfClass) {

@@ -54,11 +54,25 @@ pub(crate) fn machine_file(name: &str) -> String {
 }
 
 pub(crate) fn compile(root: &SmallRoot, name: &str, code: &str, to: &str, options: &[&str]) {
+    compile_by("gcc", root, name, code, to, options);
+}
+
+pub(crate) fn compile_by(
+    compiler: &str,
+    root: &SmallRoot,
+    name: &str,
+    code: &str,
+    to: &str,
+    options: &[&str],
+) {
     let source = root.beside(name);
     fs_err::write(&source, code).unwrap();
     let made = root.inside(to);
     fs_err::create_dir_all(made.parent().unwrap()).unwrap();
-    stdout_of("gcc", [&["-o", made.to_str().unwrap(), source.to_str().unwrap()], options].concat());
+    stdout_of(
+        compiler,
+        [&["-o", made.to_str().unwrap(), source.to_str().unwrap()], options].concat(),
+    );
 }
 
 pub(crate) fn on(root: &SmallRoot, words: &[&str]) -> Output {

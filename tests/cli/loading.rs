@@ -6,35 +6,60 @@ use std::path::Path;
 
 use fprefix::elf::{self, Edit, LibraryTag, SearchPathEdit};
 
-use super::libc_root::{compile, errors, loader_name, machine_file, on};
+use super::libc_root::{compile, compile_by, errors, loader_name, machine_file, on};
 use crate::harness::small_root::{SmallRoot, fprefix};
 use crate::harness::tools::{both_streams, output_of, stdout_of_success};
 use crate::random::Random;
 
 const EPREFIX: &str = "/opt/load";
 
-/// A root with the machine's C library, and programs and libraries to make others of.
+/// A root with a C library, and programs and libraries to make others of.
 struct Loads {
     root: SmallRoot,
+    /// File name of the loader.
+    loader: String,
     library: Vec<u8>,
     program: Vec<u8>,
 }
 
 impl Loads {
+    /// With the machine's C library.
     fn new() -> Self {
         let root = SmallRoot::empty(EPREFIX);
         for name in ["libc.so.6", loader_name()] {
             root.copy(machine_file(name), &format!("usr/lib64/{name}"), 0o755);
         }
+        Self::made(root, "gcc", loader_name())
+    }
+
+    /// With musl as Alpine has it: loader and C library are one file, which has two names.
+    fn musl() -> Self {
+        let root = SmallRoot::empty(EPREFIX);
+        let arch = std::env::consts::ARCH;
+        let (loader, libc) = (format!("ld-musl-{arch}.so.1"), format!("libc.musl-{arch}.so.1"));
+        let bytes = fs_err::read(format!("/usr/lib/{arch}-linux-musl/libc.so")).unwrap();
+        let soname = Edit { soname: Some(libc.clone().into()), ..Edit::default() };
+        let mut loads = Self::made(root, "musl-gcc", &loader);
+        loads.put(&format!("usr/lib64/{loader}"), &bytes, &soname);
+        loads.root.link(&loader, &format!("usr/lib64/{libc}"));
+        let needed = vec![(b"libc.so".to_vec(), libc.into_bytes())];
+        let edit = Edit { replace_needed: needed, ..Edit::default() };
+        loads.program = elf::plan(&loads.program, &edit).unwrap().apply_to_vec(&loads.program);
+        loads
+    }
+
+    fn made(root: SmallRoot, compiler: &str, loader: &str) -> Self {
         let options = ["-shared", "-fPIC", "-nostdlib"];
-        compile(&root, "l.c", "int f(void) { return 1; }\n", "usr/made/l", &options);
-        let loader = format!("-Wl,--dynamic-linker={EPREFIX}/usr/lib64/{}", loader_name());
-        let options = ["-Wl,--disable-new-dtags", &loader];
-        compile(&root, "p.c", "int main(void) { return 0; }\n", "usr/made/p", &options);
+        let library = "int f(void) { return 1; }\n";
+        compile_by(compiler, &root, "l.c", library, "usr/made/l", &options);
+        let name = format!("-Wl,--dynamic-linker={EPREFIX}/usr/lib64/{loader}");
+        let options = ["-Wl,--disable-new-dtags", &name];
+        let program = "int main(void) { return 0; }\n";
+        compile_by(compiler, &root, "p.c", program, "usr/made/p", &options);
         let read = |name: &str| fs_err::read(root.inside(name)).unwrap();
         let (library, program) = (read("usr/made/l"), read("usr/made/p"));
         fs_err::remove_dir_all(root.inside("usr/made")).unwrap();
-        Self { root, library, program }
+        Self { root, loader: loader.to_owned(), library, program }
     }
 
     fn put(&self, path: &str, base: &[u8], edit: &Edit) {
@@ -58,7 +83,7 @@ impl Loads {
     /// Asks the loader (`--list`): paths without links by names, or `None` if it refuses.
     fn list(&self, path: &str) -> Option<BTreeMap<String, String>> {
         let tree = self.root.root().join("opt");
-        let loader = format!("{EPREFIX}/usr/lib64/{}", loader_name());
+        let loader = format!("{EPREFIX}/usr/lib64/{}", self.loader);
         let file = format!("{EPREFIX}/{path}");
         let room = ["--unshare-all", "--die-with-parent", "--clearenv", "--ro-bind"];
         let words =
@@ -66,7 +91,7 @@ impl Loads {
         let output = output_of("bwrap", [room.as_slice(), &words].concat());
         if !output.status.success() {
             let said = both_streams(&output);
-            assert!(said.contains(&file) && !said.contains("bwrap"), "{said}");
+            assert!(said.contains(EPREFIX) && !said.contains("bwrap"), "{said}");
             return None;
         }
         let text = String::from_utf8(output.stdout).unwrap();
@@ -74,7 +99,7 @@ impl Loads {
             let (name, rest) = line.trim().split_once(" => ")?;
             Some((name.to_owned(), self.real(rest.split(" (").next()?)))
         };
-        let is_loader = |name: &String| name.ends_with(loader_name());
+        let is_loader = |name: &String| name.ends_with(&self.loader);
         let found: BTreeMap<_, _> =
             text.lines().filter_map(pair).filter(|(name, _)| !is_loader(name)).collect();
         (!found.values().any(|path| path.contains("not found"))).then_some(found)
@@ -100,7 +125,7 @@ impl Loads {
             let libraries = file["libraries"].as_array().unwrap();
             let found: Option<BTreeMap<_, _>> = libraries
                 .iter()
-                .filter(|library| library["name"] != loader_name())
+                .filter(|library| library["name"] != self.loader.as_str())
                 .map(|library| Some((text(&library["name"])?, self.real(&text(&library["path"])?))))
                 .collect();
             let file = text(&file["file"]).unwrap();
@@ -131,10 +156,19 @@ fn rpath(text: &str) -> SearchPathEdit {
 /// any order and in any way: the loader finds the same files after rewriting, and `check` knew them.
 #[test]
 fn random_search_paths_mean_the_same_afterwards() {
-    let mut random = Random::numbered(0x10ad);
+    compare_random_search_paths(0x10ad, Loads::new);
+}
+
+#[test]
+fn random_search_paths_mean_the_same_to_musl() {
+    compare_random_search_paths(0x305, Loads::musl);
+}
+
+fn compare_random_search_paths(seed: u64, loads: fn() -> Loads) {
+    let mut random = Random::numbered(seed);
     let mut compared = 0;
     for round in 0..3 {
-        let loads = Loads::new();
+        let loads = loads();
         let dirs = ["usr/lib", "usr/lib/a", "usr/lib/b", "usr/libexec/c", "usr/lib64"];
         loads.root.link("../libexec/c", "usr/lib/link");
         let some = |random: &mut Random, most: usize| 1 + random.below(most);
