@@ -92,7 +92,7 @@ fn judge(
         SearchResult::Missing if library.is_optional() || !is_read => {
             Some(Detail::note(format!("{words}, which is not in the prefix")))
         }
-        SearchResult::Missing => Some(missing_name(image, library, scene)),
+        SearchResult::Missing => Some(missing_name(fact, image, library, scene)),
     }
 }
 
@@ -120,7 +120,12 @@ fn missing_path(
 }
 
 /// Judges a library that no directory of the search path has.
-fn missing_name(image: &ElfImage, library: NamedLibrary<'_>, scene: &Scene<'_>) -> Detail {
+fn missing_name(
+    fact: &Fact,
+    image: &ElfImage,
+    library: NamedLibrary<'_>,
+    scene: &Scene<'_>,
+) -> Detail {
     let words = library.words();
     let named = scene.named(&ElfIdent::of(image), library.name);
     let path = |(fact, _): &(&Fact, Fit)| fact.path.escaped().to_string();
@@ -132,6 +137,11 @@ fn missing_name(image: &ElfImage, library: NamedLibrary<'_>, scene: &Scene<'_>) 
                 "{words}, which is at {path} but not on its own search path: it would be found by \
                  chance, or the target's in its place"
             ));
+        }
+        // Rewriting leaves it like that, because a search path of its own could mean the other one.
+        [..] if fitting.len() > 1 && scene.finds_by_inheritance(fact, library.name) => {
+            let text = format!("{words}, which it finds by the search paths of its programs alone");
+            return Detail::note(text);
         }
         [first, second, ..] => {
             format!("{words}, which is at {first} and {second}, and neither is on its search path")

@@ -195,6 +195,23 @@ impl<'a> Scene<'a> {
         Some((fact, fit))
     }
 
+    /// Returns whether programs load `library`, and the loader finds `name` for it in each of them.
+    pub(super) fn finds_by_inheritance(&self, library: &Fact, name: &[u8]) -> bool {
+        let (loaded, lost) = self.inheritance.get_or_init(|| {
+            let is_program = |fact: &&Fact| fact.elf().is_some_and(|i| i.interpreter.is_some());
+            let mut all = (HashSet::new(), HashSet::new());
+            for program in self.facts.iter().filter(is_program) {
+                let closure = self.closure(program);
+                all.0.extend(closure.loaded.iter().skip(1).map(|file| file.fact.path.as_path()));
+                let lost = closure.faults.into_iter();
+                all.1.extend(lost.map(|fault| (fault.by.path.as_path(), fault.name)));
+            }
+            all
+        });
+        let path = library.path.as_path();
+        loaded.contains(path) && !lost.contains(&(path, name.to_vec()))
+    }
+
     /// Follows the loader from `fact` on.
     pub(crate) fn closure(&self, fact: &'a Fact) -> Closure<'a> {
         Walk::new(self, fact).run()

@@ -2,7 +2,7 @@
 //! read again.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub(crate) struct Scene<'a> {
     pub root: &'a FinalRoot,
     /// Resolves paths as programs see them, for rules that need more than a path.
     pub rooted: RootResolver,
-    facts: &'a [Fact],
+    pub(super) facts: &'a [Fact],
     by_path: HashMap<&'a [u8], usize>,
     /// For each fact about an ELF file, its needed libraries as its own search path finds them.
     libraries: Vec<Vec<SearchResult<'a>>>,
@@ -40,6 +40,8 @@ pub(crate) struct Scene<'a> {
     loaders: Vec<&'a Fact>,
     /// Value of `$LIB` in each of them.
     libs: OnceLock<Vec<(elf::ElfIdent, String)>>,
+    /// Libraries that programs load, and names that they need and do not find.
+    pub(super) inheritance: OnceLock<ByPrograms<'a>>,
     /// Releases of loaders and C libraries, by their paths.
     releases: Mutex<HashMap<PathBuf, Option<String>>>,
     /// Positions of entries that are named like libraries, by their file names.
@@ -49,6 +51,9 @@ pub(crate) struct Scene<'a> {
     /// Owner of the prefix on disk, who becomes root on a target.
     pub owner: Option<(u32, u32)>,
 }
+
+/// Libraries that programs load, and names that these need and that are not found.
+pub(super) type ByPrograms<'a> = (HashSet<&'a Path>, HashSet<(&'a Path, Vec<u8>)>);
 
 /// Result of resolving a path.
 pub(crate) enum Lead<'a> {
@@ -81,6 +86,7 @@ impl<'a> Scene<'a> {
             machines: loaders.iter().filter_map(|fact| fact.elf()).map(machine).collect(),
             loaders,
             libs: OnceLock::new(),
+            inheritance: OnceLock::new(),
             releases: Mutex::default(),
             by_name: OnceLock::new(),
             owner: None,

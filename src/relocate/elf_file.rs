@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use crate::base::escape::Escape;
 use crate::elf::{self, Edit, ElfIdent, ElfImage, Fit, ObjectKind, Seal, SearchPathEdit};
+use crate::relocate::inherited::Inherited;
 use crate::relocate::libc::{self, Libc, is_libc};
 use crate::relocate::objects::Objects;
 use crate::relocate::search_dirs::{SearchPath, place_in_prefix, usual_dirs};
@@ -23,6 +24,9 @@ pub(super) struct FileContext<'a> {
     /// True if it runs with rights that its caller does not have.
     pub privileged: bool,
     pub objects: &'a Objects<'a>,
+    pub inherited: &'a Inherited,
+    /// Position among the scanned files.
+    pub at: usize,
 }
 
 impl FileContext<'_> {
@@ -192,21 +196,23 @@ impl ElfFile<'_> {
         for entry in search_path::entries(self.image).filter(|entry| !entry.is_empty()) {
             path.keep(entry, &origins, lib);
         }
-        let (opened, usual) = (self.opened_libraries(), self.usual_dirs());
+        let (opened, inherited) = (self.opened_libraries(), self.context.inherited);
         let needed = self.image.needed.iter().map(Vec::as_slice);
         let other = self.image.other_libraries.iter();
         let other = other.flat_map(|(tag, text)| tag.names(text));
         let all = needed.chain(other).chain(opened.iter().map(|name| name.as_bytes()));
         // A name with a slash is a path and is not searched for (ld.so(8)).
         for name in all.filter(|name| !name.contains(&b'/') && !name.is_empty()) {
-            let name = Path::new(OsStr::from_bytes(name));
-            if !path.finds(name) {
-                let dir = usual.iter().find(|dir| self.loads(&dir.join(name)));
-                let dir = dir.map(PathBuf::as_path);
-                if let Some(dir) = dir.or_else(|| objects.only_dir_of(&self.own, name)) {
-                    path.add(dir);
-                }
+            let path_name = Path::new(OsStr::from_bytes(name));
+            if !path.finds(path_name)
+                && !inherited.has(self.context.at, name)
+                && let Some(dir) = objects.dir_to_add(&self.own, eprefix, path_name)
+            {
+                path.add(&dir);
             }
+        }
+        for dir in inherited.dirs(self.context.at) {
+            path.add(dir);
         }
         path
     }

@@ -33,6 +33,11 @@ impl LibraryIndex {
         self.0.get(name.as_os_str()).into_iter().flatten().map(PathBuf::as_path)
     }
 
+    /// Returns the names, each with the directories that have it.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&OsStr, &BTreeSet<PathBuf>)> {
+        self.0.iter().map(|(name, dirs)| (name.as_os_str(), dirs))
+    }
+
     /// Returns the only directory that has `name`. Returns `None` if no directory has it, or if
     /// several have it, because none is known to be the right one.
     pub fn only_dir_of(&self, name: &Path) -> Option<&Path> {

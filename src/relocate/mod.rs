@@ -12,6 +12,7 @@ mod elf_file;
 pub(crate) mod env_command;
 mod exec_line;
 mod hard_links;
+mod inherited;
 pub(crate) mod interpreter;
 pub(crate) mod libc;
 mod libraries;
@@ -39,6 +40,7 @@ use crate::base::{files, publish};
 use crate::elf;
 use crate::fstree::resolve::RootResolver;
 use crate::relocate::elf_file::FileContext;
+use crate::relocate::inherited::Inherited;
 use crate::relocate::interpreter::PrefixPrograms;
 use crate::relocate::objects::Objects;
 use crate::relocate::scan::{ScannedFile, TreeScan};
@@ -162,8 +164,14 @@ impl RelocateOptions {
         let rooted = rooted.with_links(link::collect_new_targets(&scan.links, &link_outcomes));
         let libraries = LibraryIndex::index(scan.names());
         let objects = Objects::new(&rooted, &libraries, &scan.links);
-        let plan_file = |file: &ScannedFile| self.plan_file(file, &objects);
-        let outcomes: Vec<_> = scan.files.par_iter().map(plan_file).collect::<Result<_>>()?;
+        // A runpath hands nothing down.
+        let inherited = match self.tag {
+            SearchTag::Rpath => Inherited::find(&scan.files, &objects, self.eprefix.as_path()),
+            SearchTag::Runpath => Inherited::default(),
+        };
+        let plan_file = |(at, file)| self.plan_file(at, file, &objects, &inherited);
+        let files = scan.files.par_iter().enumerate();
+        let outcomes: Vec<_> = files.map(plan_file).collect::<Result<_>>()?;
         let mut plan = RelocationPlan {
             tree: self.tree.clone(),
             unfinished: scan.unfinished,
@@ -183,7 +191,13 @@ impl RelocateOptions {
         Ok(plan)
     }
 
-    fn plan_file(&self, file: &ScannedFile, objects: &Objects<'_>) -> Result<FileOutcome> {
+    fn plan_file(
+        &self,
+        at: usize,
+        file: &ScannedFile,
+        objects: &Objects<'_>,
+        inherited: &Inherited,
+    ) -> Result<FileOutcome> {
         if file.size == 0 {
             return Ok(FileOutcome::Nothing);
         }
@@ -195,7 +209,8 @@ impl RelocateOptions {
             if file.size > elf::LARGEST {
                 return Ok(FileOutcome::Skipped(elf::Error::TOO_LARGE.to_string()));
             }
-            let file = FileContext { paths: &file.paths, privileged: file.privileged, objects };
+            let (paths, privileged) = (&file.paths, file.privileged);
+            let file = FileContext { paths, privileged, objects, inherited, at };
             return elf_file::plan_elf(self, &source, file);
         }
         let mut script = FileOutcome::Nothing;

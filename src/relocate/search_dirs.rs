@@ -118,6 +118,11 @@ impl<'a, 'o> SearchPath<'a, 'o> {
         }
     }
 
+    /// Returns the directories that the entries stand for, without links.
+    pub(super) fn into_dirs(self) -> Vec<PathBuf> {
+        self.dirs
+    }
+
     /// Returns whether the loader's search for `name` ends here: with a library, or with something
     /// that it cannot load.
     pub(super) fn finds(&self, name: &Path) -> bool {

@@ -156,12 +156,16 @@ fn rpath(text: &str) -> SearchPathEdit {
 /// any order and in any way: the loader finds the same files after rewriting, and `check` knew them.
 #[test]
 fn random_search_paths_mean_the_same_afterwards() {
-    compare_random_search_paths(0x10ad, Loads::new);
+    for seed in [0x10ad, 2, 3] {
+        compare_random_search_paths(seed, Loads::new);
+    }
 }
 
 #[test]
 fn random_search_paths_mean_the_same_to_musl() {
-    compare_random_search_paths(0x305, Loads::musl);
+    for seed in [0x305, 1, 4] {
+        compare_random_search_paths(seed, Loads::musl);
+    }
 }
 
 fn compare_random_search_paths(seed: u64, loads: fn() -> Loads) {
@@ -246,6 +250,27 @@ fn what_a_file_names_keeps_its_order() {
     let x = |found: BTreeMap<String, String>| found["libx.so.1"].clone();
     assert_eq!(loads.list("usr/bin/p").map(x).unwrap(), format!("{EPREFIX}/usr/lib/a/libx.so.1"));
     assert_eq!(errors(&loads.root), []);
+}
+
+/// A library that finds another by the search path of its program gets no directory of its own, if
+/// that has another library of the name.
+#[test]
+fn what_a_file_inherits_stays_its_own() {
+    let loads = Loads::new();
+    for dir in ["usr/lib/app", "usr/lib64"] {
+        loads.library(&format!("{dir}/libcrypto.so.1"), Edit::default());
+    }
+    loads.library("usr/lib/app/libssl.so.1", needs(&["libcrypto.so.1"]));
+    loads.program("usr/bin/app", &["libssl.so.1"], rpath("@/usr/lib/app:@/usr/lib64"));
+    // This one loads it by its path, and had the machine's libcrypto.
+    let path = format!("{EPREFIX}/usr/lib/app/libssl.so.1");
+    loads.program("usr/bin/other", &[&path], SearchPathEdit::Keep);
+    loads.rewrite(&[]);
+    let crypto = |file: &str| loads.list(file).unwrap()["libcrypto.so.1"].clone();
+    assert_eq!(crypto("usr/bin/app"), format!("{EPREFIX}/usr/lib/app/libcrypto.so.1"));
+    assert_eq!(crypto("usr/bin/other"), format!("{EPREFIX}/usr/lib64/libcrypto.so.1"));
+    assert_eq!(errors(&loads.root), []);
+    assert!(loads.rewrite(&[]).ends_with(" 0 changed\n"));
 }
 
 /// `$LIB` is what the loader that is in the prefix makes of it.
