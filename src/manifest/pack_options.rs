@@ -99,7 +99,7 @@ pub(crate) struct PackOptions {
     /// Do not strip files of this package (CATEGORY/NAME), or at this path, from / on, with globs
     #[arg(long, value_name = "ATOM|/GLOB", value_delimiter = ',')]
     pub keep_symbols: Vec<KeepSymbols>,
-    /// Put what is stripped into an extension NAME-debug, where debuggers find it when it is attached
+    /// Put what is stripped into an extension NAME.debug, where debuggers find it when it is attached
     #[arg(long, conflicts_with = "no_strip")]
     pub splitdebug: bool,
     /// Pack although this rule of `fprefix check` or of --target-root finds something

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::harness::small_programs::program;
 use crate::harness::small_root::SmallRoot;
-use crate::harness::tools::stdout_of;
+use crate::harness::tools::{both_streams, stdout_of};
 
 /// Unpacks the image `name`.
 fn unpack(small: &SmallRoot, name: &str) -> PathBuf {
@@ -180,14 +180,36 @@ fn updates_can_be_fetched() {
     let directory = [&url[..], &version[..], &["--format", "directory"]].concat();
     insta::assert_snapshot!(small.refuse("out", &directory), @"
     >>> planning small from [DIR]/root
-    >>> writing small-1.0-arm64 (directory)
-    >>> writing the reports
     error: systemd-sysupdate fetches image files, and small-1.0-arm64 is none
     ");
     assert_eq!(
         small.try_pack("out", &["--sysupdate", "ftp://x", "--version", "1"]).status.code(),
         Some(2)
     );
+}
+
+/// `k3s-@v.raw` takes images of `k3s-worker` too.
+#[test]
+fn updates_of_one_extension_take_no_other() {
+    let small = SmallRoot::full();
+    let url = ["--sysupdate", "https://example.org/images"];
+    let pack = |name: &str, more: &[&str]| {
+        let options = ["--name", name, "--version", "1.0"];
+        small.try_pack("out", &[&options, more].concat())
+    };
+    assert!(pack("k3s-worker", &[]).status.success());
+    let first = pack("k3s", &url);
+    assert_eq!(first.status.code(), Some(1));
+    let said = both_streams(&first);
+    assert!(said.contains("k3s.transfer takes every image like k3s-@v"), "{said}");
+    assert!(!small.beside("out/k3s.raw").exists());
+    fs_err::remove_dir_all(small.beside("out")).unwrap();
+    assert!(pack("k3s", &url).status.success());
+    let second = pack("k3s-worker", &url);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(!small.beside("out/k3s-worker.raw").exists());
+    // Architectures end a pattern, and others may be beside it.
+    assert!(pack("k3s", &url).status.success() && pack("k8s", &url).status.success());
 }
 
 #[test]

@@ -195,13 +195,13 @@ fn debuggers_find_what_was_put_apart() {
     let options = ["--splitdebug", "--version", "1", "--architecture", "arm64"];
     let options = [&options[..], &["--release", "ID=flatcar", "--release", "SYSEXT_ID=x"]].concat();
     small.pack("out", &options);
-    let tree = unpack(&small, "out", "small-debug.raw");
-    let link = fs_err::read_link(small.beside("out/small-debug.raw")).unwrap();
-    assert_eq!(link, Path::new("small-debug-1-arm64.raw"));
-    let release = tree.join("usr/lib/extension-release.d/extension-release.small-debug");
+    let tree = unpack(&small, "out", "small.debug.raw");
+    let link = fs_err::read_link(small.beside("out/small.debug.raw")).unwrap();
+    assert_eq!(link, Path::new("small.debug-1-arm64.raw"));
+    let release = tree.join("usr/lib/extension-release.d/extension-release.small.debug");
     assert_eq!(
         fs_err::read_to_string(release).unwrap(),
-        "ID=flatcar\nARCHITECTURE=arm64\nSYSEXT_ID=small-debug\nSYSEXT_VERSION_ID=1\n"
+        "ID=flatcar\nARCHITECTURE=arm64\nSYSEXT_ID=small.debug\nSYSEXT_VERSION_ID=1\n"
     );
 
     let debug = tree.join("usr/lib/debug");
@@ -229,13 +229,13 @@ fn debuggers_find_what_was_put_apart() {
     let other = fs_err::canonicalize(debug.join(".build-id/ab/cd.debug")).unwrap();
     assert!(other.ends_with("usr/lib/debug/usr/local/small/usr/bin/other.debug"));
     let names = &manifest_of(&small, "out/small-1-arm64_manifest.json")["debug_images"];
-    assert_eq!(names[0]["name"], "small-debug-1-arm64.raw");
+    assert_eq!(names[0]["name"], "small.debug-1-arm64.raw");
     let out = small.beside("out");
     stdout_of("sh", ["-c", "cd $0 && sha256sum --strict -c SHA256SUMS", out.to_str().unwrap()]);
     let sums = fs_err::read_to_string(out.join("SHA256SUMS")).unwrap();
-    assert!(sums.contains("  small-debug-1-arm64.raw\n"), "{sums}");
+    assert!(sums.contains("  small.debug-1-arm64.raw\n"), "{sums}");
     small.pack("again", &options);
-    for name in ["small.raw", "small-debug.raw"] {
+    for name in ["small.raw", "small.debug.raw"] {
         let bytes = |output: &str| fs_err::read(small.beside(output).join(name)).unwrap();
         assert!(bytes("out") == bytes("again"), "{name} is not reproducible");
     }
@@ -255,7 +255,7 @@ fn the_extension_with_symbols_is_there_or_made_again() {
     assert!(!pack(&["--no-strip"]), "the option is not looked at");
     assert!(!pack(&["--keep-symbols", "/usr/local/small/usr/bin/*"]));
     assert!(!pack(&["--splitdebug"]) && pack(&["--splitdebug"]));
-    fs_err::remove_file(small.beside("out/small-debug.raw")).unwrap();
+    fs_err::remove_file(small.beside("out/small.debug.raw")).unwrap();
     assert!(!pack(&["--splitdebug"]), "an extension that is gone is not made again");
 }
 
@@ -275,6 +275,6 @@ fn other_machines_have_their_own_strip() {
     let library = unpack(&small, "out", "small.raw").join("usr/local/small/usr/lib64/libown.so.1");
     assert!(!has_symbols(&library));
     let id = build_id(&library);
-    let debug = unpack(&small, "out", "small-debug.raw").join("usr/lib/debug/.build-id");
+    let debug = unpack(&small, "out", "small.debug.raw").join("usr/lib/debug/.build-id");
     assert!(has_symbols(&debug.join(format!("{}/{}.debug", &id[..2], &id[2..]))));
 }

@@ -40,7 +40,7 @@ const HELP: &[(&str, &str)] = &[
     ),
     ("fields", "A field of each extension-release file, like ID=flatcar"),
     ("expose", "Link the programs of each extension into /usr/bin, but those that the image has"),
-    ("splitdebug", "Put what is stripped into extensions NAME-debug, which the image does not get"),
+    ("splitdebug", "Put what is stripped into extensions NAME.debug, which the image does not get"),
     (
         "mangle",
         "Directory of mangle scripts: `sysext_mangle_NAME` changes the content of the extension NAME",

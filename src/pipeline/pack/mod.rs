@@ -19,6 +19,7 @@ use crate::imagefmt::image_format::ImageInput;
 use crate::imagefmt::workplace::Workplace;
 use crate::pipeline::pack::image_files::{publish, write_image};
 use crate::sysext::strip;
+use crate::sysext::sysupdate::{self, UpdateSource};
 use crate::sysext::target::{AttachSubject, TargetFinding};
 
 pub(crate) use crate::pipeline::pack::packed::{Packed, PackedImage};
@@ -112,6 +113,24 @@ fn simulate_attach(
     Ok(!prepared.against.iter().any(TargetFinding::is_refusal))
 }
 
+/// Fails if systemd-sysupdate would take an image in the output directory for one of another extension.
+fn check_update_directory(
+    request: &PackRequest,
+    prepared: &Prepared,
+    workplace: &Workplace,
+) -> Result<()> {
+    let names = prepared.naming.files(&request.options.formats);
+    let mut own = UpdateSource {
+        name: request.name.to_string(),
+        images: names.iter().map(|names| names.file.clone()).collect(),
+        pattern: None,
+    };
+    if let (Some(_), Some(first)) = (&request.options.sysupdate, names.first()) {
+        own.pattern = Some(sysupdate::pattern(&prepared.naming, &first.file)?);
+    }
+    own.check_apart(&UpdateSource::read_all(&workplace.place(""))?)
+}
+
 /// Writes the prepared and mangled content into `workplace`.
 fn write(
     request: &PackRequest,
@@ -119,6 +138,7 @@ fn write(
     workplace: &Workplace,
     reporter: &Reporter,
 ) -> Result<Packed> {
+    check_update_directory(request, &prepared, workplace)?;
     stripped::strip(request, &mut prepared, workplace, reporter)?;
     if request.options.reports {
         digest::hash_contents_for_reports(&mut prepared.plan)?;

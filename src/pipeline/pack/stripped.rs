@@ -16,8 +16,8 @@ use crate::sysext::name::{FileNames, Naming};
 use crate::sysext::release::{self, ExtensionRelease, ReleaseField};
 use crate::sysext::strip;
 
-/// Suffix of the name of an extension with symbols.
-const SUFFIX: &str = "-debug";
+/// Suffix of the name of an extension with symbols: no pattern for versions of NAME takes it.
+const SUFFIX: &str = ".debug";
 
 /// Directory in a workplace for stripped copies.
 const STRIPPED: &str = ".stripped";
