@@ -89,7 +89,7 @@ pub(crate) fn add(machine: &Machine, root: &Root) {
 
 /// The C library to link with.
 struct CLibrary {
-    /// What begins a program.
+    /// Object files at the start of a program.
     start: Vec<String>,
     libraries: Vec<String>,
 }

@@ -32,8 +32,8 @@ pub(crate) fn loader_of(program: &Path) -> String {
     String::from_utf8(elf::read(&bytes).unwrap().interpreter.unwrap()).unwrap()
 }
 
-/// Compares `answers` with what the loader says of `files`. `list` returns what it prints to `--list`,
-/// and `None` if it cannot load the file at all. Returns how many files it can load.
+/// Compares `answers` with those of the loader for `files`. `list` returns its output for `--list`, or
+/// `None` if it cannot load the file at all. Returns the number of files that it can load.
 pub(crate) fn compare(
     answers: &BTreeMap<String, Libraries>,
     files: &[String],
