@@ -20,4 +20,5 @@ pub mod publish;
 pub(crate) mod scratch;
 pub(crate) mod secret;
 pub mod template;
+pub(crate) mod tmpfiles;
 pub(crate) mod umask;

@@ -10,6 +10,7 @@ mod changes;
 mod code_names;
 mod collect;
 mod contents;
+mod effect_rules;
 mod elf_rules;
 mod facts;
 mod file_rules;
@@ -34,6 +35,7 @@ use serde::Serialize;
 use crate::base::escape;
 use crate::base::level::Level;
 use crate::prefix::final_root::FinalRoot;
+use crate::prefix::integration::IntegrationTable;
 
 pub(crate) use crate::check::changes::{NewContent, NewEntry, TreeChanges};
 pub(crate) use crate::check::facts::{Fact, FactKind};
@@ -180,7 +182,8 @@ pub(crate) fn run_changed(
     choice: &RuleChoice,
 ) -> Result<CheckReport> {
     let facts = collect::collect_facts(root, changes)?;
-    let scene = Scene::new(root, &facts);
+    let mut scene = Scene::new(root, &facts);
+    scene.integration = IntegrationTable::load()?;
     let rules: Vec<&'static Rule> = rules()
         .iter()
         .filter(|rule| choice.only.is_empty() || choice.only.contains(rule))

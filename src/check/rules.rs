@@ -1,7 +1,7 @@
 //! Registry of rules.
 
 use crate::check::{
-    Rule, bytecode, code_names, elf_rules, file_rules, library_rules, symbols, units,
+    Rule, bytecode, code_names, effect_rules, elf_rules, file_rules, library_rules, symbols, units,
 };
 
 /// All rules.
@@ -177,6 +177,17 @@ pub(super) const RULES: &[Rule] = &[
                  target are only noted.",
         rewrites: false,
         find: units::check_programs,
+    },
+    Rule {
+        id: "effect",
+        sentence: "Files for other programs of the target have an effect there.",
+        reason: "cron, logrotate and others read /etc of the target and nothing of a prefix. A tmpfiles \
+                 rule for a path below EPREFIX fails, because EPREFIX is read-only on a target.",
+        remedy: "Leave such files out, or bring them another way, as the note says. `pack` makes \
+                 directories of rules below EPREFIX/var and EPREFIX/run links into /var and /run, and \
+                 names the rules that are left.",
+        rewrites: false,
+        find: effect_rules::check_effect,
     },
     Rule {
         id: "link",

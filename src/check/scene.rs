@@ -19,6 +19,7 @@ use crate::check::{Fact, FactKind};
 use crate::elf;
 use crate::fstree::resolve::{Followed, LinkTree, RootResolver, follow_links};
 use crate::prefix::final_root::FinalRoot;
+use crate::prefix::integration::IntegrationTable;
 use crate::relocate::libc::{LibcIsolation, plan_static_isolation};
 use crate::relocate::search_path;
 
@@ -50,6 +51,8 @@ pub(crate) struct Scene<'a> {
     pub machines: BTreeSet<(u16, elf::ElfClass)>,
     /// Owner of the prefix on disk, who becomes root on a target.
     pub owner: Option<(u32, u32)>,
+    /// Files that a target reads. Empty unless rules are applied.
+    pub integration: IntegrationTable,
 }
 
 /// Libraries that programs load, and names that these need and that are not found.
@@ -90,6 +93,7 @@ impl<'a> Scene<'a> {
             releases: Mutex::default(),
             by_name: OnceLock::new(),
             owner: None,
+            integration: IntegrationTable::default(),
         };
         scene.owner = scene.find_fact(root.eprefix().as_path()).map(|fact| fact.owner);
         scene.libraries = facts.par_iter().map(|fact| scene.find_needed(fact)).collect();

@@ -5,16 +5,20 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser};
 
-use crate::base::data::Folder;
+use crate::base::data::{self, Folder};
 use crate::base::escape::Escape;
 use crate::base::template;
 use crate::cli::man::examples;
 use crate::cli::reference::{EXIT_CODES, FILES, PASSED_ON_CODE, ReferenceEntry, VARIABLES};
 use crate::cli::{Cli, separate};
 use crate::manifest::schema;
+use crate::prefix::integration::IntegrationTable;
 
 /// The directory of the book's pages.
 const PAGES: &str = "docs/src";
+
+/// Time at which the commands of the table are run.
+const APPLIED: &str = "when attached, by NAME-rules.service";
 
 /// Compares a generated page with its file; `INSTA_UPDATE=always` writes the file.
 fn check_generated(page: &str, text: &str) {
@@ -46,6 +50,40 @@ fn reference_pages_are_current() {
     check_generated("exit-codes.md", &table("Exit codes", ["code", "meaning"], &codes));
     check_generated("environment.md", &table("Environment", ["variable", "meaning"], VARIABLES));
     check_generated("files.md", &table("Files", ["file", "meaning"], FILES));
+}
+
+/// Returns the names of directories, each as code.
+fn codes(dirs: &[PathBuf]) -> String {
+    let dirs = dirs.iter().map(|dir| format!("`{}`", dir.escaped()));
+    dirs.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn the_page_of_files_for_the_target_is_current() {
+    let table: toml::Table = data::toml("integration.toml").unwrap();
+    let mut placed = [String::new(), String::new()];
+    let typed = IntegrationTable::load().unwrap();
+    for (kind, facts) in typed.kinds.iter().zip(table["kind"].as_array().unwrap()) {
+        let fact = |key: &str| facts[key].as_str().unwrap();
+        let read = fact("read").replace("RULES", APPLIED);
+        placed[usize::from(!kind.exposed.is_empty())] += &format!(
+            "| {} ({}) | {} | `/{}` | {read} |\n",
+            fact("files"),
+            fact("source"),
+            codes(&kind.from),
+            kind.to.escaped()
+        );
+    }
+    let ineffective = typed.without_effect.iter();
+    let ineffective: String = ineffective
+        .map(|kind| format!("| {} | {} | {} |\n", codes(&kind.from), kind.reason, kind.remedy))
+        .collect();
+    let heads = "| files | below EPREFIX | on the target | read |\n|---|---|---|---|\n";
+    let [always, exposed] = placed;
+    let values = minijinja::context! { heads, always, exposed, ineffective };
+    let template = include_str!("target-files.md.in");
+    let text = minijinja::Environment::new().render_str(template, values).unwrap();
+    check_generated("target-files.md", &(text + "\n"));
 }
 
 /// Returns fprefix and all subcommands that help lists, in the order of help.

@@ -88,6 +88,11 @@ impl Entry {
         Self::plain(EntryKind::File(content), 0o644, epoch)
     }
 
+    /// Makes a link to `target`.
+    pub(crate) fn link(target: PathBuf, epoch: u64) -> Self {
+        Self::plain(EntryKind::Link(target), 0o777, epoch)
+    }
+
     /// Makes an entry with the mode, owner and time of `meta`, and without extended attributes.
     pub(crate) fn on_disk(kind: EntryKind, meta: &Metadata) -> Self {
         Self {

@@ -10,6 +10,7 @@ pub(crate) mod digest;
 pub(crate) mod entries;
 pub(crate) mod image_path;
 pub(crate) mod listing;
+mod plan_links;
 pub(crate) mod resolve;
 pub(crate) mod root_dir;
 pub(crate) mod scan;

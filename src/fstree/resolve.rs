@@ -309,6 +309,15 @@ pub(crate) fn normalize_path(path: &Path) -> PathBuf {
     normal
 }
 
+/// Returns `dir` relative to `origin`, a directory. Both are paths without links.
+pub(crate) fn relative_path(origin: &Path, dir: &Path) -> PathBuf {
+    let shared = origin.components().zip(dir.components()).take_while(|(a, b)| a == b).count();
+    let mut path = PathBuf::new();
+    path.extend(origin.components().skip(shared).map(|_| ".."));
+    path.extend(dir.components().skip(shared));
+    path
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,8 @@ use crate::sysext::expose::Expose;
 use crate::sysext::name::Version;
 use crate::sysext::prune::{Locale, PruneRuleName};
 use crate::sysext::release::ReleaseField;
-use crate::sysext::services::{StatePath, UnitName};
+use crate::sysext::services::UnitName;
+use crate::sysext::state::StatePath;
 use crate::sysext::strip::KeepSymbols;
 use crate::sysext::sysupdate::SourceUrl;
 
@@ -127,17 +128,21 @@ pub(crate) struct PackOptions {
     #[serde(alias = "beside")]
     pub with_extension: Vec<PathBuf>,
     /// Link this program of the prefix into /usr/bin; "all" links what the target does not have
+    ///
+    /// Its manual pages, completions, menu entries and icons go where the target looks for them.
     #[arg(long, value_name = "PROGRAM", value_delimiter = ',')]
     pub expose: Vec<Expose>,
     /// Start this unit of a package when the extension is attached, and keep it running
     ///
-    /// Units, tmpfiles.d and sysusers.d files of packages always go where systemd looks for them.
+    /// Units, tmpfiles.d, sysusers.d, udev rules, D-Bus services and other files of packages for
+    /// the target always go where it looks for them.
     #[arg(long, value_name = "UNIT", value_delimiter = ',')]
     pub start: Vec<UnitName>,
     /// A directory below EPREFIX that programs write to, like var/lib/demo or etc
     ///
     /// It becomes a link to /var/lib/NAME, where systemd-tmpfiles puts what the extension has
-    /// there unless it is there already.
+    /// there unless it is there already. Directories below var that tmpfiles rules of packages make
+    /// become such links by themselves, unless the prefix has files in them.
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     pub state: Vec<StatePath>,
     /// Lay a directory over the content, or run a program that gets the content's directory

@@ -24,7 +24,8 @@ use crate::sysext::expose::Expose;
 use crate::sysext::name::Version;
 use crate::sysext::prune::{Locale, PruneRuleName, PruneRules};
 use crate::sysext::release::ReleaseField;
-use crate::sysext::services::{StatePath, UnitName};
+use crate::sysext::services::UnitName;
+use crate::sysext::state::StatePath;
 use crate::sysext::strip::KeepSymbols;
 use crate::sysext::sysupdate::SourceUrl;
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::base::data::{self, Folder};
+use crate::base::tmpfiles::TmpfilesRule;
 use crate::fstree::resolve::normalize_path;
 use crate::os_image::{ImageChange, OsRoot};
 
@@ -118,14 +119,9 @@ impl Whiteouts {
 /// Returns the path that a line of tmpfiles.d creates. Returns `None` for paths with specifiers,
 /// because only the target knows their values.
 pub(crate) fn parse_created_path(line: &str) -> Option<PathBuf> {
-    let line = line.trim();
-    let (kind, rest) = line.split_once(char::is_whitespace)?;
-    let mut letters = kind.chars();
-    if !MAKING.contains(letters.next()?) || !letters.all(|c| "!-=~^+$?".contains(c)) {
-        return None;
-    }
-    let path = shlex::Shlex::new(rest.trim_start()).next()?.replace("%%", "\0");
-    if path.contains('%') || !path.starts_with('/') {
+    let rule = TmpfilesRule::parse(line).filter(|rule| MAKING.contains(rule.letter))?;
+    let path = rule.path.replace("%%", "\0");
+    if path.contains('%') {
         return None;
     }
     Some(normalize_path(Path::new(&path.replace('\0', "%"))))

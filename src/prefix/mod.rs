@@ -7,6 +7,7 @@ pub mod definition;
 pub(crate) mod emerge;
 pub(crate) mod environment;
 pub(crate) mod final_root;
+pub(crate) mod integration;
 pub mod layout;
 pub(crate) mod setup;
 pub(crate) mod wrappers;

@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::elf::{ElfIdent, Fit};
+use crate::fstree::resolve::relative_path;
 use crate::relocate::objects::Objects;
 use crate::relocate::search_path::{Tokens, has_origin, has_tokens, is_expressible};
 use crate::relocate::text;
@@ -146,15 +147,6 @@ impl<'a, 'o> SearchPath<'a, 'o> {
     fn is_there(&self, path: &Path) -> bool {
         self.objects.rooted.find(path).is_some()
     }
-}
-
-/// Returns `dir` relative to `origin`, as the loader resolves it. Both are paths without links.
-fn relative_path(origin: &Path, dir: &Path) -> PathBuf {
-    let shared = origin.components().zip(dir.components()).take_while(|(a, b)| a == b).count();
-    let mut path = PathBuf::new();
-    path.extend(origin.components().skip(shared).map(|_| ".."));
-    path.extend(dir.components().skip(shared));
-    path
 }
 
 #[cfg(test)]

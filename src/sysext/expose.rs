@@ -9,7 +9,8 @@ use anyhow::{Error, Result, bail};
 use serde::Serialize;
 
 use crate::base::escape::Escape;
-use crate::fstree::entries::{Entry, EntryKind, FileTree};
+use crate::fstree::entries::{Entry, FileTree};
+use crate::fstree::resolve::relative_path;
 use crate::fstree::root_dir::RootDir;
 
 /// Directory in which targets look for programs.
@@ -41,13 +42,24 @@ impl FromStr for Expose {
     }
 }
 
-/// Adds the links to `plan`. Returns the names that the roots in `bases` already have. Such a name
-/// is skipped if all programs are wanted, and is an error if it was given explicitly.
+/// Programs that are exposed.
+#[derive(Debug, Default)]
+pub(crate) struct ExposedPrograms {
+    /// Names of the programs.
+    pub names: BTreeSet<String>,
+    /// True if all programs are wanted.
+    pub are_all: bool,
+    /// Names that the target already has.
+    pub taken: Vec<String>,
+}
+
+/// Adds the links to `plan`. Names that the roots in `bases` already have are skipped if all
+/// programs are wanted, and are an error if they were given explicitly.
 pub(crate) fn apply(
     plan: &mut FileTree,
     wanted: &[Expose],
     bases: &[RootDir],
-) -> Result<Vec<String>> {
+) -> Result<ExposedPrograms> {
     let named = |name: &OsString| {
         wanted.iter().any(|one| matches!(one, Expose::Program(wanted) if wanted.as_str() == name))
     };
@@ -60,7 +72,7 @@ pub(crate) fn apply(
             bail!("the prefix has no program {name:?} to expose");
         }
     }
-    let mut taken = Vec::new();
+    let mut exposed = ExposedPrograms { are_all: all, ..ExposedPrograms::default() };
     let mut done = BTreeSet::new();
     for (name, path) in programs {
         if !(all || named(&name)) || !done.insert(name.clone()) {
@@ -75,19 +87,14 @@ pub(crate) fn apply(
                     link.escaped()
                 );
             }
-            taken.push(name.escaped().to_string());
+            exposed.taken.push(name.escaped().to_string());
             continue;
         }
-        let target = Path::new("../..").join(&path);
-        let target = match target.strip_prefix("../../usr") {
-            Ok(rest) => Path::new("..").join(rest),
-            Err(_) => target,
-        };
-        let entry =
-            Entry { kind: EntryKind::Link(target), ..Entry::generated(Vec::new(), plan.epoch) };
-        plan.add(link, Entry { mode: 0o777, ..entry })?;
+        let target = relative_path(Path::new(BIN), &path);
+        plan.add(link, Entry::link(target, plan.epoch))?;
+        exposed.names.insert(name.to_string_lossy().into_owned());
     }
-    Ok(taken)
+    Ok(exposed)
 }
 
 /// Returns the programs of the prefix by name: the files that somebody may execute.
@@ -128,7 +135,7 @@ mod tests {
             let mut plan = FileTree::new(&"/opt/x".parse().unwrap(), 1);
             let program = Entry { mode: 0o755, ..Entry::generated(Vec::new(), 1) };
             plan.add("opt/x/usr/bin/jq", program).unwrap();
-            apply(&mut plan, std::slice::from_ref(wanted), &roots)
+            apply(&mut plan, std::slice::from_ref(wanted), &roots).map(|exposed| exposed.taken)
         };
         for target in
             [dir.path().join("outside"), "../../outside".into(), "x/../../../outside".into()]

@@ -217,6 +217,12 @@ const NOTES: &[Defect] = &[
     defect("modules", "Lua look for modules in /usr/lib/lua/5.4/?.lua", |root| {
         names(root, "/usr/lib/lua/5.4/?.lua;./?.lua");
     }),
+    defect("effect", "cron reads /etc of the target; give the package a timer", |root| {
+        root.file("etc/cron.d/x", "* * * * * root x\n");
+    }),
+    defect("effect", "a rule of tmpfiles.d for /usr/local/iso/var/x, read-only", |root| {
+        root.file("usr/lib/tmpfiles.d/x.conf", "d /run/x\nd /usr/local/iso/var/x\n");
+    }),
     defect("elf", "usr/share/broken", |root| {
         root.file("usr/share/broken", "\u{7f}ELF and no more");
     }),

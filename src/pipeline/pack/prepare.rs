@@ -16,12 +16,14 @@ use crate::pipeline::pack::package_metadata;
 use crate::pipeline::pack::request::PackRequest;
 use crate::portage::cpv::Cpv;
 use crate::prefix::final_root::FinalRoot;
+use crate::sysext::expose::ExposedPrograms;
+use crate::sysext::integrate::Integration;
 use crate::sysext::name::Naming;
 use crate::sysext::prune::{PruneRules, Pruned};
 use crate::sysext::release::{self, ExtensionRelease, ReleaseField};
 use crate::sysext::strip::{self, Stripped};
 use crate::sysext::target::TargetFinding;
-use crate::sysext::{base, epoch, expose, services};
+use crate::sysext::{base, epoch, expose, services, state};
 
 /// An extension that is ready to be written.
 #[derive(Debug)]
@@ -70,8 +72,8 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
     let splitdebug = request.options.strip.as_ref().is_some_and(|strip| strip.splitdebug);
     let debug = if splitdebug { strip::of_prefix(&plan) } else { BTreeMap::new() };
     let left_out = rules.apply(&mut plan)?;
-    warnings.extend(expose(request, &mut plan)?);
-    let has_units = services(request, &mut plan, &mut warnings)?;
+    let exposed = expose(request, &mut plan, &mut warnings)?;
+    let is_for_manager = integrate(request, &exposed, &mut plan, &mut warnings)?;
     let architecture = match request.options.architecture {
         Some(architecture) => Some(architecture),
         None => Architecture::of(&plan)?,
@@ -82,7 +84,7 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
             fields.push(field);
         }
     }
-    if has_units && !fields.iter().any(ReleaseField::is_reload) {
+    if is_for_manager && !fields.iter().any(ReleaseField::is_reload) {
         fields.push(ReleaseField::reload());
     }
     let release = ExtensionRelease {
@@ -118,13 +120,16 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
     })
 }
 
-fn expose(request: &PackRequest, plan: &mut FileTree) -> Result<Vec<String>> {
+fn expose(
+    request: &PackRequest,
+    plan: &mut FileTree,
+    warnings: &mut Vec<String>,
+) -> Result<ExposedPrograms> {
     if request.options.expose.is_empty() {
-        return Ok(Vec::new());
+        return Ok(ExposedPrograms::default());
     }
     let roots: Vec<RootDir> = request.options.bases.iter().map(|base| base.root.clone()).collect();
-    let taken = expose::apply(plan, &request.options.expose, &roots)?;
-    let mut warnings = Vec::new();
+    let exposed = expose::apply(plan, &request.options.expose, &roots)?;
     if roots.is_empty() {
         warnings.push(
             "nothing says which programs the target has, and a link in /usr/bin hides one of the \
@@ -132,26 +137,41 @@ fn expose(request: &PackRequest, plan: &mut FileTree) -> Result<Vec<String>> {
                 .to_owned(),
         );
     }
-    if !taken.is_empty() {
-        warnings.push(format!("not exposed, since the target has them: {}", taken.join(", ")));
+    if !exposed.taken.is_empty() {
+        let taken = exposed.taken.join(", ");
+        warnings.push(format!("not exposed, since the target has them: {taken}"));
     }
-    Ok(warnings)
+    Ok(exposed)
 }
 
-/// Adds the files for systemd. Returns whether there are units.
-fn services(
+/// Adds the files for systemd and other readers on the target. Returns whether systemd must read
+/// them when the extension is attached.
+fn integrate(
     request: &PackRequest,
+    exposed: &ExposedPrograms,
     plan: &mut FileTree,
     warnings: &mut Vec<String>,
 ) -> Result<bool> {
-    let roots: Vec<RootDir> = request.options.bases.iter().map(|base| base.root.clone()).collect();
-    let placed = services::copy_units(plan, &roots)?;
+    let (name, options) = (&request.name, &request.options);
+    let roots: Vec<RootDir> = options.bases.iter().map(|base| base.root.clone()).collect();
+    let integration = Integration::plan(plan, name, &options.state, &roots)?;
+    let placed = integration.place(plan, exposed)?;
     if !placed.taken.is_empty() {
         warnings.push(format!("left to the target, which has them: {}", placed.taken.join(", ")));
     }
-    services::enable_units(plan, &request.name, &request.options.start)?;
-    services::keep_state(plan, &request.name, &request.options.state)?;
-    Ok(placed.has_units)
+    warnings.extend(placed.without_effect);
+    warnings.extend(integration.states.iter().filter(|state| state.is_implied).map(|state| {
+        let path = request.root.eprefix().as_path().join(&state.below);
+        format!(
+            "{} is a link to {} in the extension, because a tmpfiles rule makes it and EPREFIX is \
+             read-only on a target",
+            path.escaped(),
+            state.place
+        )
+    }));
+    services::enable_units(plan, name, &options.start, &placed.commands)?;
+    state::move_out(plan, name, &integration.states)?;
+    Ok(placed.is_for_manager || !placed.commands.is_empty())
 }
 
 /// Returns a warning if the root has entries outside of the prefix.
