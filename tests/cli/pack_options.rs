@@ -188,6 +188,26 @@ fn updates_can_be_fetched() {
     );
 }
 
+/// systemd-sysupdate needs a list of the images, and a signature of the list.
+#[test]
+fn updates_that_would_not_be_fetched_are_warned_of() {
+    let small = SmallRoot::full();
+    let url = ["--sysupdate", "https://example.org/images", "--version", "1.0"];
+    let warnings = |more: &[&str]| {
+        let output = small.try_pack("out", &[&url, more].concat());
+        assert!(output.status.success(), "{output:?}");
+        let said = small.plain(&output.stderr);
+        let lines = said.lines().filter(|line| line.contains("systemd-sysupdate fetches"));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let arch = ["--architecture", "arm64"];
+    insta::assert_snapshot!(warnings(&[&arch[..], &["--no-reports"]].concat()), @"warning: [DIR]/out/SHA256SUMS does not list small-1.0-arm64.raw, and systemd-sysupdate fetches only what is listed there: pack without --no-reports (in fprefix.toml: reports = true), or add the line of `sha256sum small-1.0-arm64.raw`");
+    insta::assert_snapshot!(warnings(&arch), @"warning: small.transfer says Verify=yes, and [DIR]/out/SHA256SUMS has no signature SHA256SUMS.gpg, without which systemd-sysupdate fetches nothing: sign it with --sign-sums KEY, or with `gpg --detach-sign --output SHA256SUMS.gpg SHA256SUMS`");
+    // Whoever signs the list elsewhere is not warned.
+    fs_err::write(small.beside("out/SHA256SUMS.gpg"), "").unwrap();
+    assert_eq!(warnings(&["--force"]), "");
+}
+
 /// `k3s-@v.raw` takes images of `k3s-worker` too.
 #[test]
 fn updates_of_one_extension_take_no_other() {

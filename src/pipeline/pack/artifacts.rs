@@ -38,6 +38,10 @@ pub(super) fn write(
             fs_err::write(workplace.path(&name), &text)?;
             written.push(name);
         }
+        if let Some(obstacle) = fetch_obstacle(request, &first.name, workplace) {
+            reporter.warn(&obstacle);
+            prepared.warnings.push(obstacle);
+        }
     }
     if let Some(mut information) = prepared.package_information.take() {
         digest::hash_contents(&mut information)?;
@@ -47,6 +51,34 @@ pub(super) fn write(
         written.push(name);
     }
     Ok(written)
+}
+
+/// Returns the reason for which systemd-sysupdate would not fetch the image `file`, with its remedy: it
+/// fetches what SHA256SUMS lists, if that list is signed (sysupdate.d(5), "url-file" and "Verify=").
+fn fetch_obstacle(request: &PackRequest, file: &str, workplace: &Workplace) -> Option<String> {
+    let list = workplace.place(sums::FILE_NAME);
+    let suffix = sysupdate::SUFFIXES.first().copied().unwrap_or_default();
+    if !request.options.reports {
+        return Some(format!(
+            "{} does not list {file}, and systemd-sysupdate fetches only what is listed there: pack \
+             without --no-reports (in fprefix.toml: reports = true), or add the line of `sha256sum \
+             {file}`",
+            list.escaped()
+        ));
+    }
+    let is_signed =
+        request.options.sign_sums.is_some() || workplace.has_published(sums::SIGNATURE_NAME);
+    (!is_signed).then(|| {
+        format!(
+            "{0}{suffix} says Verify=yes, and {1} has no signature {2}, without which \
+             systemd-sysupdate fetches nothing: sign it with --sign-sums KEY, or with `gpg \
+             --detach-sign --output {2} {3}`",
+            request.name,
+            list.escaped(),
+            sums::SIGNATURE_NAME,
+            sums::FILE_NAME
+        )
+    })
 }
 
 fn reports(
