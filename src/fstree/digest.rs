@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 use crate::base::data::hex;
 use crate::base::escape::Escape;
 use crate::base::input;
-
-use crate::fstree::entries::{ContentSource, EntryKind, FileContent, FileTree};
+use crate::base::limits::TEXT;
+use crate::fstree::entries::{ContentSource, EntryKind, FileContent, FileTree, RELEASES};
 
 /// Reads every file of `plan` once and stores its digest.
 pub(crate) fn hash_contents(plan: &mut FileTree) -> Result<()> {
@@ -123,6 +123,36 @@ pub(crate) fn hash_file(path: &Path) -> Result<([u8; 32], u64)> {
 /// Returns the SHA-256 and the length of everything that `reader` yields.
 pub(crate) fn hash_reader(reader: impl Read) -> Result<([u8; 32], u64)> {
     hash_parts(reader, &mut |_| {})
+}
+
+/// Returns the content of the file at `path` of an image, which `reader` yields. The bytes of
+/// extension-release files are kept, and those of no others.
+pub(crate) fn read_content(path: &Path, reader: impl Read) -> Result<FileContent> {
+    let mut kept = Vec::new();
+    let is_kept = path.parent() == Some(Path::new(RELEASES));
+    let (sha256, size) = hash_parts(reader, &mut |part| {
+        if is_kept && kept.len() as u64 <= TEXT.bytes {
+            kept.extend_from_slice(part);
+        }
+    })?;
+    if kept.len() as u64 > TEXT.bytes {
+        bail!("/{} has more than {} MiB", path.escaped(), TEXT.bytes >> 20);
+    }
+    let content = FileContent::unread(ContentSource::Bytes(kept), size);
+    Ok(FileContent { sha256: Some(sha256), ..content })
+}
+
+/// Keeps the bytes of the extension-release files of `found`, whose files are on disk for a while.
+pub(crate) fn keep_releases(found: &mut FileTree) -> Result<()> {
+    for (path, entry) in &mut found.entries {
+        if let EntryKind::File(content) = &mut entry.kind
+            && let ContentSource::Disk(place) = &content.source
+            && path.parent() == Some(Path::new(RELEASES))
+        {
+            content.source = ContentSource::Bytes(input::read(place, TEXT)?);
+        }
+    }
+    Ok(())
 }
 
 /// Returns the SHA-256 and the length of everything that `reader` yields, and passes it to `take`.

@@ -16,6 +16,9 @@ use crate::base::names::Eprefix;
 /// therefore be the ones that every target has.
 pub(crate) const SHARED_DIRECTORY_MODE: u32 = 0o755;
 
+/// Directory of extension-release files (systemd-sysext(8)).
+pub(crate) const RELEASES: &str = "usr/lib/extension-release.d";
+
 /// Source of a file's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ContentSource {

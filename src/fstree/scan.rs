@@ -21,6 +21,12 @@ use crate::fstree::xattr::{self, XattrSource};
 /// files.
 const OVERLAY_MARKERS: &[&str] = &["trusted.overlay.", "user.overlay."];
 
+/// Reason to refuse an overlayfs whiteout.
+pub(crate) const WHITEOUT: &str =
+    "it is an overlayfs whiteout: attached, it would hide what the target has there";
+/// Reason to refuse other entries that are no files.
+pub(crate) const SPECIAL: &str = "it is a device, a socket or a pipe, and an extension holds none";
+
 /// Reads the prefix at `eroot`, which lies in the root directory `root`, into `plan`.
 ///
 /// Files keep their times, limited to the plan's epoch. Directories and links get the epoch: their

@@ -19,6 +19,11 @@ pub(crate) struct Format {
 }
 
 impl Format {
+    /// Returns the format of an image of somebody else, whose compression counts for nothing.
+    pub(crate) fn of_image(kind: &'static dyn ImageFormat) -> Self {
+        Self { kind, compressor: Compressor::None, level: None }
+    }
+
     /// Returns the format without its compression.
     pub(crate) fn kind(&self) -> &'static dyn ImageFormat {
         self.kind

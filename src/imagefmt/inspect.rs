@@ -1,16 +1,16 @@
 //! Inspection of extensions that users supply: the name is in the extension, not in its file name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::base::escape::Escape;
 use crate::base::names::PrefixName;
-use crate::fstree::entries::FileTree;
+use crate::fstree::entries::{FileTree, RELEASES};
+use crate::imagefmt::format::Format;
 use crate::imagefmt::registry;
 
-/// Directory of extension-release files, and the start of their names.
-const RELEASES: &str = "usr/lib/extension-release.d";
+/// Start of the names of extension-release files.
 const RELEASE: &str = "extension-release.";
 
 /// Returns the name of the extension in the image or directory at `path`: the end of the name of
@@ -41,9 +41,46 @@ pub(crate) fn read(path: &Path) -> Result<FileTree> {
     Ok(found)
 }
 
+/// Extension that a user supplies, after all of it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadExtension {
+    /// Name under which it is attached.
+    pub name: PrefixName,
+    /// Content. Of the bytes of files, those of the extension-release file are kept.
+    pub tree: FileTree,
+    /// Format of the image, without its compression.
+    pub format: Format,
+    /// True if it has a signature.
+    pub signed: bool,
+}
+
+impl ReadExtension {
+    /// Reads all of the image or directory at `path`, so that damaged data are found.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let name = name(path)?;
+        let act = || format!("could not read all of {}", path.escaped());
+        let kind = registry::detect(path).with_context(act)?;
+        Ok(Self {
+            name,
+            tree: read(path).with_context(act)?,
+            format: Format::of_image(kind),
+            signed: kind.facts(path).with_context(act)?.signed,
+        })
+    }
+}
+
+/// Returns the name of the extension that `tree` holds; `None` if it has no name, or several.
+pub(crate) fn name_of(tree: &FileTree) -> Option<PrefixName> {
+    let names = names(tree.entries.keys()).ok()?;
+    <[PrefixName; 1]>::try_from(names).ok().map(|[name]| name)
+}
+
 fn releases(path: &Path) -> Result<Vec<PrefixName>> {
-    let paths = registry::detect(path)?.paths(path, Path::new(RELEASES))?;
-    let names = paths.iter().filter_map(|path| {
+    names(&registry::detect(path)?.paths(path, Path::new(RELEASES))?)
+}
+
+fn names<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<Vec<PrefixName>> {
+    let names = paths.into_iter().filter_map(|path| {
         let name = path.strip_prefix(RELEASES).ok()?.to_str()?.strip_prefix(RELEASE)?;
         // An entry of a directory in this one is no file of a release.
         (!name.contains('/')).then_some(name)

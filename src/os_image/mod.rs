@@ -22,7 +22,7 @@ use crate::base::input;
 use crate::fstree::resolve::ResolvedPath;
 use crate::fstree::root_dir::RootDir;
 pub(crate) use crate::os_image::file_state::FileState;
-use crate::os_image::places::{BUILT_IN, CERTIFICATES, EXTENSIONS, EXTRA, OEM, OPT};
+use crate::os_image::places::{ATTACHED, BUILT_IN, CERTIFICATES, EXTENSIONS, EXTRA, OEM, OPT};
 pub(crate) use crate::os_image::places::{Extension, InstallMethod};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -92,6 +92,15 @@ pub(crate) struct PresentExtension {
     pub path: PathBuf,
     /// Size in bytes; `None` if the link is broken.
     pub size: Option<u64>,
+}
+
+/// An image file or directory that systemd attaches when the OS boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AttachedFile {
+    /// Name under which it is attached.
+    pub name: String,
+    /// Path on disk, after following the link.
+    pub disk: PathBuf,
 }
 
 /// Root directory of an OS image.
@@ -186,6 +195,29 @@ impl OsRoot {
         }
         present.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(present)
+    }
+
+    /// Lists the extensions that are attached when the OS boots. Of two with the same name, systemd
+    /// takes that of the first directory, and it passes over links that lead nowhere.
+    pub(crate) fn list_attached(&self) -> Result<Vec<AttachedFile>> {
+        let mut attached: Vec<AttachedFile> = Vec::new();
+        for dir in ATTACHED.iter().map(Path::new) {
+            for file in self.root.read_dir(dir)?.unwrap_or_default() {
+                let ResolvedPath::There { disk, inside } = self.root.resolve(&dir.join(&file))
+                else {
+                    continue;
+                };
+                let is_directory = self.root.has_directory(&inside)?;
+                let bytes = file.as_bytes();
+                let image = bytes.strip_suffix(b".raw").filter(|_| !is_directory);
+                let Some(name) = image.or(is_directory.then_some(bytes)) else { continue };
+                let name = String::from_utf8_lossy(name).into_owned();
+                if !attached.iter().any(|other| other.name == name) {
+                    attached.push(AttachedFile { name, disk });
+                }
+            }
+        }
+        Ok(attached)
     }
 
     /// Applies `changes` in their order: a file is complete before its link is made.

@@ -13,6 +13,8 @@ use crate::os_image::{FileState, ImageChange, OsRoot};
 
 /// Directory where systemd finds the extensions that an image brings or its user chose.
 pub(super) const EXTENSIONS: &str = "/etc/extensions";
+/// Directories of extensions that an image can bring, in order of precedence (systemd-sysext(8)).
+pub(super) const ATTACHED: &[&str] = &[EXTENSIONS, "/var/lib/extensions"];
 /// Directory where systemd finds the certificates that verify signed extensions.
 pub(super) const CERTIFICATES: &str = "/usr/lib/verity.d";
 /// Directory of image files for [`InstallMethod::Opt`].

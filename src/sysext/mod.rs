@@ -20,6 +20,7 @@ mod library_names;
 pub(crate) mod mangle;
 pub(crate) mod name;
 pub(crate) mod openpgp;
+pub(crate) mod order;
 pub(crate) mod prune;
 pub(crate) mod release;
 pub(crate) mod services;

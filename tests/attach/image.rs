@@ -5,7 +5,7 @@ use std::process::Output;
 
 use super::root;
 use crate::harness::small_root::{FPREFIX, SmallRoot, fprefix};
-use crate::harness::tools::{command, stdout_of_success};
+use crate::harness::tools::{command, stdout_of, stdout_of_success};
 
 /// Runs `script` in a mount namespace of its own.
 fn apart(dir: &Path, script: &str) -> Output {
@@ -75,4 +75,51 @@ fn errors_of_a_filesystem_say_how_it_is() {
         error.contains("/mnt/rootfs is on /mnt: tmpfs (tmpfs, read-only): 1.00 MiB, "),
         "{error}"
     );
+}
+
+/// Makes the extension NAME.raw with the files of `list`: pairs of a path and its content.
+fn extension(small: &SmallRoot, name: &str, list: &[(&str, &str)]) {
+    let tree = small.beside(name);
+    let release = format!("usr/lib/extension-release.d/extension-release.{name}");
+    for (path, text) in list.iter().chain([&(&*release, "ID=_any\n")]) {
+        super::debian::write(&tree.join(path), text);
+    }
+    let (tree, image) = (tree.display().to_string(), format!("{}.raw", tree.display()));
+    stdout_of("mksquashfs", [&*tree, &image, "-quiet", "-no-progress", "-all-root"]);
+}
+
+/// Adds an extension to the OS image; returns the exit code.
+fn add(small: &SmallRoot, name: &str, more: &[&str]) -> Option<i32> {
+    let (rootfs, image) = (small.beside("rootfs"), small.beside(&format!("{name}.raw")));
+    let words = ["image", "add", "--rootfs", rootfs.to_str().unwrap(), image.to_str().unwrap()];
+    fprefix().args(words).args(more).output().unwrap().status.code()
+}
+
+/// The order of extensions, and one that stops all, are to systemd what `image add` says.
+#[test]
+fn systemd_agrees_with_what_is_said_when_extensions_are_added() {
+    let small = root("/usr/local/small");
+    let rootfs = small.beside("rootfs");
+    super::debian::write(&rootfs.join("usr/lib/os-release"), "ID=demo\n");
+    fs_err::create_dir_all(rootfs.join("etc")).unwrap();
+    fs_err::os::unix::fs::symlink("../usr/lib/os-release", rootfs.join("etc/os-release")).unwrap();
+    for (name, text) in [("a10", "ten"), ("a9", "nine")] {
+        extension(&small, name, &[("usr/share/shared", text)]);
+        assert_eq!(add(&small, name, &[]), Some(0));
+    }
+    // Links of another root are not followed by systemd 252.
+    let script = "mount --make-rshared /
+        mount -t tmpfs tmpfs /run
+        mkdir -p rootfs/var/lib/extensions
+        cp rootfs/opt/extensions/*/*.raw rootfs/var/lib/extensions
+        systemd-sysext --root=$PWD/rootfs merge > log 2>&1 || true
+        cat rootfs/usr/share/shared || echo nothing is attached
+        systemd-sysext --root=$PWD/rootfs unmerge >> log 2>&1 || true
+        ! mountpoint -q rootfs/usr || umount rootfs/usr";
+    assert_eq!(stdout_of_success(apart(&small.beside(""), script)), "ten");
+    extension(&small, "whole", &[("usr/lib/os-release", "ID=demo\n")]);
+    assert_eq!(add(&small, "whole", &[]), Some(3));
+    assert_eq!(add(&small, "whole", &["--waive", "release-match,shadowed-file"]), Some(0));
+    let said = stdout_of_success(apart(&small.beside(""), script));
+    assert_eq!(said, "nothing is attached\n");
 }

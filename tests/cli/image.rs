@@ -6,13 +6,14 @@ use super::pack_ddi::key;
 use crate::harness::small_root::{SmallRoot, fprefix};
 use crate::harness::tools::{stdout_of, stdout_of_success};
 
-struct Os {
-    small: SmallRoot,
-    rootfs: PathBuf,
+/// The root directory of an OS image, and a small root to pack extensions from.
+pub(crate) struct Os {
+    pub small: SmallRoot,
+    pub rootfs: PathBuf,
 }
 
 impl Os {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let small = SmallRoot::full();
         let rootfs = small.beside("rootfs");
         fs_err::create_dir_all(rootfs.join("usr")).unwrap();
@@ -20,7 +21,7 @@ impl Os {
         Self { small, rootfs }
     }
 
-    fn try_image(&self, words: &[&str]) -> std::process::Output {
+    pub(crate) fn try_image(&self, words: &[&str]) -> std::process::Output {
         let (command, rest) = words.split_first().unwrap();
         fprefix()
             .current_dir(self.small.beside("out"))
@@ -32,7 +33,7 @@ impl Os {
             .unwrap()
     }
 
-    fn image(&self, words: &[&str]) -> String {
+    pub(crate) fn image(&self, words: &[&str]) -> String {
         stdout_of_success(self.try_image(words))
     }
 
@@ -46,7 +47,7 @@ impl Os {
         fs_err::read_to_string(self.rootfs.join(path)).unwrap()
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.rootfs.join(path);
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
         fs_err::write(path, text).unwrap();
@@ -212,6 +213,15 @@ fn an_image_build_refuses_what_it_can_not_do_before_it_begins() {
     let said = String::from_utf8_lossy(&one.stderr).into_owned();
     assert_eq!(one.status.code(), Some(2), "{said}");
     assert!(said.contains("cannot be used with '--version <VERSION>'"), "{said}");
+    // The name that comes last is on top, whatever builds on what.
+    for (sysexts, is_warned) in [("z|b/c,a|d/e", true), ("a9|b/c,a10|d/e", false)] {
+        let said = String::from_utf8_lossy(&build(sysexts, &[]).stderr).into_owned();
+        assert_eq!(
+            said.contains("a builds on z, and systemd attaches z over it"),
+            is_warned,
+            "{said}"
+        );
+    }
     let certificate = ["--private-key", "/nowhere", "--certificate", "/nowhere"];
     for (more, error) in [
         (&["--format", "tar"][..], "an image gets image files, and tar is none"),

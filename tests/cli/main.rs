@@ -21,6 +21,7 @@ mod examples;
 mod foreign_images;
 mod hostile;
 mod image;
+mod image_together;
 mod integration;
 mod isolation;
 mod killed;

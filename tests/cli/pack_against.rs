@@ -309,11 +309,35 @@ fn other_extensions_are_looked_at() {
     let options = [&beside[..], &["--mangle", &ours]].concat();
     let detail =
         one(findings(&small, &target, &options), "shadowed-file", "warning", "/usr/bin/new");
-    insta::assert_snapshot!(detail, @"is another file in the extension other.raw; the one whose name comes last is seen");
+    insta::assert_snapshot!(detail, @"is another file in the extension other.raw; this one is seen, since its name comes last");
     make_file(Path::new(&ours), "usr/share/clash", "");
     let (code, found) = findings(&small, &target, &options);
     assert_eq!(code, 3);
     assert!(found.iter().any(|f| f[0] == "hidden-directory"), "{found:?}");
+}
+
+/// An extension that builds on another one has caches of both, which have to lie on top.
+#[test]
+fn hidden_caches_are_found() {
+    let small = SmallRoot::full();
+    let target = Target::debian();
+    let cache = "usr/share/glib-2.0/schemas/gschemas.compiled";
+    small.file(cache, "of one\n");
+    small.pack("out", &["--name", "b", "--pkginfo"]);
+    let file = |name: &str| small.beside("out").join(name).display().to_string();
+    let (image, packages) = (file("b.raw"), file("b_pkginfo.raw"));
+    small.file(cache, "of both\n");
+    let found = |name: &str, more: &[&str]| {
+        let options = ["--name", name, "--with-extension", &image, "--keep", "portage"];
+        findings(&small, &target, &[&options, more].concat())
+    };
+    let path = format!("/usr/local/small/{cache}");
+    assert_eq!(found("c", &["--base", &packages]), (0, Vec::new()));
+    let detail = one(found("a", &["--base", &packages]), "hidden-cache", "error", &path);
+    insta::assert_snapshot!(detail, @"is another cache in the extension b.raw, made by glib-compile-schemas; that one is seen, since its name comes last");
+    // Without a base nothing says that the cache is one of both.
+    let detail = one(found("c", &[]), "hidden-cache", "error", &path);
+    assert!(detail.ends_with("this one is seen, since its name comes last"), "{detail}");
 }
 
 #[test]

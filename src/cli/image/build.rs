@@ -27,12 +27,15 @@ use crate::pipeline::image::{self, ImageBuildOutcome, ImageRequest};
 #[command(after_help = "\
 Examples:
   fprefix image build --rootfs /mnt/os --output reports \\
-      --sysexts 'tools|app-misc/jq&net-misc/socat,python|dev-lang/python'")]
+      --sysexts 'base|app-misc/jq&net-misc/socat,python|dev-lang/python'")]
 pub(super) struct ImageBuild {
     /// The root directory of the image; extensions go to /usr/share/flatcar/sysext in it
     #[arg(long, alias = "root", value_name = "DIR")]
     rootfs: PathBuf,
     /// The extensions, those that others build on first: NAME|CAT/PKG[&CAT/PKG...][,NAME|...]
+    ///
+    /// systemd attaches the extension whose name comes last over all others. So let the names come in
+    /// this order, too: then the caches of the last one list what all of them have.
     #[arg(long, value_name = "LIST")]
     sysexts: ExtensionRecipes,
     /// Begin the names of the reports about the whole image with NAME
@@ -50,6 +53,9 @@ impl ImageBuild {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let is_dry_run = self.dry_run;
         let request = self.request()?;
+        if let Some(warning) = request.check_order() {
+            context.reporter.warn(&warning);
+        }
         if is_dry_run {
             context.prefix()?;
             output::answer(&(request.describe()?.join("\n") + "\n"))?;

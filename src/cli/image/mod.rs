@@ -1,4 +1,6 @@
+mod add;
 mod build;
+mod check;
 mod options;
 
 use std::path::PathBuf;
@@ -11,7 +13,7 @@ use crate::base::escape::Escape;
 use crate::base::output;
 use crate::cli::{Context, DONE};
 use crate::host::disk;
-use crate::os_image::{ImageChange, InstallMethod, OsRoot};
+use crate::os_image::{ImageChange, OsRoot};
 use crate::pipeline::image;
 
 /// Put extensions into the root directory of an OS image
@@ -27,35 +29,12 @@ pub(super) struct ImageArgs {
 
 #[derive(Debug, Subcommand)]
 enum ImageCommand {
-    Add(AddToImage),
+    Add(add::AddToImage),
+    Check(check::CheckImage),
     List(ListImage),
     Remove(RemoveFromImage),
     Build(Box<build::ImageBuild>),
     EtcWhiteouts(EtcWhiteouts),
-}
-
-/// Add extensions where Flatcar looks for them
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  fprefix image add --rootfs /mnt/os my-prefix.raw
-  fprefix image add --rootfs /mnt/os --certificate my-key.crt my-prefix.raw")]
-struct AddToImage {
-    /// The root directory of the image
-    #[arg(long, alias = "root", value_name = "DIR")]
-    rootfs: PathBuf,
-    /// Add them in this way
-    #[arg(long, value_enum, default_value_t)]
-    method: InstallMethod,
-    /// The certificate that signed extensions are trusted by, a PEM file
-    #[arg(long, value_name = "FILE")]
-    certificate: Option<PathBuf>,
-    /// Only show what would be done
-    #[arg(short = 'n', long)]
-    dry_run: bool,
-    /// The image files of the extensions
-    #[arg(required = true, value_name = "EXTENSION")]
-    files: Vec<PathBuf>,
 }
 
 /// List the extensions of an image
@@ -132,13 +111,9 @@ impl ImageArgs {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         match self.command {
-            ImageCommand::Add(add) => {
-                let root = OsRoot::open(&add.rootfs)?;
-                let certificate = add.certificate.as_deref();
-                let changes = image::plan_add(&root, &add.files, add.method, certificate)?;
-                apply(context, &root, &changes, add.dry_run)
-            }
+            ImageCommand::Add(add) => add.run(context),
             ImageCommand::Build(build) => build.run(context),
+            ImageCommand::Check(check) => check.run(context),
             ImageCommand::EtcWhiteouts(whiteouts) => whiteouts.run(context),
             ImageCommand::List(list) => {
                 let present = OsRoot::open(&list.rootfs)?.list()?;

@@ -110,7 +110,8 @@ impl ImageFormat for Btrfs {
         scan_restored(&tree, found)?;
         inodes.take_properties(found).with_context(about)?;
         inodes.join_names(found).with_context(about)?;
-        digest::hash_contents(found)
+        digest::hash_contents(found)?;
+        digest::keep_releases(found)
     }
 }
 

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use zerocopy::little_endian::{U32, U64};
 
 use crate::base::files;
+use crate::base::limits::TEXT;
 use crate::fstree::budget::TreeBudget;
 use crate::fstree::image_path;
 use crate::imagefmt::erofs::inodes::{Image, Place};
@@ -83,12 +84,22 @@ impl<'a> Contents<'a> {
     /// Returns the target of the symbolic link at `place`.
     pub(crate) fn target(&self, place: &Place) -> Result<Vec<u8>> {
         ensure!(place.size < image_path::PATH_MAX, "a link is longer than a path can be");
-        let mut target = Vec::new();
+        self.bytes(place)
+    }
+
+    /// Returns the content of the text at `place`.
+    pub(crate) fn text(&self, place: &Place) -> Result<Vec<u8>> {
+        ensure!(place.size as u64 <= TEXT.bytes, "a text has more than {} MiB", TEXT.bytes >> 20);
+        self.bytes(place)
+    }
+
+    fn bytes(&self, place: &Place) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
         self.each_part(place, &mut |part| {
-            target.extend_from_slice(part);
+            bytes.extend_from_slice(part);
             Ok(())
         })?;
-        Ok(target)
+        Ok(bytes)
     }
 
     /// Passes all content to `take`, piece by piece.

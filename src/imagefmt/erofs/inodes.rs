@@ -31,6 +31,8 @@ pub(crate) const DIRECTORY: u32 = 0o040_000;
 pub(crate) const FILE: u32 = 0o100_000;
 /// Type of symbolic links.
 pub(crate) const LINK: u32 = 0o120_000;
+/// Type of character devices.
+pub(crate) const CHARACTER_DEVICE: u32 = 0o020_000;
 /// `EROFS_FEATURE_INCOMPAT_FRAGMENTS`; the same bit stands for deduplicated data.
 const FRAGMENTS: u32 = 0x20;
 /// `EROFS_FEATURE_INCOMPAT_ZERO_PADDING`, which lz4 sets, and `_COMPR_CFGS`, which others set.

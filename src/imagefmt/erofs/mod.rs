@@ -16,7 +16,8 @@ use crate::base::escape::Escape;
 use crate::fstree::budget::TreeBudget;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::digest;
-use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
+use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree, RELEASES};
+use crate::fstree::scan::{SPECIAL, WHITEOUT};
 use crate::host::tools::{self, ExternalTool};
 use crate::imagefmt::compression::{Compression, Compressor, Levels};
 use crate::imagefmt::directory;
@@ -219,7 +220,11 @@ fn contents(
                 let size = place.size as u64;
                 EntryKind::File(FileContent::unread(ContentSource::Bytes(Vec::new()), size))
             }
-            other => bail!("/{} is of the type {other:o}", path.escaped()),
+            // An overlayfs whiteout has the number 0:0, which erofs keeps where a file has its block.
+            inodes::CHARACTER_DEVICE if place.block == 0 => {
+                bail!("/{}: {WHITEOUT}", path.escaped())
+            }
+            _ => bail!("/{}: {SPECIAL}", path.escaped()),
         };
         let mode = inode.mode & 0o7777;
         let (uid, gid) = inode.owner;
@@ -230,8 +235,11 @@ fn contents(
     }
     found.entries.par_iter_mut().try_for_each(|(path, entry)| {
         if let (EntryKind::File(content), Some(place)) = (&mut entry.kind, tree.get(path)) {
-            let digest = contents.digest(place);
-            content.sha256 = Some(digest.with_context(|| format!("/{}", path.escaped()))?);
+            let act = || format!("/{}", path.escaped());
+            content.sha256 = Some(contents.digest(place).with_context(act)?);
+            if path.parent() == Some(Path::new(RELEASES)) {
+                content.source = ContentSource::Bytes(contents.text(place).with_context(act)?);
+            }
         }
         anyhow::Ok(())
     })

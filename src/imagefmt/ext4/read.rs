@@ -16,8 +16,9 @@ use crate::base::limits::TEXT;
 use crate::fstree::budget::TreeBudget;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::digest;
-use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
+use crate::fstree::entries::{Entry, EntryKind, FileTree};
 use crate::fstree::image_path;
+use crate::fstree::scan::SPECIAL;
 use crate::host::tools;
 use crate::imagefmt::ext4::debugfs::{DebugfsScript, absolute, command};
 
@@ -204,10 +205,10 @@ impl Ext4Reader<'_> {
             let target = self.image.read_link(&place[..])?;
             return Ok(EntryKind::Link(PathBuf::from(OsStr::from_bytes(target.as_ref()))));
         }
+        let is_file = meta.file_type().is_regular_file();
+        ensure!(is_file, "/{}: {SPECIAL}", path.escaped());
         self.budget.take_content(path, meta.len())?;
-        let (sha256, size) = digest::hash_reader(self.image.open(&place[..])?)?;
-        let content = FileContent::unread(ContentSource::Bytes(Vec::new()), size);
-        Ok(EntryKind::File(FileContent { sha256: Some(sha256), ..content }))
+        Ok(EntryKind::File(digest::read_content(path, self.image.open(&place[..])?)?))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::fstree::budget::TreeBudget;
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::fstree::image_path;
+use crate::fstree::scan::{SPECIAL, WHITEOUT};
 
 /// Separator between the lines and the content.
 const DATA: &[u8] = b"#\n# START OF DATA - DO NOT MODIFY\n#\n";
@@ -74,12 +75,12 @@ pub(crate) fn read(
         bail!("the list of what the image holds has no end");
     }
     for (path, size) in files {
-        let (sha256, given) = digest::hash_reader((&mut stream).take(size))?;
-        if given != size {
+        let given = digest::read_content(&path, (&mut stream).take(size))?;
+        if given.size != size {
             bail!("the content of /{} ends early", path.escaped());
         }
         if let Some(Entry { kind: EntryKind::File(content), .. }) = found.entries.get_mut(&path) {
-            content.sha256 = Some(sha256);
+            *content = given;
         }
     }
     name_first(found);
@@ -156,6 +157,9 @@ fn parse(line: &[u8]) -> Result<(PathBuf, Entry)> {
             let size = number(word(rest)?.0)?;
             EntryKind::File(FileContent::unread(ContentSource::Bytes(Vec::new()), size))
         }
+        // An overlayfs whiteout has the number 0:0.
+        b"C" if rest == b"0 0" => bail!(WHITEOUT),
+        b"B" | b"C" | b"F" | b"I" => bail!(SPECIAL),
         other => bail!("it is of the type {:?}", other.escaped()),
     };
     Ok((path, entry))

@@ -23,7 +23,7 @@ use crate::os_image::recipe::ExtensionRecipe;
 use crate::os_image::{ImageChange, InstallMethod};
 use crate::pipeline::image::cleanup::CleanupGuard;
 use crate::pipeline::image::request::{ImageRequest, Part};
-use crate::pipeline::image::{combined, plan_add};
+use crate::pipeline::image::{combined, plan_add, together};
 use crate::pipeline::pack::{self, Packed};
 use crate::prefix::definition::Prefix;
 use crate::prefix::emerge::{self, EmergeTarget};
@@ -32,6 +32,7 @@ use crate::prefix::setup;
 use crate::report::{self, Repositories};
 use crate::sysext::base::{self, Base};
 use crate::sysext::mangle::Mangle;
+use crate::sysext::order;
 use crate::sysext::sums;
 use crate::sysext::target::TargetFinding;
 
@@ -66,6 +67,21 @@ fn mangle(dirs: &[PathBuf], name: &PrefixName) -> Result<Vec<Mangle>> {
 }
 
 impl ImageRequest {
+    /// Returns a warning if an extension builds on one whose name comes later, and which is therefore
+    /// attached over it.
+    pub(crate) fn check_order(&self) -> Option<String> {
+        let names: Vec<&str> = self.recipes.iter().map(|recipe| recipe.name.as_str()).collect();
+        let pair = names
+            .windows(2)
+            .find(|pair| matches!(pair, [one, next] if order::compare_names(one, next).is_gt()))?;
+        let [below, above] = pair else { return None };
+        Some(format!(
+            "{above} builds on {below}, and systemd attaches {below} over it, since extensions lie over \
+             each other in the order of their names: a cache of {above} would be hidden; let the \
+             names come in the order of --sysexts, like 1-{below} and 2-{above}"
+        ))
+    }
+
     /// Lists the steps of the build, one per line.
     pub(crate) fn describe(&self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
@@ -124,9 +140,12 @@ fn all(
     let (made, scratch) = (workplace.path(""), workplace.path(SCRATCH));
     reporter.step("installing the runtime into an environment of its own");
     let fresh = setup::another_final(prefix, &scratch, reporter)?;
+    let names: Vec<PrefixName> = request.recipes.iter().map(|recipe| recipe.name.clone()).collect();
+    let present = together::read_present(&request.root, &names, reporter)?;
+    let present: Vec<PathBuf> = present.into_iter().map(|(disk, _)| disk).collect();
     let mut parts: Vec<Part> = Vec::new();
     for recipe in &request.recipes {
-        match extension(request, recipe, &parts, &fresh, &made, reporter)? {
+        match extension(request, recipe, (&present, &parts), &fresh, &made, reporter)? {
             Ok(part) => parts.push(part),
             Err(outcome) => return Ok(outcome),
         }
@@ -187,12 +206,12 @@ fn publish(
     plan_add(&request.root, &images, InstallMethod::BuiltIn, certificate)
 }
 
-/// Builds and packs one extension into `made`, on top of the `earlier` ones. Returns an outcome as
-/// the error if the extension must not be shipped.
+/// Builds and packs one extension into `made`, on top of the `earlier` ones, and beside those that are
+/// `present` in the image. Returns an outcome as the error if the extension must not be shipped.
 fn extension(
     request: &ImageRequest,
     recipe: &ExtensionRecipe,
-    earlier: &[Part],
+    (present, earlier): (&[PathBuf], &[Part]),
     fresh: &Prefix,
     made: &Path,
     reporter: &Reporter,
@@ -210,7 +229,8 @@ fn extension(
         bases.push(Base::open(&made.join(format!("{}{}", last.packed.name, base::SUFFIX)))?);
     }
     let images = earlier.iter().flat_map(|part| &part.packed.images);
-    let beside: Vec<PathBuf> = images.map(|image| made.join(image.file().name)).collect();
+    let images = images.map(|image| made.join(image.file().name));
+    let beside: Vec<PathBuf> = present.iter().cloned().chain(images).collect();
     let target = request.options.target.as_ref().map(|target| target.with_extensions(&beside));
     let packing = pack::PackRequest {
         root: FinalRoot::of_prefix(fresh)?,

@@ -5,10 +5,11 @@ mod cleanup;
 mod combined;
 mod repack;
 mod request;
+mod together;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::base::escape::Escape;
 use crate::base::scratch::ScratchDir;
@@ -16,6 +17,7 @@ use crate::imagefmt::{architecture, inspect};
 use crate::os_image::{Extension, FileState, ImageChange, InstallMethod, OsRoot};
 pub(crate) use crate::pipeline::image::build::{ImageBuildOutcome, build};
 pub(crate) use crate::pipeline::image::request::ImageRequest;
+pub(crate) use crate::pipeline::image::together::{examine_added, examine_present};
 
 /// Plans to add the extensions in `files` to `root`. Signed extensions are verified against
 /// `certificate`.
@@ -59,11 +61,14 @@ pub(crate) fn apply(root: &OsRoot, changes: &[ImageChange]) -> Result<()> {
         if let ImageChange::Copy { from, uncompressed: uncompressed @ true, verified, .. } =
             &mut change
         {
-            // An image that can be packed anew has no hashes that were verified.
-            *verified = None;
             let dir = work.path().join(index.to_string());
-            *from = repack::uncompressed(from, &dir)
-                .with_context(|| format!("could not pack {} uncompressed", from.escaped()))?;
+            let act = || format!("could not pack {} uncompressed", from.escaped());
+            let packed = repack::uncompressed(from, &dir).with_context(act)?;
+            if let Some(then) = verified.take() {
+                let is_same = FileState::read(from)? == then;
+                ensure!(is_same, "{} was changed after it was examined", from.escaped());
+            }
+            *from = packed;
             *uncompressed = false;
         }
         ready.push(change);

@@ -109,6 +109,7 @@ fn simulate_attach(
         name: &request.name,
         formats: &request.options.formats,
         signed: request.options.signing.is_some(),
+        lists_others: !prepared.in_base.is_empty(),
     })?;
     Ok(!prepared.against.iter().any(TargetFinding::is_refusal))
 }

@@ -5,14 +5,17 @@
 //! extension hides the entry at the same path below it. Directories are merged, and a merged
 //! directory has the mode and owner of the uppermost one.
 
+mod caches;
 mod matching;
 mod needs;
 mod overlay;
 mod root;
+mod stack;
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::base::escape::{self, Escape};
@@ -25,9 +28,10 @@ use crate::fstree::root_dir::RootDir;
 use crate::host::os_release;
 use crate::imagefmt::format::Format;
 use crate::imagefmt::inspect;
-use crate::sysext::release;
-use crate::sysext::target::overlay::Layer;
+use crate::sysext::target::overlay::{Layer, OtherExtension};
 use crate::sysext::target::root::TargetRoot;
+pub(crate) use crate::sysext::target::stack::StackedExtension;
+use crate::sysext::{order, release};
 
 /// Path that no extension may have (systemd-sysext(8)).
 const OS_RELEASE: &str = "usr/lib/os-release";
@@ -38,6 +42,8 @@ const OS_RELEASE: &str = "usr/lib/os-release";
 pub(crate) enum TargetRule {
     /// A file of the target or another extension is hidden by one with other content.
     ShadowedFile,
+    /// A list of what is there, like a cache, is hidden by another one.
+    HiddenCache,
     /// A directory is hidden by an entry that is no directory.
     HiddenDirectory,
     /// A link is hidden by a directory.
@@ -63,6 +69,14 @@ const RULES: &[(TargetRule, &str, &str, &str)] = &[
         "shadowed-file",
         "whoever uses the file gets the extension's as long as it is attached",
         "leave it out (--mangle), or give the prefix an EPREFIX of its own",
+    ),
+    (
+        TargetRule::HiddenCache,
+        "hidden-cache",
+        "what the hidden one alone lists is not found, like schemas, icons, file types or modules",
+        "make it once over all that is attached together, for the extension whose name comes last, \
+         and leave it out of the others (--mangle); in an image build, let the names of the \
+         extensions come in the order of --sysexts",
     ),
     (
         TargetRule::HiddenDirectory,
@@ -116,6 +130,17 @@ const RULES: &[(TargetRule, &str, &str, &str)] = &[
     ),
 ];
 
+impl FromStr for TargetRule {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::find(text).with_context(|| {
+            let names = Self::names().collect::<Vec<_>>().join(", ");
+            format!("there is no rule {text:?}; there are {names}")
+        })
+    }
+}
+
 impl TargetRule {
     fn row(self) -> (&'static str, &'static str, &'static str) {
         let row = RULES.iter().find(|(rule, ..)| *rule == self);
@@ -148,6 +173,9 @@ pub(crate) struct TargetFinding {
     /// Path on the target; `None` if the finding is about no path.
     #[serde(default, with = "escape::optional_path", skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// Extension that the finding is about; `None` if only one is examined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extension: Option<PrefixName>,
     /// Description of the fact.
     pub detail: String,
     /// Consequence of leaving it so.
@@ -165,6 +193,7 @@ impl TargetFinding {
             rule,
             level,
             path: path.map(|path| Path::new("/").join(path)),
+            extension: None,
             detail: detail.into(),
             stake: stake.to_owned(),
             remedy: remedy.to_owned(),
@@ -179,9 +208,16 @@ impl TargetFinding {
 
     /// Returns the fact and its consequence as text for people.
     pub(crate) fn text(&self) -> String {
+        let extension = self.extension.as_ref().map(|name| format!("{name}: "));
         let path = self.path.as_ref().map(|path| format!("{} ", path.escaped()));
         let waived = if self.waived { " (waived)" } else { "" };
-        format!("{}{}; {}{waived}", path.unwrap_or_default(), self.detail, self.stake)
+        format!(
+            "{}{}{}; {}{waived}",
+            extension.unwrap_or_default(),
+            path.unwrap_or_default(),
+            self.detail,
+            self.stake
+        )
     }
 }
 
@@ -204,6 +240,9 @@ pub(crate) struct AttachSubject<'a> {
     pub formats: &'a [Format],
     /// True if the images are signed.
     pub signed: bool,
+    /// True if extensions beside it hold packages of the same prefix, over which its caches were made
+    /// as well.
+    pub lists_others: bool,
 }
 
 impl TargetCheck {
@@ -230,28 +269,48 @@ impl TargetCheck {
 
     /// Returns the findings about attaching `subject`.
     pub(crate) fn simulate(&self, subject: AttachSubject<'_>) -> Result<Vec<TargetFinding>> {
+        let mut findings = self.compare_with_root(subject)?;
+        for path in &self.beside {
+            let plan = inspect::read(path)
+                .with_context(|| format!("could not read the extension {}", path.escaped()))?;
+            let name = inspect::name_of(&plan);
+            let is_above = name.is_some_and(|name| {
+                order::compare_names(name.as_str(), subject.name.as_str()).is_gt()
+            });
+            let name = path.file_name().unwrap_or_default().escaped().to_string();
+            let is_listed = subject.lists_others;
+            let other = OtherExtension { name, plan, is_above, is_listed };
+            findings.extend(overlay::compare_layer(subject.plan, &Layer::Extension(other))?);
+        }
+        Ok(self.waive_and_sort(findings))
+    }
+
+    /// Returns the findings about attaching `subject` alone.
+    fn compare_with_root(&self, subject: AttachSubject<'_>) -> Result<Vec<TargetFinding>> {
         let target = TargetRoot(&self.root);
         let fields = os_release::parse(&extension_release(subject)?);
         let mut findings = overlay::compare_layer(subject.plan, &Layer::root(&self.root)?)?;
-        for path in &self.beside {
-            let other = inspect::read(path)
-                .with_context(|| format!("could not read the extension {}", path.escaped()))?;
-            let name = path.file_name().unwrap_or_default().escaped().to_string();
-            findings.extend(overlay::compare_layer(subject.plan, &Layer::extension(name, other))?);
-        }
         findings.extend(matching::check_matching(&target, &fields)?);
         findings.extend(needs::check_needs(&target, &fields, subject.formats, subject.signed)?);
-        // systemd-sysext recognizes the tree of an OS by this file, and does not attach it.
+        // systemd-sysext recognizes the tree of an OS by this file, and then attaches nothing.
         if subject.plan.entries.contains_key(Path::new(OS_RELEASE)) {
-            let detail = "is in the extension, so that systemd takes it for a whole OS";
+            let detail =
+                "is in the extension, so that systemd takes it for a whole OS and attaches nothing";
             let path = Some(Path::new(OS_RELEASE));
             findings.push(TargetFinding::new(TargetRule::ReleaseMatch, Level::Error, path, detail));
         }
+        Ok(findings)
+    }
+
+    fn waive_and_sort(&self, mut findings: Vec<TargetFinding>) -> Vec<TargetFinding> {
         for finding in &mut findings {
             finding.waived = self.waived.contains(&finding.rule);
         }
-        findings.sort_by(|a, b| (a.level, a.rule, &a.path).cmp(&(b.level, b.rule, &b.path)));
-        Ok(findings)
+        let key = |finding: &TargetFinding| {
+            (finding.level, finding.rule, finding.extension.clone(), finding.path.clone())
+        };
+        findings.sort_by_cached_key(key);
+        findings
     }
 }
 

@@ -14,6 +14,7 @@ use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
 use crate::fstree::resolve::ResolvedPath;
 use crate::fstree::root_dir::RootDir;
+use crate::sysext::target::caches::find_maker;
 use crate::sysext::target::{TargetFinding, TargetRule};
 
 /// Directories over which systemd mounts extensions (systemd-sysext(8)).
@@ -32,12 +33,20 @@ pub(super) enum Layer {
         owner: (u32, u32),
     },
     /// Another extension.
-    Extension {
-        /// File name of the extension.
-        name: String,
-        /// Content of the extension.
-        plan: FileTree,
-    },
+    Extension(OtherExtension),
+}
+
+/// An extension that is attached beside the one that is compared.
+#[derive(Debug)]
+pub(super) struct OtherExtension {
+    /// Name of the extension, for messages.
+    pub name: String,
+    /// Content of the extension.
+    pub plan: FileTree,
+    /// True if its name comes last, so that it is on top.
+    pub is_above: bool,
+    /// True if the caches in the prefix of the extension that is compared list what this one has.
+    pub is_listed: bool,
 }
 
 impl Layer {
@@ -52,23 +61,18 @@ impl Layer {
         Ok(Self::Root { root: root.clone(), hierarchies, owner })
     }
 
-    /// Returns the layer for the extension `name`, which holds `plan`.
-    pub(super) fn extension(name: String, plan: FileTree) -> Self {
-        Self::Extension { name, plan }
-    }
-
     /// Returns the name of the layer for messages.
     fn describe_layer(&self) -> String {
         match self {
             Self::Root { .. } => "the target".to_owned(),
-            Self::Extension { name, .. } => format!("the extension {name}"),
+            Self::Extension(other) => format!("the extension {}", other.name),
         }
     }
 
     /// Returns the entry of the layer at `path`; `None` if it has none.
     fn entry(&self, path: &Path) -> Result<Option<Entry>> {
         let (root, owner) = match self {
-            Self::Extension { plan, .. } => {
+            Self::Extension(OtherExtension { plan, .. }) => {
                 return Ok(plan.entries.get(path).map(|e| resolve_hard_link(plan, e)));
             }
             Self::Root { root, owner, .. } => (root, owner),
@@ -146,7 +150,14 @@ pub(super) fn compare_layer(plan: &FileTree, layer: &Layer) -> Result<Vec<Target
             continue;
         };
         if path != plan.prefix_path() && path.starts_with(plan.prefix_path()) {
-            earlier += usize::from(finding.rule != TargetRule::DirectoryMode);
+            match (finding.rule, layer) {
+                (TargetRule::HiddenCache, Layer::Extension(other)) => {
+                    // A cache on top that lists what both have hides nothing.
+                    let is_whole = other.is_listed && !other.is_above;
+                    findings.extend((!is_whole).then_some(finding));
+                }
+                (rule, _) => earlier += usize::from(rule != TargetRule::DirectoryMode),
+            }
             continue;
         }
         findings.push(finding);
@@ -175,10 +186,11 @@ fn compare_entries(
         (EntryKind::Directory, EntryKind::Directory) => {
             let is_same =
                 (packed.mode, packed.uid, packed.gid) == (present.mode, present.uid, present.gid);
-            // The directory would become accessible to others. Directories of an extension outside
-            // the prefix never remove access that 0755 gives.
+            // The directory would become accessible to others, or those who run programs in it now
+            // could not do so.
             let opens = packed.mode & !present.mode & 0o777 != 0;
-            let level = if opens { Level::Error } else { Level::Warning };
+            let closes = present.mode & !packed.mode & 0o055 != 0;
+            let level = if opens || closes { Level::Error } else { Level::Warning };
             let detail = format!(
                 "is {} in the extension, and {} in {whose}",
                 describe_access(packed),
@@ -197,17 +209,39 @@ fn compare_entries(
             format!("is a directory in {whose}, and none in the extension"),
         ),
         _ if is_same_file(packed, present, layer)? => None,
-        _ => {
-            let (level, order) = match layer {
-                Layer::Root { .. } => (Level::Error, ""),
-                Layer::Extension { .. } => {
-                    (Level::Warning, "; the one whose name comes last is seen")
-                }
-            };
-            let detail = format!("is another file in {whose}{order}");
-            found(TargetRule::ShadowedFile, level, detail)
-        }
+        _ => Some(find_hidden_file(path, packed, layer)),
     })
+}
+
+/// Returns the finding for a file of `layer` at the path of the entry `packed`, which is another one.
+fn find_hidden_file(path: &Path, packed: &Entry, layer: &Layer) -> TargetFinding {
+    let whose = layer.describe_layer();
+    let seen = match layer {
+        Layer::Root { .. } => "",
+        Layer::Extension(other) if other.is_above => {
+            "; that one is seen, since its name comes last"
+        }
+        Layer::Extension(_) => "; this one is seen, since its name comes last",
+    };
+    let (rule, level, detail) = match (find_maker(path), layer) {
+        (Some(maker), _) => (
+            TargetRule::HiddenCache,
+            Level::Error,
+            format!("is another cache in {whose}, made by {maker}{seen}"),
+        ),
+        (None, _) if packed.is_directory() => (
+            TargetRule::ShadowedFile,
+            Level::Error,
+            format!("is a directory in the extension, and a file in {whose}{seen}"),
+        ),
+        (None, Layer::Root { .. }) => {
+            (TargetRule::ShadowedFile, Level::Error, format!("is another file in {whose}"))
+        }
+        (None, Layer::Extension(_)) => {
+            (TargetRule::ShadowedFile, Level::Warning, format!("is another file in {whose}{seen}"))
+        }
+    };
+    TargetFinding::new(rule, level, Some(path), detail)
 }
 
 fn describe_access(entry: &Entry) -> String {
