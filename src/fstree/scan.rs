@@ -19,7 +19,9 @@ use crate::fstree::xattr::{self, XattrSource};
 /// Attributes with which overlayfs hides entries of lower layers (kernel documentation of
 /// overlayfs, "whiteouts and opaque directories"). An extension that carries one hides the target's
 /// files.
-const OVERLAY_MARKERS: &[&str] = &["trusted.overlay.", "user.overlay."];
+const OVERLAY_MARKERS: &[&str] = &[OVERLAY_MARK, "user.overlay."];
+/// Start of the names of those that count for a mount by root.
+pub(crate) const OVERLAY_MARK: &str = "trusted.overlay.";
 
 /// Reason to refuse an overlayfs whiteout.
 pub(crate) const WHITEOUT: &str =

@@ -133,6 +133,17 @@ pub(crate) trait ImageFormat: Sync {
     /// Fails if the image is damaged, or cannot be read.
     fn read(&self, image: &Path, found: &mut FileTree) -> Result<()>;
 
+    /// Returns the name of an extended attribute in `image` by which overlayfs hides what is below;
+    /// `None` if there is none, or if the format has no reader of attributes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the image is damaged, or cannot be read.
+    fn overlay_mark(&self, image: &Path) -> Result<Option<String>> {
+        let _ = image;
+        Ok(None)
+    }
+
     /// Returns the paths in `image` below the directory `below`.
     ///
     /// # Errors

@@ -60,9 +60,13 @@ impl ReadExtension {
         let name = name(path)?;
         let act = || format!("could not read all of {}", path.escaped());
         let kind = registry::detect(path).with_context(act)?;
+        let tree = read(path).with_context(act)?;
+        if let Some(mark) = kind.overlay_mark(path).with_context(act)? {
+            bail!("it carries {mark}: attached, it would hide what the target has there");
+        }
         Ok(Self {
             name,
-            tree: read(path).with_context(act)?,
+            tree,
             format: Format::of_image(kind),
             signed: kind.facts(path).with_context(act)?.signed,
         })

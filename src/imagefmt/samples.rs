@@ -44,11 +44,15 @@ pub(super) fn tree() -> FileTree {
 
 /// Writes the sample in `format` and returns the bytes of the image.
 pub(super) fn image(format: &str) -> Vec<u8> {
+    image_of(&tree(), format)
+}
+
+/// Writes `tree` in `format` and returns the bytes of the image.
+pub(super) fn image_of(tree: &FileTree, format: &str) -> Vec<u8> {
     let format: Format = format.parse().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let (output, scratch) = (dir.path().join("image"), dir.path().join("scratch"));
-    let tree = tree();
-    let input = ImageInput { tree: &tree, architecture: None, signing: None };
+    let input = ImageInput { tree, architecture: None, signing: None };
     format.kind().write(input, format.compression(), &output, &scratch, &|_| {}).unwrap();
     fs_err::read(output).unwrap()
 }

@@ -147,6 +147,52 @@ fn what_no_extension_may_have_is_refused() {
     assert_eq!(os.listed(), "");
 }
 
+/// Makes the tar archive `argv[1]` of an extension with an attribute by which overlayfs hides what a
+/// lower directory has. Only root could set it on disk.
+const OPAQUE: &str = "import io, sys, tarfile
+archive = tarfile.open(sys.argv[1], 'w', format=tarfile.PAX_FORMAT)
+release = 'usr/lib/extension-release.d/extension-release.opaque'
+for name in ['usr', 'usr/bin', 'usr/lib', 'usr/lib/extension-release.d', release]:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode, data = tarfile.DIRTYPE, 0o755, b''
+    if name == release:
+        entry.type, entry.mode, data = tarfile.REGTYPE, 0o644, b'ID=_any\\n'
+    if name == 'usr/bin':
+        entry.pax_headers = {'SCHILY.xattr.trusted.overlay.opaque': 'y'}
+    entry.size = len(data)
+    archive.addfile(entry, io.BytesIO(data))
+archive.close()
+";
+
+#[test]
+fn directories_that_hide_those_below_are_refused() {
+    let os = Flatcar::new();
+    let path = |name: &str| os.0.small.beside("out").join(name).display().to_string();
+    let (tar, image) = (path("opaque.tar"), path("opaque.raw"));
+    stdout_of("python3", ["-c", OPAQUE, &tar]);
+    let make = "mksquashfs - \"$1\" -tar -quiet -no-progress -noappend < \"$0\"";
+    stdout_of("sh", ["-c", make, &tar, &image]);
+    let (status, told) = os.add("opaque", &[]);
+    assert_eq!(status, 1, "{told}");
+    assert!(told.contains("it carries trusted.overlay.opaque: attached, it would hide"), "{told}");
+    assert_eq!(os.listed(), "");
+}
+
+/// Every format is read with its extension-release file.
+#[test]
+fn each_format_is_examined() {
+    let os = Flatcar::new();
+    for format in ["squashfs:gzip", "erofs", "erofs:none", "ext4", "ddi:none"] {
+        let fields = ["--release", "ID=flatcar", "--release", "SYSEXT_LEVEL=2.0"];
+        let options = ["--format", format, "--architecture", "x86-64", "--no-reports"];
+        os.0.small.pack("out", &[&fields[..], &options].concat());
+        let (status, told) = os.add("small", &["--dry-run"]);
+        assert_eq!(status, 0, "{format}: {told}");
+        let level = "it has SYSEXT_LEVEL=2.0, and the target SYSEXT_LEVEL=1.0";
+        assert!(told.contains(level), "{format}: {told}");
+    }
+}
+
 #[test]
 fn damaged_data_are_found_before_they_are_added() {
     let os = Flatcar::new();

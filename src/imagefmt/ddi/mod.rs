@@ -106,6 +106,10 @@ impl ImageFormat for Ddi {
         with_filesystem(image, |_, filesystem, data| filesystem.read(data, found))
     }
 
+    fn overlay_mark(&self, image: &Path) -> Result<Option<String>> {
+        with_filesystem(image, |_, filesystem, data| filesystem.overlay_mark(data))
+    }
+
     fn paths(&self, image: &Path, below: &Path) -> Result<Vec<PathBuf>> {
         with_filesystem(image, |_, filesystem, data| filesystem.paths(data, below))
     }

@@ -72,6 +72,8 @@ pub(crate) struct Image<'a> {
     pub block: usize,
     inodes: usize,
     root: u64,
+    /// First block of the attributes that inodes share.
+    pub shared_xattrs: u32,
     /// Inode that holds the ends of files (the packed inode), if the image has one.
     pub packed: Option<u64>,
     time: u64,
@@ -90,6 +92,8 @@ pub(crate) struct Place {
     pub block: u32,
     /// Offset of the bytes after the inode and its attributes.
     pub tail: usize,
+    /// Length of its attributes in bytes, their header included; or 0.
+    pub xattrs: usize,
 }
 
 /// Returns the context of an error in the image at `path`.
@@ -112,6 +116,7 @@ impl<'a> Image<'a> {
             block,
             inodes: offset_of_block(superblock.inodes_block.get(), block)?,
             root: superblock.root.get().into(),
+            shared_xattrs: superblock.xattrs_block.get(),
             packed: (features & FRAGMENTS != 0).then(|| superblock.packed.get()),
             time: superblock.build_time.get(),
         })
@@ -192,6 +197,7 @@ impl<'a> Image<'a> {
             block: compact.block.get(),
             // The inode is in the image, so this is at most its length and those of the attributes.
             tail: start.checked_add(length + xattrs).context("it ends early")?,
+            xattrs,
         })
     }
 

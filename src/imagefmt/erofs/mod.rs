@@ -3,6 +3,7 @@
 mod content;
 mod inodes;
 mod structures;
+mod xattrs;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -94,6 +95,11 @@ impl ImageFormat for Erofs {
         let map = crate::base::files::map(image)?;
         let budget = TreeBudget::of_image(image)?;
         read_bytes(&map, budget, found).with_context(|| inodes::about(image))
+    }
+
+    fn overlay_mark(&self, image: &Path) -> Result<Option<String>> {
+        let map = crate::base::files::map(image)?;
+        xattrs::find_overlay_mark(&map).with_context(|| inodes::about(image))
     }
 
     fn paths(&self, image: &Path, below: &Path) -> Result<Vec<PathBuf>> {
@@ -351,6 +357,29 @@ mod tests {
             assert!(format!("{error:#}").contains(part), "{path}: {error:#}");
         }
         assert!(samples::read(&FORMAT, &resized("opt/x/noise", 8_000)).is_ok());
+    }
+
+    /// An attribute of a few inodes is shared by them.
+    #[test]
+    fn marks_of_overlayfs_are_found() {
+        assert_eq!(xattrs::find_overlay_mark(&samples::image("erofs")).unwrap(), None);
+        for count in [1, 9] {
+            let mut tree = samples::tree();
+            for entry in tree.entries.values_mut().filter(|entry| entry.size() > 0).take(count) {
+                entry.xattrs.insert("user.overlay.opaque".into(), b"y".to_vec());
+            }
+            let mut bytes = samples::image_of(&tree, "erofs:none");
+            assert_eq!(xattrs::find_overlay_mark(&bytes).unwrap(), None, "{count}");
+            // The name's length, the index of what is before it, the value's length.
+            let (of_user, of_root) = (b"\x0e\x01\x01\0overlay.opaque", 4);
+            let found = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(of_user));
+            for at in found.collect::<Vec<_>>() {
+                bytes[at + 1] = of_root;
+            }
+            let mark = xattrs::find_overlay_mark(&bytes).unwrap();
+            assert_eq!(mark.as_deref(), Some("trusted.overlay.opaque"), "{count}");
+            samples::damage(&bytes, 60, |damaged| drop(xattrs::find_overlay_mark(damaged)));
+        }
     }
 
     #[test]

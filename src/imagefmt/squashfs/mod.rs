@@ -9,12 +9,13 @@ use anyhow::{Context, Result, ensure};
 
 use crate::base::command::Command;
 use crate::base::escape::Escape;
+use crate::base::hint;
 use crate::base::input;
+use crate::base::scratch::ScratchDir;
 use crate::fstree::budget::TreeBudget;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::entries::FileTree;
-use crate::fstree::image_path;
-use crate::fstree::tar_stream;
+use crate::fstree::{image_path, scan, tar_stream};
 use crate::host::tools::{self, ExternalTool};
 use crate::imagefmt::compression::{Compression, Compressor, Levels};
 use crate::imagefmt::image_format::{ImageFacts, ImageFormat, ImageInput, KernelNeed, Magic};
@@ -99,6 +100,19 @@ impl ImageFormat for Squashfs {
             paths.push(image_path::parse(path.as_bytes())?);
         }
         Ok(paths)
+    }
+
+    fn overlay_mark(&self, image: &Path) -> Result<Option<String>> {
+        if !has_xattrs(image)? {
+            return Ok(None);
+        }
+        // unsquashfs 4.5 lists no attributes. The box has no right to set those of overlayfs, and
+        // the error names one.
+        let dir = ScratchDir::new()?;
+        let Err(error) = self.unpack(image, &dir.path().join("tree")) else { return Ok(None) };
+        let text = hint::join_causes(&error);
+        let mark = text.split_whitespace().find(|word| word.starts_with(scan::OVERLAY_MARK));
+        Ok(mark.map(str::to_owned))
     }
 
     fn facts(&self, image: &Path) -> Result<ImageFacts> {
