@@ -1,6 +1,6 @@
 //! Files for other programs of the target that have no effect there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::base::escape::Escape;
 use crate::base::limits::TEXT;
@@ -29,16 +29,38 @@ pub(super) fn check_effect(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
 
 /// Finds tmpfiles rules for paths below EPREFIX.
 fn check_rules(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
-    let contents = fact.contents(scene.root);
-    let bytes = contents.as_deref().ok().filter(|bytes| bytes.len() as u64 <= TEXT.bytes);
-    let text = String::from_utf8_lossy(bytes.unwrap_or_default());
-    let rules = text.lines().filter_map(TmpfilesRule::parse);
-    let paths = rules.map(|rule| normalize_path(Path::new(&rule.path)));
-    paths
-        .filter(|path| scene.is_inside(path))
+    list_ruled_paths(fact, scene)
+        .iter()
         .map(|path| {
             let path = path.escaped();
             Detail::note(format!("has a rule of tmpfiles.d for {path}, read-only on a target"))
         })
         .collect()
+}
+
+/// Lists the paths below EPREFIX that rules in a file name.
+fn list_ruled_paths(fact: &Fact, scene: &Scene<'_>) -> Vec<PathBuf> {
+    let contents = fact.contents(scene.root);
+    let bytes = contents.as_deref().ok().filter(|bytes| bytes.len() as u64 <= TEXT.bytes);
+    let text = String::from_utf8_lossy(bytes.unwrap_or_default());
+    let rules = text.lines().filter_map(TmpfilesRule::parse);
+    let paths = rules.map(|rule| normalize_path(Path::new(&rule.path)));
+    paths.filter(|path| scene.is_inside(path)).collect()
+}
+
+impl Scene<'_> {
+    /// Returns whether a tmpfiles rule of the prefix names `path`, so that a target has it.
+    pub(super) fn is_ruled(&self, path: &Path) -> bool {
+        let ruled = self.ruled.get_or_init(|| {
+            let eprefix = self.root.eprefix().as_path();
+            let has_rules = |fact: &&Fact| {
+                let below = fact.path.strip_prefix(eprefix);
+                matches!(fact.kind, FactKind::File)
+                    && below.is_ok_and(|below| self.integration.has_tmpfiles_rules(below))
+            };
+            let files = self.facts.iter().filter(has_rules);
+            files.flat_map(|fact| list_ruled_paths(fact, self)).collect()
+        });
+        ruled.contains(path)
+    }
 }

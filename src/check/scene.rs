@@ -51,6 +51,8 @@ pub(crate) struct Scene<'a> {
     pub machines: BTreeSet<(u16, elf::ElfClass)>,
     /// Owner of the prefix on disk, who becomes root on a target.
     pub owner: Option<(u32, u32)>,
+    /// Paths below EPREFIX that tmpfiles rules of the prefix name.
+    pub(super) ruled: OnceLock<BTreeSet<PathBuf>>,
     /// Files that a target reads. Empty unless rules are applied.
     pub integration: IntegrationTable,
 }
@@ -93,6 +95,7 @@ impl<'a> Scene<'a> {
             releases: Mutex::default(),
             by_name: OnceLock::new(),
             owner: None,
+            ruled: OnceLock::new(),
             integration: IntegrationTable::default(),
         };
         scene.owner = scene.find_fact(root.eprefix().as_path()).map(|fact| fact.owner);

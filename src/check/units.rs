@@ -7,6 +7,7 @@ use crate::base::escape::Escape;
 use crate::base::limits::TEXT;
 use crate::check::unit_file::{self, StartedProgram, UnitSetting};
 use crate::check::{Detail, Fact, FactKind, Scene};
+use crate::fstree::resolve::normalize_path;
 
 /// Settings with a command line as their value, by section.
 const COMMANDS: &[(&str, &[&str])] = &[
@@ -200,7 +201,9 @@ impl UnitFile<'_> {
         // Of files of a pattern, none needs to be there.
         let is_pattern = path.contains(['*', '?', '[']);
         let place = Path::new(&path);
-        let is_missing = scene.is_inside(place) && scene.find_fact(place).is_none();
+        let is_missing = scene.is_inside(place)
+            && scene.find_fact(place).is_none()
+            && !scene.is_ruled(&normalize_path(place));
         let text = format!("needs {}, {kind} that is not there", path.escaped());
         (is_missing && !may_lack && !is_pattern).then(|| Detail::error(text))
     }

@@ -111,6 +111,13 @@ fn what_a_unit_needs_is_there() {
         root.file(&format!("{units}/x.service"), &text);
         assert_eq!(findings(&root).concat(), found.replace("PREFIX", EPREFIX), "{text}");
     }
+    // systemd-tmpfiles makes it on the target.
+    root.file("usr/lib/tmpfiles.d/x.conf", &format!("d {EPREFIX}/var/made 0700 x x\n"));
+    root.file(
+        &format!("{units}/x.service"),
+        &format!("[Service]\nWorkingDirectory={EPREFIX}/var/made/\n"),
+    );
+    assert_eq!(findings(&root).concat(), "");
     root.file(&format!("{units}/x.service"), "[Service]\nExecStart=/usr/local/iso/usr/bin/no\n");
     let drop_in = format!("{units}/x.service.d/10-other.conf");
     root.file(&drop_in, "[Service]\nExecStart=\nExecStart=/usr/local/iso/usr/bin/there\n");
