@@ -3,6 +3,7 @@
 //!
 //! Nothing in this module depends on image formats, prefixes or extensions.
 
+pub(crate) mod acl;
 pub(crate) mod budget;
 pub(crate) mod capability;
 pub(crate) mod compare;

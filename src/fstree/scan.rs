@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::base::escape::Escape;
 use crate::base::publish;
+use crate::fstree::acl;
 use crate::fstree::budget::TreeBudget;
 use crate::fstree::capability;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree};
@@ -33,17 +34,18 @@ pub(crate) const SPECIAL: &str = "it is a device, a socket or a pipe, and an ext
 ///
 /// Files keep their times, limited to the plan's epoch. Directories and links get the epoch: their
 /// times on disk are those of the installation, which is no property of the prefix. The owner of
-/// the prefix becomes root in the image; other owners are kept.
-pub(crate) fn scan_prefix(eroot: &Path, root: &Path, plan: &mut FileTree) -> Result<()> {
+/// the prefix becomes root in the image; other owners are kept. Returns the paths of entries with an
+/// access control list, which the plan has not.
+pub(crate) fn scan_prefix(eroot: &Path, root: &Path, plan: &mut FileTree) -> Result<Vec<PathBuf>> {
     scan_below(eroot, root, plan)
 }
 
 /// Reads the tree at `dir`, which will be the root directory, into `plan`, by the same rules.
 pub(crate) fn scan_tree(dir: &Path, plan: &mut FileTree) -> Result<()> {
-    scan_below(dir, dir, plan)
+    scan_below(dir, dir, plan).map(|_| ())
 }
 
-fn scan_below(top: &Path, base: &Path, plan: &mut FileTree) -> Result<()> {
+fn scan_below(top: &Path, base: &Path, plan: &mut FileTree) -> Result<Vec<PathBuf>> {
     let owner = fs_err::symlink_metadata(top)?;
     let epoch = plan.epoch;
     let mut reader = EntryReader::default();
@@ -69,7 +71,7 @@ fn scan_below(top: &Path, base: &Path, plan: &mut FileTree) -> Result<()> {
         budget.take(&path, &entry).with_context(act)?;
         plan.add(path, entry)?;
     }
-    Ok(())
+    Ok(reader.with_list)
 }
 
 /// Reads the unpacked image in `dir` into `plan` without changes. Only the owner is mapped: files
@@ -129,6 +131,8 @@ pub(crate) fn list_outside(eroot: &Path, root: &Path) -> Result<Vec<PathBuf>> {
 struct EntryReader {
     /// First path of each file with several names, by device and inode.
     names: HashMap<(u64, u64), PathBuf>,
+    /// Paths of entries with an access control list.
+    with_list: Vec<PathBuf>,
 }
 
 impl EntryReader {
@@ -143,7 +147,21 @@ impl EntryReader {
             }
             bail!("{} is a device, a socket or a pipe; an extension holds none", disk.escaped());
         };
-        Ok(Entry { xattrs: xattrs(disk)?, ..Entry::on_disk(kind, meta) })
+        let mut entry = Entry { xattrs: xattrs(disk)?, ..Entry::on_disk(kind, meta) };
+        self.leave_list(&mut entry, inside);
+        Ok(entry)
+    }
+
+    /// Takes the access control lists from `entry`. Its mode has the mask in place of the group's
+    /// rights until then.
+    fn leave_list(&mut self, entry: &mut Entry, inside: &Path) {
+        let lists = [acl::ACCESS, acl::DEFAULT].map(|name| entry.xattrs.remove(OsStr::new(name)));
+        if lists.iter().any(Option::is_some) {
+            self.with_list.push(inside.to_owned());
+        }
+        let [access, _] = lists;
+        let mode = access.and_then(|list| acl::without_list(entry.mode, &list));
+        entry.mode = mode.unwrap_or(entry.mode);
     }
 
     /// Returns the kind of the entry, or `None` for a device, a socket or a pipe.
@@ -170,7 +188,8 @@ impl EntryReader {
 }
 
 /// Returns the attributes that belong to the file and not to its machine: `user.*`, capabilities,
-/// and signatures for IMA. Labels and ACLs belong to the machine.
+/// and signatures for IMA; also access control lists, for the mode. Labels and lists belong to the
+/// machine.
 fn xattrs(path: &Path) -> Result<BTreeMap<OsString, Vec<u8>>> {
     let mut kept = xattr::read_xattrs(XattrSource::Path(path), |name| {
         let text = name.to_string_lossy();
@@ -181,7 +200,8 @@ fn xattrs(path: &Path) -> Result<BTreeMap<OsString, Vec<u8>>> {
                 path.escaped()
             );
         }
-        Ok(text.starts_with("user.") || text == capability::NAME || text == "security.ima")
+        let others = [capability::NAME, "security.ima", acl::ACCESS, acl::DEFAULT];
+        Ok(text.starts_with("user.") || others.contains(&text.as_ref()))
     })?;
     if let Some(value) = kept.get_mut(OsStr::new(capability::NAME)) {
         *value = capability::drop_namespace(value).with_context(|| {

@@ -11,9 +11,7 @@ use anyhow::Result;
 use crate::base::escape::Escape;
 use crate::base::input;
 use crate::base::limits::TEXT;
-
-/// Attribute with an access control list (acl(5)).
-const ACL: &str = "system.posix_acl_access";
+use crate::fstree::acl;
 
 /// A place where somebody can replace a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +43,7 @@ pub(crate) fn find_open_place(path: &Path) -> Result<Option<OpenPlace>> {
     let file = fs_err::canonicalize(path)?;
     for place in file.ancestors() {
         let meta = fs_err::symlink_metadata(place)?;
-        let has_list = rustix::fs::lgetxattr(place, ACL, &mut [0_u8; 0]).is_ok();
+        let has_list = rustix::fs::lgetxattr(place, acl::ACCESS, &mut [0_u8; 0]).is_ok();
         if let Some(reason) = users.find_writer(&meta, has_list, &trusted) {
             return Ok(Some(OpenPlace { path: place.to_owned(), reason }));
         }

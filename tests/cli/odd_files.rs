@@ -1,7 +1,7 @@
 //! Files that are none, or no small ones, in the places of what commands read: pipes without a
 //! writer, devices without end, holes of terabytes, texts without a bottom.
 
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::harness::small_root::{SmallRoot, fprefix};
@@ -218,4 +218,36 @@ fn texts_have_a_bottom_and_an_end() {
     let mut diff = fprefix();
     diff.current_dir(odd.path("")).args(["diff", "odd.json", "odd.json"]);
     stdout_of_success(diff.output().unwrap());
+}
+
+#[test]
+fn the_group_has_its_own_rights_where_a_list_had_others() {
+    let small = SmallRoot::full();
+    let entry = |tag: u16, rights: u16, id: u32| {
+        [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let (owner, user, group, mask, others) = (1, 2, 4, 0x10, 0x20);
+    let none = u32::MAX;
+    let list = [
+        2_u32.to_le_bytes().to_vec(),
+        entry(owner, 7, none),
+        entry(user, 7, 1),
+        entry(group, 5, none),
+        entry(mask, 7, none),
+        entry(others, 4, none),
+    ];
+    let path = small.inside("usr/share/thing/data");
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&path, "system.posix_acl_access", &list.concat(), flags).unwrap();
+    let mode = |path: &Path| fs_err::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&path), 0o774, "the file system keeps lists");
+    let output = small.try_pack("out", &["--format", "directory", "--format", "ext4"]);
+    let said = both_streams(&output);
+    assert!(output.status.success(), "{said}");
+    let warning = "2 entries have one, /usr/local/small/usr/share/thing/data first";
+    assert!(said.contains(warning), "{said}");
+    let packed = small.beside("out/small/usr/local/small/usr/share/thing/data");
+    assert_eq!(mode(&packed), 0o754);
+    let left = rustix::fs::getxattr(&packed, "system.posix_acl_access", &mut [0_u8; 0]);
+    assert!(left.is_err(), "{left:?}");
 }

@@ -61,8 +61,9 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
         None => epoch::find_epoch(&request.root)?,
     };
     let mut plan = FileTree::new(request.root.eprefix(), epoch);
-    scan::scan_prefix(&request.root.eroot(), request.root.path(), &mut plan)?;
+    let with_list = scan::scan_prefix(&request.root.eroot(), request.root.path(), &mut plan)?;
     let mut warnings = left_outside(&request.root)?;
+    warnings.extend(describe_lists(&with_list));
     let package_information = if request.options.package_information {
         Some(base::package_information(&plan)?)
     } else {
@@ -172,6 +173,18 @@ fn integrate(
     services::enable_units(plan, name, &options.start, &placed.commands)?;
     state::move_out(plan, name, &integration.states)?;
     Ok(placed.is_for_manager || !placed.commands.is_empty())
+}
+
+/// Returns a warning if entries of the root have an access control list.
+fn describe_lists(with_list: &[PathBuf]) -> Option<String> {
+    let first = with_list.first()?;
+    Some(format!(
+        "access control lists (acl(5)) of the root are not in the extension, because users and groups \
+         differ between machines; {} entries have one, /{} first, and keep the rights of their owner, \
+         their group and others",
+        with_list.len(),
+        first.escaped()
+    ))
 }
 
 /// Returns a warning if the root has entries outside of the prefix.
