@@ -9,8 +9,7 @@ use anyhow::{Context, Result, bail};
 use tar::{EntryType, Header};
 
 use crate::base::escape::Escape;
-use crate::base::input;
-use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileTree};
+use crate::fstree::entries::{Entry, EntryKind, FileTree};
 
 /// Limits of the fields of a ustar header (POSIX.1-2017, pax, "ustar Interchange Format").
 const NAME_MAX: usize = 100;
@@ -97,7 +96,7 @@ fn append(
     )?;
     match &entry.kind {
         EntryKind::File(content) => {
-            let mut counted = Counted { left: size, progress, inner: open(&content.source)? };
+            let mut counted = Counted { left: size, progress, inner: content.source.open()? };
             builder.append(&header, &mut counted)?;
             // A file with more or fewer bytes than planned was changed meanwhile.
             if counted.left > 0 || counted.inner.read(&mut [0])? > 0 {
@@ -140,13 +139,6 @@ fn copy_into_field(field: &mut [u8], value: &[u8]) {
     for (to, from) in field.iter_mut().zip(value) {
         *to = *from;
     }
-}
-
-fn open(source: &ContentSource) -> Result<Box<dyn Read + '_>> {
-    Ok(match source {
-        ContentSource::Disk(path) => Box::new(input::open_walked(path)?),
-        ContentSource::Bytes(bytes) => Box::new(bytes.as_slice()),
-    })
 }
 
 /// Reader that yields at most the planned size and reports its progress.

@@ -33,6 +33,7 @@ mod man_pages;
 mod mutated_images;
 mod names_of_others;
 mod odd_files;
+mod odd_trees;
 mod open_places;
 mod pack;
 mod pack_against;

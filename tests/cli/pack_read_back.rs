@@ -152,27 +152,6 @@ fn ext4_holds_the_same() {
 }
 
 #[test]
-fn a_name_that_a_format_can_not_have() {
-    let small = SmallRoot::full();
-    let over = small.beside("over");
-    fs_err::create_dir_all(over.join("usr/share")).unwrap();
-    fs_err::write(over.join("usr/share/two\nlines"), "x\n").unwrap();
-    let over = over.to_str().unwrap();
-    let error = small.refuse("out", &["--format", "ext4", "--mangle", over, "--waive", "name"]);
-    insta::assert_snapshot!(error, @r#"
-    >>> planning small from [DIR]/root
-    >>> mangling the content
-    >>> writing small.raw (ext4)
-    error: small.raw was not written: an ext4 image cannot have the name "usr/share/two\nlines": debugfs, which writes it, takes a line for each name
-    "#);
-    assert!(!small.beside("out/small.raw").exists());
-    // The others can.
-    for format in ["squashfs", "erofs", "tar", "directory"] {
-        small.pack(format, &["--format", format, "--mangle", over, "--waive", "name"]);
-    }
-}
-
-#[test]
 fn a_btrfs_is_reproducible_or_refused() {
     let small = SmallRoot::full();
     let version = stdout_of("mkfs.btrfs", ["--version"]);

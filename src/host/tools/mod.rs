@@ -44,7 +44,6 @@ tools! {
     BTRFS = "btrfs",
     BWRAP = "bwrap",
     CCACHE = "ccache",
-    DEBUGFS = "debugfs",
     DISTCC = "distcc",
     EMERGE = "emerge",
     FSCK_EROFS = "fsck.erofs",

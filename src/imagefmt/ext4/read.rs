@@ -5,27 +5,23 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Error, Result, bail, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use ext4_view::{Ext4, Ext4Read, Metadata};
-use zerocopy::little_endian::U32;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromZeros, IntoBytes};
 
 use crate::base::escape::Escape;
 use crate::base::input;
-use crate::base::limits::TEXT;
 use crate::fstree::budget::TreeBudget;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::digest;
 use crate::fstree::entries::{Entry, EntryKind, FileTree};
 use crate::fstree::image_path;
 use crate::fstree::scan::SPECIAL;
-use crate::host::tools;
-use crate::imagefmt::ext4::debugfs::{DebugfsScript, absolute, command};
+use crate::imagefmt::ext4::plain::{self, PlainReader};
+use crate::imagefmt::ext4::structures::{Ext4Superblock, SUPERBLOCK};
 
 /// Minimum size of an entry of a directory, in bytes (Linux, `fs/ext4/ext4.h`).
 const DIRECTORY_ENTRY: u64 = 12;
-/// Offset of the superblock.
-const SUPERBLOCK: u64 = 1024;
 /// Logarithm of the size of the largest blocks that Linux mounts, 64 KiB, in units of 1024 bytes.
 const LOG_BLOCK_SIZE_MAX: u32 = 6;
 /// Minimum size of the descriptor of a group of blocks, in bytes, and the largest number of groups:
@@ -35,81 +31,58 @@ const GROUPS: u64 = 1 << 16;
 /// Limit of the content of all files, as a multiple of the size of the image. Only holes make it
 /// larger than the image, and damaged sizes make holes that would take years to read.
 const CONTENT_TIMES: u64 = 16;
-/// Limit of the bytes of directories that are searched for files. Each file is found by its path, so a
-/// directory of 70,000 files takes as much, and a few minutes.
+/// Limit of the bytes of directories that are searched for files. In an image of another form than
+/// fprefix writes, each file is found by its path, so a directory of 70,000 files takes as much, and a
+/// few minutes.
 const SEARCHED: u64 = 128 << 30;
 
-/// Returns the differences of `image` from `plan`; `dir` is a path for a temporary directory.
-pub(super) fn differences(plan: &FileTree, image: &Path, dir: &Path) -> Result<Vec<String>> {
+/// Returns the differences of `image`, which fprefix wrote, from `plan`.
+pub(super) fn differences(plan: &FileTree, image: &Path) -> Result<Vec<String>> {
     let mut found = FileTree::new(&plan.eprefix, plan.epoch);
-    read_within(image, TreeBudget::of_tree(), u64::MAX, &mut found)?;
+    read_within(image, TreeBudget::of_tree(), &mut found)?;
     found.take_root()?;
-    let mut differences = ask(plan, image, dir, &mut found)?;
-    differences.extend(compare::compare_trees(plan, &found, Keeps::ALL));
-    Ok(differences)
+    Ok(compare::compare_trees(plan, &found, Keeps::ALL))
 }
 
-/// Reads the contents of `image`, which somebody else made, into `found`, with the root directory.
-/// Neither hard links nor extended attributes are read.
+/// Reads the contents of `image`, which somebody else made, into `found`, with the root directory. Hard
+/// links and extended attributes are read from images of the form that fprefix writes.
 pub(super) fn read(image: &Path, found: &mut FileTree) -> Result<()> {
-    read_within(image, TreeBudget::of_image(image)?, SEARCHED, found)
+    read_within(image, TreeBudget::of_image(image)?, found)
 }
 
-fn read_within(
-    image: &Path,
-    budget: TreeBudget,
-    searched: u64,
-    found: &mut FileTree,
-) -> Result<()> {
+fn read_within(image: &Path, budget: TreeBudget, found: &mut FileTree) -> Result<()> {
     let (file, size) = input::open_sized(image)?;
-    read_stream(Box::new(file.into_file()), size, budget, searched, found)
+    read_stream(Box::new(file.into_file()), size, budget, found)
         .with_context(|| format!("{} is no whole ext4 image", image.escaped()))
 }
 
 /// Reads the image in `bytes` within `budget` into `found`.
 pub(crate) fn read_bytes(bytes: &[u8], budget: TreeBudget, found: &mut FileTree) -> Result<()> {
-    read_stream(Box::new(bytes.to_owned()), bytes.len() as u64, budget, SEARCHED, found)
+    read_stream(Box::new(bytes.to_owned()), bytes.len() as u64, budget, found)
 }
 
 fn read_stream(
     mut stream: Box<dyn Ext4Read>,
     size: u64,
     budget: TreeBudget,
-    searched: u64,
     found: &mut FileTree,
 ) -> Result<()> {
     let mut superblock = Ext4Superblock::new_zeroed();
     let read = stream.read(SUPERBLOCK, superblock.as_mut_bytes());
     read.map_err(Error::from_boxed).context("it ends early")?;
-    superblock.check(size)?;
-    let opened = Ext4::load(stream)?;
+    let groups = superblock.count_groups(size)?;
     let budget = budget.with_content(size.saturating_mul(CONTENT_TIMES));
-    let mut reader = Ext4Reader { image: &opened, budget, unread: size, searched };
+    if plain::is_plain(&superblock) {
+        return PlainReader::open(stream, &superblock, groups, size, budget)?.read_into(found);
+    }
+    let opened = Ext4::load(stream)?;
+    let mut reader = Ext4Reader { image: &opened, budget, unread: size, searched: SEARCHED };
     reader.read_into(found, size / DIRECTORY_ENTRY)
 }
 
-/// First and last fields of the superblock (`ext4_super_block`) that determine how much memory the
-/// reader takes before it looks at anything else.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct Ext4Superblock {
-    inodes: U32,
-    blocks: U32,
-    reserved_blocks: U32,
-    free_blocks: U32,
-    free_inodes: U32,
-    first_data_block: U32,
-    /// Logarithm of the size of a block, in units of 1024 bytes.
-    log_block_size: U32,
-    log_cluster_size: U32,
-    blocks_per_group: U32,
-    others: [u8; 0x150 - 0x24],
-    blocks_high: U32,
-}
-
 impl Ext4Superblock {
-    /// Fails unless an image of `size` bytes can have such blocks and groups of blocks.
-    fn check(&self, size: u64) -> Result<()> {
+    /// Returns the number of groups of blocks. Fails unless an image of `size` bytes can have them.
+    fn count_groups(&self, size: u64) -> Result<usize> {
         let log = self.log_block_size.get();
         ensure!(log <= LOG_BLOCK_SIZE_MAX, "it has blocks of 2^{} bytes", u64::from(log) + 10);
         let blocks = u64::from(self.blocks_high.get()) << 32 | u64::from(self.blocks.get());
@@ -117,7 +90,7 @@ impl Ext4Superblock {
         let groups = blocks.div_ceil(self.blocks_per_group.get().max(1).into());
         let fits = groups <= GROUPS && groups <= size / GROUP_DESCRIPTOR;
         ensure!(fits, "it has {groups} groups of blocks, more than its descriptors");
-        Ok(())
+        Ok(usize::try_from(groups)?)
     }
 }
 
@@ -136,6 +109,11 @@ struct AheadDirectory {
     path: PathBuf,
     /// Sizes of all directories on its path, itself included, in bytes.
     search: u64,
+}
+
+/// Returns the path that the reader takes for an entry.
+fn absolute(path: &Path) -> Vec<u8> {
+    [b"/", path.as_os_str().as_bytes()].concat()
 }
 
 impl Ext4Reader<'_> {
@@ -210,71 +188,4 @@ impl Ext4Reader<'_> {
         self.budget.take_content(path, meta.len())?;
         Ok(EntryKind::File(digest::read_content(path, self.image.open(&place[..])?)?))
     }
-}
-
-/// Asks debugfs for the inodes of planned hard links, and for extended attributes.
-fn ask(plan: &FileTree, image: &Path, dir: &Path, found: &mut FileTree) -> Result<Vec<String>> {
-    let others = plan.other_names();
-    let names: Vec<&Path> = plan
-        .entries
-        .iter()
-        .filter(|(path, entry)| {
-            matches!(entry.kind, EntryKind::HardLink(_)) || others.contains_key(path.as_path())
-        })
-        .map(|(path, _)| path.as_path())
-        .collect();
-    let mut text = DebugfsScript::default();
-    for path in &names {
-        text.line(&[b"stat", &absolute(path)])?;
-    }
-    fs_err::create_dir(dir)?;
-    let mut attributes = Vec::new();
-    for (path, entry) in
-        plan.entries.iter().filter(|(_, e)| !matches!(e.kind, EntryKind::HardLink(_)))
-    {
-        for name in entry.xattrs.keys() {
-            let to = dir.join(attributes.len().to_string());
-            let (to_bytes, name_bytes) = (to.as_os_str().as_bytes(), name.as_bytes());
-            text.line(&[b"ea_get", b"-f", to_bytes, &absolute(path), name_bytes])?;
-            attributes.push((path, name, to.clone()));
-        }
-    }
-    if text.0.is_empty() {
-        return Ok(Vec::new());
-    }
-    let list = dir.join("commands");
-    fs_err::write(&list, text.0)?;
-    let told = command("read the ext4 image back", tools::DEBUGFS, plan)?
-        .arg("-f")
-        .arg(&list)
-        .arg(image)
-        .output()?;
-    for (path, name, file) in attributes {
-        let value = input::read(&file, TEXT).unwrap_or_default();
-        if let Some(entry) = found.entries.get_mut(path) {
-            entry.xattrs.insert(name.clone(), value);
-        }
-    }
-    let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    let inodes: Vec<&str> = told
-        .lines()
-        .filter_map(|line| line.strip_prefix("Inode: ")?.split_whitespace().next())
-        .collect();
-    let links: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("Links: ")).collect();
-    let mut firsts: BTreeMap<&str, &Path> = BTreeMap::new();
-    let mut differences = Vec::new();
-    for (index, path) in names.iter().enumerate() {
-        let (Some(inode), Some(links)) = (inodes.get(index), links.get(index)) else {
-            bail!("debugfs does not tell of /{}", path.escaped());
-        };
-        let first = *firsts.entry(inode).or_insert(path);
-        let count = others.get(first).map_or(1, |count| count + 1).to_string();
-        if links.split_whitespace().next() != Some(&count) {
-            differences.push(format!("/{} has {links} names and not {count}", path.escaped()));
-        }
-        if let (true, Some(entry)) = (first != *path, found.entries.get_mut(*path)) {
-            entry.kind = EntryKind::HardLink(first.to_owned());
-        }
-    }
-    Ok(differences)
 }
