@@ -1,5 +1,5 @@
 //! Packing beside what one would type instead: the bare mkfs tool on the same tree, as ratios
-//! measured in one run. `cargo bench --bench pack [-- system small large sizes]`.
+//! measured in one run. `cargo bench --bench pack [-- system small directory large sizes]`.
 //!
 //! The trees hold nothing that is left out, so both sides write the same content. Both are run in
 //! turns, and the better of each counts. Beside the time by the clock is that of the processors
@@ -20,6 +20,8 @@ const EPREFIX: &str = "opt/bench";
 /// How much of the system's files is packed.
 const SYSTEM: u64 = 120 << 20;
 const SMALL_FILES: usize = 100_000;
+/// Files of one directory.
+const DIRECTORY_FILES: usize = 100_000;
 const LARGE: u64 = 4 << 30;
 
 fn main() -> Result<()> {
@@ -46,6 +48,12 @@ fn main() -> Result<()> {
             world.compare("small", format)?;
         }
         world.again("small")?;
+    }
+    if is_wanted("directory") {
+        world.fill("directory", directory)?;
+        for format in ["squashfs", "erofs", "ext4"] {
+            world.compare("directory", format)?;
+        }
     }
     if is_wanted("large") {
         world.fill("large", large)?;
@@ -121,6 +129,10 @@ impl World {
             command.arg(&root).arg(&image).args(["-noappend", "-all-root", "-quiet"]);
             command.args(["-no-progress", "-comp", compressor.unwrap_or("zstd")]);
             command.args(compressor.filter(|name| *name == "lz4").map(|_| "-Xhc"));
+            command
+        } else if kind == "ext4" {
+            let mut command = Command::new("mke2fs");
+            command.args(["-q", "-F", "-t", "ext4", "-d"]).arg(&root).arg(&image).arg("2G");
             command
         } else {
             let mut command = Command::new("mkfs.erofs");
@@ -267,6 +279,15 @@ fn small(dir: &Path) -> Result<()> {
         }
         let text = format!("{number} a small file\n").repeat(1 + number % 90);
         fs_err::write(place.join(number.to_string()), text)?;
+    }
+    Ok(())
+}
+
+/// Many files of different sizes: mksquashfs compares those of one size with each other.
+fn directory(dir: &Path) -> Result<()> {
+    for number in 0..DIRECTORY_FILES {
+        let text = format!("{number} a file among many\n").repeat(1 + number % 190);
+        fs_err::write(dir.join(format!("file-{number}")), text)?;
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ use crate::sysext::target::TargetFinding;
 #[command(after_help = "\
 Examples:
   fprefix pack --version 1.2 --output images
-  fprefix pack --format erofs:zstd --release ID=flatcar --expose jq
+  fprefix pack --format erofs:zstd --release ID=flatcar --release SYSEXT_LEVEL=1.0 --expose jq
   fprefix pack --root rootfs --eprefix /usr/local/my-stuff --dry-run")]
 pub(super) struct PackCommand {
     /// Pack the root directory DIR instead of a prefix that was set up

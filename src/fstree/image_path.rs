@@ -10,7 +10,7 @@ use anyhow::{Result, bail, ensure};
 use crate::base::escape::Escape;
 
 /// Limit of the length of a name, as in `linux/limits.h`.
-const NAME_MAX: usize = 255;
+pub(crate) const NAME_MAX: usize = 255;
 /// Limit of the length of a path and of the target of a link, with a NUL, as in `linux/limits.h`.
 pub(crate) const PATH_MAX: usize = 4096;
 

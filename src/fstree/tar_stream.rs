@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tar::{EntryType, Header};
 
 use crate::base::escape::Escape;
@@ -129,6 +129,11 @@ fn list_pax_records(
     if !matches!(entry.kind, EntryKind::HardLink(_)) {
         for (name, value) in &entry.xattrs {
             let name = name.to_str().context("an extended attribute has a name not in UTF-8")?;
+            // A record is KEY=VALUE, and tar takes %3D in a key for =.
+            ensure!(
+                !name.contains(['=', '%']),
+                "the name of the extended attribute {name:?} has a sign that tar cannot hold"
+            );
             records.push((format!("{XATTR}{name}"), value.clone()));
         }
     }

@@ -211,7 +211,7 @@ fn add_package(
         license.spdx(names)
     };
     let version = package.cpv.version_with_revision();
-    let purl = format!("pkg:ebuild/{}@{version}", package.cpv.package());
+    let purl = package_url(&package.cpv.package(), &version);
     parts.packages.push(json!({
         "SPDXID": id,
         "name": package.cpv.package(),
@@ -232,6 +232,22 @@ fn add_package(
     }));
     parts.add_relation(EXTENSION, "CONTAINS", id);
     add_sources(parts, subject, package, id)
+}
+
+/// Returns the package URL of a version of `package`, which is `category/name`. In each part, all bytes
+/// but these are percent-encoded (package-url specification, "Character encoding").
+fn package_url(package: &str, version: &str) -> String {
+    let encode = |part: &str| {
+        let bytes = part.bytes().map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        });
+        bytes.collect::<String>()
+    };
+    let path: Vec<String> = package.split('/').map(encode).collect();
+    format!("pkg:ebuild/{}@{}", path.join("/"), encode(version))
 }
 
 /// Adds the sources of the package: an SPDX package for each file that was fetched.
@@ -294,4 +310,18 @@ fn list_extracted_licenses(
         }));
     }
     Ok(extracted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn package_urls_are_encoded() {
+        assert_eq!(
+            package_url("x11-libs/gtk+", "3.24.51-r1"),
+            "pkg:ebuild/x11-libs/gtk%2B@3.24.51-r1"
+        );
+        assert_eq!(package_url("a/b_c", "1_p2"), "pkg:ebuild/a/b_c@1_p2");
+    }
 }

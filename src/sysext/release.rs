@@ -156,6 +156,21 @@ pub(crate) struct ExtensionRelease {
 }
 
 impl ExtensionRelease {
+    /// Returns a warning if the extension fits no release of the distribution that it is for. If
+    /// os-release has a `VERSION_ID`, systemd attaches only what has the same, or a level in common
+    /// (os-release(5), `SYSEXT_LEVEL=`).
+    pub(crate) fn warning(&self) -> Option<String> {
+        let has = |key: &str| self.fields.iter().any(|field| field.key == key);
+        let id = self.fields.iter().rfind(|field| field.key == "ID")?.value.as_str();
+        if id == ANY || has("VERSION_ID") || has("SYSEXT_LEVEL") {
+            return None;
+        }
+        Some(format!(
+            "with ID={id} alone, systemd attaches the extension only where os-release has no \
+             VERSION_ID: add SYSEXT_LEVEL or VERSION_ID as it is there (--release)"
+        ))
+    }
+
     /// Returns the text of the file.
     pub(crate) fn render(&self) -> Result<Vec<u8>> {
         let given = |key: &str| {
@@ -227,6 +242,21 @@ mod tests {
             fields: fields.iter().map(|field| field.parse()).collect::<Result<_>>()?,
         };
         Ok(String::from_utf8(release.render()?)?)
+    }
+
+    #[test]
+    fn an_id_alone_is_warned_of() {
+        let warns = |fields: &[&str]| {
+            let fields = fields.iter().map(|field| field.parse().unwrap()).collect();
+            let name = "demo".parse().unwrap();
+            let release = ExtensionRelease { name, version: None, architecture: None, fields };
+            release.warning().is_some()
+        };
+        assert!(warns(&["ID=flatcar"]) && warns(&["ID=flatcar", "SYSEXT_SCOPE=system"]));
+        for fine in [&["ID=flatcar", "SYSEXT_LEVEL=1.0"][..], &["ID=a", "VERSION_ID=1"]] {
+            assert!(!warns(fine), "{fine:?}");
+        }
+        assert!(!warns(&[]) && !warns(&["ID=_any"]));
     }
 
     #[test]

@@ -154,3 +154,38 @@ fn the_first_second() {
         assert_eq!(bytes[1024 + offset..][..4], [0; 4], "{offset:#x}");
     }
 }
+
+#[test]
+fn what_a_format_cannot_hold_is_named() {
+    let refused =
+        |small: &SmallRoot, format: &str, environment: &[(&str, &str)], parts: &[&str]| {
+            let arguments = small.arguments("out", &["--format", format, "--no-reports"]);
+            let environment = environment.iter().copied();
+            let output = fprefix().envs(environment).args(arguments).output().unwrap();
+            let error = both_streams(&output);
+            assert_eq!(output.status.code(), Some(1), "{format}: {error}");
+            assert!(parts.iter().all(|part| error.contains(part)), "{format}: {error}");
+            assert!(!small.beside("out/small.raw").exists(), "{format}");
+        };
+    let small = odd_root();
+    let path = small.inside(SHARE).join("file");
+    fs_err::write(&path, "x").unwrap();
+    refused(&small, "squashfs", &[("SOURCE_DATE_EPOCH", "4000000000")], &["the time 4000000000"]);
+    set_xattr(&path, "user.a=b", b"1");
+    refused(&small, "squashfs", &[], &["/usr/share/odd/file", "user.a=b", "tar cannot hold"]);
+    pack_in(&small, &["ext4"]);
+}
+
+/// mkfs.erofs 1.5 cannot hold names of 255 bytes.
+#[test]
+fn longest_names() {
+    let small = odd_root();
+    let name = "n".repeat(255);
+    fs_err::write(small.inside(SHARE).join(&name), "x").unwrap();
+    pack_in(&small, &["squashfs", "ext4", "tar", "directory"]);
+    let output = small.try_pack("erofs", &["--format", "erofs", "--no-reports"]);
+    let error = both_streams(&output);
+    let is_held = output.status.success();
+    assert!(is_held || error.contains("no room for a name of 255 bytes"), "{error}");
+    assert!(is_held || error.contains(&name), "{error}");
+}

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::harness::small_root::{BUILD_TIME, FPREFIX, SmallRoot, fprefix};
-use crate::harness::tools::{stdout_as_root_of, stdout_of, stdout_of_success};
+use crate::harness::tools::{both_streams, stdout_as_root_of, stdout_of, stdout_of_success};
 
 /// What a squashfs image holds, by unsquashfs: `mode owner size [-> target]` by path.
 fn squashfs(image: &Path) -> BTreeMap<String, String> {
@@ -191,6 +191,10 @@ fn fields_say_where_it_is_attached() {
         fs_err::read_to_string(file).unwrap(),
         "ID=flatcar\nARCHITECTURE=arm64\nEXTENSION_RELOAD_MANAGER=1\n"
     );
+    let alone = small.try_pack("alone", &["--release", "ID=flatcar", "--no-reports"]);
+    let warning =
+        "with ID=flatcar alone, systemd attaches the extension only where os-release has no";
+    assert!(both_streams(&alone).contains(warning), "{}", both_streams(&alone));
     insta::assert_snapshot!(small.refuse("out", &["--release", "SYSEXT_LEVEL=1"]), @"
     >>> planning small from [DIR]/root
     error: SYSEXT_LEVEL says which release of a distribution an extension is for: give its ID too

@@ -18,6 +18,7 @@ use crate::fstree::budget::TreeBudget;
 use crate::fstree::compare::{self, Keeps};
 use crate::fstree::digest;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileContent, FileTree, RELEASES};
+use crate::fstree::image_path::NAME_MAX;
 use crate::fstree::scan::{SPECIAL, WHITEOUT};
 use crate::host::tools::{self, ExternalTool};
 use crate::imagefmt::compression::{Compression, Compressor, Levels};
@@ -149,7 +150,7 @@ fn write(
     progress: &dyn Fn(u64),
 ) -> Result<()> {
     directory::write(plan, dir, progress)?;
-    fake_root::command("write the erofs image", tools::MKFS_EROFS)?
+    let written = fake_root::command("write the erofs image", tools::MKFS_EROFS)?
         .args(options)
         // The variable sets the time of the image and keeps those of files. -T sets its own time on
         // all files, even with --preserve-mtime.
@@ -159,7 +160,18 @@ fn write(
         .arg("--quiet")
         .arg(output)
         .arg(dir)
-        .run_quiet()
+        .run_quiet();
+    let is_longest = |path: &&PathBuf| path.file_name().is_some_and(|name| name.len() == NAME_MAX);
+    match plan.entries.keys().find(is_longest) {
+        Some(path) => written.with_context(|| {
+            format!(
+                "mkfs.erofs 1.5 has no room for a name of {NAME_MAX} bytes, like that of /{}: pack \
+                 as squashfs or ext4 (--format)",
+                path.escaped()
+            )
+        }),
+        None => written,
+    }
 }
 
 /// Returns the differences of `image` from `plan`; `dir` is a path to unpack it to if necessary.

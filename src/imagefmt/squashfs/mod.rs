@@ -154,6 +154,9 @@ const UNPACKED: &str = "squashfs-root";
 /// Purpose of [`read`].
 const READ: &str = "read the squashfs image";
 
+/// First time that mksquashfs does not write: it has 31 bits.
+const TIME_END: u64 = 1 << 31;
+
 /// Exit status of unsquashfs after errors other than those in the image.
 const INCOMPLETE: i32 = 2;
 
@@ -165,6 +168,8 @@ pub(crate) fn write(
     output: &Path,
     progress: &dyn Fn(u64),
 ) -> Result<()> {
+    // No entry is newer.
+    ensure!(plan.epoch < TIME_END, "a squashfs image cannot have the time {}", plan.epoch);
     tools::MKSQUASHFS
         .command("write the squashfs image")?
         .arg("-")

@@ -95,6 +95,7 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
         fields,
     };
     plan.add(release::path(&request.name), Entry::generated(release.render()?, plan.epoch))?;
+    warnings.extend(release.warning());
     let naming = Naming {
         name: request.name.clone(),
         version: request.options.version.clone(),
