@@ -196,6 +196,19 @@ pub fn rename_flushed(from: &Path, to: &Path) -> Result<()> {
     flush_parent(to)
 }
 
+/// Lets the directories `made` and `place`, which are on one filesystem, change their names at
+/// once, after all of `made` is on the disk.
+///
+/// # Errors
+///
+/// Fails if they cannot be written or renamed. Then `place` is as it was.
+pub fn exchange_flushed(made: &Path, place: &Path) -> Result<()> {
+    flush_filesystem(made)?;
+    rustix::fs::renameat_with(CWD, made, CWD, place, RenameFlags::EXCHANGE)
+        .with_context(|| format!("could not put {} in place", place.escaped()))?;
+    flush_parent(place)
+}
+
 /// Flushes the names in the directory of `path`.
 ///
 /// # Errors

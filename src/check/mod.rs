@@ -17,6 +17,7 @@ mod file_rules;
 mod libraries;
 mod library_rules;
 mod loading;
+mod packages;
 pub(crate) mod prove;
 mod remedy;
 mod rules;
@@ -34,6 +35,7 @@ use serde::Serialize;
 
 use crate::base::escape;
 use crate::base::level::Level;
+use crate::check::packages::PackageRecords;
 use crate::prefix::final_root::FinalRoot;
 use crate::prefix::integration::IntegrationTable;
 
@@ -184,6 +186,7 @@ pub(crate) fn run_changed(
     let facts = collect::collect_facts(root, changes)?;
     let mut scene = Scene::new(root, &facts);
     scene.integration = IntegrationTable::load()?;
+    scene.records = PackageRecords::read(root)?;
     let rules: Vec<&'static Rule> = rules()
         .iter()
         .filter(|rule| choice.only.is_empty() || choice.only.contains(rule))

@@ -1,7 +1,8 @@
 //! Registry of rules.
 
 use crate::check::{
-    Rule, bytecode, code_names, effect_rules, elf_rules, file_rules, library_rules, symbols, units,
+    Rule, bytecode, code_names, effect_rules, elf_rules, file_rules, library_rules, packages,
+    symbols, units,
 };
 
 /// All rules.
@@ -239,6 +240,25 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "`fprefix rewrite` removes it.",
         rewrites: true,
         find: file_rules::check_unfinished,
+    },
+    Rule {
+        id: "unowned",
+        sentence: "Every file was installed by a package.",
+        reason: "What pkg_postinst or a person wrote is in no binary package: it may be different \
+                 on the next machine, and stays when its package goes.",
+        remedy: "Have the ebuild install it. `fprefix renew` installs final anew, without what \
+                 packages left that are gone.",
+        rewrites: false,
+        find: packages::check_unowned,
+    },
+    Rule {
+        id: "preserved",
+        sentence: "No library is there that its package no longer has.",
+        reason: "Portage keeps a library that an upgrade would remove while a program needs it. \
+                 A prefix that is built anew does not have it.",
+        remedy: "Build the programs anew: `fprefix emerge @preserved-rebuild`.",
+        rewrites: false,
+        find: packages::check_preserved,
     },
     Rule {
         id: "owner",

@@ -15,6 +15,7 @@ use crate::base::limits::LIBRARY;
 use crate::check::elf_rules::find_release;
 use crate::check::facts::FileContents;
 use crate::check::loading::SearchResult;
+use crate::check::packages::PackageRecords;
 use crate::check::{Fact, FactKind};
 use crate::elf;
 use crate::fstree::resolve::{Followed, LinkTree, RootResolver, follow_links};
@@ -49,6 +50,8 @@ pub(crate) struct Scene<'a> {
     by_name: OnceLock<HashMap<&'a [u8], Vec<usize>>>,
     /// Machines and classes of the prefix's loaders. Every program is for one of them.
     pub machines: BTreeSet<(u16, elf::ElfClass)>,
+    /// Portage's records of the root.
+    pub(super) records: PackageRecords,
     /// Owner of the prefix on disk, who becomes root on a target.
     pub owner: Option<(u32, u32)>,
     /// Paths below EPREFIX that tmpfiles rules of the prefix name.
@@ -94,6 +97,7 @@ impl<'a> Scene<'a> {
             inheritance: OnceLock::new(),
             releases: Mutex::default(),
             by_name: OnceLock::new(),
+            records: PackageRecords::default(),
             owner: None,
             ruled: OnceLock::new(),
             integration: IntegrationTable::default(),

@@ -23,6 +23,7 @@ mod man_build_file;
 mod pack;
 mod reference;
 mod remove;
+mod renew;
 mod repo;
 mod rewrite;
 mod run;
@@ -86,6 +87,7 @@ enum Subcommands {
     Emerge(emerge::EmergeArgs),
     Run(run::RunArgs),
     Enter(enter::EnterArgs),
+    Renew(renew::RenewArgs),
     Pack(Box<pack::PackCommand>),
     Diff(diff::Diff),
     Image(image::ImageArgs),
@@ -225,6 +227,7 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
         Subcommands::Emerge(command) => command.run(&context),
         Subcommands::Run(command) => command.run(&context),
         Subcommands::Enter(command) => command.run(&context),
+        Subcommands::Renew(command) => command.run(&context),
         Subcommands::Pack(command) => command.run(&context),
         Subcommands::Diff(command) => command.run(&context),
         Subcommands::Image(command) => command.run(&context),

@@ -3,8 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use rustix::fs::{CWD, RenameFlags};
+use anyhow::{Result, bail};
 
 use crate::base::escape::Escape;
 use crate::base::files;
@@ -68,24 +67,20 @@ impl Workplace {
         if old && !(new && may_replace(&target)) {
             bail!("{} is there, and is a directory that is not ours to replace", target.escaped());
         }
+        if old {
+            publish::exchange_flushed(&made, &target)?;
+            files::remove(&made)?;
+            return Ok(target);
+        }
         // Otherwise the rename may reach the disk before the content does.
         if new {
             publish::flush_filesystem(&made)?;
+            let _ = fs_err::remove_file(&target);
         } else {
             umask::limit(&made)?;
             fs_err::File::open(&made)?.sync_all()?;
         }
-        if !old {
-            if new {
-                let _ = fs_err::remove_file(&target);
-            }
-            publish::rename_flushed(&made, &target)?;
-            return Ok(target);
-        }
-        rustix::fs::renameat_with(CWD, &made, CWD, &target, RenameFlags::EXCHANGE)
-            .with_context(|| format!("could not put {} in place", target.escaped()))?;
-        publish::flush_parent(&target)?;
-        files::remove(&made)?;
+        publish::rename_flushed(&made, &target)?;
         Ok(target)
     }
 

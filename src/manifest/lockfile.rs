@@ -11,13 +11,14 @@ use crate::base::files;
 use crate::base::input;
 use crate::base::limits::LIST;
 use crate::manifest::file::BuildFile;
+use crate::manifest::final_record::FinalRecord;
 use crate::manifest::installed::{self, Package};
 use crate::manifest::state::{self, Repository};
 use crate::portage::cpv::Cpv;
 use crate::prefix::definition::Prefix;
 
 /// Format version of the file.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// Largest number of differences that an error lists.
 const SHOWN: usize = 12;
@@ -29,10 +30,18 @@ pub(crate) struct LockFile {
     form: u32,
     /// Request of the build file.
     request: LockedRequest,
+    #[serde(rename = "final")]
+    in_final: FinalRecord,
     #[serde(rename = "repository")]
     repositories: Vec<Repository>,
     #[serde(rename = "package")]
     packages: Vec<Package>,
+}
+
+/// The part of a lock file that lock files of every form have.
+#[derive(Debug, Deserialize)]
+struct LockForm {
+    form: u32,
 }
 
 /// Settings of a build file that determine the content of final.
@@ -68,6 +77,7 @@ impl LockFile {
         Ok(Self {
             form: FORM,
             request: LockedRequest::new(file, prefix),
+            in_final: FinalRecord::read(prefix)?,
             repositories: state::of_prefix(prefix)?,
             packages: installed::packages(prefix)?,
         })
@@ -79,12 +89,16 @@ impl LockFile {
             bail!("there is no {}; `fprefix lock` writes it after a build", path.escaped());
         }
         let text = input::read_text(path, LIST)?;
-        let lock: Self = toml::from_str(&text)
-            .with_context(|| format!("the lock file {} cannot be read", path.escaped()))?;
-        if lock.form != FORM {
-            bail!("{} has the form {}, and this fprefix knows {FORM}", path.escaped(), lock.form);
+        let act = || format!("the lock file {} cannot be read", path.escaped());
+        let LockForm { form } = toml::from_str(&text).with_context(act)?;
+        if form != FORM {
+            bail!(
+                "{} has the form {form}, and this fprefix knows {FORM}\n\
+                 hint: build without --locked, and run `fprefix lock`",
+                path.escaped()
+            );
         }
-        Ok(lock)
+        toml::from_str(&text).with_context(act)
     }
 
     /// Writes the lock file to `path`.
@@ -151,6 +165,11 @@ impl LockFile {
             }
         }
         judge(moved)
+    }
+
+    /// Fails if the content of final differs from the lock. That of packages is compared before.
+    pub(crate) fn hold_final(&self, now: &FinalRecord) -> Result<()> {
+        judge(now.differences(&self.in_final))
     }
 
     /// Fails if the packages differ from the lock.

@@ -6,6 +6,7 @@
 mod checkout;
 pub(crate) mod configuration;
 pub(crate) mod file;
+pub(crate) mod final_record;
 pub(crate) mod installed;
 pub(crate) mod lockfile;
 pub(crate) mod origin;

@@ -8,17 +8,19 @@ use anyhow::{Context, Result, bail};
 use crate::base::board::Board;
 use crate::base::escape::Escape;
 use crate::base::lock::{Busy, Lock};
-use crate::base::names::PrefixId;
+use crate::base::names::{Environment, PrefixId};
 use crate::base::output::Reporter;
 use crate::check;
 use crate::check::prove::{self, Proof};
 use crate::host::home::Home;
 use crate::manifest::file::BuildFile;
+use crate::manifest::final_record::FinalRecord;
 use crate::manifest::lockfile::{LockFile, LockedRequest};
 use crate::manifest::tables::ProgramLine;
 use crate::manifest::{configuration, installed, state, tidy};
 use crate::pipeline::pack::{self, Packed};
 use crate::portage::binhost::Binhost;
+use crate::portage::preserved;
 use crate::prefix::definition::{BUILD_EPOCH, Prefix, PrefixRepo};
 use crate::prefix::emerge::{self, EmergeTarget};
 use crate::prefix::final_root::FinalRoot;
@@ -267,9 +269,14 @@ fn build(
     if code != 0 {
         return Ok(code);
     }
-    // USE may have changed while the version stayed the same. Then emerge must choose the binary
-    // package with the right USE flags.
-    args.insert(0, "--binpkg-respect-use=y".to_owned());
+    // A prefix that is built anew has no library of a version that is gone.
+    if !preserved::list(&prefix.layout.eroot(Environment::Staging))?.is_empty() {
+        let args = ["--oneshot", "@preserved-rebuild"].map(str::to_owned);
+        let code = emerge::run(prefix, EmergeTarget::Stage, &args, reporter)?;
+        if code != 0 {
+            return Ok(code);
+        }
+    }
     if let Some(lock) = lock {
         lock.hold_staging(&installed::packages(prefix)?)?;
     }
@@ -277,7 +284,11 @@ fn build(
     if code != 0 {
         return Ok(code);
     }
-    tidy::tidy(prefix, file, reporter)
+    let code = tidy::tidy(prefix, file, reporter)?;
+    if code != 0 || !setup::FinalLeftovers::find(prefix)?.may_be_stale() {
+        return Ok(code);
+    }
+    setup::renew_final(prefix, reporter)
 }
 
 /// Checks, proves and packs the final environment.
@@ -289,6 +300,7 @@ fn finish(
 ) -> Result<BuildOutcome> {
     if let Some(lock) = lock {
         lock.hold_packages(&installed::packages(prefix)?)?;
+        lock.hold_final(&FinalRecord::read(prefix)?)?;
     }
     let request = pack_request(prefix, file)?;
     reporter.step("checking the final root");

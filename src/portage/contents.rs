@@ -17,6 +17,16 @@ pub(crate) fn files(contents: &str) -> Vec<PathBuf> {
     paths.map(|path| path.trim_start_matches('/').into()).collect()
 }
 
+/// Returns the paths of everything, directories too, relative to ROOT.
+pub(crate) fn paths(contents: &str) -> Vec<PathBuf> {
+    let others = contents.lines().filter_map(|line| {
+        let (_, path) =
+            line.split_once(' ').filter(|(kind, _)| ["dir", "fif", "dev"].contains(kind))?;
+        Some(path.trim_start_matches('/').into())
+    });
+    files(contents).into_iter().chain(others).collect()
+}
+
 /// Returns the lines without modification times, sorted: equal for two builds of equal files.
 pub(crate) fn lines_without_times(contents: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = contents
@@ -41,6 +51,12 @@ mod tests {
     fn files_and_links_with_spaces() {
         assert_eq!(files(CONTENTS), [PathBuf::from("usr/a b.txt"), "usr/l k".into()]);
         assert!(files("").is_empty());
+    }
+
+    #[test]
+    fn paths_of_all_kinds() {
+        let others = ["usr/a b.txt", "usr/l k", "usr", "usr/pipe", "usr/null"];
+        assert_eq!(paths(CONTENTS), others.map(PathBuf::from));
     }
 
     #[test]

@@ -47,6 +47,11 @@ impl PackagesIndex {
         Self { paths }
     }
 
+    /// Returns the builds: packages, each with its `BUILD_ID`, which may be empty.
+    pub(crate) fn builds(&self) -> impl Iterator<Item = (&Cpv, &str)> {
+        self.paths.keys().map(|(cpv, build_id)| (cpv, build_id.as_str()))
+    }
+
     /// Returns the path below PKGDIR of the build `build_id` of `cpv`.
     pub(crate) fn path(&self, cpv: &Cpv, build_id: &str) -> Option<&str> {
         self.paths.get(&(cpv.clone(), build_id.to_owned())).map(String::as_str)

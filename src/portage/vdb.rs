@@ -57,6 +57,36 @@ pub fn packages(vdb: &Path) -> Result<Vec<Cpv>> {
     Ok(installed(vdb)?.into_iter().map(|package| package.cpv).collect())
 }
 
+/// A package as it was built once. `BUILD_ID` counts the builds of a version in a PKGDIR, and begins
+/// anew in another one; `BUILD_TIME` tells those apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BuildIdentity {
+    pub cpv: Cpv,
+    /// The slot, without the subslot.
+    pub slot: String,
+    /// Empty where the package was never in a binary package.
+    pub build_id: String,
+    pub build_time: String,
+}
+
+/// Returns the builds of the packages in the database at `vdb`, sorted by the text of the package.
+///
+/// # Errors
+///
+/// Fails if the database cannot be read.
+pub(crate) fn builds(vdb: &Path) -> Result<Vec<BuildIdentity>> {
+    let identity = |entry: VdbEntry| {
+        let slot = entry.read("SLOT")?;
+        Ok(BuildIdentity {
+            slot: slot.trim().split('/').next().unwrap_or_default().to_owned(),
+            build_id: entry.read("BUILD_ID")?.trim().to_owned(),
+            build_time: entry.read("BUILD_TIME")?.trim().to_owned(),
+            cpv: entry.cpv,
+        })
+    };
+    installed(vdb)?.into_iter().map(identity).collect()
+}
+
 /// Returns the entry of `cpv` in the database at `vdb`, if it is installed there.
 pub(crate) fn find(vdb: &Path, cpv: &Cpv) -> Option<VdbEntry> {
     let dir = vdb.join(cpv.category()).join(cpv.pf());

@@ -12,6 +12,9 @@ use crate::portage::atom::Atom;
 /// The path of the world file below EROOT.
 pub(crate) const BELOW_EROOT: &str = "var/lib/portage/world";
 
+/// The paths of what a user asked for: the world file, and that of the sets in it.
+pub(crate) const FILES_BELOW_EROOT: &[&str] = &[BELOW_EROOT, "var/lib/portage/world_sets"];
+
 /// Returns the lines of the world file at `file`, each with its atom; `None` where a line is no
 /// atom. There are no lines where there is no file.
 pub(crate) fn read(file: &Path) -> Result<Vec<(String, Option<Atom>)>> {

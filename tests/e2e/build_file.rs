@@ -119,3 +119,40 @@ fn refuses_what_moved(project: &Project, runs: &str, without: &str) {
     project.build(BOTH, runs, &["--locked"]).succeeds();
     assert_eq!(project.image(), image);
 }
+
+/// What a package's phases write is locked too, is told of, and goes with the package.
+#[test]
+fn files_that_no_package_owns() {
+    let project = Project::new();
+    let both = r#""test-cases/small", "test-cases/generates""#;
+    project.build(both, "", &[]).succeeds();
+    assert!(project.in_final("usr/share/generates/generated").exists());
+    let said = project.world.fprefix(["check", "-v", "--rule", "unowned"]).said().succeeds();
+    for path in ["usr/share/generates/generated", "var/lib/generates/state"] {
+        assert!(said.stdout.contains(path), "{said}");
+    }
+    assert!(!said.stdout.contains("generates/installed"), "{said}");
+
+    let said = project.world.fprefix(["renew", "--dry-run"]).said().succeeds();
+    assert!(
+        said.stdout.contains("of no package: /usr/local/fprefix-line/var/lib/generates"),
+        "{said}"
+    );
+    project.world.fprefix(["lock"]).said().succeeds();
+    project.again(&["--locked"]).succeeds();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs_err::set_permissions(project.in_final("usr/share/generates/installed"), mode).unwrap();
+    let said = project.again(&["--locked"]).ends_with(1);
+    said.tells("a mode, an owner or an attribute in final is another one than the locked one");
+    project.world.fprefix(["renew"]).said().succeeds();
+    let said = project.again(&["--locked"]).ends_with(1).tells("something moved");
+    said.tells("usr/share/generates/generated, which belongs to no package, is another one");
+
+    project.build(r#""test-cases/small""#, "", &[]).succeeds();
+    for gone in ["usr/share/generates", "var/lib/generates"] {
+        assert!(!project.in_final(gone).exists(), "{gone}");
+    }
+    assert!(project.in_final("usr/bin/small").exists());
+    let said = project.again(&[]).succeeds();
+    assert!(!said.stderr.contains("installing final anew"), "{said}");
+}

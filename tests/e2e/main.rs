@@ -23,6 +23,7 @@ mod builds;
 mod confinement;
 mod distcc;
 mod emerge;
+mod everyday;
 mod examples;
 mod faults;
 mod gentoo;
@@ -35,6 +36,9 @@ mod line;
 mod look_alike;
 mod other_machine;
 mod prefix;
+#[path = "../fuzz/random.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod random;
 mod repo;
 mod sdk;
 mod slow;

@@ -8,6 +8,8 @@
 //! longer hold the lock of; what Portage had begun it begins anew.
 
 mod explain;
+mod follow;
+pub(crate) mod history;
 pub(crate) mod phases;
 
 use std::process::ExitStatus;
@@ -85,10 +87,36 @@ const STAGING_ACTIONS: &[&str] = &[
 /// The letters of those among them that have one.
 const STAGING_LETTERS: &str = "BFfhsSV";
 
+/// Actions that install nothing, or what an earlier run was to install.
+const OTHER_ACTIONS: &[&str] = &[
+    "--clean",
+    "--config",
+    "--depclean",
+    "--deselect",
+    "--prune",
+    "--rage-clean",
+    "--resume",
+    "--unmerge",
+];
+/// The letters of those among them that have one.
+const OTHER_LETTERS: &str = "CcPrW";
+
+/// The kind of an action of emerge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum EmergeAction {
+    /// It installs what it is asked for.
+    #[default]
+    Install,
+    /// One of [`OTHER_ACTIONS`].
+    Other,
+    /// One of [`STAGING_ACTIONS`].
+    Look,
+}
+
 /// The properties of emerge's arguments that decide how it is run.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct EmergeArguments {
-    staging_action: bool,
+    action: EmergeAction,
     pretend: bool,
     interactive: bool,
 }
@@ -106,7 +134,12 @@ impl EmergeArguments {
                         .any(|letter| wanted.contains(letter))
                 })
             };
-            asked.staging_action |= STAGING_ACTIONS.contains(&arg.as_str()) || has(STAGING_LETTERS);
+            let name = arg.split_once('=').map_or(arg.as_str(), |(name, _)| name);
+            if STAGING_ACTIONS.contains(&name) || has(STAGING_LETTERS) {
+                asked.action = EmergeAction::Look;
+            } else if OTHER_ACTIONS.contains(&name) || has(OTHER_LETTERS) {
+                asked.action = EmergeAction::Other;
+            }
             asked.pretend |= arg == "--pretend" || has("p");
             asked.interactive |= arg == "--ask" || arg == "--ask=y" || has("a");
         }
@@ -132,33 +165,49 @@ pub(crate) fn run(
             return Ok(shell_code(status));
         }
     }
-    if target == EmergeTarget::Stage || asked.staging_action {
+    if target == EmergeTarget::Stage || asked.action == EmergeAction::Look {
         return Ok(0);
     }
+    // Nothing was built yet, so what is pretended is told from ebuilds, and by their flags.
+    let from_ebuilds = asked.pretend && target == EmergeTarget::Both;
+    let mut args = if from_ebuilds { args.to_vec() } else { for_final(args) };
+    let rebuilt = follow::follow_staging(prefix)?;
+    if asked.action == EmergeAction::Install {
+        args.extend(rebuilt);
+    }
     reporter.step(&format!("final: emerge {}", args.join(" ")));
+    history::record(prefix)?;
     let run = EmergeRun { sandbox: &sandbox, prefix, reporter, environment: Environment::Final };
-    let args = for_final(args);
-    let status = if asked.pretend && target == EmergeTarget::Both {
-        run.pretend_final(&args)?
-    } else {
-        run.emerge(&args, &asked)?
-    };
+    let status = if from_ebuilds { run.pretend_final(&args)? } else { run.emerge(&args, &asked)? };
+    history::record(prefix)?;
     Ok(shell_code(status))
 }
 
-/// The arguments without those that say which binary packages are not to be used: final has nothing
-/// else to install, and gets what staging has built instead.
+/// The arguments without those that say which binary packages are not to be used. Final has nothing
+/// else to install, and gets what staging has built, whatever its own configuration says of USE.
 fn for_final(args: &[String]) -> Vec<String> {
-    let option = "--usepkg-exclude";
     let mut kept = Vec::new();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
-        if arg == option {
-            args.next();
-        } else if !arg.starts_with(&format!("{option}=")) {
-            kept.push(arg.clone());
+        let name = arg.split_once('=').map_or(arg.as_str(), |(name, _)| name);
+        match name {
+            "--usepkg-exclude" | "--binpkg-respect-use" => {
+                let takes_another = name == arg && name == "--usepkg-exclude";
+                args.by_ref().take(usize::from(takes_another)).for_each(drop);
+            }
+            "--newuse" | "--changed-use" => {}
+            _ if arg.starts_with('-') && !arg.starts_with("--") => {
+                let letters = arg.trim_end_matches(|c: char| !c.is_ascii_alphabetic());
+                let rest = arg.get(letters.len()..).unwrap_or_default();
+                let letters = letters.replace(['N', 'U'], "");
+                if letters != "-" {
+                    kept.push(letters + rest);
+                }
+            }
+            _ => kept.push(arg.clone()),
         }
     }
+    kept.push("--binpkg-respect-use=n".to_owned());
     kept
 }
 
@@ -242,15 +291,21 @@ mod tests {
         assert!(parse(&["-pv", "jq"]).pretend);
         assert!(parse(&["--pretend"]).pretend);
         assert!(parse(&["-av", "jq"]).interactive);
-        assert!(parse(&["--sync"]).staging_action);
-        assert!(parse(&["-s", "jq"]).staging_action);
-        assert_eq!(parse(&["-1vuDN", "@world", "--depclean"]), EmergeArguments::default());
+        assert_eq!(parse(&["--sync"]).action, EmergeAction::Look);
+        assert_eq!(parse(&["-s", "jq"]).action, EmergeAction::Look);
+        for args in [["--depclean", "jq"], ["-C", "jq"], ["--deselect=y", "jq"], ["-pc", "jq"]] {
+            assert_eq!(parse(&args).action, EmergeAction::Other, "{args:?}");
+        }
+        assert_eq!(parse(&["-1vuDN", "@world"]), EmergeArguments::default());
         assert_eq!(parse(&["-j4"]), EmergeArguments::default());
     }
 
     #[test]
     fn binary_packages_that_are_not_used() {
         let args = ["-1", "--usepkg-exclude", "a/b", "--usepkg-exclude=c/d", "a/b"];
-        assert_eq!(for_final(&args.map(str::to_owned)), ["-1", "a/b"]);
+        let all = "--binpkg-respect-use=n";
+        assert_eq!(for_final(&args.map(str::to_owned)), ["-1", "a/b", all]);
+        let args = ["-uDN", "-N", "--newuse", "--binpkg-respect-use=y", "-j4", "-1vU", "a/b"];
+        assert_eq!(for_final(&args.map(str::to_owned)), ["-uD", "-j4", "-1v", "a/b", all]);
     }
 }

@@ -8,6 +8,7 @@ mod files;
 mod package_config;
 mod preflight;
 mod removal;
+mod renewed_final;
 mod repositories;
 mod scratch_final;
 mod sudo;
@@ -44,6 +45,7 @@ use crate::prefix::setup::preflight::{
 use crate::prefix::{broot, wrappers};
 
 pub(crate) use crate::prefix::setup::removal::remove;
+pub(crate) use crate::prefix::setup::renewed_final::{FinalLeftovers, renew_final};
 pub(crate) use crate::prefix::setup::repositories::{add_repository, remove_repository, sync};
 pub(crate) use crate::prefix::setup::scratch_final::another_final;
 
