@@ -154,7 +154,10 @@ fn missing_name(
                 "{words}, which is not in the prefix: {} is for another machine",
                 path(found)
             ),
-            None => format!("{words}, which is not in the prefix"),
+            None => {
+                let text = format!("{words}, which is not in the prefix");
+                return Detail::error(text).not_by_rewriting().missing(library.name);
+            }
         },
     };
     Detail::error(text).not_by_rewriting()

@@ -19,6 +19,7 @@ mod library_rules;
 mod loading;
 mod packages;
 pub(crate) mod prove;
+mod rebuild;
 mod remedy;
 mod rules;
 mod scene;
@@ -87,20 +88,27 @@ pub(crate) struct Detail {
     text: String,
     /// True if rewriting helps, where it helps against findings of the rule.
     by_rewriting: bool,
+    /// Library that no file of the prefix is.
+    missing: Option<String>,
 }
 
 impl Detail {
     fn error(text: impl Into<String>) -> Self {
-        Self { level: Level::Error, text: text.into(), by_rewriting: true }
+        Self { level: Level::Error, text: text.into(), by_rewriting: true, missing: None }
     }
 
     fn note(text: impl Into<String>) -> Self {
-        Self { level: Level::Note, text: text.into(), by_rewriting: true }
+        Self { level: Level::Note, text: text.into(), by_rewriting: true, missing: None }
     }
 
     /// Says that rewriting does not help against this finding.
     fn not_by_rewriting(self) -> Self {
         Self { by_rewriting: false, ..self }
+    }
+
+    /// Says that no file of the prefix is the library of this name.
+    fn missing(self, name: &[u8]) -> Self {
+        Self { missing: std::str::from_utf8(name).ok().map(str::to_owned), ..self }
     }
 }
 
@@ -121,6 +129,9 @@ pub(crate) struct Finding {
     /// True if rewriting the file fixes it.
     #[serde(skip)]
     pub rewrites: bool,
+    /// Library that no file of the prefix is.
+    #[serde(skip)]
+    pub missing: Option<String>,
     /// Package that the file belongs to, if Portage knows it: `category/PF`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<String>,
@@ -139,7 +150,7 @@ pub(crate) struct CheckReport {
     pub commands: BTreeMap<&'static str, String>,
     /// Possible causes of findings, by rule.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub suspicions: BTreeMap<&'static str, String>,
+    pub suspicions: BTreeMap<&'static str, Vec<String>>,
 }
 
 impl CheckReport {
@@ -204,6 +215,7 @@ pub(crate) fn run_changed(
                 package: None,
                 waived,
                 rewrites: rule.rewrites && detail.by_rewriting,
+                missing: detail.missing,
             })
         })
         .collect();

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::base::command::Command;
 use crate::base::level::Level;
-use crate::check::Finding;
+use crate::check::{Finding, rebuild};
 use crate::portage::{provided, vdb};
 use crate::prefix::final_root::{FinalRoot, Origin};
 
@@ -49,20 +49,23 @@ pub(super) fn list_commands(
     packages.into_iter().filter_map(|(rule, of)| Some((rule, command(of)?))).collect()
 }
 
-/// Returns possible causes of findings, by rule. A missing library may belong to a package that was
-/// declared as provided.
+/// Returns possible causes of findings, by rule. A missing library may have been replaced by an
+/// upgrade, or belong to a package that was declared as provided.
 pub(super) fn find_suspects(
     root: &FinalRoot,
     findings: &[Finding],
-) -> Result<BTreeMap<&'static str, String>> {
-    let mut suspicions = BTreeMap::new();
-    let found = |f: &Finding| f.rule.id == NEEDED && f.level == Level::Error;
-    if let (Origin::Prefix { provided: file, .. }, true) =
-        (root.origin(), findings.iter().any(found))
-    {
-        suspicions.extend(provided::warn_of_unchecked(file)?.map(|text| (NEEDED, text)));
+) -> Result<BTreeMap<&'static str, Vec<String>>> {
+    let found = |f: &&Finding| f.rule.id == NEEDED && f.level == Level::Error;
+    let needed: Vec<&Finding> = findings.iter().filter(found).collect();
+    let Origin::Prefix { name, provided, staging, .. } = root.origin() else {
+        return Ok(BTreeMap::new());
+    };
+    if needed.is_empty() {
+        return Ok(BTreeMap::new());
     }
-    Ok(suspicions)
+    let mut causes = rebuild::explain(name, &root.vdb(), staging, &needed)?;
+    causes.extend(provided::warn_of_unchecked(provided)?);
+    Ok(if causes.is_empty() { BTreeMap::new() } else { BTreeMap::from([(NEEDED, causes)]) })
 }
 
 /// Name of the rule that needed libraries must exist.

@@ -21,7 +21,8 @@ pub(super) const RULES: &[Rule] = &[
         sentence: "Every needed library is found in the prefix, by the file's own search path.",
         reason: "What is not found there comes from the target, if it has it, and fits by chance.",
         remedy: "Install the package that has the library into final (a missing RDEPEND of the \
-                 ebuild); rewriting completes search paths.",
+                 ebuild), or build again what needs a library that an upgrade replaced; rewriting \
+                 completes search paths.",
         rewrites: true,
         find: library_rules::check_needed,
     },

@@ -160,7 +160,7 @@ pub(super) fn text(report: &CheckReport, verbose: bool) -> String {
             text += &render_findings(&errors, most);
             text += &format!("help: {}\n", rule.remedy);
             let more = report.commands.get(rule.id).into_iter();
-            for help in more.chain(report.suspicions.get(rule.id)) {
+            for help in more.chain(report.suspicions.get(rule.id).into_iter().flatten()) {
                 text += &format!("help: {help}\n");
             }
             text.push('\n');

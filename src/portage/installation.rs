@@ -118,14 +118,14 @@ impl Portage {
         scripts.into_iter().filter(|(script, _)| script.is_file()).collect()
     }
 
-    /// The words that start one of Portage's programs in the sandbox.
-    pub fn program(&self, tool: &str) -> Vec<String> {
+    /// The name by which one of Portage's programs, or one of the machine's, starts in the sandbox.
+    /// Most are for Python and some for a shell, as their first lines say.
+    pub fn program(&self, tool: &str) -> String {
         match self {
             Self::Private(dir) if dir.join("bin").join(tool).exists() => {
-                let programs = inside::PORTAGE.join("bin");
-                vec![programs.join("python").to_string(), programs.join(tool).to_string()]
+                inside::PORTAGE.join("bin").join(tool).to_string()
             }
-            _ => vec![tool.to_owned()],
+            _ => tool.to_owned(),
         }
     }
 

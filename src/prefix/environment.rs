@@ -68,9 +68,7 @@ impl<'a> Sandbox<'a> {
         tool: &str,
         purpose: &str,
     ) -> Result<Command> {
-        let mut words = self.prefix.portage.program(tool).into_iter();
-        let program = words.next().unwrap_or_else(|| tool.to_owned());
-        Ok(self.program(environment, &program, purpose)?.args(words))
+        self.program(environment, &self.prefix.portage.program(tool), purpose)
     }
 
     /// A command that runs `program` with the variables of an environment. It can be run once.
@@ -142,6 +140,8 @@ impl<'a> Sandbox<'a> {
             ("PORTAGE_DEPCACHEDIR", inside::CACHE.to_string()),
             // The machine's own /var/log cannot be written from inside.
             ("EMERGE_LOG_DIR", inside.join("logs").to_string()),
+            // etc-update would look for the files of the machine's own package manager.
+            ("ETC_UPDATE_OS_FAMILY", "gentoo".to_owned()),
         ];
         if let Some(broot) = broot {
             variables.push(("PORTAGE_OVERRIDE_EPREFIX", broot.to_string()));

@@ -31,6 +31,8 @@ pub(crate) enum Origin {
         update: Option<String>,
         /// The file in which the user says what is there although Portage did not install it.
         provided: PathBuf,
+        /// Portage's database of staging.
+        staging: PathBuf,
     },
 }
 
@@ -53,7 +55,8 @@ impl FinalRoot {
         let (name, update) = (prefix.definition.id.to_string(), prefix.update_command()?);
         let root = Self::open(&prefix.layout.root(Environment::Final), prefix.layout.eprefix())?;
         let provided = prefix.layout.package_provided(Environment::Final);
-        Ok(Self { origin: Origin::Prefix { name, update, provided }, ..root })
+        let staging = prefix.layout.vdb(Environment::Staging);
+        Ok(Self { origin: Origin::Prefix { name, update, provided, staging }, ..root })
     }
 
     /// Returns the origin of the root.

@@ -42,6 +42,7 @@ mod random;
 mod repo;
 mod sdk;
 mod slow;
+mod sonames;
 mod tools;
 mod trees;
 mod umask;

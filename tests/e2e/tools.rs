@@ -39,6 +39,12 @@ fn quickpkg_and_ebuild() {
     assert!(said.stdout.contains("Source compiled"), "{said}");
     prefix.fprefix(&["run", "ebuild", &ebuild, "clean"]).said().succeeds();
     prefix.fprefix(&["run", "emaint", "--check", "world"]).said().succeeds();
+    // They find their settings, in both environments.
+    for environment in [&[][..], &["--final"]] {
+        let run = |tool: &str| prefix.fprefix(&["run", tool]).args(environment).said().succeeds();
+        run("etc-update").prints("Scanning Configuration files...");
+        assert_eq!(run("dispatch-conf").stderr, "");
+    }
 }
 
 /// The names under which ebuilds look for a compiler and its tools, behind CHOST and a dash

@@ -2,6 +2,7 @@
 //! for a compiler.
 
 mod compilers;
+mod fixed_places;
 pub(crate) mod machine;
 mod phases;
 mod provided;
@@ -50,6 +51,8 @@ pub(crate) fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
     let config = broot.join("etc/portage");
     write_tools(prefix)?;
     shared::link(&broot)?;
+    fixed_places::link_programs(&broot)?;
+    fixed_places::link_settings(&prefix.layout)?;
     let script = data::text(Folder::Templates, "broot/meson-format-array")?;
     files::write_executable(
         &broot.join(WRAPPER_DIR).join("meson-format-array"),
