@@ -1,14 +1,39 @@
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::base::command::shell_code;
+use crate::base::inside::InsidePath;
 use crate::base::lock::Busy;
 use crate::base::names::Environment;
 use crate::cli::Context;
+use crate::portage::repos;
+use crate::prefix::definition::Prefix;
 use crate::prefix::environment::Sandbox;
 
 /// Tools that only look, and need not wait for whoever works on the prefix. Any other may change it.
 const READERS: &[&str] = &["equery", "portageq", "q", "qlist", "qfile"];
+
+/// The tool that compares what is installed with security advisories.
+const ADVISORY_CHECK: &str = "glsa-check";
+
+/// Returns the directory of advisories of a repository of `prefix`, as the sandbox shows it. Without
+/// any, glsa-check would say that nothing is affected.
+fn find_advisories(prefix: &Prefix) -> Result<InsidePath> {
+    let repos = &prefix.definition.repos;
+    let has_any = |path: &PathBuf| repos::advisories(path).is_some();
+    let found = repos.iter().find(|repo| repo.path.as_ref().is_some_and(has_any));
+    let Some(found) = found else {
+        bail!(
+            "no repository of {} has security advisories (metadata/glsa), so {ADVISORY_CHECK} \
+             cannot tell whether what is installed is affected\n\
+             hint: add one that has: Gentoo's repository has them as `emerge --sync` fetches it",
+            prefix.definition.id
+        );
+    };
+    Ok(repos::inside(&found.name).join("metadata/glsa"))
+}
 
 /// Run a Portage tool on staging or final
 ///
@@ -53,9 +78,14 @@ impl RunArgs {
             let tell = |text: &str| context.reporter.step(text);
             Some(prefix.lock(&format!("fprefix run {tool}"), &Busy::Wait(&tell))?)
         };
+        let advisories =
+            if tool == ADVISORY_CHECK { Some(find_advisories(&prefix)?) } else { None };
         let sandbox = Sandbox::open(&prefix)?;
         let purpose = format!("run {tool} on {environment}");
-        let command = sandbox.portage(environment, tool, &purpose)?;
+        let mut command = sandbox.portage(environment, tool, &purpose)?;
+        if let Some(dir) = advisories {
+            command = command.env("GLSA_DIR", dir);
+        }
         let status = command.args(args).run_attached()?;
         drop(lock);
         Ok(shell_code(status))

@@ -111,8 +111,9 @@ const USE: &str = "-desktop -installkernel -llvm -nls -openmp -udev -wayland -X"
 impl Definition {
     /// The name of the main repository, as Portage calls it.
     pub fn main_repo(&self) -> &str {
-        let main = self.repos.iter().find(|repo| repo.path.is_some());
-        main.map_or(repos::BUILT_IN, |repo| repo.name.as_str())
+        let stands_alone =
+            |repo: &&PrefixRepo| repo.path.as_deref().is_some_and(repos::stands_alone);
+        self.repos.iter().find(stands_alone).map_or(repos::BUILT_IN, |repo| repo.name.as_str())
     }
 
     /// USE of the prefix: what prefixes start with, then what the user gave.

@@ -13,6 +13,7 @@ use crate::harness::{Said, World, contents};
 fn world() -> (World, Definition) {
     let world = World::new();
     repository(&world, "main", "main", "");
+    world.write("main/eclass/own.eclass", "");
     world.write("main/profiles/default/base/make.defaults", "");
     world.write("main/profiles/default/linux/parent", "../base\n");
     let mut definition = world.prefix("demo", "amd64-usr", "/usr/local/demo");
@@ -156,11 +157,15 @@ fn only_one_that_was_given_may_go() {
     let world = World::new();
     let definition = world.prefix("demo", "amd64-usr", "/usr/local/demo");
     repository(&world, "mine", "mine", "");
-    repo(&world, &["add", "mine"]).succeeds();
-    for repos in configured(&definition, "repos.conf") {
-        assert!(repos.unwrap().contains("main-repo = mine\n"));
+    // Portage would take eclasses from it that it does not have, and see no ebuild at all.
+    for main in ["fprefix", "mine"] {
+        repo(&world, &["add", "mine"]).succeeds();
+        for repos in configured(&definition, "repos.conf") {
+            assert!(repos.unwrap().contains(&format!("main-repo = {main}\n")));
+        }
+        repo(&world, &["remove", "mine"]).succeeds();
+        world.write("mine/eclass/own.eclass", "");
     }
-    repo(&world, &["remove", "mine"]).succeeds();
     for repos in configured(&definition, "repos.conf") {
         let repos = repos.unwrap();
         assert!(repos.contains("main-repo = fprefix\n") && !repos.contains("mine"), "{repos}");

@@ -74,6 +74,10 @@ fn no_network_for_sources() {
     let args = ["emerge", "app-text/cmark"];
     let said = prefix.fprefix(&args).through(offline()).said().ends_with(1);
     assert!(!said.stderr.contains("final:"), "{said}");
+    let said =
+        said.tells("error: app-text/cmark-0.30.2 needs cmark-0.30.2.tar.gz, in staging, and");
+    let said = said.tells("/commonmark/cmark/archive/0.30.2.tar.gz\n");
+    said.tells("/distfiles/cmark-0.30.2.tar.gz");
     assert_eq!(prefix.packages(), before);
     assert!(!source.exists());
     let args = ["emerge", "--fetchonly", "app-text/cmark"];
@@ -96,6 +100,7 @@ fn a_source_with_another_hash() {
     let said = prefix.fprefix(&["emerge", "test-cases/altered"]).said().ends_with(1);
     assert!(said.stdout.contains("VERIFY FAILED"), "{said}");
     assert!(!said.stderr.contains("final:"), "{said}");
+    said.tells("needs altered-1.tar.gz, in staging, and what came is not what the");
     assert_eq!(prefix.packages(), before);
     assert!(!prefix.distfiles().join("altered-1.tar.gz").exists(), "it is not taken for whole");
 }
@@ -129,4 +134,23 @@ fn the_second_run_waits_and_says_for_whom() {
     first.wait(&prefix.world).succeeds();
     // It can only show the package as installed because the first one came to its end before.
     second.wait(&prefix.world).succeeds().prints("[binary   R");
+}
+
+#[test]
+fn an_index_of_binary_packages_that_is_lost_or_damaged() {
+    let prefix = own();
+    let pkgdir = prefix.staging.join("pkgs");
+    let index = pkgdir.join("Packages");
+    let install = || prefix.fprefix(&["emerge", "--install", "--oneshot", "app-misc/jq"]).said();
+    let whole = fs_err::read_to_string(&index).unwrap();
+    let made_anew = "Portage makes it anew";
+    assert!(!install().succeeds().stderr.contains(made_anew));
+    fs_err::remove_file(&index).unwrap();
+    install().succeeds().tells(made_anew);
+    fs_err::write(&index, &whole[..whole.len() / 3]).unwrap();
+    install().succeeds().tells(made_anew);
+    assert!(!install().succeeds().stderr.contains(made_anew));
+    // A file that is no package cannot be in the index.
+    prefix.world.write(pkgdir.join("app-misc/jq/jq-9-1.gpkg.tar"), "half");
+    install().succeeds().tells("jq-9-1.gpkg.tar is no binary package that Portage can read");
 }

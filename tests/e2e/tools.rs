@@ -24,6 +24,11 @@ fn tools_on_staging_and_on_final() {
         run(&["portageq", "--final", "match", &format!("/fprefix/final/root{EPREFIX}"), "jq"]);
     assert_eq!(said.succeeds().stdout, "app-misc/jq-1.7.1\n");
     run(&["portageq", "envvar", "NO_SUCH_VARIABLE"]).ends_with(1);
+    // Portage finds ebuilds although the overlay has no eclasses, and no advisories are not good news.
+    let said = prefix.fprefix(&["emerge", "--search", "jq"]).said().succeeds();
+    said.prints("app-misc/jq");
+    let said = run(&["glsa-check", "--test", "all"]).ends_with(1);
+    said.tells("has security advisories (metadata/glsa)");
     run(&["no-such-tool"]).ends_with(1).tells("neither Portage nor this machine has a program");
 }
 

@@ -4,7 +4,7 @@ mod configured;
 mod profile;
 mod tree;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -68,6 +68,26 @@ pub(crate) fn masters_of(path: &Path) -> Result<Vec<String>> {
     Ok(masters.split_whitespace().map(str::to_owned).collect())
 }
 
+/// Returns whether the repository at `path` can be the main one: its layout.conf says that it has
+/// no masters, as Gentoo's does, and it has eclasses. Portage takes the main repository as the
+/// master of those that name none, and finds no ebuild at all where that has no eclasses.
+pub(crate) fn stands_alone(path: &Path) -> bool {
+    let masters = in_layout(path, "masters").ok().flatten();
+    masters.is_some_and(|masters| masters.is_empty()) && path.join("eclass").is_dir()
+}
+
+/// The directory of security advisories (GLSA) in the repository at `path`; `None` where it has none.
+pub(crate) fn advisories(path: &Path) -> Option<PathBuf> {
+    let dir = path.join("metadata/glsa");
+    let is_advisory = |entry: fs_err::DirEntry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("glsa-") && name.ends_with(".xml")
+    };
+    let mut entries = fs_err::read_dir(&dir).ok()?.flatten();
+    entries.any(is_advisory).then_some(dir)
+}
+
 /// Returns whether the directory `path` is a repository.
 pub(crate) fn is_repository(path: &Path) -> bool {
     path.join("profiles/repo_name").is_file() || path.join("metadata/layout.conf").is_file()
@@ -127,5 +147,36 @@ mod tests {
         fs_err::create_dir_all(dir.path().join("profiles")).unwrap();
         fs_err::write(dir.path().join("profiles/repo_name"), "two\n").unwrap();
         assert_eq!(name_of(dir.path()).unwrap(), "two");
+    }
+
+    #[test]
+    fn main_repositories_have_no_masters_and_some_eclasses() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = dir.path();
+        assert!(!stands_alone(repo));
+        fs_err::create_dir_all(repo.join("eclass")).unwrap();
+        fs_err::create_dir_all(repo.join("metadata")).unwrap();
+        for (layout, expected) in [
+            ("thin-manifests = true\n", false),
+            ("masters = gentoo\n", false),
+            ("masters =\n", true),
+        ] {
+            fs_err::write(repo.join("metadata/layout.conf"), layout).unwrap();
+            assert_eq!(stands_alone(repo), expected, "{layout}");
+        }
+        fs_err::remove_dir(repo.join("eclass")).unwrap();
+        assert!(!stands_alone(repo));
+    }
+
+    #[test]
+    fn advisories_are_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let glsa = dir.path().join("metadata/glsa");
+        assert_eq!(advisories(dir.path()), None);
+        fs_err::create_dir_all(&glsa).unwrap();
+        fs_err::write(glsa.join("Manifest"), "").unwrap();
+        assert_eq!(advisories(dir.path()), None);
+        fs_err::write(glsa.join("glsa-202601-01.xml"), "").unwrap();
+        assert_eq!(advisories(dir.path()), Some(glsa));
     }
 }

@@ -6,12 +6,12 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 
-use crate::base::escape::Escape;
+use crate::base::escape::{Escape, visible_line};
 use crate::base::input;
 use crate::base::names::Environment;
 use crate::base::output::Reporter;
 use crate::portage::cpv::Cpv;
-use crate::portage::{events, provided};
+use crate::portage::{events, fetch_log, provided};
 use crate::prefix::definition::Prefix;
 use crate::prefix::emerge::phases::Phases;
 
@@ -41,8 +41,12 @@ pub(super) fn report_failures(
             ));
         }
     }
-    if failures.is_empty() && prefix.definition.binhost.is_some() {
-        report_refusals(prefix, environment, since, reporter)?;
+    if failures.is_empty() {
+        let logs = list_logs(&prefix.layout.logs(environment), since)?;
+        report_fetches(prefix, environment, &logs, reporter)?;
+        if prefix.definition.binhost.is_some() {
+            report_refusals(prefix, &logs, reporter)?;
+        }
     }
     let provided = prefix.layout.package_provided(environment);
     if let (false, Some(text)) = (failures.is_empty(), provided::warn_of_unchecked(&provided)?) {
@@ -51,28 +55,62 @@ pub(super) fn report_failures(
     Ok(())
 }
 
-/// Reports the binary packages that Portage refused after `since`.
-fn report_refusals(
+/// Returns the logs of packages in `logs` that were written after `since`, sorted.
+fn list_logs(logs: &Path, since: SystemTime) -> Result<Vec<(Cpv, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs_err::read_dir(logs)? {
+        let entry = entry?;
+        if let Some(cpv) = events::package_of_log(&entry.file_name().to_string_lossy())
+            && entry.metadata()?.modified()? >= since
+        {
+            found.push((cpv, entry.path()));
+        }
+    }
+    found.sort_by(|(_, one), (_, other)| one.cmp(other));
+    Ok(found)
+}
+
+/// Reports the sources that could not be fetched.
+fn report_fetches(
     prefix: &Prefix,
     environment: Environment,
-    since: SystemTime,
+    logs: &[(Cpv, PathBuf)],
     reporter: &Reporter,
 ) -> Result<()> {
-    for entry in fs_err::read_dir(prefix.layout.logs(environment))? {
-        let entry = entry?;
-        let Some(cpv) = events::package_of_log(&entry.file_name().to_string_lossy()) else {
-            continue;
-        };
-        if entry.metadata()?.modified()? < since {
-            continue;
+    for (cpv, log) in logs {
+        for failed in fetch_log::parse(&input::read_end(log)?) {
+            let file = Path::new(&failed.file).escaped().to_string();
+            let reason = if failed.is_wrong {
+                "what came is not what the Manifest of its ebuild says"
+            } else {
+                "none of its places has it, or can be reached"
+            };
+            let mut text = format!(
+                "{cpv} needs {file}, in {environment}, and {reason} (see {})",
+                log.escaped()
+            );
+            for place in &failed.places {
+                text += &format!("\n  {}", visible_line(place.as_bytes()));
+            }
+            reporter.error(&format!(
+                "{text}\nhint: fetch the file from elsewhere, and put it there under that name: \
+                 {}",
+                prefix.definition.distdir.join(&failed.file).escaped()
+            ));
         }
-        let log = input::read_end(&entry.path())?;
-        let Some(reason) = events::find_refusal(&log) else { continue };
+    }
+    Ok(())
+}
+
+/// Reports the binary packages that Portage refused according to `logs`.
+fn report_refusals(prefix: &Prefix, logs: &[(Cpv, PathBuf)], reporter: &Reporter) -> Result<()> {
+    for (cpv, log) in logs {
+        let Some(reason) = events::find_refusal(&input::read_end(log)?) else { continue };
         reporter.error(&format!(
             "the binary package of {cpv} was refused: {reason} (see {})\n\
              hint: correct that, or build the \
              package here with `fprefix -P {} emerge --usepkg-exclude={package} {package}`",
-            entry.path().escaped(),
+            log.escaped(),
             prefix.definition.id,
             package = cpv.package(),
         ));

@@ -10,6 +10,7 @@
 mod explain;
 mod follow;
 pub(crate) mod history;
+mod index;
 pub(crate) mod phases;
 
 use std::process::ExitStatus;
@@ -156,6 +157,9 @@ pub(crate) fn run(
 ) -> Result<u8> {
     let sandbox = Sandbox::open(prefix)?;
     let asked = EmergeArguments::parse(args);
+    if asked.action != EmergeAction::Look {
+        index::mend(prefix, &sandbox, reporter)?;
+    }
     if target != EmergeTarget::Install {
         reporter.step(&format!("staging: emerge {}", args.join(" ")));
         let run =
