@@ -21,7 +21,8 @@ use anyhow::Result;
 use crate::base::command::{Command, shell_code};
 use crate::base::names::Environment;
 use crate::base::output::{self, Reporter};
-use crate::portage::events;
+use crate::portage::cpv::Cpv;
+use crate::portage::{events, vdb};
 use crate::prefix::definition::Prefix;
 use crate::prefix::emerge::phases::Phases;
 use crate::prefix::environment::Sandbox;
@@ -88,19 +89,16 @@ const STAGING_ACTIONS: &[&str] = &[
 /// The letters of those among them that have one.
 const STAGING_LETTERS: &str = "BFfhsSV";
 
-/// Actions that install nothing, or what an earlier run was to install.
-const OTHER_ACTIONS: &[&str] = &[
-    "--clean",
-    "--config",
-    "--depclean",
-    "--deselect",
-    "--prune",
-    "--rage-clean",
-    "--resume",
-    "--unmerge",
-];
+/// Actions that remove packages.
+const REMOVING_ACTIONS: &[&str] =
+    &["--clean", "--depclean", "--prune", "--rage-clean", "--unmerge"];
 /// The letters of those among them that have one.
-const OTHER_LETTERS: &str = "CcPrW";
+const REMOVING_LETTERS: &str = "CcP";
+
+/// Other actions that install nothing, or what an earlier run was to install.
+const OTHER_ACTIONS: &[&str] = &["--config", "--deselect", "--resume"];
+/// The letters of those among them that have one.
+const OTHER_LETTERS: &str = "rW";
 
 /// The kind of an action of emerge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,7 +106,7 @@ enum EmergeAction {
     /// It installs what it is asked for.
     #[default]
     Install,
-    /// One of [`OTHER_ACTIONS`].
+    /// One of [`REMOVING_ACTIONS`] or [`OTHER_ACTIONS`].
     Other,
     /// One of [`STAGING_ACTIONS`].
     Look,
@@ -118,6 +116,8 @@ enum EmergeAction {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct EmergeArguments {
     action: EmergeAction,
+    /// It removes the packages that it is given.
+    removes: bool,
     pretend: bool,
     interactive: bool,
 }
@@ -138,6 +138,9 @@ impl EmergeArguments {
             let name = arg.split_once('=').map_or(arg.as_str(), |(name, _)| name);
             if STAGING_ACTIONS.contains(&name) || has(STAGING_LETTERS) {
                 asked.action = EmergeAction::Look;
+            } else if REMOVING_ACTIONS.contains(&name) || has(REMOVING_LETTERS) {
+                asked.action = EmergeAction::Other;
+                asked.removes = true;
             } else if OTHER_ACTIONS.contains(&name) || has(OTHER_LETTERS) {
                 asked.action = EmergeAction::Other;
             }
@@ -172,6 +175,9 @@ pub(crate) fn run(
     if target == EmergeTarget::Stage || asked.action == EmergeAction::Look {
         return Ok(0);
     }
+    if target == EmergeTarget::Both && asked.removes && !names_any(args, prefix)? {
+        return Ok(0);
+    }
     // Nothing was built yet, so what is pretended is told from ebuilds, and by their flags.
     let from_ebuilds = asked.pretend && target == EmergeTarget::Both;
     let mut args = if from_ebuilds { args.to_vec() } else { for_final(args) };
@@ -185,6 +191,28 @@ pub(crate) fn run(
     let status = if from_ebuilds { run.pretend_final(&args)? } else { run.emerge(&args, &asked)? };
     history::record(prefix)?;
     Ok(shell_code(status))
+}
+
+/// Returns whether a package of final may be meant by `args`: emerge fails where it is to remove
+/// nothing but what is not there, as tools that staging alone has. Without packages all are meant.
+fn names_any(args: &[String], prefix: &Prefix) -> Result<bool> {
+    let named: Vec<&str> = args.iter().filter_map(|arg| named_package(arg)).collect();
+    let installed = vdb::packages(&prefix.layout.vdb(Environment::Final))?;
+    Ok(named.is_empty() || named.iter().any(|name| installed.iter().any(|cpv| may_mean(name, cpv))))
+}
+
+/// Returns the part of an atom that names a package, with a version if the atom has one.
+fn named_package(arg: &str) -> Option<&str> {
+    let name = arg.trim_start_matches(['<', '>', '=', '~', '!']);
+    let end = name.find([':', '[']).unwrap_or(name.len());
+    name.get(..end).filter(|name| !name.starts_with('-'))
+}
+
+/// Returns whether `name` may mean `cpv`. What is no name, like a set or a file, may mean anything.
+fn may_mean(name: &str, cpv: &Cpv) -> bool {
+    let (package, pattern) =
+        (cpv.package(), name.contains(['*', '@']) || name.starts_with(['/', '.']));
+    pattern || [package.as_str(), cpv.name()].iter().any(|is| name.starts_with(is))
 }
 
 /// The arguments without those that say which binary packages are not to be used. Final has nothing
@@ -302,6 +330,19 @@ mod tests {
         }
         assert_eq!(parse(&["-1vuDN", "@world"]), EmergeArguments::default());
         assert_eq!(parse(&["-j4"]), EmergeArguments::default());
+    }
+
+    #[test]
+    fn packages_that_are_named() {
+        let cpv: Cpv = "app-misc/jq-1.7".parse().unwrap();
+        for arg in ["jq", "app-misc/jq", "=app-misc/jq-1.7", "jq:0", "@world", "app-misc/*", "/x"] {
+            assert!(may_mean(named_package(arg).unwrap(), &cpv), "{arg}");
+        }
+        for arg in ["zlib", "app-misc/j", "<sys-libs/zlib-2[static]"] {
+            assert!(!may_mean(named_package(arg).unwrap(), &cpv), "{arg}");
+        }
+        assert_eq!(named_package("--depclean"), None);
+        assert!(parse(&["-C", "jq"]).removes && !parse(&["-W", "jq"]).removes);
     }
 
     #[test]
