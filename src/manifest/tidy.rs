@@ -14,7 +14,7 @@ use crate::manifest::file::BuildFile;
 use crate::portage::atom::Atom;
 use crate::portage::{vdb, world};
 use crate::prefix::definition::Prefix;
-use crate::prefix::emerge::{self, EmergeTarget};
+use crate::prefix::emerge::{self, CallerVariables, EmergeTarget};
 
 /// Stamp below the marker of staging, with the digest of the package set that was tidied last.
 const TIDY: &str = "tidy";
@@ -37,13 +37,15 @@ pub(crate) fn tidy(prefix: &Prefix, file: &BuildFile, reporter: &Reporter) -> Re
         reporter.step(&format!("no longer wanted: {}", stale.join(" ")));
         let args: Vec<String> =
             ["--quiet", "--deselect"].into_iter().map(Into::into).chain(stale).collect();
-        let code = emerge::run(prefix, EmergeTarget::Both, &args, reporter)?;
+        let code =
+            emerge::run(prefix, EmergeTarget::Both, CallerVariables::OfMachine, &args, reporter)?;
         if code != 0 {
             return Ok(code);
         }
     }
     let args = ["--quiet".to_owned(), "--depclean".to_owned()];
-    let code = emerge::run(prefix, EmergeTarget::Both, &args, reporter)?;
+    let code =
+        emerge::run(prefix, EmergeTarget::Both, CallerVariables::OfMachine, &args, reporter)?;
     if code == 0 {
         files::write_atomically(&stamp, state(prefix, file)?.as_bytes())?;
     }

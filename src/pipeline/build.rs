@@ -22,7 +22,7 @@ use crate::pipeline::pack::{self, Packed};
 use crate::portage::binhost::Binhost;
 use crate::portage::preserved;
 use crate::prefix::definition::{BUILD_EPOCH, Prefix, PrefixRepo};
-use crate::prefix::emerge::{self, EmergeTarget};
+use crate::prefix::emerge::{self, CallerVariables, EmergeTarget};
 use crate::prefix::final_root::FinalRoot;
 use crate::prefix::setup;
 use crate::report::Repositories;
@@ -265,14 +265,16 @@ fn build(
         ["--update", "--deep", "--newuse"].into_iter().map(Into::into).collect();
     args.extend(file.jobs.map(|jobs| format!("--jobs={jobs}")));
     args.extend(file.packages.iter().map(ToString::to_string));
-    let code = emerge::run(prefix, EmergeTarget::Stage, &args, reporter)?;
+    let code =
+        emerge::run(prefix, EmergeTarget::Stage, CallerVariables::OfMachine, &args, reporter)?;
     if code != 0 {
         return Ok(code);
     }
     // A prefix that is built anew has no library of a version that is gone.
     if !preserved::list(&prefix.layout.eroot(Environment::Staging))?.is_empty() {
         let args = ["--oneshot", "@preserved-rebuild"].map(str::to_owned);
-        let code = emerge::run(prefix, EmergeTarget::Stage, &args, reporter)?;
+        let code =
+            emerge::run(prefix, EmergeTarget::Stage, CallerVariables::OfMachine, &args, reporter)?;
         if code != 0 {
             return Ok(code);
         }
@@ -280,7 +282,8 @@ fn build(
     if let Some(lock) = lock {
         lock.hold_staging(&installed::packages(prefix)?)?;
     }
-    let code = emerge::run(prefix, EmergeTarget::Install, &args, reporter)?;
+    let code =
+        emerge::run(prefix, EmergeTarget::Install, CallerVariables::OfMachine, &args, reporter)?;
     if code != 0 {
         return Ok(code);
     }

@@ -147,6 +147,10 @@ impl<'a> Sandbox<'a> {
             variables.push(("PORTAGE_OVERRIDE_EPREFIX", broot.to_string()));
             variables.push(("PYTHONDONTWRITEBYTECODE", "1".to_owned()));
         }
+        // Builds write these down. The caller's would make the product another one.
+        for (name, value) in [("USER", "root"), ("LOGNAME", "root"), ("TZ", "UTC")] {
+            variables.push((name, value.to_owned()));
+        }
         // Inside we are root, and the namespace of an ordinary user knows nobody else; where there
         // is no Portage there is no user "portage" either.
         variables.push(("PORTAGE_USERNAME", "root".to_owned()));

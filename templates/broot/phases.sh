@@ -120,6 +120,9 @@ for script in ebuild.sh misc-functions.sh; do
 done
 bwrap+=("${hidden[@]}")
 
+# A phase has no terminal, and what it builds does not depend on the caller's.
+export TERM=dumb
+unset COLUMNS LINES
 report() { printf '%s %s %s\n' "$1" "${CATEGORY:-}/${PF:-}" "${environment}" >> {{ events }}; }
 
 [[ ${phase} == depend || ${phase} == misc ]] || report "${phase}"

@@ -26,7 +26,7 @@ use crate::pipeline::image::request::{ImageRequest, Part};
 use crate::pipeline::image::{combined, plan_add, together};
 use crate::pipeline::pack::{self, Packed};
 use crate::prefix::definition::Prefix;
-use crate::prefix::emerge::{self, EmergeTarget};
+use crate::prefix::emerge::{self, CallerVariables, EmergeTarget};
 use crate::prefix::final_root::FinalRoot;
 use crate::prefix::setup;
 use crate::report::{self, Repositories};
@@ -220,7 +220,7 @@ fn extension(
     let mut words: Vec<String> =
         ["--oneshot", "--update", "--changed-use"].map(String::from).to_vec();
     words.extend(recipe.packages.iter().map(ToString::to_string));
-    let code = emerge::run(fresh, EmergeTarget::Both, &words, reporter)?;
+    let code = emerge::run(fresh, EmergeTarget::Both, CallerVariables::All, &words, reporter)?;
     if code != 0 {
         bail!("{name} was not built: emerge ended with status {code}; nothing was changed");
     }

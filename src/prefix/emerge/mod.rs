@@ -39,8 +39,29 @@ pub(crate) enum EmergeTarget {
     Install,
 }
 
-/// Variables of the caller that mean something to emerge (make.conf(5), emerge(1)).
-const PASSED_ON: &[&str] = &[
+/// The variables of the caller that emerge gets (make.conf(5), emerge(1)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallerVariables {
+    /// All that mean something to it: the caller runs emerge.
+    All,
+    /// Those that say how this machine works, and nothing of what is built: a file says that.
+    OfMachine,
+}
+
+/// Variables that change how packages are built, and not what comes out.
+const OF_MACHINE: &[&str] = &[
+    "DISTCC_FALLBACK",
+    "DISTCC_HOSTS",
+    "DISTCC_VERBOSE",
+    "GENTOO_MIRRORS",
+    "MAKEOPTS",
+    "NINJAOPTS",
+    "PORTAGE_ELOG_CLASSES",
+    "PORTAGE_NICENESS",
+];
+
+/// Variables that change what is built.
+const OF_PRODUCT: &[&str] = &[
     "ACCEPT_KEYWORDS",
     "ACCEPT_LICENSE",
     "ACCEPT_PROPERTIES",
@@ -48,27 +69,26 @@ const PASSED_ON: &[&str] = &[
     "CFLAGS",
     "CPPFLAGS",
     "CXXFLAGS",
-    "DISTCC_FALLBACK",
-    "DISTCC_HOSTS",
-    "DISTCC_VERBOSE",
     "EBUILD_SKIP_MANIFEST",
     "EXTRA_ECONF",
     "EXTRA_EMAKE",
     "FCFLAGS",
     "FEATURES",
     "FFLAGS",
-    "GENTOO_MIRRORS",
     "INSTALL_MASK",
     "LDFLAGS",
     "LINGUAS",
-    "MAKEOPTS",
-    "NINJAOPTS",
     "PKG_INSTALL_MASK",
     "PORTAGE_BINHOST",
-    "PORTAGE_ELOG_CLASSES",
-    "PORTAGE_NICENESS",
     "USE",
 ];
+
+impl CallerVariables {
+    fn names(self) -> impl Iterator<Item = &'static str> {
+        let of_product: &[&str] = if self == Self::All { OF_PRODUCT } else { &[] };
+        OF_MACHINE.iter().chain(of_product).copied()
+    }
+}
 
 /// Actions that look at repositories or sources, and have nothing to do with what is installed.
 const STAGING_ACTIONS: &[&str] = &[
@@ -155,6 +175,7 @@ impl EmergeArguments {
 pub(crate) fn run(
     prefix: &Prefix,
     target: EmergeTarget,
+    variables: CallerVariables,
     args: &[String],
     reporter: &Reporter,
 ) -> Result<u8> {
@@ -163,11 +184,11 @@ pub(crate) fn run(
     if asked.action != EmergeAction::Look {
         index::mend(prefix, &sandbox, reporter)?;
     }
+    let sandbox = &sandbox;
+    let run = |environment| EmergeRun { sandbox, prefix, reporter, environment, variables };
     if target != EmergeTarget::Install {
         reporter.step(&format!("staging: emerge {}", args.join(" ")));
-        let run =
-            EmergeRun { sandbox: &sandbox, prefix, reporter, environment: Environment::Staging };
-        let status = run.emerge(args, &asked)?;
+        let status = run(Environment::Staging).emerge(args, &asked)?;
         if !status.success() {
             return Ok(shell_code(status));
         }
@@ -187,7 +208,7 @@ pub(crate) fn run(
     }
     reporter.step(&format!("final: emerge {}", args.join(" ")));
     history::record(prefix)?;
-    let run = EmergeRun { sandbox: &sandbox, prefix, reporter, environment: Environment::Final };
+    let run = run(Environment::Final);
     let status = if from_ebuilds { run.pretend_final(&args)? } else { run.emerge(&args, &asked)? };
     history::record(prefix)?;
     Ok(shell_code(status))
@@ -248,13 +269,14 @@ struct EmergeRun<'a> {
     prefix: &'a Prefix,
     reporter: &'a Reporter,
     environment: Environment,
+    variables: CallerVariables,
 }
 
 impl EmergeRun<'_> {
     fn command(&self, args: &[String]) -> Result<Command> {
         let purpose = format!("run emerge on {}", self.environment);
         let mut command = self.sandbox.portage(self.environment, "emerge", &purpose)?;
-        for name in PASSED_ON {
+        for name in self.variables.names() {
             command = command.pass(name);
         }
         Ok(command.args(args))

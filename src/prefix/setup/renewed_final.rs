@@ -11,7 +11,7 @@ use crate::fstree::walk::{TreeWalk, copy_tree};
 use crate::portage::ownership::PackageOwnership;
 use crate::portage::world;
 use crate::prefix::definition::Prefix;
-use crate::prefix::emerge::{self, EmergeTarget, history};
+use crate::prefix::emerge::{self, CallerVariables, EmergeTarget, history};
 use crate::prefix::setup::another_final;
 
 /// The directory below the marker of final in which the new one is made.
@@ -72,7 +72,8 @@ pub(crate) fn renew_final(prefix: &Prefix, reporter: &Reporter) -> Result<u8> {
         }
     }
     let args = ["--quiet", "@world"].map(str::to_owned);
-    let code = emerge::run(&new, EmergeTarget::Install, &args, reporter)?;
+    let (target, variables) = (EmergeTarget::Install, CallerVariables::OfMachine);
+    let code = emerge::run(&new, target, variables, &args, reporter)?;
     copy_tree(&new.layout.logs(Environment::Final), &prefix.layout.logs(Environment::Final))?;
     if code == 0 {
         let (made, place) =
