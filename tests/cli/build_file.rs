@@ -98,17 +98,20 @@ fn locked_without_a_lock_or_with_one_that_is_none() {
     [1]
     ");
     assert_eq!(world.contents(), before);
-    world.write("fprefix.lock", "form = 1\n");
+    world.write("fprefix.lock", "form = 2\n");
     insta::assert_snapshot!(world.fprefix(["build", "--locked"]).said().ends_with(1).transcript(), @"
     $ fprefix build --locked
     error: the lock file [WORLD]/fprefix.lock cannot be read: TOML parse error at line 1, column 1
       |
-    1 | form = 1
+    1 | form = 2
       | ^
     missing field `request`
 
     [1]
     ");
+    world.write("fprefix.lock", "form = 1\npackages = []\n");
+    let said = world.fprefix(["build", "--locked"]).said().ends_with(1);
+    said.tells("has the form 1, and this fprefix knows 2").tells("run `fprefix lock`");
     // What is not set up has nothing to record.
     insta::assert_snapshot!(world.fprefix(["lock"]).said().ends_with(1).transcript(), @"
     $ fprefix lock

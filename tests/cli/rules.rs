@@ -223,6 +223,15 @@ const NOTES: &[Defect] = &[
     defect("effect", "a rule of tmpfiles.d for /usr/local/iso/var/x, read-only", |root| {
         root.file("usr/lib/tmpfiles.d/x.conf", "d /run/x\nd /usr/local/iso/var/x\n");
     }),
+    defect("unowned", "usr/share/made: was installed by no package", |root| {
+        root.file("var/db/pkg/a/b-1/CONTENTS", "obj /usr/local/iso/usr/share/owned 0 1\n");
+        root.file("usr/share/made", "");
+    }),
+    defect("preserved", "is kept by Portage for programs that were built with it", |root| {
+        let registry = r#"{"a/b:0": ["a/b-2", "1", ["/usr/local/iso/usr/share/kept"]]}"#;
+        root.file("var/lib/portage/preserved_libs_registry", registry);
+        root.file("usr/share/kept", "");
+    }),
     defect("elf", "usr/share/broken", |root| {
         root.file("usr/share/broken", "\u{7f}ELF and no more");
     }),
