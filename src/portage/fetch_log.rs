@@ -1,6 +1,6 @@
 //! Failed downloads, as Portage writes them into the log of a package.
 
-use crate::portage::package_index::is_package;
+use crate::portage::packages::is_package;
 
 /// A source file that could not be fetched.
 #[derive(Debug, PartialEq, Eq)]

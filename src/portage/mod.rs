@@ -13,7 +13,6 @@ pub(crate) mod fetch_log;
 pub(crate) mod installation;
 pub(crate) mod license;
 pub(crate) mod ownership;
-pub(crate) mod package_index;
 pub(crate) mod packages;
 pub(crate) mod preserved;
 pub(crate) mod provided;

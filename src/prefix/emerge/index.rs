@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use crate::base::escape::Escape;
 use crate::base::names::Environment;
 use crate::base::output::Reporter;
-use crate::portage::package_index::list_differences;
+use crate::portage::packages::list_differences;
 use crate::prefix::definition::Prefix;
 use crate::prefix::environment::Sandbox;
 
