@@ -105,7 +105,7 @@ fn a_directory_of_many() {
         let path = small.inside(SHARE).join(format!("file {number}"));
         fs_err::write(path, format!("{number}\n").repeat(number % 7)).unwrap();
     }
-    pack_in(&small, &["ext4"]);
+    pack_in(&small, &["ext4", "squashfs"]);
     let image = small.beside("ext4/small.raw").display().to_string();
     let found = stdout_of("debugfs", ["-R", "ls -p /usr/local/small/usr/share/odd", &image]);
     assert_eq!(found.lines().filter(|line| line.contains("/file ")).count(), 5_000);

@@ -2,6 +2,7 @@
 
 pub(crate) mod pseudo;
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ use crate::fstree::entries::FileTree;
 use crate::fstree::{image_path, scan, tar_stream};
 use crate::host::tools::{self, ExternalTool};
 use crate::imagefmt::compression::{Compression, Compressor, Levels};
+use crate::imagefmt::directory;
 use crate::imagefmt::image_format::{ImageFacts, ImageFormat, ImageInput, KernelNeed, Magic};
 use crate::sandbox::fake_root;
 use crate::sandbox::foreign_tool::{self, ForeignTool};
@@ -69,10 +71,10 @@ impl ImageFormat for Squashfs {
         input: ImageInput<'_>,
         compression: Compression,
         output: &Path,
-        _: &Path,
+        scratch: &Path,
         progress: &dyn Fn(u64),
     ) -> Result<()> {
-        write(input.tree, compression, output, progress)
+        write(input.tree, compression, output, scratch, progress)
     }
 
     fn differences(&self, planned: &FileTree, image: &Path, scratch: &Path) -> Result<Vec<String>> {
@@ -151,6 +153,9 @@ impl ImageFormat for Squashfs {
 /// Name of the directory that unsquashfs(1) would unpack to; each path in its listing begins with it.
 const UNPACKED: &str = "squashfs-root";
 
+/// Purpose of [`write`].
+const WRITE: &str = "write the squashfs image";
+
 /// Purpose of [`read`].
 const READ: &str = "read the squashfs image";
 
@@ -160,29 +165,57 @@ const TIME_END: u64 = 1 << 31;
 /// Exit status of unsquashfs after errors other than those in the image.
 const INCOMPLETE: i32 = 2;
 
-/// Writes `plan` as the squashfs image `output`. Its time is set only by the environment variable,
-/// since mksquashfs refuses time options beside it.
-pub(crate) fn write(
+/// Number of names in one directory from which on they are written from a tree on disk. For each
+/// entry of a stream, mksquashfs compares the names that its directory has so far (`lookup_entry`
+/// in mksquashfs.c), which takes longer than all else from some ten thousand on.
+const LARGE_DIRECTORY: usize = 5_000;
+
+/// Writes `plan` as the squashfs image `output`; `dir` is a path for a temporary tree. The image's
+/// time is set only by the environment variable, since mksquashfs refuses time options beside it.
+fn write(
     plan: &FileTree,
     compression: Compression,
     output: &Path,
+    dir: &Path,
     progress: &dyn Fn(u64),
 ) -> Result<()> {
     // No entry is newer.
     ensure!(plan.epoch < TIME_END, "a squashfs image cannot have the time {}", plan.epoch);
-    tools::MKSQUASHFS
-        .command("write the squashfs image")?
-        .arg("-")
+    // Owners other than root could not be given to files on disk by an ordinary user.
+    let from_disk = plan.is_all_root() && has_large_directory(plan);
+    let command = if from_disk {
+        directory::write(plan, dir, progress)?;
+        fake_root::command(WRITE, tools::MKSQUASHFS)?.arg(dir)
+    } else {
+        tools::MKSQUASHFS.command(WRITE)?.arg("-")
+    };
+    let command = command
         .arg(output)
-        .args(["-tar", "-no-progress", "-quiet", "-exit-on-error", "-noappend"])
+        .args((!from_disk).then_some("-tar"))
+        .args(["-no-progress", "-quiet", "-exit-on-error", "-noappend"])
         // The root directory is not in the stream: mksquashfs creates it. Version 4.5 gives it to
         // the calling user despite -root-uid; only -all-root has an effect.
         .args(["-root-mode", "755", "-root-uid", "0", "-root-gid", "0"])
         .args(plan.is_all_root().then_some("-all-root"))
         .args(["-root-time", &plan.epoch.to_string()])
         .args(options(compression))
-        .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
-        .run_fed(|input| tar_stream::write_tar(plan, input, progress))
+        .env("SOURCE_DATE_EPOCH", plan.epoch.to_string());
+    if from_disk {
+        // Labels that the machine gives to all files are not planned.
+        let has_xattrs = plan.entries.values().any(|entry| !entry.xattrs.is_empty());
+        return command.args((!has_xattrs).then_some("-no-xattrs")).run_quiet();
+    }
+    command.run_fed(|input| tar_stream::write_tar(plan, input, progress))
+}
+
+/// Returns whether a directory of `plan` has as many names as [`LARGE_DIRECTORY`].
+fn has_large_directory(plan: &FileTree) -> bool {
+    let mut counts: HashMap<&Path, usize> = HashMap::new();
+    plan.entries.keys().filter_map(|path| path.parent()).any(|parent| {
+        let count = counts.entry(parent).or_default();
+        *count += 1;
+        *count == LARGE_DIRECTORY
+    })
 }
 
 /// Returns the differences of `image` from `plan`; `dir` is a path to unpack it to if necessary.
