@@ -68,6 +68,8 @@ fn gentoo(world: &World) -> LookAlike<'_> {
         world.write(format!("{dir}/profiles/categories"), "app-misc\ndev-build\nvirtual\n");
     }
     profiles(world, "repos/gentoo");
+    // The main repository has eclasses.
+    world.write("repos/gentoo/eclass/none.eclass", "");
     gentoo.empty("/var/db/repos");
     gentoo.bind(&world.path("repos"), "/var/db/repos");
     gentoo.start_in("/tmp");
