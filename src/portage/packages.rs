@@ -1,6 +1,6 @@
 //! The index of a PKGDIR, the file `Packages` (portage(5), BINARY PACKAGES): a paragraph of
 //! `KEY: VALUE` lines per binary package. Portage trusts it (make.conf(5), `pkgdir-index-trusted`),
-//! and says of what is missing in it that there is no such package.
+//! and does not find a package that is missing in it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -120,7 +120,7 @@ fn refuses_what_moved(project: &Project, runs: &str, without: &str) {
     assert_eq!(project.image(), image);
 }
 
-/// What a package's phases write is locked too, is told of, and goes with the package.
+/// Files that the phases of a package write are locked and noted, and go with the package.
 #[test]
 fn files_that_no_package_owns() {
     let project = Project::new();

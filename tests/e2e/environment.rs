@@ -3,7 +3,7 @@
 use crate::harness::World;
 use crate::prefix::{EPREFIX, lend_portage, overlay};
 
-/// What a build file asks for: the packages that would show an environment.
+/// The rest of a build file, with the packages that would show an environment.
 const BUILD_FILE: &str = "\
 [trees]
 overlays = [\"overlay\"]

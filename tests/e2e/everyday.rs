@@ -117,7 +117,7 @@ impl Everyday {
         assert_eq!(said.code(), 0, "after {step}: {said}");
     }
 
-    /// What is in final: types, modes, content, and the packages. Not Portage's own state.
+    /// Reads final: types, modes, content, and the packages. Not Portage's own state.
     fn tree(&self) -> BTreeMap<PathBuf, String> {
         let root = self.prefix.in_final("");
         let state = ["var/db/pkg", "var/cache/edb", "var/lib/portage"].map(|dir| root.join(dir));
@@ -273,7 +273,7 @@ const PLAIN: [&str; 4] = ["spring", "summer", "autumn", "winter"];
 /// Its libraries, each with a program that uses it: with `:=`, and without.
 const LIBRARIES: [(&str, &str, &str); 2] = [("tracked", "follows", ":="), ("loose", "lags", "")];
 
-/// What is in the repository of the year: the versions of each package.
+/// The prefix of the year, and the versions of each package in its repository.
 struct Year {
     day: Everyday,
     random: Random,
