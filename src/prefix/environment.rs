@@ -241,10 +241,15 @@ impl MountPlan {
             let Some(path) = &repo.path else { continue };
             if !path.is_dir() {
                 bail!(
-                    "the repository {} is not at {} any more; put it back, or start again \
-                     with `fprefix setup --force` and without it",
+                    "the repository {} is not at {} any more\n\
+                     hint: put it back, name the place that it moved to with `fprefix -P {} repo \
+                     add {}=PATH`, or do without it: `fprefix -P {} repo remove {}`",
                     repo.name,
-                    path.escaped()
+                    path.escaped(),
+                    prefix.definition.id,
+                    repo.name,
+                    prefix.definition.id,
+                    repo.name
                 );
             }
             self.bwrap.ro_bind(path, &repos::inside(&repo.name));

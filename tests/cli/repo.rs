@@ -136,6 +136,36 @@ fn added_and_removed_again() {
 }
 
 #[test]
+fn moved_on_disk() {
+    let (world, definition) = world();
+    for (name, masters) in [("first", "main"), ("second", "first")] {
+        repository(&world, name, name, masters);
+        repo(&world, &["add", name]).succeeds();
+    }
+    world.write("first/skel/etc/portage/package.use", "a/b c\n");
+    let before = all_configured(&world, &definition);
+    fs_err::create_dir(world.path("elsewhere")).unwrap();
+    for name in ["main", "first"] {
+        fs_err::rename(world.path(name), world.path("elsewhere").join(name)).unwrap();
+    }
+    repo(&world, &["list"]).succeeds().prints("first                  2        [WORLD]/first");
+    // The first one still has its place below the main one, and the second one above it.
+    repo(&world, &["add", "main=elsewhere/main"]).succeeds();
+    let said = repo(&world, &["add", "elsewhere/first"]).succeeds();
+    said.tells("demo-amd64-usr takes ebuilds of first from [WORLD]/elsewhere/first");
+    let ranks = repo(&world, &["list"]).succeeds().stdout;
+    assert_snapshot!(ranks);
+    let after = all_configured(&world, &definition);
+    let settings = |all: &[(PathBuf, String)]| all.get(1..).unwrap().to_vec();
+    let with_skeleton = settings(&after).into_iter().filter(|(path, _)| !path.ends_with("first"));
+    assert_eq!(with_skeleton.collect::<Vec<_>>(), settings(&before));
+    assert!(configured(&definition, "package.use/first").iter().all(Option::is_some));
+    // As long as it is where it was, another one of its name is refused.
+    repository(&world, "copy", "first", "main");
+    refused(&world, &["add", "copy"]);
+}
+
+#[test]
 fn what_came_from_it_is_named() {
     let (world, definition) = world();
     repository(&world, "more", "more", "");

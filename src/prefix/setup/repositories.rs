@@ -50,7 +50,8 @@ pub(crate) struct Synced {
     pub to: String,
 }
 
-/// Adds the repository that `wanted` names to a prefix; it wins over those that are there.
+/// Adds the repository that `wanted` names to a prefix; it wins over those that are there. One that
+/// was moved on disk since it was added keeps its rank.
 pub(crate) fn add_repository(
     prefix: &Prefix,
     wanted: &RepoPlace,
@@ -63,7 +64,10 @@ pub(crate) fn add_repository(
             return Ok(None);
         }
         let mut named = list_user_repos(&definition.repos);
-        named.push((name.clone(), path.clone()));
+        match named.iter_mut().find(|(other, place)| *other == name && !place.is_dir()) {
+            Some((_, place)) => place.clone_from(&path),
+            None => named.push((name.clone(), path.clone())),
+        }
         let all = with_priorities(named)?;
         if let Some((repo, path, master)) = missing_master(&all)? {
             bail!(
