@@ -20,7 +20,9 @@ use crate::base::limits::TEXT;
 use crate::base::publish::{self, Durability, NewFile};
 use crate::fstree::resolve::{ResolvedPath, RootResolver};
 
-/// Number of attempts if a rename or a mount elsewhere disturbs the kernel (`EAGAIN` of openat2(2)).
+/// Number of attempts if a rename or a mount elsewhere disturbs the kernel. Then openat2(2) fails with
+/// `EAGAIN`. Or it begins anew by itself, without forgetting how many links it has followed, so a path
+/// with more than 20 of them may fail with `ELOOP` (`do_filp_open` in the kernel's fs/namei.c).
 const ATTEMPTS: usize = 64;
 
 /// Resolution without links, for what is written: the path was resolved before.
@@ -330,14 +332,19 @@ fn open_below(
 ) -> Result<OwnedFd, Errno> {
     let below = path.strip_prefix("/").unwrap_or(path);
     let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+    let flags = flags | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat2(&dir, below, flags, Mode::empty(), resolve);
+    let follows = !resolve.contains(ResolveFlags::NO_SYMLINKS);
+    let mut opened = open();
     for _ in 1..ATTEMPTS {
-        let flags = flags | OFlags::CLOEXEC;
-        match rustix::fs::openat2(&dir, below, flags, Mode::empty(), resolve) {
+        match opened {
             Err(Errno::AGAIN) => {}
-            opened => return opened,
+            Err(Errno::LOOP) if follows => {}
+            _ => break,
         }
+        opened = open();
     }
-    Err(Errno::AGAIN)
+    opened
 }
 
 /// Makes the directory `name` in `dir`, unless it is there. Its name is flushed, as a file in it
@@ -504,6 +511,32 @@ mod tests {
         assert!(error.starts_with("could not write usr/file in ") && error.ends_with("no more"));
         let names = fs_err::read_dir(dir.path().join("root/usr")).unwrap();
         assert_eq!(names.count(), 1);
+    }
+
+    #[test]
+    fn renames_elsewhere_disturb_nobody() {
+        let World { dir, root } = world();
+        let mut last = "/usr/lib/os-release".to_owned();
+        for number in 1..=40 {
+            symlink(&last, dir.path().join(format!("root/chain{number}"))).unwrap();
+            last = format!("chain{number}");
+        }
+        let [one, other] = ["one", "other"].map(|name| dir.path().join(name));
+        fs_err::create_dir(&one).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    fs_err::rename(&one, &other).unwrap();
+                    fs_err::rename(&other, &one).unwrap();
+                }
+            });
+            let found = |_| root.look_up(Path::new(&last), OFlags::PATH).is_ok_and(|f| f.is_some());
+            let all = (0..5000).all(found);
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(all, "a path of 40 links was not found");
+        });
+        assert!(root.look_up(Path::new("loop"), OFlags::PATH).unwrap().is_none());
     }
 
     #[test]
