@@ -17,6 +17,9 @@ use crate::prefix::setup::{self, SetupPlan, SetupRequest};
 /// Finds out what kind of machine this is, fetches Portage where there is none, brings the
 /// compiler's C library, headers and runtime into the prefix as packages, and writes Portage's
 /// configuration and the scripts emerge-prefix-NAME-BOARD and TOOL-prefix-NAME-BOARD.
+///
+/// On a prefix that is there, takes over what fprefix or the machine's compiler and C library have
+/// become since. Packages stay installed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

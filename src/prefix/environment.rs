@@ -294,7 +294,7 @@ impl MountPlan {
                     "the compiler that the prefix was set up with is gone: there is no {}; \
                      `{}` takes the one that is there now",
                     part.escaped(),
-                    prefix.definition.setup_command(&prefix.home, true)
+                    prefix.definition.setup_command(&prefix.home, false)
                 );
             }
             self.bwrap.ro_bind(part, &Compiler::inside(part));

@@ -36,6 +36,33 @@ pub(crate) struct Kill {
     pub scope: Scope,
 }
 
+impl Kill {
+    /// The moment at which a process makes its `number`-th `call`.
+    pub(crate) fn at(call: &str, number: usize, scope: Scope) -> Self {
+        Self { call: call.to_owned(), number, scope }
+    }
+
+    /// Runs `run` until it is killed at this moment, or has come to its end before. With `follows`,
+    /// the first of all processes that it starts, too, for which the moment comes is the one.
+    pub(crate) fn end(&self, follows: bool, run: Run<'_>) -> Said {
+        let world = run.world;
+        let file = world.path("trace");
+        let signal = if self.scope == Scope::Process { "SIGKILL" } else { "SIGSTOP" };
+        let Self { call, number, .. } = self;
+        let mut words = words(follows, &file);
+        words.extend(["-e".into(), format!("trace={call}"), "-e".into()]);
+        words.extend([format!("inject={call}:signal={signal}:when={number}"), "--".into()]);
+        let mut running = run.through(words).start();
+        if self.scope == Scope::Group {
+            let text = || fs_err::read_to_string(&file).unwrap_or_default();
+            if running.until(|_| text().contains("stopped by SIGSTOP")) {
+                running.signal_group(Signal::KILL);
+            }
+        }
+        running.wait(world)
+    }
+}
+
 /// Moments of a run, found by counting the calls of one that was not disturbed.
 pub(crate) struct Moments {
     counts: BTreeMap<String, usize>,
@@ -109,21 +136,7 @@ impl Moments {
 
     /// Runs `run` until it is killed at the moment `kill`, or has come to its end before.
     pub(crate) fn kill(&self, kill: &Kill, run: Run<'_>) -> Said {
-        let world = run.world;
-        let file = world.path("trace");
-        let signal = if kill.scope == Scope::Process { "SIGKILL" } else { "SIGSTOP" };
-        let Kill { call, number, .. } = kill;
-        let mut words = words(self.follows, &file);
-        words.extend(["-e".into(), format!("trace={call}"), "-e".into()]);
-        words.extend([format!("inject={call}:signal={signal}:when={number}"), "--".into()]);
-        let mut running = run.through(words).start();
-        if kill.scope == Scope::Group {
-            let text = || fs_err::read_to_string(&file).unwrap_or_default();
-            if running.until(|_| text().contains("stopped by SIGSTOP")) {
-                running.signal_group(Signal::KILL);
-            }
-        }
-        running.wait(world)
+        kill.end(self.follows, run)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::base::board::Board;
 use crate::base::data::{self, Folder};
 use crate::base::escape::Escape;
 use crate::base::input;
+use crate::base::limits::TEXT;
 use crate::base::publish::{Durability, NewFile};
 use crate::base::{files, template};
 use crate::host::toolchain::plan::{Content, Import};
@@ -46,29 +47,40 @@ impl Import {
     pub(crate) fn write_distfile(&self, distdir: &Path) -> Result<Distfile> {
         let new = NewFile::create_in(distdir)
             .with_context(|| format!("could not write to {}", distdir.escaped()))?;
-        let (hash, size) = self
-            .write_hashed(new.file())
-            .with_context(|| format!("could not archive the files of {}", self.package))?;
-        let digest = data::hex(&hash.finalize());
-        let tag = digest.get(..16).unwrap_or(&digest);
-        let name = format!("fprefix-{}-{}-{tag}.tar", self.name(), self.version);
-        let path = distdir.join(&name);
+        let distfile = self.archive(new.file())?;
+        let path = distdir.join(&distfile.name);
         if !path.exists() {
             files::open_to_all(new.file())?;
             // A file that is there is not written again, so it must be whole.
-            new.publish(name.as_ref(), Durability::Flushed)
+            new.publish(distfile.name.as_ref(), Durability::Flushed)
                 .with_context(|| format!("could not write {}", path.escaped()))?;
         }
-        let manifest = format!("DIST {name} {size} SHA512 {digest}\n");
-        Ok(Distfile { name, manifest })
+        Ok(distfile)
     }
 
-    fn write_hashed(&self, file: &std::fs::File) -> Result<(Sha512, u64)> {
-        let inner = std::io::BufWriter::new(file);
+    /// Returns whether the package in `repository` installs just these files.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the files or the repository cannot be read.
+    pub(crate) fn is_in(&self, repository: &Path) -> Result<bool> {
+        let manifest = repository.join(&self.package).join("Manifest");
+        Ok(manifest.is_file()
+            && input::read_text(&manifest, TEXT)? == self.archive(std::io::sink())?.manifest)
+    }
+
+    /// Writes the archive to `out`.
+    fn archive(&self, out: impl Write) -> Result<Distfile> {
+        let inner = std::io::BufWriter::new(out);
         let mut hashing = Hashing { inner, hash: Sha512::new(), size: 0 };
-        self.write_tar(&mut hashing)?;
-        hashing.flush()?;
-        Ok((hashing.hash, hashing.size))
+        self.write_tar(&mut hashing)
+            .and_then(|()| Ok(hashing.flush()?))
+            .with_context(|| format!("could not archive the files of {}", self.package))?;
+        let digest = data::hex(&hashing.hash.finalize());
+        let tag = digest.get(..16).unwrap_or(&digest);
+        let name = format!("fprefix-{}-{}-{tag}.tar", self.name(), self.version);
+        let manifest = format!("DIST {name} {} SHA512 {digest}\n", hashing.size);
+        Ok(Distfile { name, manifest })
     }
 
     fn write_tar(&self, out: impl Write) -> Result<()> {
@@ -122,5 +134,31 @@ impl<W: Write> Write for Hashing<W> {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_the_files_is_seen() {
+        let recipe = "package = \"a/b\"\ndescription = \"\"\nhomepage = \"\"\nlicense = \"\"\nslot = \"0\"\n";
+        let import = |version: &str, text: &str| Import {
+            package: "a/b".to_owned(),
+            version: version.to_owned(),
+            recipe: toml::from_str(recipe).unwrap(),
+            entries: [("file".into(), Content::Text(text.to_owned()))].into(),
+        };
+        let repository = tempfile::tempdir().unwrap();
+        let imported = import("1", "text");
+        assert!(!imported.is_in(repository.path()).unwrap());
+        let distfile = imported.write_distfile(repository.path()).unwrap();
+        let manifest = repository.path().join("a/b/Manifest");
+        files::write_atomically(&manifest, distfile.manifest.as_bytes()).unwrap();
+        assert!(imported.is_in(repository.path()).unwrap());
+        for other in [import("1", "other"), import("2", "text")] {
+            assert!(!other.is_in(repository.path()).unwrap());
+        }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) use crate::host::toolchain::plan::{Import, plan};
 pub(crate) use crate::host::toolchain::sysroot::Sysroot;
 
 /// A C and C++ compiler for a board.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compiler {
     /// The gcc driver, links resolved.
     pub cc: PathBuf,

@@ -40,7 +40,7 @@ const REASON: &str =
 /// # Errors
 ///
 /// Fails if a database or the index of PKGDIR cannot be read, or the configuration not written.
-pub(super) fn follow_staging(prefix: &Prefix) -> Result<Vec<String>> {
+pub(crate) fn follow_staging(prefix: &Prefix) -> Result<Vec<String>> {
     let staging = vdb::builds(&prefix.layout.vdb(Environment::Staging))?;
     let there = vdb::builds(&prefix.layout.vdb(Environment::Final))?;
     let index = PackagesIndex::load(&prefix.layout.pkgdir())?;

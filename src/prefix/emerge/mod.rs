@@ -8,7 +8,7 @@
 //! longer hold the lock of; what Portage had begun it begins anew.
 
 mod explain;
-mod follow;
+pub(crate) mod follow;
 pub(crate) mod history;
 mod index;
 pub(crate) mod phases;

@@ -34,13 +34,15 @@ use crate::portage::binhost::{self, Binhost};
 use crate::portage::cpv::Cpv;
 use crate::portage::vdb;
 use crate::prefix::definition::{Definition, Prefix, REWRITING};
+use crate::prefix::emerge::follow::follow_staging;
 use crate::prefix::emerge::phases::Phases;
 use crate::prefix::environment::{Sandbox, place, prove_nesting};
 use crate::prefix::layout::{self, Owner, owner};
 use crate::prefix::setup::package_config::PackageConfig;
 use crate::prefix::setup::preflight::{
     absolute, check_apart, check_binhost, check_existing, check_features, check_machine,
-    check_owners, check_writable, find_existing, profile, repositories, tree as tree_of,
+    check_outdated, check_owners, check_writable, find_existing, profile, repositories,
+    tree as tree_of,
 };
 use crate::prefix::{broot, wrappers};
 
@@ -169,6 +171,9 @@ impl SetupPlan {
         let compiler = Compiler::find(&board)?;
         let (sysroot, missing) = Sysroot::find(machine, &board, &compiler)?;
         let imports = toolchain::plan(&compiler, &board, sysroot.as_ref())?;
+        if let Some(existing) = existing.as_ref().filter(|_| !request.force) {
+            check_outdated(existing, &compiler, &imports)?;
+        }
         let sysroot = sysroot.map(|sysroot| sysroot.dir().to_owned());
         prefix.definition.compiler = Some(compiler.clone());
         let prefix = share(prefix, home, &imports)?;
@@ -279,6 +284,8 @@ impl SetupPlan {
         reporter.step("installing the toolchain's packages into staging");
         self.install_seeds(Environment::Staging, reporter)?;
         reporter.step("installing the runtime into final");
+        // PKGDIR may have a newer one: the machine may have gone back to an older toolchain.
+        follow_staging(&self.prefix)?;
         self.install_seeds(Environment::Final, reporter)?;
         self.prefix.definition.wrappers = wrappers::write(&self.prefix, &self.wrapper_dir)?;
         self.prefix.definition.complete = true;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 
 use crate::base::board::Board;
 use crate::base::escape::Escape;
@@ -11,6 +11,7 @@ use crate::base::inside::PROFILES;
 use crate::base::names::{Eprefix, Feature, PrefixId};
 use crate::host::home::Home;
 use crate::host::machine::{self, Machine};
+use crate::host::toolchain::{Compiler, Import};
 use crate::host::tools::{self, ExternalTool};
 use crate::portage::binhost::Binhost;
 use crate::portage::repos;
@@ -100,21 +101,14 @@ pub(super) fn find_existing(home: &Home, id: &PrefixId) -> Result<Option<Prefix>
     Prefix::load(home, id).map(Some)
 }
 
-/// Refuses to set up once more what is there, or to go on with what was cut short as something
-/// else.
+/// Refuses to go on with a prefix, or to bring it up to date, as something else.
 pub(super) fn check_existing(prefix: &Prefix, eprefix: &Eprefix, dirs: [&Path; 2]) -> Result<()> {
     let definition = &prefix.definition;
     let id = &definition.id;
-    if definition.complete && prefix.update_command()?.is_none() {
-        bail!(
-            "the prefix {id} is there already, at {}\n\
-             hint: build into it with `fprefix -P {id} emerge \
-             ...`, start over with `{}`, or remove it with `fprefix remove {id}`",
-            definition.eprefix,
-            definition.setup_command(&prefix.home, true)
-        );
-    }
     if definition.eprefix != *eprefix || [&definition.staging, &definition.r#final] != dirs {
+        if definition.complete && prefix.update_command()?.is_none() {
+            return Err(is_there(prefix));
+        }
         bail!(
             "{id} is a prefix for {} that is not finished or not up to date\n\
              hint: go on with `{}`, or \
@@ -124,6 +118,41 @@ pub(super) fn check_existing(prefix: &Prefix, eprefix: &Eprefix, dirs: [&Path; 2
         );
     }
     Ok(())
+}
+
+/// Refuses to set up once more what is whole, and of this program and this machine's toolchain:
+/// `compiler`, and what it imports.
+pub(super) fn check_outdated(
+    prefix: &Prefix,
+    compiler: &Compiler,
+    imports: &[Import],
+) -> Result<()> {
+    let definition = &prefix.definition;
+    if !definition.complete || prefix.update_command()?.is_some() {
+        return Ok(());
+    }
+    // Definitions that name no compiler are not of this program.
+    let Some(before) = &definition.compiler else { return Err(is_there(prefix)) };
+    let repository = prefix.layout.own_repos().join(repos::TOOLCHAIN);
+    let mut is_same = before == compiler;
+    for import in imports {
+        is_same = is_same && import.is_in(&repository)?;
+    }
+    if is_same {
+        return Err(is_there(prefix));
+    }
+    Ok(())
+}
+
+fn is_there(prefix: &Prefix) -> Error {
+    let (definition, id) = (&prefix.definition, &prefix.definition.id);
+    anyhow!(
+        "the prefix {id} is there already, at {}\n\
+         hint: build into it with `fprefix -P {id} emerge \
+         ...`, start over with `{}`, or remove it with `fprefix remove {id}`",
+        definition.eprefix,
+        definition.setup_command(&prefix.home, true)
+    )
 }
 
 /// The repositories of what `--tree` names, or the machine's own where nothing else was asked for;
