@@ -182,6 +182,9 @@ impl PackCommand {
                 HumanBytes(left.bytes),
                 left.why
             );
+            for path in &left.paths {
+                text += &format!("left out by {}: {path}\n", left.rule);
+            }
         }
         if !symbols.files.is_empty() {
             text += &format!("to be stripped: {} files\n", symbols.files.len());

@@ -14,14 +14,17 @@ use crate::imagefmt::architecture::Architecture;
 use crate::imagefmt::format::Format;
 use crate::imagefmt::signing::pkcs11::KeySource;
 use crate::manifest::rules::WaivedRule;
+use crate::sysext::charsets::Charset;
 use crate::sysext::expose::Expose;
+use crate::sysext::locale::Locale;
 use crate::sysext::name::Version;
-use crate::sysext::prune::{Locale, PruneRuleName};
+use crate::sysext::prune::PruneRuleName;
 use crate::sysext::release::ReleaseField;
 use crate::sysext::services::UnitName;
 use crate::sysext::state::StatePath;
 use crate::sysext::strip::KeepSymbols;
 use crate::sysext::sysupdate::SourceUrl;
+use crate::sysext::unused::UnusedLibraries;
 
 /// Settings of the extension: its name, content, formats and reports.
 #[derive(Clone, Debug, Default, Args, Deserialize, JsonSchema)]
@@ -85,6 +88,19 @@ pub(crate) struct PackOptions {
     /// Keep translations into these languages alone, like `en,pt_BR`
     #[arg(long, value_name = "LANGUAGE", value_delimiter = ',')]
     pub locales: Vec<Locale>,
+    /// Keep the modules of iconv(3) for these character sets, like `EUC-JP,ISO-8859-15`, or "all"
+    ///
+    /// Those of the locales in the extension are always kept. Without this option, so are eight usual
+    /// ones if a program calls iconv(3).
+    #[arg(long, value_name = "CHARSET", value_delimiter = ',')]
+    pub charsets: Vec<Charset>,
+    /// Leave out libraries that nothing loads: of the toolchain, or of all packages that nobody asked for [default: toolchain]
+    ///
+    /// A library is loaded if any other file of the extension has its name in it. --dry-run and the
+    /// manifest list what is left out. "all" also takes libraries that a program finds by searching a
+    /// directory.
+    #[arg(long, value_name = "toolchain|all")]
+    pub unused_libraries: Option<UnusedLibraries>,
     /// Take symbols and debugging information out of programs and libraries (the default)
     ///
     /// Copies for the image are stripped, never the root itself. Files of packages with

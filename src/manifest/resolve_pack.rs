@@ -16,17 +16,20 @@ use crate::manifest::origin::{OptionOrigin, Setting};
 use crate::manifest::pack_options::PackOptions;
 use crate::manifest::rules::WaivedRule;
 use crate::sysext::base::Base;
+use crate::sysext::charsets::Charset;
 use crate::sysext::expose::Expose;
+use crate::sysext::locale::Locale;
 use crate::sysext::mangle::Mangle;
 use crate::sysext::name::Version;
 use crate::sysext::openpgp::SumsKey;
-use crate::sysext::prune::{Locale, PruneRuleName};
+use crate::sysext::prune::PruneRuleName;
 use crate::sysext::release::ReleaseField;
 use crate::sysext::services::UnitName;
 use crate::sysext::state::StatePath;
 use crate::sysext::strip::StripOptions;
 use crate::sysext::sysupdate::SourceUrl;
 use crate::sysext::target::{TargetCheck, TargetRule};
+use crate::sysext::unused::UnusedLibraries;
 
 /// Error for a setting about a target if no target is named.
 const NO_TARGET: &str =
@@ -56,6 +59,10 @@ pub(crate) struct ResolvedPack {
     pub keep: Vec<PruneRuleName>,
     /// Languages to keep. An empty list keeps all.
     pub locales: Vec<Locale>,
+    /// Character sets to keep. An empty list leaves the choice to the rule.
+    pub charsets: Vec<Charset>,
+    /// Packages whose unused libraries are left out.
+    pub unused_libraries: UnusedLibraries,
     /// Strip options. `None` keeps the symbols in the extension.
     pub strip: Option<StripOptions>,
     /// Key and certificate that a DDI is signed with.
@@ -121,6 +128,8 @@ impl PackOptions {
             fields: self.fields,
             keep: self.keep,
             locales: self.locales,
+            charsets: self.charsets,
+            unused_libraries: self.unused_libraries.unwrap_or_default(),
             expose: self.expose,
             start: self.start,
             state: self.state,

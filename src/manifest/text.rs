@@ -20,14 +20,17 @@ use crate::manifest::rules::{self, CheckRuleName, WaivedRule};
 use crate::manifest::tables::{Keywords, ProgramLine};
 use crate::portage::atom::Atom;
 use crate::portage::binhost::Binhost;
+use crate::sysext::charsets::Charset;
 use crate::sysext::expose::Expose;
+use crate::sysext::locale::Locale;
 use crate::sysext::name::Version;
-use crate::sysext::prune::{Locale, PruneRuleName, PruneRules};
+use crate::sysext::prune::{PruneRuleName, PruneRules};
 use crate::sysext::release::ReleaseField;
 use crate::sysext::services::UnitName;
 use crate::sysext::state::StatePath;
 use crate::sysext::strip::KeepSymbols;
 use crate::sysext::sysupdate::SourceUrl;
+use crate::sysext::unused::UnusedLibraries;
 
 /// Returns the names of all boards; none if profiles/ cannot be read.
 fn board_names() -> Vec<String> {
@@ -94,6 +97,7 @@ macro_rules! text_values {
 text_values! {
     Atom => "CATEGORY/NAME, or OPERATOR CATEGORY/NAME-VERSION, with :SLOT, ::REPOSITORY, [USE]",
     BoardName => "BOARD, like amd64-usr" in board_names,
+    Charset => "CHARSET, or all",
     CheckRuleName => "RULE of `fprefix check`" in rules::check_rule_names,
     Expose => "PROGRAM, or all",
     Feature => "FEATURE, like ccache",
@@ -109,6 +113,7 @@ text_values! {
     SourceUrl => "URL of a directory",
     StatePath => "PATH below EPREFIX",
     UnitName => "UNIT, like demo.service",
+    UnusedLibraries => "toolchain, or all",
     UseFlags => "FLAGS, like `-nls ssl`",
     WaivedRule => "RULE of `fprefix check`, or about attaching" in rules::waived_rule_names,
 }

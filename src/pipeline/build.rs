@@ -13,6 +13,7 @@ use crate::base::output::Reporter;
 use crate::check;
 use crate::check::prove::{self, Proof};
 use crate::host::home::Home;
+use crate::imagefmt::workplace::Workplace;
 use crate::manifest::file::BuildFile;
 use crate::manifest::final_record::FinalRecord;
 use crate::manifest::lockfile::{LockFile, LockedRequest};
@@ -294,6 +295,9 @@ fn build(
     setup::renew_final(prefix, reporter)
 }
 
+/// Directory of the tree in which programs are proven, in a workplace.
+const PROOF: &str = ".proof";
+
 /// Checks, proves and packs the final environment.
 fn finish(
     prefix: &Prefix,
@@ -312,25 +316,52 @@ fn finish(
     if !report.passes() {
         return Ok(BuildOutcome::Found(report));
     }
-    for ProgramLine(words) in &file.runs {
-        reporter.step(&format!("proving {}", words.join(" ")));
-        let proof = prove::in_empty_root(&request.root, words)?;
-        if !proof.passes() || proof.status != Some(0) {
-            return Ok(BuildOutcome::NotProven(Box::new(proof)));
-        }
-        for attempt in proof.list_attempts() {
-            reporter.detail(&format!("tried {attempt}"));
-        }
-    }
     let prepared = pack::prepare(&request, reporter)?;
     for warning in &prepared.warnings {
         reporter.warn(warning);
+    }
+    if let Some(proof) = prove_all(&request, &prepared, file, reporter)? {
+        return Ok(BuildOutcome::NotProven(Box::new(proof)));
     }
     Ok(match pack::carry_out(&request, prepared, reporter)? {
         pack::PackOutcome::Packed(packed) => BuildOutcome::Packed(packed),
         pack::PackOutcome::Found(report) => BuildOutcome::Found(report),
         pack::PackOutcome::Refused(findings) => BuildOutcome::Refused(findings),
     })
+}
+
+/// Proves the programs of the build file on what will be packed. Returns the proof that failed.
+fn prove_all(
+    request: &pack::PackRequest,
+    prepared: &pack::Prepared,
+    file: &BuildFile,
+    reporter: &Reporter,
+) -> Result<Option<Proof>> {
+    if file.runs.is_empty() {
+        return Ok(None);
+    }
+    for ProgramLine(words) in &file.runs {
+        if let Some(rule) = words.first().and_then(|name| prepared.rule_against(name)) {
+            bail!(
+                "{} cannot be proven: the rule {rule} leaves it out of the extension\n\
+                 hint: write keep = [\"{rule}\"] into [pack]",
+                words.join(" ")
+            );
+        }
+    }
+    let workplace = Workplace::open(&request.options.output)?;
+    let root = pack::write_proof_root(request, prepared, &workplace.path(PROOF))?;
+    for ProgramLine(words) in &file.runs {
+        reporter.step(&format!("proving {}", words.join(" ")));
+        let proof = prove::in_empty_root(&root, words)?;
+        if !proof.passes() || proof.status != Some(0) {
+            return Ok(Some(proof));
+        }
+        for attempt in proof.list_attempts() {
+            reporter.detail(&format!("tried {attempt}"));
+        }
+    }
+    Ok(None)
 }
 
 /// Makes the pack request of the build file.

@@ -42,6 +42,13 @@ impl FromStr for Expose {
     }
 }
 
+impl Expose {
+    /// Returns whether this names the program at `path`.
+    pub(crate) fn is_program_at(&self, path: &Path) -> bool {
+        matches!(self, Self::Program(name) if path.file_name() == Some(name.as_ref()))
+    }
+}
+
 /// Programs that are exposed.
 #[derive(Debug, Default)]
 pub(crate) struct ExposedPrograms {

@@ -11,17 +11,21 @@
 //! Nothing in here knows how an image format stores its bytes.
 
 pub(crate) mod base;
+pub(crate) mod charsets;
+mod commands;
 mod dev_links;
 pub(crate) mod difference;
 pub(crate) mod epoch;
 pub(crate) mod expose;
 pub(crate) mod integrate;
 mod library_names;
+pub(crate) mod locale;
 pub(crate) mod mangle;
 pub(crate) mod name;
 pub(crate) mod openpgp;
 pub(crate) mod order;
 pub(crate) mod prune;
+mod prune_rule;
 pub(crate) mod release;
 pub(crate) mod services;
 pub(crate) mod state;
@@ -29,3 +33,5 @@ pub(crate) mod strip;
 pub(crate) mod sums;
 pub(crate) mod sysupdate;
 pub(crate) mod target;
+pub(crate) mod unrequested;
+pub(crate) mod unused;

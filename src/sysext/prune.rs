@@ -3,112 +3,53 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use anyhow::{Context, Error, Result, bail};
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::base::data;
+use crate::base::escape::Escape;
 use crate::base::input;
 use crate::fstree::entries::{ContentSource, Entry, EntryKind, FileTree};
-use crate::sysext::dev_links;
+use crate::sysext::charsets::{self, Charset, WantedCharsets};
+use crate::sysext::expose::Expose;
 use crate::sysext::library_names::pointed_at;
+use crate::sysext::locale::Locale;
+use crate::sysext::prune_rule::{
+    PruneCondition, PruneRound, PruneRule, PruneRuleData, PruneRulesData, glob_set,
+};
+use crate::sysext::unrequested::Unrequested;
+use crate::sysext::unused::{self, ComposedNames, UnusedLibraries};
+use crate::sysext::{commands, dev_links};
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PruneRuleData {
-    id: String,
-    why: String,
-    paths: Vec<String>,
-    only: Option<PruneCondition>,
-}
-
-#[derive(Debug, Deserialize)]
-struct PruneRulesData {
-    rule: Vec<PruneRuleData>,
-}
-
-impl PruneRulesData {
-    fn load() -> Result<Self> {
-        data::toml("slim.toml")
-    }
-}
+pub(crate) use crate::sysext::prune_rule::PruneRuleName;
 
 /// Bytes of a script that are examined.
 const SCRIPT: u64 = 256 << 10;
 
-/// A condition in addition to the path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum PruneCondition {
-    /// A name that only the link editor reads.
-    LinkEditor,
-    /// A script that answers `--cflags` and `--libs`.
-    BuildAnswers,
-    /// A directory of a language that is not wanted.
-    Locale,
-}
-
-/// A rule that names files to leave out.
-#[derive(Debug)]
-struct PruneRule {
-    id: String,
-    why: String,
-    paths: GlobSet,
-    only: Option<PruneCondition>,
-}
-
-/// Name of a rule in profiles/slim.toml.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct PruneRuleName(String);
-
-impl FromStr for PruneRuleName {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let known = PruneRules::names()?;
-        if !known.iter().any(|id| id == text) {
-            bail!("there is no rule {text:?} to keep; there are {}", known.join(", "));
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-/// A language, or its variant for a country: `de`, `pt_BR` (locale(7)).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Locale(String);
-
-impl FromStr for Locale {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "_@.-".contains(c);
-        if !text.starts_with(|c: char| c.is_ascii_alphabetic()) || !text.chars().all(plain) {
-            bail!("{text:?} has to be a language, like de or pt_BR");
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl Locale {
-    /// Returns whether the directory `name` is of this language. `de` also wants `de_AT`, and
-    /// `de_AT` also wants `de`, on which it is built.
-    fn matches(&self, name: &str) -> bool {
-        let parts = |text: &str| -> Vec<String> {
-            text.split(['_', '.', '@']).map(str::to_owned).collect()
-        };
-        let (own, name) = (parts(&self.0), parts(name));
-        own.iter().zip(&name).all(|(own, name)| own == name)
-    }
+/// Choices of the user about what is left out.
+#[derive(Debug, Default)]
+pub(crate) struct PruneChoice<'a> {
+    /// Rules that are skipped.
+    pub keep: &'a [PruneRuleName],
+    /// Languages that are wanted. An empty list keeps all languages.
+    pub locales: &'a [Locale],
+    /// Programs that are linked into /usr/bin.
+    pub expose: &'a [Expose],
+    /// Character sets that are wanted. An empty list leaves the choice to the rule.
+    pub charsets: &'a [Charset],
+    /// Packages whose unused libraries are left out.
+    pub unused: UnusedLibraries,
 }
 
 /// Rules that are in force.
 #[derive(Debug)]
-pub(crate) struct PruneRules {
+pub(crate) struct PruneRules<'a> {
     rules: Vec<PruneRule>,
-    /// Languages that are wanted. An empty list keeps all languages.
-    locales: Vec<Locale>,
+    composed: Vec<ComposedNames>,
+    usual_charsets: Vec<String>,
+    choice: PruneChoice<'a>,
+    /// Files that nobody asked for.
+    unrequested: &'a Unrequested,
 }
 
 /// Entries that one rule left out.
@@ -122,37 +63,77 @@ pub(crate) struct Pruned {
     pub entries: u64,
     /// Number of bytes in the entries.
     pub bytes: u64,
+    /// Paths of the entries, if the rule decides about each file by what needs it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
 }
 
-impl PruneRules {
+impl PruneRules<'_> {
     /// Returns the names of all rules.
     pub(crate) fn names() -> Result<Vec<String>> {
-        Ok(PruneRulesData::load()?.rule.into_iter().map(|rule| rule.id).collect())
+        PruneRulesData::names()
     }
+}
 
-    /// Loads all rules except those in `keep`. If `locales` lists languages, translations into
-    /// other languages are left out.
-    pub(crate) fn load(keep: &[PruneRuleName], locales: &[Locale]) -> Result<Self> {
+impl<'a> PruneRules<'a> {
+    /// Loads all rules that `choice` does not skip.
+    pub(crate) fn load(choice: PruneChoice<'a>, unrequested: &'a Unrequested) -> Result<Self> {
         let data = PruneRulesData::load()?;
-        let is_kept = |rule: &PruneRuleData| keep.iter().any(|name| name.0 == rule.id);
-        let mut rules = Vec::new();
-        for rule in data.rule.into_iter().filter(|rule| !is_kept(rule)) {
-            let paths = glob_set(&rule.paths)
-                .with_context(|| format!("the rule {} in profiles/slim.toml is wrong", rule.id))?;
-            rules.push(PruneRule { id: rule.id, why: rule.why, paths, only: rule.only });
-        }
-        Ok(Self { rules, locales: locales.to_vec() })
+        let is_kept = |rule: &PruneRuleData| choice.keep.iter().any(|name| name.is(&rule.id));
+        let rules = data.rule.into_iter().filter(|rule| !is_kept(rule)).map(PruneRule::of);
+        let rules = rules.collect::<Result<_>>()?;
+        let composed = data.names.into_iter().map(|names| {
+            let libraries = glob_set(&[names.libraries])?;
+            Ok(ComposedNames { text: names.text, libraries })
+        });
+        let composed = composed.collect::<Result<_>>()?;
+        Ok(Self { rules, composed, usual_charsets: data.charsets.usual, choice, unrequested })
     }
 
     /// Removes from `plan` the entries that the rules name, the links to them, and the directories
     /// that become empty.
     pub(crate) fn apply(&self, plan: &mut FileTree) -> Result<Vec<Pruned>> {
-        let link_editor =
-            self.rules.iter().any(|rule| rule.only == Some(PruneCondition::LinkEditor));
-        let names = if link_editor { dev_links::names(plan)? } else { BTreeSet::new() };
-        let mut out: BTreeMap<PathBuf, usize> = BTreeMap::new();
+        let mut left_out = self.apply_round(plan, PruneRound::Paths)?;
+        left_out.extend(self.apply_round(plan, PruneRound::Programs)?);
+        Ok(left_out)
+    }
+
+    /// Removes from `plan` what no file in it needs: libraries, and modules for character sets. Call this
+    /// when the plan is complete. Returns the removed entries, too.
+    pub(crate) fn finish(&self, plan: &mut FileTree) -> Result<(Vec<Pruned>, BTreeSet<PathBuf>)> {
+        let before: BTreeSet<PathBuf> = plan.entries.keys().cloned().collect();
+        let mut left_out = self.apply_round(plan, PruneRound::Libraries)?;
+        left_out.extend(self.apply_round(plan, PruneRound::Charsets)?);
+        let is_gone = |path: &PathBuf| !plan.entries.contains_key(path);
+        let gone: BTreeSet<PathBuf> = before.into_iter().filter(is_gone).collect();
+        let is_module = |path: &&PathBuf| {
+            self.rules
+                .iter()
+                .any(|rule| rule.only == Some(PruneCondition::Charset) && rule.is_at(plan, path))
+        };
+        let modules = gone.iter().filter(is_module).cloned().collect();
+        charsets::cut_lists(plan, &modules)?;
+        Ok((left_out, gone))
+    }
+
+    fn apply_round(&self, plan: &mut FileTree, round: PruneRound) -> Result<Vec<Pruned>> {
+        let mut out = BTreeMap::new();
+        let rules = self.rules.iter().enumerate();
+        let rules: Vec<(usize, &PruneRule)> =
+            rules.filter(|(_, rule)| PruneCondition::round(rule.only) == round).collect();
+        let chosen = rules.iter().map(|(_, rule)| self.choose(plan, rule));
+        let chosen = chosen.collect::<Result<Vec<Option<BTreeSet<PathBuf>>>>>()?;
         for path in plan.entries.keys() {
-            if let Some(rule) = self.matching(plan, path, &names, &out) {
+            let matching = || {
+                let of =
+                    |((at, rule), chosen): (&(usize, &PruneRule), &Option<BTreeSet<PathBuf>>)| {
+                        let is_chosen = chosen.as_ref().is_none_or(|chosen| chosen.contains(path));
+                        (is_chosen && self.is_match(rule, plan, path)).then_some(*at)
+                    };
+                rules.iter().zip(&chosen).find_map(of)
+            };
+            let above = path.parent().and_then(|parent| out.get(parent).copied());
+            if let Some(rule) = above.or_else(matching) {
                 out.insert(path.clone(), rule);
             }
         }
@@ -162,57 +143,77 @@ impl PruneRules {
         Ok(left_out)
     }
 
-    /// Returns the rule that matches `path` or the directory that it is in.
-    fn matching(
-        &self,
-        plan: &FileTree,
-        path: &Path,
-        link_editor_names: &BTreeSet<PathBuf>,
-        out: &BTreeMap<PathBuf, usize>,
-    ) -> Option<usize> {
-        let below = path.strip_prefix(plan.prefix_path()).ok()?;
-        if let Some(rule) = path.parent().and_then(|parent| out.get(parent)) {
-            return Some(*rule);
-        }
-        self.rules.iter().position(|rule| {
-            rule.paths.is_match(below)
-                && match rule.only {
-                    None => true,
-                    Some(PruneCondition::LinkEditor) => link_editor_names.contains(path),
-                    Some(PruneCondition::BuildAnswers) => answers_builds(plan, path),
-                    Some(PruneCondition::Locale) => self.is_unwanted_locale(plan, path),
+    /// Returns the entries that meet the condition of `rule`, if that can only be told for all
+    /// entries together.
+    fn choose(&self, plan: &FileTree, rule: &PruneRule) -> Result<Option<BTreeSet<PathBuf>>> {
+        Ok(match rule.only {
+            Some(PruneCondition::LinkEditor) => Some(dev_links::names(plan)?),
+            Some(PruneCondition::Uncalled) => {
+                let programs = rule.files(plan, &self.unrequested.toolchain);
+                let is_exposed = |path: &PathBuf| {
+                    self.choice.expose.iter().any(|expose| expose.is_program_at(path))
+                };
+                let programs = programs.into_iter().filter(|path| !is_exposed(path)).collect();
+                Some(commands::uncalled(plan, programs)?)
+            }
+            Some(PruneCondition::Unused) => {
+                let mut libraries = rule.files(plan, &self.unrequested.toolchain);
+                if self.choice.unused == UnusedLibraries::All {
+                    libraries.extend(rule.files(plan, &self.unrequested.others));
                 }
+                let is_usual = |path: &Path| rule.is_at(plan, path);
+                Some(unused::unused(plan, libraries, &self.composed, is_usual)?)
+            }
+            Some(PruneCondition::Charset) => {
+                let modules = rule.files(plan, &self.unrequested.toolchain);
+                let (named, usual) = (self.choice.charsets, self.usual_charsets.as_slice());
+                Some(charsets::unneeded(plan, modules, WantedCharsets { named, usual })?)
+            }
+            None | Some(PruneCondition::BuildAnswers | PruneCondition::Locale) => None,
         })
     }
 
+    fn is_match(&self, rule: &PruneRule, plan: &FileTree, path: &Path) -> bool {
+        rule.is_at(plan, path)
+            && match rule.only {
+                Some(PruneCondition::BuildAnswers) => answers_builds(plan, path),
+                Some(PruneCondition::Locale) => self.is_unwanted_locale(plan, path),
+                None
+                | Some(
+                    PruneCondition::LinkEditor
+                    | PruneCondition::Uncalled
+                    | PruneCondition::Unused
+                    | PruneCondition::Charset,
+                ) => true,
+            }
+    }
+
     fn is_unwanted_locale(&self, plan: &FileTree, path: &Path) -> bool {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // C and POSIX are no translations, and every program may request them.
-        !self.locales.is_empty()
-            && plan.entries.get(path).is_some_and(Entry::is_directory)
-            && !matches!(parts_of(&name), "C" | "POSIX")
-            && !self.locales.iter().any(|locale| locale.matches(&name))
+        plan.entries.get(path).is_some_and(Entry::is_directory)
+            && Locale::excludes(self.choice.locales, path)
     }
 
     fn count(&self, plan: &FileTree, out: &BTreeMap<PathBuf, usize>) -> Vec<Pruned> {
-        let mut counts = vec![(0, 0); self.rules.len()];
-        for (path, rule) in out {
-            if let (Some(count), Some(entry)) = (counts.get_mut(*rule), plan.entries.get(path)) {
-                count.0 += 1;
-                count.1 += entry.size();
+        let left = |rule: &PruneRule| Pruned {
+            rule: rule.id.clone(),
+            why: rule.why.clone(),
+            entries: 0,
+            bytes: 0,
+            paths: Vec::new(),
+        };
+        let mut counts: Vec<Pruned> = self.rules.iter().map(left).collect();
+        for (path, at) in out {
+            let (Some(count), Some(rule)) = (counts.get_mut(*at), self.rules.get(*at)) else {
+                continue;
+            };
+            count.entries += 1;
+            count.bytes += plan.entries.get(path).map_or(0, Entry::size);
+            if PruneCondition::round(rule.only) != PruneRound::Paths {
+                count.paths.push(Path::new("/").join(path).escaped().to_string());
             }
         }
-        self.rules
-            .iter()
-            .zip(counts)
-            .filter(|(_, (entries, _))| *entries > 0)
-            .map(|(rule, (entries, bytes))| Pruned {
-                rule: rule.id.clone(),
-                why: rule.why.clone(),
-                entries,
-                bytes,
-            })
-            .collect()
+        counts.retain(|count| count.entries > 0);
+        counts
     }
 }
 
@@ -234,11 +235,6 @@ fn answers_builds(plan: &FileTree, path: &Path) -> bool {
     is_read && start.starts_with(b"#!") && has("--cflags") && has("--libs")
 }
 
-/// Returns the language in the name of a directory.
-fn parts_of(name: &str) -> &str {
-    name.split(['_', '.', '@']).next().unwrap_or_default()
-}
-
 /// Adds the links that would dangle because their targets are left out.
 fn add_links_to(plan: &FileTree, out: &mut BTreeMap<PathBuf, usize>) {
     loop {
@@ -258,20 +254,10 @@ fn add_links_to(plan: &FileTree, out: &mut BTreeMap<PathBuf, usize>) {
     }
 }
 
-fn glob_set(patterns: &[impl AsRef<str>]) -> Result<GlobSet> {
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        let glob = GlobBuilder::new(pattern.as_ref())
-            .literal_separator(true)
-            .empty_alternates(true)
-            .build()?;
-        set.add(glob);
-    }
-    Ok(set.build()?)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     fn plan(files: &[&str], links: &[(&str, &str)]) -> FileTree {
@@ -288,6 +274,11 @@ mod tests {
         plan
     }
 
+    fn rules(choice: PruneChoice<'_>) -> PruneRules<'_> {
+        static NONE: LazyLock<Unrequested> = LazyLock::new(Unrequested::default);
+        PruneRules::load(choice, &NONE).unwrap()
+    }
+
     fn has(plan: &FileTree, path: &str) -> bool {
         plan.entries.contains_key(&PathBuf::from(format!("opt/x/{path}")))
     }
@@ -298,7 +289,7 @@ mod tests {
             &["usr/bin/a", "usr/include/sys/a.h", "usr/share/man/man1/a.1", "usr/lib64/p/x.la"],
             &[("usr/man", "share/man"), ("usr/bin/b", "a")],
         );
-        let left_out = PruneRules::load(&[], &[]).unwrap().apply(&mut plan).unwrap();
+        let left_out = rules(PruneChoice::default()).apply(&mut plan).unwrap();
         assert!(has(&plan, "usr/bin/a") && has(&plan, "usr/bin/b"));
         assert!(has(&plan, "usr/lib64/p/x.la"), "a plugin's .la file is read when it is loaded");
         assert!(!has(&plan, "usr/include") && !has(&plan, "usr/man") && !has(&plan, "usr/share"));
@@ -309,7 +300,8 @@ mod tests {
     #[test]
     fn rules_can_be_kept() {
         let mut plan = plan(&["usr/include/a.h", "usr/lib/a.a"], &[]);
-        PruneRules::load(&["headers".parse().unwrap()], &[]).unwrap().apply(&mut plan).unwrap();
+        let keep = ["headers".parse().unwrap()];
+        rules(PruneChoice { keep: &keep, ..PruneChoice::default() }).apply(&mut plan).unwrap();
         assert!(has(&plan, "usr/include/a.h") && !has(&plan, "usr/lib/a.a"));
         let error = "haeders".parse::<PruneRuleName>().unwrap_err().to_string();
         assert!(error.contains("headers, static"), "{error}");
@@ -325,7 +317,7 @@ mod tests {
             let entry = Entry::generated(text.as_bytes().to_vec(), 1);
             plan.add(PathBuf::from("opt/x/usr/bin").join(name), entry).unwrap();
         }
-        PruneRules::load(&[], &[]).unwrap().apply(&mut plan).unwrap();
+        rules(PruneChoice::default()).apply(&mut plan).unwrap();
         assert!(!has(&plan, "usr/bin/x-a-config") && !has(&plan, "usr/bin/a-config"));
         assert!(has(&plan, "usr/bin/other-config") && has(&plan, "usr/bin/keyboard-config"));
     }
@@ -338,10 +330,12 @@ mod tests {
         files.push("usr/share/locale/locale.alias".into());
         let mut all = plan(&files.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
         let mut few = all.clone();
-        PruneRules::load(&[], &[]).unwrap().apply(&mut all).unwrap();
+        rules(PruneChoice::default()).apply(&mut all).unwrap();
         assert_eq!(all.count_totals().files, 8, "without a list nothing goes");
         let wanted = ["de", "pt_BR"].map(|text| text.parse().unwrap());
-        let left_out = PruneRules::load(&[], &wanted).unwrap().apply(&mut few).unwrap();
+        let left_out = rules(PruneChoice { locales: &wanted, ..PruneChoice::default() })
+            .apply(&mut few)
+            .unwrap();
         for name in names {
             let is_wanted = !matches!(name, "sr@latin" | "fr");
             assert_eq!(has(&few, &format!("usr/share/locale/{name}")), is_wanted, "{name}");

@@ -45,6 +45,7 @@ mod pack_reports;
 mod pack_signed_sums;
 mod pack_strip;
 mod pack_token;
+mod pack_unneeded;
 mod refusals;
 mod removal;
 mod repo;

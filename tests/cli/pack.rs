@@ -236,7 +236,7 @@ fn refuses_what_can_not_be_an_extension() {
     let small = SmallRoot::full();
     let error = small.refuse_usage("out", &["--keep", "haeders"]);
     insta::assert_snapshot!(error, @r#"
-    error: invalid value 'haeders' for '--keep <RULE>': there is no rule "haeders" to keep; there are headers, static, link-editor, pkgconfig, config-scripts, cmake, aclocal, introspection, doc, man, info, locale-sources, locales, debug, portage, login
+    error: invalid value 'haeders' for '--keep <RULE>': there is no rule "haeders" to keep; there are headers, static, link-editor, pkgconfig, config-scripts, cmake, aclocal, introspection, doc, man, info, locale-sources, locales, optimized-bytecode, debug, portage, login, libc-tools, unused-libraries, charsets
 
     For more information, try '--help'.
     "#);

@@ -17,6 +17,8 @@ fn python_runs_from_an_extension() {
     wheel(&world, &example.dir.join("wheels"));
     example.build().said().succeeds().prints("python.raw (squashfs");
     world.fprefix(["check"]).said().succeeds().prints("nothing reaches outside of the prefix");
+    let size = fs_err::metadata(example.dir.join("out/python.raw")).unwrap().len();
+    assert!(size <= 18_500_000, "the image has {size} bytes");
     let tree = example.unpack(&["out/python.raw"]);
     let said = world.fprefix(["elf", "libraries", "--json"]).said().succeeds();
     let extension = tree.join(EPREFIX.trim_start_matches('/'));

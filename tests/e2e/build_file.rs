@@ -26,7 +26,7 @@ impl Project {
         let text = format!(
             "[prefix]\nname = \"line\"\neprefix = \"/usr/local/fprefix-line\"\n\
              wrapper-dir = \"wrappers\"\n[trees]\noverlays = [\"overlay\"]\n\
-             [pack]\noutput = \"out\"\n[emerge]\npackages = [{packages}]\n{rest}\n"
+             [pack]\noutput = \"out\"\nkeep = [\"libc-tools\"]\n[emerge]\npackages = [{packages}]\n{rest}\n"
         );
         self.world.write("fprefix.toml", text);
         self.again(args)

@@ -40,6 +40,8 @@ fn jq() {
     let world = world();
     let example = Example::copy(&world, "jq");
     example.build().said().succeeds().prints("jq.raw (squashfs");
+    let size = fs_err::metadata(example.dir.join("out/jq.raw")).unwrap().len();
+    assert!(size <= 1_800_000, "six files are loaded, and the image has {size} bytes");
     let tree = example.unpack(&["out/jq.raw"]);
     let link = fs_err::read_link(tree.join("usr/bin/jq")).unwrap();
     assert_eq!(link, Path::new("../local/jq/usr/bin/jq"));

@@ -21,7 +21,7 @@ use crate::base::escape::Escape;
 use crate::base::inside::{self, InsidePath};
 use crate::host::tools;
 
-pub(crate) use crate::host::toolchain::plan::{Import, plan};
+pub(crate) use crate::host::toolchain::plan::{Import, packages, plan};
 pub(crate) use crate::host::toolchain::sysroot::Sysroot;
 
 /// A C and C++ compiler for a board.

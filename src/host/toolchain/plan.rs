@@ -1,6 +1,6 @@
 //! Plan of the imported toolchain: files of the machine and their places in the packages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -61,6 +61,12 @@ pub(crate) struct Import {
 }
 /// Recipe of the files that gcc provides.
 const OF_COMPILER: &str = "gcc-runtime";
+
+/// Returns the names of the packages of imported toolchains.
+pub(crate) fn packages() -> Result<BTreeSet<String>> {
+    let recipes: BTreeMap<String, Recipe> = data::toml("toolchain.toml")?;
+    Ok(recipes.into_values().map(|recipe| recipe.package).collect())
+}
 
 /// Plans the import of the files that `compiler` links programs of `board` with. They come from the
 /// board's root directory, if it has one.

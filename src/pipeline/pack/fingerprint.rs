@@ -31,15 +31,18 @@ use crate::imagefmt::registry;
 use crate::imagefmt::workplace;
 use crate::manifest::resolve_pack::ResolvedPack;
 use crate::pipeline::pack::{PackRequest, Packed};
+use crate::sysext::charsets::Charset;
 use crate::sysext::expose::Expose;
+use crate::sysext::locale::Locale;
 use crate::sysext::name::Version;
 use crate::sysext::openpgp::SumsKey;
-use crate::sysext::prune::{Locale, PruneRuleName};
+use crate::sysext::prune::PruneRuleName;
 use crate::sysext::release::ReleaseField;
 use crate::sysext::services::UnitName;
 use crate::sysext::state::StatePath;
 use crate::sysext::strip::StripOptions;
 use crate::sysext::sysupdate::SourceUrl;
+use crate::sysext::unused::UnusedLibraries;
 use crate::sysext::{strip, sums};
 
 /// Largest lag of the clock that sets file times: the tick of the kernel (time(7)), or `COARSE` on
@@ -63,6 +66,8 @@ struct FingerprintInput<'a> {
     output: &'a Path,
     keep: &'a [PruneRuleName],
     locales: &'a [Locale],
+    charsets: &'a [Charset],
+    unused_libraries: UnusedLibraries,
     strip: &'a Option<StripOptions>,
     sign_sums: &'a Option<SumsKey>,
     waived: &'a [&'static Rule],
@@ -93,6 +98,8 @@ impl<'a> FingerprintInput<'a> {
             output,
             keep,
             locales,
+            charsets,
+            unused_libraries,
             strip,
             signing,
             sign_sums,
@@ -125,6 +132,8 @@ impl<'a> FingerprintInput<'a> {
             output,
             keep,
             locales,
+            charsets,
+            unused_libraries: *unused_libraries,
             strip,
             sign_sums,
             waived: waived_checks,

@@ -47,6 +47,11 @@ pub(super) fn mangle(
     Ok(changes)
 }
 
+/// Adds the removal of the entries `gone` to `changes`.
+pub(super) fn remove(changes: &mut TreeChanges, gone: BTreeSet<PathBuf>) {
+    changes.0.extend(gone.into_iter().map(|path| (Path::new("/").join(path), None)));
+}
+
 /// Converts `entry` for the check. In a plan, root owns the files that the owner of the prefix has
 /// on disk.
 fn put(plan: &FileTree, entry: &Entry, owner: (u32, u32)) -> Option<NewEntry> {

@@ -10,14 +10,18 @@ mod prepare;
 mod request;
 mod stripped;
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 
 use crate::base::output::Reporter;
 use crate::check;
 use crate::fstree::{digest, listing};
+use crate::imagefmt::directory;
 use crate::imagefmt::image_format::ImageInput;
 use crate::imagefmt::workplace::Workplace;
 use crate::pipeline::pack::image_files::{publish, write_image};
+use crate::prefix::final_root::FinalRoot;
 use crate::sysext::strip;
 use crate::sysext::sysupdate::{self, UpdateSource};
 use crate::sysext::target::{AttachSubject, TargetFinding};
@@ -45,7 +49,8 @@ pub(crate) fn carry_out(
     reporter: &Reporter,
 ) -> Result<PackOutcome> {
     let workplace = Workplace::open(&request.options.output)?;
-    let changes = mangled::mangle(request, &mut prepared, &workplace, reporter)?;
+    let mut changes = mangled::mangle(request, &mut prepared, &workplace, reporter)?;
+    mangled::remove(&mut changes, prepared.finish(request)?);
     let report = check_content(request, &prepared, &changes)?;
     if !report.passes() {
         return Ok(PackOutcome::Found(report));
@@ -64,8 +69,20 @@ pub(crate) fn check_plan(
     prepared: &mut Prepared,
     reporter: &Reporter,
 ) -> Result<bool> {
-    let report = check_content(request, prepared, &check::TreeChanges::default())?;
+    let mut changes = check::TreeChanges::default();
+    mangled::remove(&mut changes, prepared.finish(request)?);
+    let report = check_content(request, prepared, &changes)?;
     Ok(simulate_attach(request, prepared, reporter)? && report.passes())
+}
+
+/// Writes a tree for the proof at run time into `dir`: the root without what is left out.
+pub(crate) fn write_proof_root(
+    request: &PackRequest,
+    prepared: &Prepared,
+    dir: &Path,
+) -> Result<FinalRoot> {
+    directory::write(&prepared.plan_proof(request)?, dir, &|_| {})?;
+    FinalRoot::open(dir, request.root.eprefix())
 }
 
 /// Lists the files that would be stripped.

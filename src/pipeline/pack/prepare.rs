@@ -1,6 +1,6 @@
 //! Plans an extension from a root, before anything is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -19,10 +19,11 @@ use crate::prefix::final_root::FinalRoot;
 use crate::sysext::expose::ExposedPrograms;
 use crate::sysext::integrate::Integration;
 use crate::sysext::name::Naming;
-use crate::sysext::prune::{PruneRules, Pruned};
+use crate::sysext::prune::{PruneChoice, PruneRuleName, PruneRules, Pruned};
 use crate::sysext::release::{self, ExtensionRelease, ReleaseField};
 use crate::sysext::strip::{self, Stripped};
 use crate::sysext::target::TargetFinding;
+use crate::sysext::unrequested::Unrequested;
 use crate::sysext::{base, epoch, expose, services, state};
 
 /// An extension that is ready to be written.
@@ -46,6 +47,39 @@ pub(crate) struct Prepared {
     pub warnings: Vec<String>,
     /// Effects of attaching the extension to the target.
     pub against: Vec<TargetFinding>,
+    /// Files that are left out unless something in the complete extension needs them.
+    unrequested: Unrequested,
+}
+
+impl Prepared {
+    /// Leaves out what nothing in the complete plan needs. Returns the removed entries.
+    pub(super) fn finish(&mut self, request: &PackRequest) -> Result<BTreeSet<PathBuf>> {
+        let (left_out, gone) = prune_rules(request, &self.unrequested)?.finish(&mut self.plan)?;
+        self.left_out.extend(left_out);
+        Ok(gone)
+    }
+
+    /// Returns the rule that leaves out the program `name` of the prefix's usr/bin, by what needs it.
+    pub(crate) fn rule_against(&self, name: &str) -> Option<&str> {
+        let path = self.plan.eprefix.as_path().join("usr/bin").join(name).escaped().to_string();
+        let rule = self.left_out.iter().find(|left| left.paths.contains(&path))?;
+        Some(&rule.rule)
+    }
+
+    /// Returns a tree for the proof at run time: the root without what is left out, and with nothing
+    /// else changed. Root owns all of it, so that everybody can write it to disk.
+    pub(super) fn plan_proof(&self, request: &PackRequest) -> Result<FileTree> {
+        let mut plan = FileTree::new(request.root.eprefix(), self.plan.epoch);
+        scan::scan_prefix(&request.root.eroot(), request.root.path(), &mut plan)?;
+        let rules = prune_rules(request, &self.unrequested)?;
+        rules.apply(&mut plan)?;
+        rules.finish(&mut plan)?;
+        for entry in plan.entries.values_mut() {
+            (entry.uid, entry.gid) = (0, 0);
+            entry.xattrs.clear();
+        }
+        Ok(plan)
+    }
 }
 
 /// Plans the extension that `request` asks for. Writes nothing.
@@ -55,7 +89,6 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
     }
     request.options.formats.iter().try_for_each(|format| writer::ready(*format))?;
     reporter.step(&format!("planning {} from {}", request.name, request.root.path().escaped()));
-    let rules = PruneRules::load(&request.options.keep, &request.options.locales)?;
     let epoch = match request.epoch {
         Some(epoch) => epoch,
         None => epoch::find_epoch(&request.root)?,
@@ -72,7 +105,8 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
     let in_base = base::leave_out(&mut plan, &request.root, &request.options.bases)?;
     let splitdebug = request.options.strip.as_ref().is_some_and(|strip| strip.splitdebug);
     let debug = if splitdebug { strip::of_prefix(&plan) } else { BTreeMap::new() };
-    let left_out = rules.apply(&mut plan)?;
+    let unrequested = find_unrequested(request, &in_base)?;
+    let left_out = prune_rules(request, &unrequested)?.apply(&mut plan)?;
     let exposed = expose(request, &mut plan, &mut warnings)?;
     let is_for_manager = integrate(request, &exposed, &mut plan, &mut warnings)?;
     let architecture = match request.options.architecture {
@@ -119,7 +153,34 @@ pub(crate) fn prepare(request: &PackRequest, reporter: &Reporter) -> Result<Prep
         stripped: Stripped::default(),
         warnings,
         against: Vec::new(),
+        unrequested,
     })
+}
+
+/// Returns the files that may be left out unless something in the extension needs them. There are
+/// none if programs outside of the extension may need them: those of extensions that are packed
+/// against this one, or those of a base.
+fn find_unrequested(request: &PackRequest, in_base: &[Cpv]) -> Result<Unrequested> {
+    let keeps_database = request.options.keep.iter().any(PruneRuleName::is_database);
+    if request.options.package_information || keeps_database || !in_base.is_empty() {
+        return Ok(Unrequested::default());
+    }
+    Unrequested::read(&request.root)
+}
+
+fn prune_rules<'a>(
+    request: &'a PackRequest,
+    unrequested: &'a Unrequested,
+) -> Result<PruneRules<'a>> {
+    let options = &request.options;
+    let choice = PruneChoice {
+        keep: &options.keep,
+        locales: &options.locales,
+        expose: &options.expose,
+        charsets: &options.charsets,
+        unused: options.unused_libraries,
+    };
+    PruneRules::load(choice, unrequested)
 }
 
 fn expose(

@@ -32,7 +32,9 @@ use crate::prefix::layout::{GCONV, LOCALES};
 use crate::relocate::libc::slack::LibcSlack;
 use crate::relocate::libc::xref::{CodeReference, LoadedCode};
 
-pub(crate) use crate::relocate::libc::gconv_cache::{NAME as GCONV_CACHE, replace_directory};
+pub(crate) use crate::relocate::libc::gconv_cache::{
+    NAME as GCONV_CACHE, replace_directory, retain as retain_modules,
+};
 pub(crate) use crate::relocate::libc::static_program::{is_static_glibc, plan_static_isolation};
 
 /// Format of the file name of a name service module, from the name of the service.
