@@ -37,7 +37,7 @@ pub fn installed(vdb: &Path) -> Result<Vec<VdbEntry>> {
     for entry in TreeWalk::at_depth(vdb, 2) {
         let entry =
             entry.with_context(|| format!("could not read the database {}", vdb.escaped()))?;
-        // While Portage merges a package, its entry is named -MERGING-PF, which is no package.
+        // An entry in the making is no package, see `MERGING`.
         if entry.file_type().is_dir()
             && let Some(cpv) = entry.below().to_str().and_then(|text| text.parse().ok())
         {
@@ -55,6 +55,30 @@ pub fn installed(vdb: &Path) -> Result<Vec<VdbEntry>> {
 /// Fails if the database cannot be read.
 pub fn packages(vdb: &Path) -> Result<Vec<Cpv>> {
     Ok(installed(vdb)?.into_iter().map(|package| package.cpv).collect())
+}
+
+/// The start of the name of an entry while Portage merges its package (`MERGING_IDENTIFIER` in
+/// portage/const.py).
+const MERGING: &str = "-MERGING-";
+
+/// Returns the packages that Portage began to merge into the database at `vdb`, and did not end:
+/// their files may be there, and no package owns them.
+///
+/// # Errors
+///
+/// Fails if the database cannot be read.
+pub(crate) fn cut_short(vdb: &Path) -> Result<Vec<Cpv>> {
+    let mut packages = Vec::new();
+    if !vdb.is_dir() {
+        return Ok(packages);
+    }
+    for entry in TreeWalk::at_depth(vdb, 2) {
+        let entry =
+            entry.with_context(|| format!("could not read the database {}", vdb.escaped()))?;
+        let text = entry.below().to_str().filter(|text| text.contains(MERGING));
+        packages.extend(text.and_then(|text| text.replacen(MERGING, "", 1).parse::<Cpv>().ok()));
+    }
+    Ok(packages)
 }
 
 /// A package as it was built once. `BUILD_ID` counts the builds of a version in a PKGDIR, and begins
@@ -189,6 +213,8 @@ mod tests {
         let texts: Vec<String> = packages(vdb).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["a-b/c-1", "a/b-10", "a/b-9"]);
         assert!(packages(&vdb.join("none")).unwrap().is_empty());
+        assert_eq!(cut_short(vdb).unwrap(), ["a/d-1".parse().unwrap()]);
+        assert!(cut_short(&vdb.join("none")).unwrap().is_empty());
         assert!(find(vdb, &"a/b-9".parse().unwrap()).is_some());
         assert!(find(vdb, &"a/b-8".parse().unwrap()).is_none());
     }

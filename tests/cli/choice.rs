@@ -106,6 +106,28 @@ fn status_shows_what_is_installed() {
 }
 
 #[test]
+fn what_a_killed_merge_left_in_final() {
+    let world = World::new();
+    let definition = world.prefix("demo", "amd64-usr", "/usr/local/demo");
+    let eroot = definition.r#final.join("root/usr/local/demo");
+    for (package, contents) in
+        [("jq-1", "obj /usr/local/demo/bin/jq 0 1\n"), ("-MERGING-more-1", "")]
+    {
+        let entry = eroot.join("var/db/pkg/app-misc").join(package);
+        world.write(entry.join("CONTENTS"), contents);
+    }
+    world.write(eroot.join("bin/jq"), "");
+    world.write(eroot.join("bin/more"), "");
+    let said = world.fprefix(["renew", "--dry-run"]).said().succeeds();
+    assert_snapshot!(said.transcript(), @"
+    $ fprefix renew --dry-run
+    gone: app-misc/more-1
+    of no package: /usr/local/demo/bin/more
+    [0]
+    ");
+}
+
+#[test]
 fn status_of_what_is_not_whole() {
     let world = World::new();
     let mut definition = world.prefix("demo", "amd64-usr", "/usr/local/demo");

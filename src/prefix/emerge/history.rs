@@ -2,7 +2,7 @@
 //!
 //! Files that the phases of a package wrote belong to no package, and stay when it goes. So final
 //! may hold something that the packages in it did not bring, if one of those that it has had is
-//! gone.
+//! gone. So do files of a merge that was cut short, if nobody asked for the package again.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -34,7 +34,8 @@ pub(crate) fn record(prefix: &Prefix) -> Result<()> {
     files::write_atomically(&place(prefix), text.as_bytes())
 }
 
-/// Returns the packages that final has had and no longer has, or has in another build.
+/// Returns the packages that final has had and no longer has, or has in another build, and those
+/// whose merge was cut short.
 ///
 /// # Errors
 ///
@@ -42,7 +43,9 @@ pub(crate) fn record(prefix: &Prefix) -> Result<()> {
 pub(crate) fn list_gone(prefix: &Prefix) -> Result<Vec<String>> {
     let gone = read(prefix)?.difference(&installed(prefix)?).cloned().collect::<Vec<_>>();
     let packages = gone.iter().filter_map(|line| line.split(' ').next());
-    Ok(packages.map(str::to_owned).collect())
+    let cut_short = vdb::cut_short(&prefix.layout.vdb(Environment::Final))?;
+    let cut_short = cut_short.iter().map(ToString::to_string);
+    Ok(packages.map(str::to_owned).chain(cut_short).collect())
 }
 
 /// Forgets what was merged into a final that is no longer there, and begins with what is.

@@ -78,13 +78,17 @@ impl Packages {
         let at = PLAIN.iter().position(|plain| *plain == name).unwrap();
         let needed = (at > 0).then(|| self.atom(PLAIN[random.below(at)]));
         let dependency = needed.map(|needed| format!("RDEPEND=\"{needed}\"\n"));
-        let writes = random.below(2) == 0;
-        let generated = format!(
-            "pkg_postinst() {{\n\techo {version} > \"${{EROOT}}/usr/share/{now}/made\" || die\n}}\n\
-             pkg_postrm() {{\n\t[[ -n ${{REPLACED_BY_VERSION}} ]] || rm -f \
-             \"${{EROOT}}/usr/share/{now}/made\"\n}}"
+        // Some versions make a file that no package owns. Others remove it.
+        let made = format!("\"${{EROOT}}/usr/share/made-by-{name}\"");
+        let postinst = match random.below(2) {
+            0 => format!("echo {version} > {made} || die"),
+            _ => format!("rm -f {made}"),
+        };
+        let phases = format!(
+            "pkg_postinst() {{\n\t{postinst}\n}}\n\
+             pkg_postrm() {{\n\t[[ -n ${{REPLACED_BY_VERSION}} ]] || rm -f {made}\n}}"
         );
-        let rest = dependency.unwrap_or_default() + if writes { &generated } else { "" };
+        let rest = dependency.unwrap_or_default() + &phases;
         day.plain(now, version, &rest);
     }
 
