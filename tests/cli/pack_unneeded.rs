@@ -227,6 +227,10 @@ fn modules_for_character_sets_that_nothing_needs_are_left_out() {
     assert_eq!(modules_in(&japanese), text(&["EUC-JP", "ISO8859-15", "libJIS"]));
     assert_eq!(modules_in(&pack("all", &["--charsets", "all"])).len(), 6);
     assert_eq!(modules_in(&pack("kept", &["--keep", "charsets"])).len(), 6);
+    for tree in ["none", "japanese"] {
+        let tree = small.beside(tree).join("small");
+        stdout_of(FPREFIX, ["check", "--root", tree.to_str().unwrap(), "--eprefix", EPREFIX]);
+    }
     let error = small.refuse("out", &["--charsets", "EUC-XX"]);
     insta::assert_snapshot!(error, @"
     >>> planning small from [DIR]/root

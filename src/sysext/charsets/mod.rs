@@ -18,7 +18,7 @@ use crate::base::escape::Escape;
 use crate::base::limits::TEXT;
 use crate::elf;
 use crate::fstree::entries::{ContentSource, EntryKind, FileContent, FileTree};
-use crate::relocate::libc::{GCONV_CACHE, retain_modules};
+use crate::relocate::libc::{GCONV_CACHE, replace_directory, retain_modules};
 use crate::sysext::charsets::modules::CharsetModules;
 
 /// Name of a list of modules, and of the directory of further lists beside it.
@@ -110,6 +110,8 @@ pub(super) fn cut_lists(plan: &mut FileTree, gone: &BTreeSet<PathBuf>) -> Result
         if let Some(content) = file(plan, &path) {
             let has = |name: &[u8]| std::str::from_utf8(name).is_ok_and(has);
             let bytes = retain_modules(&content.source.bytes()?, has);
+            // Rewriting would leave it like that (rule character-sets of the check).
+            let bytes = bytes.and_then(|new| replace_directory(&new, &Path::new("/").join(&dir)));
             let bytes = bytes.with_context(|| format!("/{} cannot be read", path.escaped()))?;
             new.push((path, bytes));
         }
