@@ -111,9 +111,12 @@ const USE: &str = "-desktop -installkernel -llvm -nls -openmp -udev -wayland -X"
 impl Definition {
     /// The name of the main repository, as Portage calls it.
     pub fn main_repo(&self) -> &str {
-        let stands_alone =
-            |repo: &&PrefixRepo| repo.path.as_deref().is_some_and(repos::stands_alone);
-        self.repos.iter().find(stands_alone).map_or(repos::BUILT_IN, |repo| repo.name.as_str())
+        let repos: Vec<_> = self
+            .repos
+            .iter()
+            .filter_map(|repo| Some((repo.name.as_str(), repo.path.as_deref()?)))
+            .collect();
+        repos::find_main(&repos).unwrap_or(repos::BUILT_IN)
     }
 
     /// USE of the prefix: what prefixes start with, then what the user gave.

@@ -24,6 +24,19 @@ misc-functions.sh:*) phase=misc ;;
 *) phase=${1:-} ;;
 esac
 
+# For an ebuild of EAPI 9 Portage writes these to a file, each as a word of a shell, instead of exporting
+# them (PMS, "Defined variables").
+said=${PORTAGE_EBUILD_EXTRA_SOURCE:-}
+if [[ -f ${said} && ! -L ${said} ]]; then
+	while IFS='=' read -r name value; do
+		case ${name} in
+		CATEGORY | EBUILD_PHASE | EPREFIX | PF | ROOT) printf -v "${name}" %s "${value//\'/}" ;;
+		esac
+	done < "${said}"
+	# The last one counts.
+	[[ ${phase} != package ]] || echo EBUILD_PHASE=clean >> "${said}"
+fi
+
 has() { [[ " $2 " == *" $1 "* ]]; }
 
 bwrap=({{ bubblewrap }})
@@ -44,12 +57,13 @@ write() {
 	done
 }
 seal() {
-	local dir
-	for dir; do
-		[[ ! -d ${dir} ]] || bwrap+=(--ro-bind "${dir}" "${dir}")
+	local path
+	for path; do
+		[[ ! -e ${path} ]] || bwrap+=(--ro-bind "${path}" "${path}")
 	done
 }
 
+proc=({{ new_proc }})
 # Who may not mount (CAP_SYS_ADMIN is bit 21) needs a user namespace to do so.
 while read -r name value; do
 	[[ ${name} != CapEff: ]] || break
@@ -61,9 +75,14 @@ if ! ((16#${value} >> 21 & 1)); then
 			"keeps it from writing to the prefix" >&2
 		exec "${own}/${0##*/}" "$@"
 	fi
+	# The kernel gives a new /proc only to who sees all of an older one. In `fprefix enter` parts of it
+	# are covered, so there a phase sees the processes around it, which it can neither signal nor trace.
+	"${bwrap[@]}" {{ probe_of_proc }} true 2> /dev/null ||
+		proc=({{ same_proc }})
 fi
 bwrap+=(
 	{{ options }}
+	"${proc[@]}"
 )
 # Packages give files to other users, if there are any.
 read -r _ _ users < /proc/self/uid_map
@@ -95,6 +114,9 @@ case ${ROOT:-/} in
 esac
 hide {{ build_dir }} {{ cache }} {{ keys }} {{ ssh_keys }}
 case ${phase} in
+depend)
+	seal "${said}"
+	;;
 unpack)
 	! has live "${PORTAGE_PROPERTIES:-}" || write "${PORTAGE_ACTUAL_DISTDIR:-}"
 	;;

@@ -171,4 +171,13 @@ fn enter() {
     }
     let said = prefix.fprefix(&["enter"]).said_to("echo shell; exit 3\n");
     said.ends_with(3).prints("shell");
+    // Portage works there, too: the code of packages runs in a sandbox of its own in this one. It reads
+    // ebuilds anew, and tells them of the merge as those of EAPI 9, which need a newer bash.
+    let as_eapi_9 = ["PORTAGE_DO_NOT_EXPORT_PMS_VARS=1", "PORTAGE_DEPCACHEDIR=/tmp/new"];
+    for variables in [&[][..], &as_eapi_9] {
+        let emerge = ["emerge", "--oneshot", "test-cases/small"];
+        enter(&[&["env"], variables, &emerge].concat()).succeeds();
+        assert!(prefix.in_staging("usr/bin/small").exists());
+        enter(&["emerge", "--unmerge", "test-cases/small"]).succeeds();
+    }
 }

@@ -157,7 +157,7 @@ fn a_checkout_as_flatcar_has_it() {
 }
 
 /// A tool that is built into BROOT, with a library that is built there before it: it is compiled,
-/// linked and run with that.
+/// linked and run with that. The profile builds for merged roots alone, as Gentoo's of 23.0 do.
 #[test]
 fn what_is_built_into_broot_uses_what_was_built_there() {
     let world = World::new();
@@ -172,6 +172,10 @@ fn what_is_built_into_broot_uses_what_was_built_there() {
         let tree = "scripts/sdk_container/src/third_party/portage-stable";
         world.write(format!("{tree}/{package}/{name}-1.ebuild"), text);
     };
+    world.write(
+        "scripts/sdk_container/src/third_party/portage-stable/profiles/default/linux/base/profile.bashrc",
+        "[[ ${EBUILD_PHASE} != setup || ! -d ${EROOT%/}/bin || -L ${EROOT%/}/bin ]] || die split\n",
+    );
     write("sys-libs/small", LIBRARY);
     write("app-misc/counts", TOOL);
     write("app-misc/where", USER);
@@ -185,7 +189,9 @@ fn what_is_built_into_broot_uses_what_was_built_there() {
     let dir = fs_err::read_dir(dir).unwrap().next().unwrap().unwrap().path();
     let r#final = eroot_of(&dir.join("final"), "/usr/local/fprefix-broot");
     assert_eq!(fs_err::read_to_string(r#final.join("usr/share/where")).unwrap(), "7\n");
-    assert!(dir.join("staging/broot/usr/lib64/libsmall.so.1").exists());
+    for path in ["usr/lib64/libsmall.so.1", "usr/bin/small-version"] {
+        assert!(dir.join("staging/broot").join(path).exists(), "{path}");
+    }
 }
 
 const LIBRARY: &str = r"
@@ -198,6 +204,7 @@ src_install() {
 	insinto /usr/include; doins small.h
 	exeinto /usr/lib64; doexe libsmall.so.1
 	dosym libsmall.so.1 /usr/lib64/libsmall.so
+	exeinto /bin; newexe - small-version <<< 'echo 1'
 }
 ";
 

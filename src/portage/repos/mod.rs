@@ -68,12 +68,22 @@ pub(crate) fn masters_of(path: &Path) -> Result<Vec<String>> {
     Ok(masters.split_whitespace().map(str::to_owned).collect())
 }
 
-/// Returns whether the repository at `path` can be the main one: its layout.conf says that it has
-/// no masters, as Gentoo's does, and it has eclasses. Portage takes the main repository as the
-/// master of those that name none, and finds no ebuild at all where that has no eclasses.
-pub(crate) fn stands_alone(path: &Path) -> bool {
-    let masters = in_layout(path, "masters").ok().flatten();
-    masters.is_some_and(|masters| masters.is_empty()) && path.join("eclass").is_dir()
+/// Returns the name of the main repository among `repos`, which are names and places: the first one
+/// whose layout.conf says that it has no masters, as Gentoo's does, or one that is silent about masters
+/// and is the master of another one, as in Flatcar's checkout. Portage takes the main repository as
+/// the master of those that name none, and finds no ebuild at all where that has no eclasses.
+pub(crate) fn find_main<'a>(repos: &[(&'a str, &Path)]) -> Option<&'a str> {
+    let masters_in = |path: &Path| in_layout(path, "masters").ok().flatten();
+    let is_master = |name: &str| {
+        repos.iter().filter_map(|(_, path)| masters_of(path).ok()).flatten().any(|of| of == name)
+    };
+    let with_eclasses = || repos.iter().filter(|(_, path)| path.join("eclass").is_dir());
+    with_eclasses()
+        .find(|(_, path)| masters_in(path).is_some_and(|masters| masters.is_empty()))
+        .or_else(|| {
+            with_eclasses().find(|(name, path)| masters_in(path).is_none() && is_master(name))
+        })
+        .map(|(name, _)| *name)
 }
 
 /// The directory of security advisories (GLSA) in the repository at `path`; `None` where it has none.
@@ -152,20 +162,32 @@ mod tests {
     #[test]
     fn main_repositories_have_no_masters_and_some_eclasses() {
         let dir = tempfile::tempdir().unwrap();
-        let repo = dir.path();
-        assert!(!stands_alone(repo));
+        let [repo, other] = ["one", "two"].map(|name| dir.path().join(name));
+        for path in [&repo, &other] {
+            fs_err::create_dir_all(path.join("metadata")).unwrap();
+        }
+        let of = |repos: &[(&'static str, &Path)]| find_main(repos);
+        assert_eq!(of(&[("one", &repo)]), None);
         fs_err::create_dir_all(repo.join("eclass")).unwrap();
-        fs_err::create_dir_all(repo.join("metadata")).unwrap();
-        for (layout, expected) in [
-            ("thin-manifests = true\n", false),
-            ("masters = gentoo\n", false),
-            ("masters =\n", true),
+        for (layout, of_other, expected) in [
+            ("thin-manifests = true\n", "", None),
+            ("thin-manifests = true\n", "masters = three\n", None),
+            ("thin-manifests = true\n", "masters = three one\n", Some("one")),
+            ("masters = gentoo\n", "masters = one\n", None),
+            ("masters =\n", "", Some("one")),
         ] {
             fs_err::write(repo.join("metadata/layout.conf"), layout).unwrap();
-            assert_eq!(stands_alone(repo), expected, "{layout}");
+            fs_err::write(other.join("metadata/layout.conf"), of_other).unwrap();
+            assert_eq!(of(&[("two", &other), ("one", &repo)]), expected, "{layout}{of_other}");
         }
+        // Who says so wins over who is silent.
+        fs_err::create_dir_all(other.join("eclass")).unwrap();
+        fs_err::write(repo.join("metadata/layout.conf"), "").unwrap();
+        fs_err::write(other.join("metadata/layout.conf"), "masters =\n").unwrap();
+        assert_eq!(of(&[("one", &repo), ("two", &other)]), Some("two"));
         fs_err::remove_dir(repo.join("eclass")).unwrap();
-        assert!(!stands_alone(repo));
+        fs_err::remove_dir(other.join("eclass")).unwrap();
+        assert_eq!(of(&[("one", &repo), ("two", &other)]), None);
     }
 
     #[test]

@@ -31,6 +31,7 @@ const WRITTEN: &[&str] = &[
     "etc/portage/profile",
     "share/portage/config",
     "usr/bin",
+    "usr/lib",
     "usr/share/aclocal",
     "usr/share/gettext",
     "usr/share/gnuconfig",
@@ -48,6 +49,8 @@ pub(crate) fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
     files::write_executable(&prefix.layout.phases(), phases::script()?.as_bytes())?;
     let Portage::Private(portage) = &prefix.portage else { return Ok(()) };
     files::create_dirs_below(&broot, WRITTEN)?;
+    files::create_dirs_below(&broot, [Path::new("usr").join(&prefix.board.libdir)])?;
+    merge_usr(&broot, &prefix.board.libdir)?;
     let config = broot.join("etc/portage");
     write_tools(prefix)?;
     shared::link(&broot)?;
@@ -142,15 +145,22 @@ pub(crate) fn lay_out(prefix: &Prefix, environment: Environment) -> Result<()> {
             .chain([Path::new("usr").join(libdir)])
             .map(|dir| prefix.layout.eprefix().below(Path::new("")).join(dir)),
     )?;
-    for (link, target) in
-        [("bin", "usr/bin"), ("sbin", "usr/bin"), ("usr/sbin", "bin"), ("lib", "usr/lib")]
-    {
-        files::link(target, &eroot.join(link))?;
-    }
+    merge_usr(&eroot, libdir)?;
     if environment == Environment::Staging {
         // portageq looks for the configuration below the EROOT that it is asked about.
         let config = PrefixLayout::inside(environment).join("etc/portage");
         files::link(config, &eroot.join("etc/portage"))?;
+    }
+    Ok(())
+}
+
+/// Makes the links of Gentoo's merged-usr layout in `eroot`. Profiles that have it build nothing for
+/// a root that has not.
+fn merge_usr(eroot: &Path, libdir: &str) -> Result<()> {
+    for (link, target) in
+        [("bin", "usr/bin"), ("sbin", "usr/bin"), ("usr/sbin", "bin"), ("lib", "usr/lib")]
+    {
+        files::link(target, &eroot.join(link))?;
     }
     if libdir != "lib" {
         files::link(format!("usr/{libdir}"), &eroot.join(libdir))?;

@@ -18,6 +18,11 @@ pub(super) fn script() -> Result<String> {
     let start = Bubblewrap::new(inside::BUBBLEWRAP.as_path(), caller);
     let mut probe = start.clone();
     probe.ro_bind(Path::new("/"), &inside::ROOT);
+    let mut probe_of_proc = probe.clone();
+    probe_of_proc.unshare(Namespace::Pid).proc();
+    let (mut new_proc, mut same_proc) = (start.clone(), start.clone());
+    new_proc.proc();
+    same_proc.ro_bind(inside::PROC.as_path(), &inside::PROC);
     let mut options = start;
     options
         .drop_capabilities()
@@ -26,7 +31,6 @@ pub(super) fn script() -> Result<String> {
         .unshare(Namespace::Pid)
         .unshare(Namespace::Ipc)
         .ro_bind(Path::new("/"), &inside::ROOT)
-        .proc()
         .dev()
         .tmpfs_for_all(&inside::DEV_SHM)
         .tmpfs_for_all(&inside::TMP)
@@ -37,6 +41,9 @@ pub(super) fn script() -> Result<String> {
         bubblewrap => inside::BUBBLEWRAP,
         user_namespace => USER_NAMESPACE.join(" "),
         probe => words(&probe),
+        probe_of_proc => words(&probe_of_proc),
+        new_proc => words(&new_proc),
+        same_proc => words(&same_proc),
         options => words(&options).replace(" --", "\n\t--"),
         give_files => GIVE_FILES.map(|capability| format!("--cap-add {capability}")).join(" "),
         no_network => Namespace::Net.option(),
