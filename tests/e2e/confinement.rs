@@ -23,7 +23,8 @@ impl Machine {
         let dir = tempfile::tempdir().unwrap();
         let (secret, socket) = (dir.path().join("secret"), dir.path().join("socket"));
         fs_err::write(&secret, "of a user\n").unwrap();
-        let name = format!("fprefix-test-{}", std::process::id());
+        // Two tests of one process have one each.
+        let name = format!("fprefix-test{}", dir.path().display());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let listeners = (
             TcpListener::bind("127.0.0.1:0").unwrap(),

@@ -50,7 +50,13 @@ pub(crate) fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
     let Portage::Private(portage) = &prefix.portage else { return Ok(()) };
     files::create_dirs_below(&broot, WRITTEN)?;
     files::create_dirs_below(&broot, [Path::new("usr").join(&prefix.board.libdir)])?;
-    merge_usr(&broot, &prefix.board.libdir)?;
+    // One that an older version made may have directories there, with what was built into them.
+    let is_dir = |name: &str| {
+        fs_err::symlink_metadata(broot.join(name)).is_ok_and(|metadata| metadata.is_dir())
+    };
+    if !["bin", "sbin", "usr/sbin", "lib", &prefix.board.libdir].into_iter().any(is_dir) {
+        merge_usr(&broot, &prefix.board.libdir)?;
+    }
     let config = broot.join("etc/portage");
     write_tools(prefix)?;
     shared::link(&broot)?;
