@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Error, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::base::board::Board;
@@ -121,7 +121,35 @@ const NOT_A_PREFIX: &[&str] = &[
 /// Directories that the sandbox or the kernel creates anew: nothing can be installed below them.
 const NOT_BELOW: &[&str] = &["/dev", "/proc", "/sys", "/fprefix", "/tmp"];
 
+/// The path at which a relocatable prefix builds. It is as long as paths can be that replace it,
+/// and no program has it by chance.
+const CANONICAL_EPREFIX: &str =
+    "/opt/fprefix-relocatable-a-path-that-each-merge-replaces-by-the-prefix-s-own";
+
 impl Eprefix {
+    /// The EPREFIX of staging, if packages are relocated as they are merged into final.
+    pub fn canonical() -> Self {
+        Self(CANONICAL_EPREFIX.to_owned())
+    }
+
+    /// Fails if files that were built for this path cannot be relocated to `to`: the strings in them
+    /// have no room for a longer one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `to` is longer.
+    pub fn check_room(&self, to: &Self) -> Result<()> {
+        let (room, needed) = (self.0.len(), to.0.len());
+        ensure!(
+            needed <= room,
+            "the prefix path {to} has {needed} bytes, and files that were built for {self} have \
+             room for {room}\n\
+             hint: take a path that is shorter by {} bytes",
+            needed.saturating_sub(room)
+        );
+        Ok(())
+    }
+
     /// Returns the path as text.
     pub fn as_str(&self) -> &str {
         &self.0

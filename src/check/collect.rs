@@ -13,6 +13,7 @@ use crate::check::facts::{Elsewhere, Fact, FactKind};
 use crate::fstree::walk::{TreeWalk, WalkEntry};
 use crate::fstree::xattr;
 use crate::prefix::final_root::FinalRoot;
+use crate::relocate::prefix_change::PrefixChange;
 
 /// Gathers facts about every entry of the tree, as it will be after `changes`.
 pub(super) fn collect_facts(root: &FinalRoot, changes: &TreeChanges) -> Result<Vec<Fact>> {
@@ -24,10 +25,29 @@ pub(super) fn collect_facts(root: &FinalRoot, changes: &TreeChanges) -> Result<V
             entries.push((path, entry));
         }
     }
+    let former = root.former_eprefix();
+    let former = former.map(|former| PrefixChange::new(former, root.eprefix())).transpose()?;
     let there = entries.into_par_iter().map(|(path, entry)| collect_fact(root, path, &entry));
     let put = changes.0.par_iter().filter_map(|(path, put)| Some((path, put.as_ref()?)));
     let put = put.map(|(path, put)| collect_new_fact(root, path, put));
-    there.chain(put).collect()
+    let complete = |fact: Result<Fact>| {
+        let mut fact = fact?;
+        if let Some(former) = &former {
+            fact.former = find_former(root, &fact, former)?;
+        }
+        Ok(fact)
+    };
+    there.chain(put).map(complete).collect()
+}
+
+/// Finds a path of the prefix that the root was built for. Portage's own records are not shipped.
+fn find_former(root: &FinalRoot, fact: &Fact, former: &PrefixChange) -> Result<Option<String>> {
+    Ok(match &fact.kind {
+        FactKind::Link(target) => former.find(target.as_os_str().as_bytes()),
+        FactKind::Directory | FactKind::Special { .. } => None,
+        _ if fact.path.starts_with(root.eprefix().as_path().join("var")) => None,
+        _ => former.find(&fact.contents(root)?),
+    })
 }
 
 fn collect_new_fact(root: &FinalRoot, path: &Path, put: &NewEntry) -> Result<Fact> {

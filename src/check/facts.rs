@@ -26,6 +26,8 @@ pub(crate) struct Fact {
     pub attributes: Vec<OsString>,
     /// First path in the content that exists only in the build sandbox.
     pub staging: Option<String>,
+    /// First path in the content below the EPREFIX that the root was built for.
+    pub former: Option<String>,
     /// Dynamic symbols of an ELF file.
     pub symbols: Option<DynamicSymbols>,
     /// True if it may be a program that is linked statically with glibc.
@@ -92,6 +94,7 @@ impl Fact {
             owner,
             attributes: Vec::new(),
             staging: None,
+            former: None,
             symbols: None,
             static_glibc: false,
             code_names: Vec::new(),

@@ -76,6 +76,10 @@ pub(super) fn check_staging(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     fact.staging.iter().map(|path| Detail::error(format!("names {path}"))).collect()
 }
 
+pub(super) fn check_relocated(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
+    fact.former.iter().map(|path| Detail::error(format!("names {path}"))).collect()
+}
+
 /// Directories that are links on some targets. A directory of an extension would replace the link.
 const LINKS_ON_TARGETS: &[(&str, &str)] = &[
     ("/usr/sbin", "/usr/bin on distributions that have merged the two"),

@@ -48,6 +48,9 @@ Examples:
 pub(super) struct CheckCommand {
     #[command(flatten)]
     root: RootArgs,
+    /// Path that the files in that root directory were built for, if they were relocated
+    #[arg(long, value_name = "PATH", requires = "root")]
+    relocated_from: Option<Eprefix>,
     /// Apply these rules alone
     #[arg(long = "rule", value_name = "ID", value_delimiter = ',', value_parser = check::parse_rule)]
     rules: Vec<&'static Rule>,
@@ -82,6 +85,10 @@ impl CheckCommand {
             return self.prove(context, line);
         }
         let root = self.root.open(context)?;
+        let root = match self.relocated_from {
+            Some(former) => root.relocated_from(former),
+            None => root,
+        };
         let choice = RuleChoice { only: self.rules, waive: self.waive };
         let report = check::run(&root, &choice)?;
         if self.json {

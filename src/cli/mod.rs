@@ -22,6 +22,7 @@ mod man;
 mod man_build_file;
 mod pack;
 mod reference;
+mod relocate;
 mod remove;
 mod renew;
 mod repo;
@@ -96,6 +97,7 @@ enum Subcommands {
     Repo(repo::RepoArgs),
     Remove(remove::RemoveArgs),
     Check(check::CheckCommand),
+    Relocate(relocate::RelocateCommand),
     Rewrite(rewrite::RewriteCommand),
     Elf(elf::ElfCommand),
     Doctor(doctor::Doctor),
@@ -235,6 +237,7 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
         Subcommands::Status(command) => command.run(&context),
         Subcommands::Repo(command) => command.run(&context),
         Subcommands::Remove(command) => command.run(&context),
+        Subcommands::Relocate(command) => command.run(&context),
         Subcommands::Rewrite(command) => command.run(&context),
         Subcommands::Elf(command) => command.run(&context),
         Subcommands::Check(command) => command.run(&context),

@@ -33,7 +33,7 @@ impl ReferenceEntry {
 /// Subcommands that end with the exit status of a program that they run.
 const RUNNERS: &[&str] = &["emerge", "run", "enter"];
 /// Subcommands that check something.
-const CHECKERS: &[&str] = &["build", "check", "diff", "doctor", "image build", "pack"];
+const CHECKERS: &[&str] = &["build", "check", "diff", "doctor", "image build", "pack", "relocate"];
 /// Subcommands that work on a prefix of the user.
 const ON_PREFIXES: &[&str] = &[
     "build",

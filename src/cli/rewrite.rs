@@ -66,7 +66,8 @@ impl RewriteCommand {
     }
 }
 
-fn text(plan: &RelocationPlan, dry_run: bool, verbose: bool) -> String {
+/// Describes a plan, for people.
+pub(super) fn text(plan: &RelocationPlan, dry_run: bool, verbose: bool) -> String {
     let mut text = String::new();
     if dry_run || verbose {
         for change in &plan.changes {

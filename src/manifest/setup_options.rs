@@ -28,6 +28,13 @@ pub(crate) struct PrefixOptions {
     #[arg(required_unless_present = "uninstall")]
     #[schemars(required)]
     pub eprefix: Option<Eprefix>,
+    /// Build packages for any path: they are given the prefix's own as they are installed
+    ///
+    /// Binary packages then do not depend on the path, so a binhost has them once for all prefixes.
+    /// The path may have at most 76 bytes.
+    #[arg(long)]
+    #[serde(default)]
+    pub relocatable: bool,
     /// The board to build for: amd64-usr or arm64-usr [default: this machine's]
     #[arg(long)]
     pub board: Option<BoardName>,
@@ -107,6 +114,7 @@ impl SetupOptions {
         let eprefix = prefix.eprefix.context("a prefix needs a path: name it by eprefix");
         Ok(SetupRequest {
             eprefix: origin.locate(Setting::new("prefix", "eprefix"), eprefix)?,
+            relocatable: prefix.relocatable,
             board: prefix.board,
             name: prefix.name,
             staging_dir: here(prefix.staging_dir),

@@ -27,6 +27,8 @@ pub enum Portage {
 
 /// Portage's scripts that load the code of a package.
 const PHASE_SCRIPTS: [&str; 2] = ["ebuild.sh", "misc-functions.sh"];
+/// Portage's script that changes the prefix of a package that was built for another.
+const RELOCATION_SCRIPT: [&str; 1] = ["chpathtool.py"];
 
 impl Portage {
     /// Returns the Portage that a machine of this kind uses; a private one may not be fetched yet.
@@ -96,19 +98,29 @@ impl Portage {
 
     /// The scripts by which it runs a phase of an ebuild: on disk, and as the sandbox shows them.
     pub fn phases(&self) -> Vec<(PathBuf, InsidePath)> {
+        self.scripts(&PHASE_SCRIPTS)
+    }
+
+    /// The script by which it changes the prefix of a package, likewise.
+    pub fn relocation(&self) -> Vec<(PathBuf, InsidePath)> {
+        self.scripts(&RELOCATION_SCRIPT)
+    }
+
+    fn scripts(&self, names: &[&str]) -> Vec<(PathBuf, InsidePath)> {
         let scripts: Vec<(PathBuf, InsidePath)> = match self {
-            Self::Private(dir) => PHASE_SCRIPTS
+            Self::Private(dir) => names
+                .iter()
                 .map(|script| {
                     let below = Path::new("lib/portage/bin").join(script);
                     (dir.join(&below), inside::PORTAGE.join(&below))
                 })
-                .into(),
+                .collect(),
             // Gentoo has one for each Python.
             Self::Machine => ["/usr/lib/portage", "/usr/lib64/portage"]
                 .into_iter()
                 .filter_map(|dir| fs_err::read_dir(dir).ok())
                 .flat_map(Iterator::flatten)
-                .flat_map(|entry| PHASE_SCRIPTS.map(|script| entry.path().join(script)))
+                .flat_map(|entry| names.iter().map(move |script| entry.path().join(script)))
                 .filter_map(|script| {
                     let inside = InsidePath::parse(&script).ok()?;
                     Some((script, inside))

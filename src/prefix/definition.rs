@@ -52,6 +52,9 @@ pub struct Definition {
     pub id: PrefixId,
     /// EPREFIX.
     pub eprefix: Eprefix,
+    /// Packages are built for [`Eprefix::canonical`], and relocated as they are merged into final.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relocatable: bool,
     /// The directory of staging.
     pub staging: PathBuf,
     /// The directory of final.
@@ -128,6 +131,7 @@ impl Definition {
     pub fn setup_command(&self, home: &Home, force: bool) -> String {
         let mut words: Vec<OsString> = vec!["setup".into()];
         words.extend(force.then(|| "--force".into()));
+        words.extend(self.relocatable.then(|| "--relocatable".into()));
         if Board::of_this_machine().is_ok_and(|board| board.name != self.id.board) {
             words.extend(["--board".into(), self.id.board.clone().into()]);
         }
@@ -197,6 +201,7 @@ impl Prefix {
                 definition.r#final.clone(),
                 definition.eprefix.clone(),
             )
+            .relocatable(definition.relocatable)
             .with_pkgdir(definition.pkgdir.clone()),
             portage: Portage::locate(definition.machine, home)?,
             home: home.clone(),

@@ -16,6 +16,8 @@ pub(crate) struct FinalRoot {
     root: PathBuf,
     eprefix: Eprefix,
     origin: Origin,
+    /// EPREFIX that its files were built for, if it is another.
+    former: Option<Eprefix>,
 }
 
 /// The origin of a root, which decides how a finding in it is mended.
@@ -47,7 +49,7 @@ impl FinalRoot {
         if !inside.is_dir() {
             bail!("{} has no prefix at {eprefix}: {} is missing", root.escaped(), inside.escaped());
         }
-        Ok(Self { root, eprefix: eprefix.clone(), origin: Origin::Tree })
+        Ok(Self { root, eprefix: eprefix.clone(), origin: Origin::Tree, former: None })
     }
 
     /// The final root of `prefix`.
@@ -56,7 +58,18 @@ impl FinalRoot {
         let root = Self::open(&prefix.layout.root(Environment::Final), prefix.layout.eprefix())?;
         let provided = prefix.layout.package_provided(Environment::Final);
         let staging = prefix.layout.vdb(Environment::Staging);
-        Ok(Self { origin: Origin::Prefix { name, update, provided, staging }, ..root })
+        let former = prefix.layout.is_relocatable().then(Eprefix::canonical);
+        Ok(Self { origin: Origin::Prefix { name, update, provided, staging }, former, ..root })
+    }
+
+    /// The same root, whose files were built for the prefix `former`.
+    pub(crate) fn relocated_from(self, former: Eprefix) -> Self {
+        Self { former: Some(former), ..self }
+    }
+
+    /// The EPREFIX that its files were built for, if it is another.
+    pub(crate) fn former_eprefix(&self) -> Option<&Eprefix> {
+        self.former.as_ref()
     }
 
     /// Returns the origin of the root.

@@ -43,6 +43,7 @@ pub struct PrefixLayout {
     staging: PathBuf,
     final_dir: PathBuf,
     eprefix: Eprefix,
+    staging_eprefix: Eprefix,
     shared_pkgdir: Option<PathBuf>,
 }
 
@@ -57,7 +58,16 @@ const PKGDIR: &str = "pkgs";
 impl PrefixLayout {
     /// The layout of a prefix with environments at `staging` and `final_dir` (absolute).
     pub fn new(staging: PathBuf, final_dir: PathBuf, eprefix: Eprefix) -> Self {
-        Self { staging, final_dir, eprefix, shared_pkgdir: None }
+        let staging_eprefix = eprefix.clone();
+        Self { staging, final_dir, eprefix, staging_eprefix, shared_pkgdir: None }
+    }
+
+    /// The same with staging at a path of its own, from which packages are relocated into final.
+    #[must_use]
+    pub fn relocatable(self, is_relocatable: bool) -> Self {
+        let staging_eprefix =
+            if is_relocatable { Eprefix::canonical() } else { self.eprefix.clone() };
+        Self { staging_eprefix, ..self }
     }
 
     /// The same with a PKGDIR that others use too.
@@ -66,9 +76,22 @@ impl PrefixLayout {
         Self { shared_pkgdir, ..self }
     }
 
-    /// EPREFIX.
+    /// EPREFIX of final, the one that ships.
     pub fn eprefix(&self) -> &Eprefix {
         &self.eprefix
+    }
+
+    /// EPREFIX of an environment. Staging has another one in a relocatable prefix.
+    pub fn eprefix_of(&self, environment: Environment) -> &Eprefix {
+        match environment {
+            Environment::Staging => &self.staging_eprefix,
+            Environment::Final => &self.eprefix,
+        }
+    }
+
+    /// Returns whether packages are relocated as they are merged into final.
+    pub fn is_relocatable(&self) -> bool {
+        self.staging_eprefix != self.eprefix
     }
 
     /// The directory of an environment.
@@ -94,7 +117,7 @@ impl PrefixLayout {
 
     /// EROOT on disk.
     pub fn eroot(&self, environment: Environment) -> PathBuf {
-        self.eprefix.below(&self.root(environment))
+        self.eprefix_of(environment).below(&self.root(environment))
     }
 
     /// The Portage configuration of an environment.
@@ -165,6 +188,11 @@ impl PrefixLayout {
     /// The script that confines the phases of ebuilds.
     pub fn phases(&self) -> PathBuf {
         self.marker(Environment::Staging).join("phases.sh")
+    }
+
+    /// The script that relocates packages.
+    pub fn relocation(&self) -> PathBuf {
+        self.marker(Environment::Staging).join("chpathtool.py")
     }
 
     /// Returns the path on disk of a path in the sandbox; `None` for a path outside the environments.

@@ -9,5 +9,6 @@ pub(crate) mod environment;
 pub(crate) mod final_root;
 pub(crate) mod integration;
 pub mod layout;
+mod mount_plan;
 pub(crate) mod setup;
 pub(crate) mod wrappers;

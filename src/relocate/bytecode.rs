@@ -146,6 +146,13 @@ fn size_field(source: &[u8]) -> Vec<u8> {
     source.len().to_le_bytes().first_chunk::<4>().copied().unwrap_or_default().to_vec()
 }
 
+/// Returns the change to the header of the compiled copy at `copy`, of a source that was `old` and
+/// becomes `new`. A copy that cannot be read was none before, and Python compiles its source again.
+pub(super) fn follow_source(copy: &Path, old: &[u8], new: &[u8]) -> Option<Patch> {
+    let start = input::read_start(copy, HEADER as u64).ok()?;
+    CopyHeader::read(&start)?.follow(old, new)
+}
+
 /// Plans new headers for the compiled copies of the modules that change. Only the neighbours of
 /// these modules are read.
 pub(super) fn plan_copies(changes: &[FileChange], files: &[ScannedFile]) -> Vec<FileChange> {
@@ -186,15 +193,15 @@ fn describe(copy: &ScannedFile, patch: Patch) -> FileChange {
     }
 }
 
-/// Plans the new header of the copy at `copy`. A copy that cannot be read was none before, and Python
-/// compiles its source again.
+/// Plans the new header of the copy at `copy`.
 fn plan_copy(action: &FileAction, source: &Path, copy: &Path) -> Option<Patch> {
-    let start = input::read_start(copy, HEADER as u64).ok()?;
-    let header = CopyHeader::read(&start)?;
-    let FileAction::FirstLine { old, new } = action else { return header.distrust() };
+    let FileAction::FirstLine { old, new } = action else {
+        let start = input::read_start(copy, HEADER as u64).ok()?;
+        return CopyHeader::read(&start)?.distrust();
+    };
     let before = elf::open(input::open_walked(source).ok()?.file()).ok()?;
     let after = [new.as_slice(), before.get(*old..)?].concat();
-    header.follow(&before, &after)
+    follow_source(copy, &before, &after)
 }
 
 fn is_module(path: &Path) -> bool {

@@ -18,6 +18,7 @@ pub(crate) mod libc;
 mod libraries;
 mod link;
 mod objects;
+pub mod prefix_change;
 mod scan;
 pub(crate) mod script;
 mod search_dirs;
@@ -172,13 +173,7 @@ impl RelocateOptions {
         let plan_file = |(at, file)| self.plan_file(at, file, &objects, &inherited);
         let files = scan.files.par_iter().enumerate();
         let outcomes: Vec<_> = files.map(plan_file).collect::<Result<_>>()?;
-        let mut plan = RelocationPlan {
-            tree: self.tree.clone(),
-            unfinished: scan.unfinished,
-            files: scan.files.len(),
-            changes: Vec::new(),
-            skipped: Vec::new(),
-        };
+        let mut plan = RelocationPlan::empty(&self.tree, &scan);
         for (file, outcome) in scan.files.iter().zip(outcomes) {
             plan.add_outcome(file.paths.clone(), outcome);
         }
@@ -372,6 +367,17 @@ enum FileOutcome {
 }
 
 impl RelocationPlan {
+    /// A plan that changes nothing in the tree of `scan`.
+    fn empty(tree: &Path, scan: &TreeScan) -> Self {
+        Self {
+            tree: tree.to_owned(),
+            unfinished: scan.unfinished.clone(),
+            files: scan.files.len(),
+            changes: Vec::new(),
+            skipped: Vec::new(),
+        }
+    }
+
     fn add_outcome(&mut self, paths: Vec<PathBuf>, outcome: FileOutcome) {
         match outcome {
             FileOutcome::Nothing => {}

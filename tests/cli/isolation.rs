@@ -225,7 +225,7 @@ fn rules_are_waived_chosen_and_explained() {
     assert_eq!(on(&root, &["check", "--rule", "loader"]).status.code(), Some(3));
     let unknown = on(&root, &["check", "--rule", "nothing"]);
     assert_eq!(unknown.status.code(), Some(2));
-    insta::assert_snapshot!(String::from_utf8_lossy(&unknown.stderr), @r#"error: invalid value 'nothing' for '--rule <ID>': there is no rule "nothing"; the rules are interpreter, needed, start, search-path, symbol-version, symbol, loader, character-sets, locale, name-services, opened, modules, machine, hardening, elf, shebang, bytecode, unit, effect, link, staging, place, special, name, unfinished, unowned, preserved, owner, mode, access
+    insta::assert_snapshot!(String::from_utf8_lossy(&unknown.stderr), @r#"error: invalid value 'nothing' for '--rule <ID>': there is no rule "nothing"; the rules are interpreter, needed, start, search-path, symbol-version, symbol, loader, character-sets, locale, name-services, opened, modules, machine, hardening, elf, shebang, bytecode, unit, effect, link, staging, relocated, place, special, name, unfinished, unowned, preserved, owner, mode, access
 
 For more information, try '--help'."#);
     let page =

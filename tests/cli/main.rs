@@ -47,6 +47,7 @@ mod pack_strip;
 mod pack_token;
 mod pack_unneeded;
 mod refusals;
+mod relocate;
 mod removal;
 mod repo;
 mod rules;

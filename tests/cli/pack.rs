@@ -242,7 +242,7 @@ fn refuses_what_can_not_be_an_extension() {
     "#);
     let error = small.refuse_usage("out", &["--waive", "sahdowed-file"]);
     insta::assert_snapshot!(error, @r#"
-    error: invalid value 'sahdowed-file' for '--waive <RULE>': there is no rule "sahdowed-file"; about attaching there are shadowed-file, hidden-cache, hidden-directory, hidden-link, directory-mode, linked-hierarchy, release-match, old-systemd, old-kernel, unknown-target; about files interpreter, needed, start, search-path, symbol-version, symbol, loader, character-sets, locale, name-services, opened, modules, machine, hardening, elf, shebang, bytecode, unit, effect, link, staging, place, special, name, unfinished, unowned, preserved, owner, mode, access
+    error: invalid value 'sahdowed-file' for '--waive <RULE>': there is no rule "sahdowed-file"; about attaching there are shadowed-file, hidden-cache, hidden-directory, hidden-link, directory-mode, linked-hierarchy, release-match, old-systemd, old-kernel, unknown-target; about files interpreter, needed, start, search-path, symbol-version, symbol, loader, character-sets, locale, name-services, opened, modules, machine, hardening, elf, shebang, bytecode, unit, effect, link, staging, relocated, place, special, name, unfinished, unowned, preserved, owner, mode, access
 
     For more information, try '--help'.
     "#);

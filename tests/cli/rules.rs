@@ -294,8 +294,9 @@ fn every_rule_is_tried_and_explained() {
     let pages = stdout_of_success(fprefix().args(["check", "--explain", "all"]).output().unwrap());
     let known: BTreeSet<&str> =
         pages.lines().filter(|line| !line.is_empty() && !line.starts_with(' ')).collect();
-    // Owners are tried beside the rule: only root could make such files.
-    let tried = ERRORS.iter().chain(NOTES).map(|defect| defect.rule).chain(["owner"]);
+    // Owners are tried beside the rule: only root could make such files. relocate.rs tries the other.
+    let elsewhere = ["owner", "relocated"];
+    let tried = ERRORS.iter().chain(NOTES).map(|defect| defect.rule).chain(elsewhere);
     assert_eq!(known, tried.collect());
     assert_eq!(pages.matches("  Why:    ").count(), known.len());
     assert_eq!(pages.matches("  Remedy: ").count(), known.len());

@@ -4,14 +4,19 @@ use std::path::{Path, PathBuf};
 
 use crate::binhost_uri::{by_uri, by_uri_signed};
 use crate::harness::World;
-use crate::prefix::{lend_portage, overlay};
+use crate::prefix::{contents_are_true, lend_portage, overlay};
 
 pub(crate) const EPREFIX: &str = "/usr/local/fprefix-share";
 
-/// Sets the prefix `name` up in `world`, with the binary packages in its directory `binpkgs`.
-fn setup(world: &World, name: &str) {
-    let args = ["setup", name, EPREFIX, "--wrapper-dir", "wrappers", "--overlay", "overlay"];
-    world.fprefix(args).args(["--binhost", "binpkgs"]).said().succeeds();
+/// Another path, to which packages are relocated.
+const SHORT_EPREFIX: &str = "/opt/s";
+
+/// Sets the prefix `name` up in `world` at `eprefix`, with the binary packages in its directory
+/// `binpkgs`.
+fn setup(world: &World, name: &str, eprefix: &str) {
+    let args = ["setup", name, eprefix, "--relocatable", "--wrapper-dir", "wrappers"];
+    let more = ["--overlay", "overlay", "--binhost", "binpkgs"];
+    world.fprefix(args).args(more).said().succeeds();
 }
 
 /// The directory of an environment.
@@ -35,15 +40,30 @@ fn a_second_prefix_builds_nothing_and_trusts_nobody() {
     lend_portage(&world);
     overlay(&world);
     fs_err::create_dir(world.path("binpkgs")).unwrap();
-    setup(&world, "first");
+    setup(&world, "first", EPREFIX);
     world.fprefix(["-P", "first", "emerge", "test-cases/small"]).said().succeeds();
     assert!(logs(&world, "first", "staging").contains(COMPILED));
 
-    setup(&world, "second");
+    setup(&world, "second", SHORT_EPREFIX);
     let said = world.fprefix(["-P", "second", "emerge", "test-cases/small"]).said().succeeds();
     assert!(said.stdout.contains(">>> Emerging binary (1 of 1) test-cases/small-1"), "{said}");
     assert!(!logs(&world, "second", "staging").contains(COMPILED));
     world.fprefix(["-P", "second", "check"]).said().succeeds();
+    for (name, eprefix) in [("first", EPREFIX), ("second", SHORT_EPREFIX)] {
+        let run = ["check", "--run", &format!("{eprefix}/usr/bin/small")];
+        world.fprefix(["-P", name]).args(run).said().succeeds();
+        let r#final = dir(&world, name, "final").join("root");
+        contents_are_true(&world, &dir(&world, name, "final"));
+        assert!(r#final.join(&eprefix[1..]).join("usr/bin/small").is_file());
+        for entry in walkdir::WalkDir::new(&r#final) {
+            let entry = entry.unwrap();
+            if entry.file_type().is_file() {
+                let bytes = fs_err::read(entry.path()).unwrap();
+                let found = memchr::memmem::find(&bytes, b"fprefix-relocatable");
+                assert_eq!(found, None, "{entry:?}");
+            }
+        }
+    }
     by_uri(&world);
     signatures(&world);
 

@@ -43,7 +43,8 @@ impl Drop for Server {
 pub(crate) fn by_uri(world: &World) {
     let server = Server::of(world, &world.path("binpkgs"), "0");
     let setup = ["setup", "third", EPREFIX, "--wrapper-dir", "wrappers", "--overlay", "overlay"];
-    let said = world.fprefix(setup).args(["--binhost", &server.uri]).said().succeeds();
+    let more = ["--relocatable", "--binhost", &server.uri];
+    let said = world.fprefix(setup).args(more).said().succeeds();
     assert!(!said.stderr.contains("nothing can be had"), "{said}");
     let said = said.tells("are neither encrypted nor checked for a signature");
     said.tells("hint: use https, or ask for signatures");

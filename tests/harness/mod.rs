@@ -137,6 +137,7 @@ impl World {
         let dir = self.home().join("prefixes").join(id.to_string());
         let definition = Definition {
             eprefix: eprefix.parse().unwrap(),
+            relocatable: false,
             staging: dir.join("staging"),
             r#final: dir.join("final"),
             machine: Machine::Other,

@@ -181,7 +181,7 @@ fn compiler_script(
             driver => text(Some(driver))?,
             directory => text(driver.parent())?,
             name => text(driver.file_name().map(Path::new))?,
-            eprefix => prefix.layout.eprefix().as_str(),
+            eprefix => prefix.layout.eprefix_of(Environment::Staging).as_str(),
             loader => libdir.join(&prefix.board.loader),
             libdir,
             preprocess => matches!(compiler_use, CompilerUse::ToPreprocess),
@@ -196,7 +196,7 @@ fn pkg_config_script(prefix: &Prefix, program: &Path) -> Result<String> {
         "broot/pkg-config",
         minijinja::context! {
             program => program.to_str().context("the path of pkg-config is not UTF-8")?,
-            eprefix => prefix.layout.eprefix().as_str(),
+            eprefix => prefix.layout.eprefix_of(Environment::Staging).as_str(),
             libdir => libdir(prefix),
         },
     )
@@ -204,5 +204,5 @@ fn pkg_config_script(prefix: &Prefix, program: &Path) -> Result<String> {
 
 /// The directory of native libraries in the prefix, as programs see it.
 fn libdir(prefix: &Prefix) -> PathBuf {
-    prefix.layout.eprefix().as_path().join("usr").join(&prefix.board.libdir)
+    prefix.layout.eprefix_of(Environment::Staging).as_path().join("usr").join(&prefix.board.libdir)
 }

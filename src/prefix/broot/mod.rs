@@ -47,6 +47,8 @@ pub(crate) fn write(prefix: &Prefix, compiler: &Compiler) -> Result<()> {
     files::create_dirs_below(&broot, [WRAPPER_DIR])?;
     compilers::write(prefix, compiler, &broot.join(WRAPPER_DIR))?;
     files::write_executable(&prefix.layout.phases(), phases::script()?.as_bytes())?;
+    let relocation = phases::relocation_script()?;
+    files::write_atomically(&prefix.layout.relocation(), relocation.as_bytes())?;
     let Portage::Private(portage) = &prefix.portage else { return Ok(()) };
     files::create_dirs_below(&broot, WRITTEN)?;
     files::create_dirs_below(&broot, [Path::new("usr").join(&prefix.board.libdir)])?;
@@ -149,7 +151,7 @@ pub(crate) fn lay_out(prefix: &Prefix, environment: Environment) -> Result<()> {
             .into_iter()
             .map(PathBuf::from)
             .chain([Path::new("usr").join(libdir)])
-            .map(|dir| prefix.layout.eprefix().below(Path::new("")).join(dir)),
+            .map(|dir| prefix.layout.eprefix_of(environment).below(Path::new("")).join(dir)),
     )?;
     merge_usr(&eroot, libdir)?;
     if environment == Environment::Staging {

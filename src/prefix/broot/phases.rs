@@ -58,6 +58,12 @@ pub(super) fn script() -> Result<String> {
     template::render(Folder::Templates, "broot/phases.sh", values)
 }
 
+/// Renders the script that takes the place of Portage's for packages of another EPREFIX.
+pub(super) fn relocation_script() -> Result<String> {
+    let values = minijinja::context! { own_program => inside::OWN_PROGRAM };
+    template::render(Folder::Templates, "broot/chpathtool.py", values)
+}
+
 /// Returns the options of a plan as words of a shell.
 fn words(bwrap: &Bubblewrap) -> String {
     bwrap.options().iter().map(quote).collect::<Vec<_>>().join(" ")

@@ -36,8 +36,9 @@ use crate::portage::vdb;
 use crate::prefix::definition::{Definition, Prefix, REWRITING};
 use crate::prefix::emerge::follow::follow_staging;
 use crate::prefix::emerge::phases::Phases;
-use crate::prefix::environment::{Sandbox, place, prove_nesting};
+use crate::prefix::environment::{Sandbox, prove_nesting};
 use crate::prefix::layout::{self, Owner, owner};
+use crate::prefix::mount_plan::place;
 use crate::prefix::setup::package_config::PackageConfig;
 use crate::prefix::setup::preflight::{
     absolute, check_apart, check_binhost, check_existing, check_features, check_machine,
@@ -58,6 +59,8 @@ pub(crate) struct SetupRequest {
     pub name: PrefixName,
     /// EPREFIX.
     pub eprefix: Eprefix,
+    /// Build for a path of fprefix's own, and relocate into final.
+    pub relocatable: bool,
     /// The board; this machine's when none is given.
     pub board: Option<BoardName>,
     /// The directory of staging; `None` for the default.
@@ -146,6 +149,7 @@ impl SetupPlan {
             profile: profile(request, has_tree, &repos, &board)?,
             package_config: package_config.source(),
             eprefix: request.eprefix.clone(),
+            relocatable: request.relocatable,
             distdir: absolute(request.distdir.as_ref().unwrap_or(&home.default_distdir(machine)))?,
             use_flags: request.use_flags.iter().map(|flags| flags.as_str().to_owned()).collect(),
             binhost: request.binhost.as_ref().map(check_binhost).transpose()?,
@@ -166,7 +170,12 @@ impl SetupPlan {
             repos,
         };
         let mut prefix = Prefix::new(home, definition)?;
-        place(prefix.layout.eprefix().as_path())?;
+        for environment in [Environment::Staging, Environment::Final] {
+            place(prefix.layout.eprefix_of(environment).as_path())?;
+        }
+        if request.relocatable {
+            Eprefix::canonical().check_room(&request.eprefix)?;
+        }
         check_machine(&prefix)?;
         let compiler = Compiler::find(&board)?;
         let (sysroot, missing) = Sysroot::find(machine, &board, &compiler)?;
@@ -371,7 +380,8 @@ fn share(mut prefix: Prefix, home: &Home, imports: &[Import]) -> Result<Prefix> 
     let Some(binhost) = &definition.binhost else { return Ok(prefix) };
     let toolchain: Vec<(String, String)> =
         imports.iter().map(|import| (import.package.clone(), import.version.clone())).collect();
-    let key = binhost::key(&prefix.board, &toolchain, &definition.eprefix);
+    let built_for = prefix.layout.eprefix_of(Environment::Staging);
+    let key = binhost::key(&prefix.board, &toolchain, built_for);
     if let Binhost::Directory(dir) = binhost {
         definition.pkgdir = Some(dir.join(&key));
     }
