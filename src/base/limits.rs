@@ -29,6 +29,10 @@ pub(crate) const LIST: ReadLimit = ReadLimit::new("a list", 512);
 /// Traces of system calls, which are read as a whole. That of a program that starts has 1 MiB.
 pub(crate) const TRACE: ReadLimit = ReadLimit::new("a trace", 1024);
 
+/// Contents of a compressed file that are looked into. The largest manual page has 2 MiB, and the
+/// largest archive of Java classes of a JDK 60 MiB.
+pub(crate) const UNPACKED: ReadLimit = ReadLimit::new("a compressed file", 128);
+
 /// Bytes at the end of a log that are searched for the reason of a failure. The whole log of
 /// Chromium has 100 MiB.
 pub(crate) const END: u64 = 64 << 20;

@@ -13,7 +13,7 @@ use crate::check::facts::{Elsewhere, Fact, FactKind};
 use crate::fstree::walk::{TreeWalk, WalkEntry};
 use crate::fstree::xattr;
 use crate::prefix::final_root::FinalRoot;
-use crate::relocate::prefix_change::PrefixChange;
+use crate::relocate::prefix_change::{OldPath, PrefixChange};
 
 /// Gathers facts about every entry of the tree, as it will be after `changes`.
 pub(super) fn collect_facts(root: &FinalRoot, changes: &TreeChanges) -> Result<Vec<Fact>> {
@@ -41,7 +41,7 @@ pub(super) fn collect_facts(root: &FinalRoot, changes: &TreeChanges) -> Result<V
 }
 
 /// Finds a path of the prefix that the root was built for. Portage's own records are not shipped.
-fn find_former(root: &FinalRoot, fact: &Fact, former: &PrefixChange) -> Result<Option<String>> {
+fn find_former(root: &FinalRoot, fact: &Fact, former: &PrefixChange) -> Result<Option<OldPath>> {
     Ok(match &fact.kind {
         FactKind::Link(target) => former.find(target.as_os_str().as_bytes()),
         FactKind::Directory | FactKind::Special { .. } => None,

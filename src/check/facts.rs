@@ -11,6 +11,7 @@ use crate::base::files;
 use crate::check::symbols::DynamicSymbols;
 use crate::elf::{self, ElfImage};
 use crate::prefix::final_root::FinalRoot;
+use crate::relocate::prefix_change::OldPath;
 
 /// Facts about one entry of the tree.
 pub(crate) struct Fact {
@@ -26,8 +27,8 @@ pub(crate) struct Fact {
     pub attributes: Vec<OsString>,
     /// First path in the content that exists only in the build sandbox.
     pub staging: Option<String>,
-    /// First path in the content below the EPREFIX that the root was built for.
-    pub former: Option<String>,
+    /// Trace of the EPREFIX that the root was built for.
+    pub former: Option<OldPath>,
     /// Dynamic symbols of an ELF file.
     pub symbols: Option<DynamicSymbols>,
     /// True if it may be a program that is linked statically with glibc.

@@ -10,6 +10,7 @@ use crate::check::scene::Lead;
 use crate::check::{Detail, Fact, FactKind, Scene};
 use crate::fstree::resolve::normalize_path;
 use crate::relocate::interpreter::{PrefixPrograms, ProgramEntry, ProgramTree};
+use crate::relocate::prefix_change::OldPath;
 use crate::relocate::script;
 
 pub(super) fn check_shebang(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
@@ -77,7 +78,11 @@ pub(super) fn check_staging(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
 }
 
 pub(super) fn check_relocated(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
-    fact.former.iter().map(|path| Detail::error(format!("names {path}"))).collect()
+    let detail = |trace: &OldPath| match trace {
+        OldPath::Named(path) => Detail::error(format!("names {path}")),
+        OldPath::Unknown(reason) => Detail::note(format!("may name another path: {reason}")),
+    };
+    fact.former.iter().map(detail).collect()
 }
 
 /// Directories that are links on some targets. A directory of an extension would replace the link.

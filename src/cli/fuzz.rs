@@ -19,6 +19,7 @@ use crate::os_image::whiteouts;
 use crate::portage::atom::Atom;
 use crate::portage::packages::PackagesIndex;
 use crate::portage::{contents, events, sources};
+use crate::relocate::prefix_change::PrefixChange;
 use crate::relocate::{env_command, libc, shebang};
 use crate::sysext::difference;
 
@@ -60,6 +61,14 @@ pub const READERS: &[ForeignReader] = &[
     }),
     ("release", |bytes| {
         let _ = os_release::parse(&text(bytes));
+    }),
+    ("relocate", |bytes| {
+        let paths = ["/opt/old-prefix", "/o"].map(str::parse);
+        if let [Ok(from), Ok(to)] = &paths
+            && let Ok(change) = PrefixChange::new(from, to)
+        {
+            let _ = (change.find(bytes), change.changes(bytes));
+        }
     }),
     ("squashfs", |bytes| {
         read_tree(|found| squashfs::pseudo::read(&mut &*bytes, &mut budget(bytes), found));

@@ -174,11 +174,13 @@ fn what_is_not_changed_is_told_and_found() {
     root.file("usr/share/a.asc", "a signature\n");
     root.file("usr/share/b", &text);
     stdout_of("xz", [root.inside("usr/share/b").to_str().unwrap()]);
+    root.file("usr/share/c", &text);
+    stdout_of("bzip2", [root.inside("usr/share/c").to_str().unwrap()]);
     let said = relocate(&root, FROM, "/o", &[]).ends_with(3);
     for told in [
         "a.tar: left as it is: it is a tar archive",
         "a.asc: left as it is: it is of",
-        "b.xz: left as it is: its contents have the path",
+        "b.xz: left as it is: it is compressed with xz",
     ] {
         assert!(said.stdout.contains(told), "{said}");
     }
@@ -187,10 +189,12 @@ fn what_is_not_changed_is_told_and_found() {
     let args = ["check", "--root", dir.to_str().unwrap(), "--eprefix", "/o"];
     let run = world.fprefix(args).args(["--relocated-from", FROM, "--rule", "relocated"]);
     let said = run.said().ends_with(3);
-    // The third is the end of another path, which people have to look at.
-    for path in ["/o/usr/share/a.tar", "/o/usr/share/b.xz", "/o/usr/share/other"] {
+    // The last is the end of another path, which people have to look at.
+    for path in
+        ["/o/usr/share/a.tar", "/o/usr/share/b.xz", "/o/usr/share/c.bz2", "/o/usr/share/other"]
+    {
         let told = format!("error[relocated]: {path}: names {FROM}");
         assert!(said.stdout.contains(&told), "{said}");
     }
-    assert_eq!(said.stdout.matches("error[").count(), 3, "{said}");
+    assert_eq!(said.stdout.matches("error[").count(), 4, "{said}");
 }

@@ -37,6 +37,15 @@ pub use crate::relocate::prefix_change::places::TreeMove;
 /// Size of the largest text that gets another length, in bytes. A larger one is treated as data.
 const LARGEST_TEXT: usize = 64 << 20;
 
+/// Trace of the old path in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OldPath {
+    /// This path is below it.
+    Named(String),
+    /// The file cannot be looked into, for this reason.
+    Unknown(String),
+}
+
 /// A change from one EPREFIX to another, which is not longer.
 #[derive(Clone, Debug)]
 pub struct PrefixChange {
@@ -93,19 +102,28 @@ impl PrefixChange {
         text::replace(text, self.from.as_str().as_bytes(), self.to.as_str().as_bytes())
     }
 
-    /// Returns the first path in a file with these `bytes` that begins with the old one, in any
-    /// encoding, compressed too.
-    pub fn find(&self, bytes: &[u8]) -> Option<String> {
-        self.data.find(bytes).or_else(|| {
-            let parts = Compression::of(bytes)?.unpack(bytes).ok()?;
-            parts.iter().find_map(|part| self.data.find(part))
-        })
+    /// Looks for the old path in a file with these `bytes`: in any encoding, compressed too. Returns
+    /// `None` if it is not there.
+    pub fn find(&self, bytes: &[u8]) -> Option<OldPath> {
+        if let Some(path) = self.data.find(bytes) {
+            return Some(OldPath::Named(path));
+        }
+        match Compression::of(bytes)?.unpack(bytes) {
+            Ok(parts) => parts.iter().find_map(|part| self.data.find(part)).map(OldPath::Named),
+            Err(error) => Some(OldPath::Unknown(format!("{error:#}"))),
+        }
     }
 
     /// Returns the new target of a link, if it changes.
     fn new_target(&self, target: &Path) -> Option<PathBuf> {
         let below = target.strip_prefix(self.from.as_path()).ok()?;
         Some(self.to.as_path().components().chain(below.components()).collect())
+    }
+
+    /// Returns whether a file with these `bytes` changes.
+    pub fn changes(&self, bytes: &[u8]) -> bool {
+        let all = std::iter::once(0..bytes.len() as u64);
+        matches!(self.plan_bytes(bytes, all), FileOutcome::Changed(..))
     }
 
     fn plan_file(&self, file: &ScannedFile) -> Result<FileOutcome> {
@@ -118,13 +136,15 @@ impl PrefixChange {
         let act = || format!("could not read {}", file.disk.escaped());
         let source = input::open_walked(&file.disk).with_context(act)?;
         let bytes = elf::open(source.file()).with_context(act)?;
-        if let Some(compression) = Compression::of(&bytes) {
-            return Ok(self.plan_compressed(compression, &bytes));
+        let extents = DataExtents::new(source.file(), 0..bytes.len() as u64);
+        Ok(self.plan_bytes(&bytes, extents))
+    }
+
+    fn plan_bytes(&self, bytes: &[u8], extents: impl Iterator<Item = Range<u64>>) -> FileOutcome {
+        if let Some(compression) = Compression::of(bytes) {
+            return self.plan_compressed(compression, bytes);
         }
-        if is_free_text(&bytes) {
-            return Ok(self.plan_text(&bytes));
-        }
-        Ok(self.plan_data(&bytes, DataExtents::new(source.file(), 0..bytes.len() as u64)))
+        if is_free_text(bytes) { self.plan_text(bytes) } else { self.plan_data(bytes, extents) }
     }
 
     fn plan_text(&self, bytes: &[u8]) -> FileOutcome {
