@@ -1,7 +1,7 @@
 //! From shared binary packages to an image, in seconds by part: what a machine of a farm waits for.
 //!
 //! `cargo bench --bench shared [-- PACKAGE]` builds PACKAGE (dev-lang/python) once, which takes long and
-//! is not measured, and then makes a second prefix that takes it from there. `FPREFIX_BENCH_BINHOST`
+//! is not measured, and then makes a second prefix, at another path, that takes it from there. `FPREFIX_BENCH_BINHOST`
 //! names a directory that keeps what was built for the next time.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark starts what it measures")]
@@ -15,7 +15,9 @@ use anyhow::{Result, ensure};
 /// What the second prefix may take in all, with Python, on two cores.
 const LIMIT: f64 = 60.0;
 
+/// Path of the prefix that builds, and of the one that takes what was built.
 const EPREFIX: &str = "/opt/fprefix-bench";
+const OTHER_EPREFIX: &str = "/opt/b";
 
 struct World {
     home: tempfile::TempDir,
@@ -39,10 +41,10 @@ impl World {
         Ok((took, said))
     }
 
-    fn setup(&self, name: &str, binhost: &Path) -> Result<Duration> {
+    fn setup(&self, name: &str, eprefix: &str, binhost: &Path) -> Result<Duration> {
         let binhost = binhost.display().to_string();
-        let args = ["setup", name, EPREFIX, "--wrapper-dir", "bin", "--binhost", &binhost];
-        Ok(self.fprefix(&args)?.0)
+        let args = ["setup", name, eprefix, "--relocatable", "--wrapper-dir", "bin"];
+        Ok(self.fprefix(&[&args[..], &["--binhost", &binhost]].concat())?.0)
     }
 }
 
@@ -56,11 +58,11 @@ fn main() -> Result<()> {
         None => world.home.path().join("binpkgs"),
     };
     fs_err::create_dir_all(&binhost)?;
-    world.setup("first", &binhost)?;
+    world.setup("first", EPREFIX, &binhost)?;
     let (built, _) = world.fprefix(&["-P", "first", "emerge", "--jobs=2", &package])?;
     println!("{:24} {:7.1} s  (not counted)", "build of the first", built.as_secs_f64());
 
-    let setup = world.setup("second", &binhost)?;
+    let setup = world.setup("second", OTHER_EPREFIX, &binhost)?;
     let mut parts = vec![("setup", setup)];
     for (what, args) in [
         ("emerge, staging", &["emerge", "--stage", "--jobs=2", &package][..]),

@@ -22,7 +22,7 @@ use crate::manifest::{configuration, installed, state, tidy};
 use crate::pipeline::pack::{self, Packed};
 use crate::portage::binhost::Binhost;
 use crate::portage::preserved;
-use crate::prefix::definition::{BUILD_EPOCH, Prefix, PrefixRepo};
+use crate::prefix::definition::{BUILD_EPOCH, Definition, Prefix, PrefixRepo};
 use crate::prefix::emerge::{self, CallerVariables, EmergeTarget};
 use crate::prefix::final_root::FinalRoot;
 use crate::prefix::setup;
@@ -218,6 +218,10 @@ fn compare(prefix: &Prefix, file: &BuildFile, home: &Home) -> Result<()> {
         }
     };
     compare("EPREFIX", there.eprefix.to_string(), wanted.eprefix.to_string());
+    let built = |definition: &Definition| {
+        if definition.relocatable { "relocatable" } else { "not relocatable" }.to_owned()
+    };
+    compare("kind", built(there), built(wanted));
     compare("profile", there.profile.clone(), wanted.profile.clone());
     let binhost =
         |binhost: &Option<Binhost>| binhost.as_ref().map_or("none".to_owned(), ToString::to_string);

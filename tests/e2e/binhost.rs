@@ -50,7 +50,7 @@ fn a_second_prefix_builds_nothing_and_trusts_nobody() {
     assert!(!logs(&world, "second", "staging").contains(COMPILED));
     world.fprefix(["-P", "second", "check"]).said().succeeds();
     for (name, eprefix) in [("first", EPREFIX), ("second", SHORT_EPREFIX)] {
-        let run = ["check", "--run", &format!("{eprefix}/usr/bin/small")];
+        let run = ["check", "--expect-status", "42", "--run", &format!("{eprefix}/usr/bin/small")];
         world.fprefix(["-P", name]).args(run).said().succeeds();
         let r#final = dir(&world, name, "final").join("root");
         contents_are_true(&world, &dir(&world, name, "final"));

@@ -46,12 +46,18 @@ impl<'w> Example<'w> {
                 fs_err::copy(entry.path(), to).unwrap();
             }
         }
-        let file = dir.join("fprefix.toml");
+        let example = Self { world, dir };
+        example.set("[prefix]", "wrapper-dir = \"wrappers\"");
+        example
+    }
+
+    /// Adds the line `setting` to the table `table` of its build file.
+    pub(crate) fn set(&self, table: &str, setting: &str) {
+        let file = self.dir.join("fprefix.toml");
         let text = fs_err::read_to_string(&file).unwrap();
-        let own = text.replacen("[prefix]\n", "[prefix]\nwrapper-dir = \"wrappers\"\n", 1);
+        let own = text.replacen(&format!("{table}\n"), &format!("{table}\n{setting}\n"), 1);
         assert_ne!(own, text);
         fs_err::write(file, own).unwrap();
-        Self { world, dir }
     }
 
     /// Returns the commands that build it: the lines of the block `sh` in README.md.

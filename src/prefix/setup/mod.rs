@@ -135,7 +135,7 @@ impl SetupPlan {
         let wrappers = match &existing {
             Some(prefix) => {
                 if !request.force {
-                    check_existing(prefix, &request.eprefix, [&staging, &r#final])?;
+                    check_existing(prefix, request, [&staging, &r#final])?;
                 }
                 prefix.definition.wrappers.clone()
             }

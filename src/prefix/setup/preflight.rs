@@ -8,7 +8,7 @@ use crate::base::board::Board;
 use crate::base::escape::Escape;
 use crate::base::files;
 use crate::base::inside::PROFILES;
-use crate::base::names::{Eprefix, Feature, PrefixId};
+use crate::base::names::{Feature, PrefixId};
 use crate::host::home::Home;
 use crate::host::machine::{self, Machine};
 use crate::host::toolchain::{Compiler, Import};
@@ -102,10 +102,17 @@ pub(super) fn find_existing(home: &Home, id: &PrefixId) -> Result<Option<Prefix>
 }
 
 /// Refuses to go on with a prefix, or to bring it up to date, as something else.
-pub(super) fn check_existing(prefix: &Prefix, eprefix: &Eprefix, dirs: [&Path; 2]) -> Result<()> {
+pub(super) fn check_existing(
+    prefix: &Prefix,
+    request: &SetupRequest,
+    dirs: [&Path; 2],
+) -> Result<()> {
     let definition = &prefix.definition;
     let id = &definition.id;
-    if definition.eprefix != *eprefix || [&definition.staging, &definition.r#final] != dirs {
+    let wanted = (&request.eprefix, request.relocatable);
+    if (&definition.eprefix, definition.relocatable) != wanted
+        || [&definition.staging, &definition.r#final] != dirs
+    {
         if definition.complete && prefix.update_command()?.is_none() {
             return Err(is_there(prefix));
         }
