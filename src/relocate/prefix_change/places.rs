@@ -21,7 +21,7 @@ pub struct TreeMove {
 
 /// State of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum MoveState {
     /// The prefix is at its old path.
     Old,
     /// It is on its way: a run was killed.
@@ -54,10 +54,10 @@ impl TreeMove {
     ///
     /// Fails if a directory cannot be made, renamed or removed. Another run continues from there.
     pub fn apply(&self) -> Result<()> {
-        if self.state()? == State::Old && self.old != self.new {
+        if self.state()? == MoveState::Old && self.old != self.new {
             publish::rename_flushed(&self.old, &self.aside())?;
         }
-        if self.state()? == State::Aside {
+        if self.state()? == MoveState::Aside {
             self.remove_empty_parents()?;
             let parent = self.new.parent().context("a prefix is below the root directory")?;
             fs_err::create_dir_all(parent)?;
@@ -70,16 +70,16 @@ impl TreeMove {
         self.root.join(ASIDE)
     }
 
-    fn state(&self) -> Result<State> {
+    fn state(&self) -> Result<MoveState> {
         let is_there = |path: &Path| path.symlink_metadata().is_ok();
         let on_the_way = self.old != self.new && self.old.starts_with(&self.new);
         match (is_there(&self.old), is_there(&self.aside()), is_there(&self.new)) {
-            (true, false, _) if self.old == self.new => Ok(State::New),
-            (true, false, false) => Ok(State::Old),
-            (true, false, true) if on_the_way && self.is_way_alone()? => Ok(State::Old),
-            (false, true, false) => Ok(State::Aside),
-            (false, true, true) if on_the_way => Ok(State::Aside),
-            (false, false, true) => Ok(State::New),
+            (true, false, _) if self.old == self.new => Ok(MoveState::New),
+            (true, false, false) => Ok(MoveState::Old),
+            (true, false, true) if on_the_way && self.is_way_alone()? => Ok(MoveState::Old),
+            (false, true, false) => Ok(MoveState::Aside),
+            (false, true, true) if on_the_way => Ok(MoveState::Aside),
+            (false, false, true) => Ok(MoveState::New),
             (false, false, false) => {
                 bail!("there is no prefix at {}", self.old.escaped())
             }
