@@ -14,7 +14,7 @@ use crate::base::limits::UNPACKED;
 
 /// Kind of a compressed file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
+pub(super) enum CompressedFile {
     Gzip,
     Zip,
     Zstd,
@@ -23,12 +23,12 @@ pub(super) enum Compression {
 }
 
 /// First bytes of each kind.
-const MAGIC: [(&[u8], Compression); 5] = [
-    (b"\x1f\x8b\x08", Compression::Gzip),
-    (b"PK\x03\x04", Compression::Zip),
-    (b"\x28\xb5\x2f\xfd", Compression::Zstd),
-    (b"BZh", Compression::Bzip2),
-    (b"\xfd7zXZ\0", Compression::Xz),
+const MAGIC: [(&[u8], CompressedFile); 5] = [
+    (b"\x1f\x8b\x08", CompressedFile::Gzip),
+    (b"PK\x03\x04", CompressedFile::Zip),
+    (b"\x28\xb5\x2f\xfd", CompressedFile::Zstd),
+    (b"BZh", CompressedFile::Bzip2),
+    (b"\xfd7zXZ\0", CompressedFile::Xz),
 ];
 
 /// Place of the magic of a tar archive (POSIX, "ustar Interchange Format").
@@ -39,7 +39,7 @@ pub(super) fn is_tar(bytes: &[u8]) -> bool {
     bytes.get(TAR_MAGIC).is_some_and(|magic| magic == b"ustar")
 }
 
-impl Compression {
+impl CompressedFile {
     /// Returns the kind of a file with these bytes; `None` if it is not compressed.
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         let found = MAGIC.iter().find(|(magic, _)| bytes.starts_with(magic));
@@ -177,14 +177,14 @@ mod tests {
             writer.write_all(text).unwrap();
             writer.finish().unwrap()
         };
-        let new = Compression::Gzip.rewrite(&pack(b"an old man"), shout).unwrap().unwrap();
-        assert_eq!(Compression::of(&new), Some(Compression::Gzip));
-        assert_eq!(Compression::Gzip.unpack(&new).unwrap(), [b"an new man"]);
+        let new = CompressedFile::Gzip.rewrite(&pack(b"an old man"), shout).unwrap().unwrap();
+        assert_eq!(CompressedFile::of(&new), Some(CompressedFile::Gzip));
+        assert_eq!(CompressedFile::Gzip.unpack(&new).unwrap(), [b"an new man"]);
         let decoder = MultiGzDecoder::new(new.as_slice());
         let header = decoder.header().unwrap();
         assert_eq!((header.mtime(), header.filename()), (7, Some(&b"a.1"[..])));
-        assert_eq!(Compression::Gzip.rewrite(&pack(b"a man"), shout).unwrap(), None);
-        assert!(Compression::Gzip.rewrite(b"\x1f\x8b\x08rest", shout).is_err());
+        assert_eq!(CompressedFile::Gzip.rewrite(&pack(b"a man"), shout).unwrap(), None);
+        assert!(CompressedFile::Gzip.rewrite(b"\x1f\x8b\x08rest", shout).is_err());
     }
 
     #[test]
@@ -198,23 +198,24 @@ mod tests {
             writer.write_all(text).unwrap();
             writer.finish().unwrap().into_inner()
         };
-        let new = Compression::Zip.rewrite(&pack("x.py", b"an old man"), shout).unwrap().unwrap();
-        assert_eq!(Compression::Zip.unpack(&new).unwrap(), [&b"this"[..], b"an new man"]);
+        let new =
+            CompressedFile::Zip.rewrite(&pack("x.py", b"an old man"), shout).unwrap().unwrap();
+        assert_eq!(CompressedFile::Zip.unpack(&new).unwrap(), [&b"this"[..], b"an new man"]);
         let mut archive = ZipArchive::new(Cursor::new(new.as_slice())).unwrap();
         assert_eq!(archive.by_index(1).unwrap().unix_mode().unwrap() & 0o777, 0o755);
-        let error = Compression::Zip.rewrite(&pack("META-INF/a.SF", b"old"), shout).unwrap_err();
+        let error = CompressedFile::Zip.rewrite(&pack("META-INF/a.SF", b"old"), shout).unwrap_err();
         assert!(error.to_string().contains("signed"), "{error}");
         let behind = [b"#!/bin/sh\n".as_slice(), &pack("a", b"old")].concat();
-        let error = Compression::Zip.rewrite(&behind, shout).unwrap_err();
+        let error = CompressedFile::Zip.rewrite(&behind, shout).unwrap_err();
         assert!(error.to_string().contains("in front of"), "{error}");
     }
 
     #[test]
     fn others_are_looked_into() {
         let zstd = zstd::encode_all(&b"an old man"[..], 1).unwrap();
-        assert_eq!(Compression::of(&zstd), Some(Compression::Zstd));
-        assert!(Compression::Zstd.rewrite(&zstd, shout).is_err());
+        assert_eq!(CompressedFile::of(&zstd), Some(CompressedFile::Zstd));
+        assert!(CompressedFile::Zstd.rewrite(&zstd, shout).is_err());
         let zstd = zstd::encode_all(&b"a man"[..], 1).unwrap();
-        assert_eq!(Compression::Zstd.rewrite(&zstd, shout).unwrap(), None);
+        assert_eq!(CompressedFile::Zstd.rewrite(&zstd, shout).unwrap(), None);
     }
 }

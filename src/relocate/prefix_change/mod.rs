@@ -27,7 +27,7 @@ use crate::base::input::{self, DataExtents};
 use crate::base::limits::LIBRARY;
 use crate::base::names::Eprefix;
 use crate::elf::{self, Patch};
-use crate::relocate::prefix_change::compressed::Compression;
+use crate::relocate::prefix_change::compressed::CompressedFile;
 use crate::relocate::prefix_change::data::DataReplacer;
 use crate::relocate::scan::{ScannedFile, TreeScan};
 use crate::relocate::{FileAction, FileChange, FileOutcome, RelocationPlan, script, wheel_record};
@@ -108,7 +108,7 @@ impl PrefixChange {
         if let Some(path) = self.data.find(bytes) {
             return Some(OldPath::Named(path));
         }
-        match Compression::of(bytes)?.unpack(bytes) {
+        match CompressedFile::of(bytes)?.unpack(bytes) {
             Ok(parts) => parts.iter().find_map(|part| self.data.find(part)).map(OldPath::Named),
             Err(error) => Some(OldPath::Unknown(format!("{error:#}"))),
         }
@@ -141,7 +141,7 @@ impl PrefixChange {
     }
 
     fn plan_bytes(&self, bytes: &[u8], extents: impl Iterator<Item = Range<u64>>) -> FileOutcome {
-        if let Some(compression) = Compression::of(bytes) {
+        if let Some(compression) = CompressedFile::of(bytes) {
             return self.plan_compressed(compression, bytes);
         }
         if is_free_text(bytes) { self.plan_text(bytes) } else { self.plan_data(bytes, extents) }
@@ -172,7 +172,7 @@ impl PrefixChange {
         FileOutcome::Changed(FileAction::Bytes(patches), descriptions)
     }
 
-    fn plan_compressed(&self, compression: Compression, bytes: &[u8]) -> FileOutcome {
+    fn plan_compressed(&self, compression: CompressedFile, bytes: &[u8]) -> FileOutcome {
         match compression.rewrite(bytes, |part| self.change_part(part)) {
             Ok(None) => FileOutcome::Nothing,
             Ok(Some(new)) => {
