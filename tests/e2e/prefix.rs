@@ -194,13 +194,19 @@ pub(crate) fn vdb(environment: &Path) -> PathBuf {
 /// What CONTENTS of all packages says is what is on the disk: the digest and the time of every
 /// file, the target of every link. Returns how many files and links that were.
 pub(crate) fn contents_are_true(world: &World, environment: &Path) -> usize {
+    contents_at(world, environment, EPREFIX)
+}
+
+/// The same for a prefix at `eprefix`.
+pub(crate) fn contents_at(world: &World, environment: &Path, eprefix: &str) -> usize {
     use std::os::unix::fs::MetadataExt;
     let root = environment.join("root");
+    let database = root.join(&eprefix[1..]).join("var/db/pkg");
     let mut sums = String::new();
     let mut wrong = Vec::new();
     let mut count = 0;
-    for package in fprefix::portage::vdb::packages(&vdb(environment)).unwrap() {
-        let entry = vdb(environment).join(package.to_string());
+    for package in fprefix::portage::vdb::packages(&database).unwrap() {
+        let entry = database.join(package.to_string());
         let text = fs_err::read_to_string(entry.join("CONTENTS")).unwrap();
         for line in text.lines() {
             let (kind, rest) = line.split_once(' ').unwrap();
