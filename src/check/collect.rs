@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use rayon::prelude::*;
 
+use crate::base::input::{self, DataExtents};
 use crate::check::changes::{NewContent, NewEntry, TreeChanges};
 use crate::check::contents::{self, StagingPaths};
 use crate::check::facts::{Elsewhere, Fact, FactKind};
+use crate::elf;
 use crate::fstree::walk::{TreeWalk, WalkEntry};
 use crate::fstree::xattr;
 use crate::prefix::final_root::FinalRoot;
@@ -40,14 +42,38 @@ pub(super) fn collect_facts(root: &FinalRoot, changes: &TreeChanges) -> Result<V
     there.chain(put).map(complete).collect()
 }
 
-/// Finds a path of the prefix that the root was built for. Portage's own records are not shipped.
+/// Directories below EPREFIX with the state of Portage, which is not shipped. What it has to know of
+/// a relocated package is changed as that is merged.
+const STATE: &[&str] =
+    &["var/cache/edb", "var/db/pkg", "var/db/repos", "var/lib/portage", "var/log", "var/tmp"];
+
+/// Finds a path of the prefix that the root was built for.
 fn find_former(root: &FinalRoot, fact: &Fact, former: &PrefixChange) -> Result<Option<OldPath>> {
-    Ok(match &fact.kind {
-        FactKind::Link(target) => former.find(target.as_os_str().as_bytes()),
-        FactKind::Directory | FactKind::Special { .. } => None,
-        _ if fact.path.starts_with(root.eprefix().as_path().join("var")) => None,
-        _ => former.find(&fact.contents(root)?),
-    })
+    let below = fact.path.strip_prefix(root.eprefix().as_path());
+    if below.is_ok_and(|below| STATE.iter().any(|state| below.starts_with(state))) {
+        return Ok(None);
+    }
+    let content = match (&fact.kind, &fact.elsewhere) {
+        (FactKind::Link(target), _) => former.find(target.as_os_str().as_bytes()),
+        (FactKind::Directory | FactKind::Special { .. }, _) => None,
+        (_, Some(_)) => former.find(&fact.contents(root)?),
+        (_, None) => find_in_file(&root.on_disk(&fact.path), former)?,
+    };
+    Ok(content.or_else(|| former.find_in_name(&fact.path)))
+}
+
+/// Finds it in the file at `disk`. Nothing is in its holes.
+fn find_in_file(disk: &Path, former: &PrefixChange) -> Result<Option<OldPath>> {
+    let file = input::open_walked(disk)?;
+    let size = file.metadata()?.len();
+    if size == 0 {
+        return Ok(None);
+    }
+    if size > elf::LARGEST {
+        return Ok(Some(OldPath::Unknown(elf::Error::TOO_LARGE.to_string())));
+    }
+    let bytes = elf::open(file.file())?;
+    Ok(former.find_in(&bytes, DataExtents::new(file.file(), 0..bytes.len() as u64)))
 }
 
 fn collect_new_fact(root: &FinalRoot, path: &Path, put: &NewEntry) -> Result<Fact> {

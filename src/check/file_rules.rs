@@ -80,7 +80,9 @@ pub(super) fn check_staging(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
 pub(super) fn check_relocated(fact: &Fact, _: &Scene<'_>) -> Vec<Detail> {
     let detail = |trace: &OldPath| match trace {
         OldPath::Named(path) => Detail::error(format!("names {path}")),
+        OldPath::InName => Detail::error("has the path in its own name"),
         OldPath::Unknown(reason) => Detail::note(format!("may name another path: {reason}")),
+        OldPath::Doubtful(path) => Detail::note(format!("names {path}, which may be another path")),
     };
     fact.former.iter().map(detail).collect()
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::base::escape;
+use crate::base::names::Eprefix;
 use crate::fstree::budget::TreeBudget;
 use crate::fstree::entries::FileTree;
 use crate::host::os_release;
@@ -62,14 +63,7 @@ pub const READERS: &[ForeignReader] = &[
     ("release", |bytes| {
         let _ = os_release::parse(&text(bytes));
     }),
-    ("relocate", |bytes| {
-        let paths = ["/opt/old-prefix", "/o"].map(str::parse);
-        if let [Ok(from), Ok(to)] = &paths
-            && let Ok(change) = PrefixChange::new(from, to)
-        {
-            let _ = (change.find(bytes), change.changes(bytes));
-        }
-    }),
+    ("relocate", relocate),
     ("squashfs", |bytes| {
         read_tree(|found| squashfs::pseudo::read(&mut &*bytes, &mut budget(bytes), found));
         let _ = squashfs::check_sizes(&text(bytes), budget(bytes));
@@ -102,6 +96,31 @@ fn read_tree(read: impl FnOnce(&mut FileTree) -> Result<()>) {
     let Ok(mut found) = FileTree::without_prefix() else { return };
     if read(&mut found).is_ok() {
         let _ = (found.count_totals(), found.other_names().len());
+    }
+}
+
+/// Relocates a file from a path that others may begin like, and from one that none does. A second
+/// relocation has nothing to do, and no path is left that nobody is told of.
+fn relocate(bytes: &[u8]) {
+    let Ok(old) = "/opt/old-prefix".parse::<Eprefix>() else { return };
+    let canonical = Eprefix::canonical();
+    // The seeds have the short path.
+    let text = |path: &Eprefix| path.as_str().as_bytes().to_vec();
+    let mut long = Vec::new();
+    let mut rest = 0;
+    for at in memchr::memmem::find_iter(bytes, old.as_str()) {
+        long.extend_from_slice(bytes.get(rest..at).unwrap_or_default());
+        long.extend(text(&canonical));
+        rest = at + old.as_str().len();
+    }
+    long.extend_from_slice(bytes.get(rest..).unwrap_or_default());
+    for (from, bytes) in [(&old, bytes), (&canonical, long.as_slice())] {
+        let Ok(change) = "/o".parse().and_then(|to| PrefixChange::new(from, &to)) else { continue };
+        let before = change.find(bytes);
+        let new = change.rewrite(bytes);
+        let Some(new) = &new else { continue };
+        assert_ne!(before, None, "what changes has the path");
+        assert_eq!(change.rewrite(new).as_ref(), None, "twice is once");
     }
 }
 

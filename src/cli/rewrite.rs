@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -78,6 +79,12 @@ pub(super) fn text(plan: &RelocationPlan, dry_run: bool, verbose: bool) -> Strin
     }
     for skipped in &plan.skipped {
         text += &format!("{}: left as it is: {}\n", skipped.path.escaped(), skipped.reason);
+    }
+    for hint in plan.skipped.iter().filter_map(|skipped| skipped.hint).collect::<BTreeSet<_>>() {
+        text += &format!("hint: {hint}\n");
+    }
+    for note in &plan.notes {
+        text += &format!("{}: note: it {}\n", note.path.escaped(), note.text);
     }
     let verb = if dry_run { "would change" } else { "changed" };
     text += &format!("{} files looked at, {} {verb}\n", plan.files, plan.changes.len());

@@ -21,7 +21,7 @@ use crate::base::limits::LIST;
 use crate::base::publish::{self, Durability, NewFile};
 use crate::elf::Patch;
 use crate::fstree::xattr;
-use crate::relocate::{FileAction, FileChange, wheel_record};
+use crate::relocate::{FileAction, FileChange, SharedPatch, wheel_record};
 
 pub(super) fn apply_change(tree: &Path, change: &FileChange) -> Result<()> {
     let on_disk = |path: &PathBuf| tree.join(path.strip_prefix("/").unwrap_or(path));
@@ -66,9 +66,15 @@ fn write_action(
             plan.write_copy(source, new)?;
             write_patches(new, extra)?;
         }
-        FileAction::Seal(patches) | FileAction::Bytes(patches) => {
+        FileAction::Seal(patches) => {
             input::copy_data(source, 0..source.metadata()?.len(), new, 0)?;
             write_patches(new, patches)?;
+        }
+        FileAction::Bytes(patches) => {
+            use std::os::unix::fs::FileExt;
+            input::copy_data(source, 0..source.metadata()?.len(), new, 0)?;
+            let write = |patch: &SharedPatch| new.write_all_at(&patch.bytes, patch.offset);
+            patches.iter().try_for_each(write)?;
         }
         FileAction::Contents(contents) => new.write_all(contents)?,
         FileAction::FirstLine { old, new: line } => {
@@ -102,7 +108,7 @@ fn copy_metadata(old: &std::fs::File, new: &std::fs::File) -> Result<()> {
 }
 
 /// Makes the symbolic link at `link` point to `target`, and keeps its owner and times.
-fn replace_link(link: &Path, target: &Path) -> Result<()> {
+pub(super) fn replace_link(link: &Path, target: &Path) -> Result<()> {
     let meta = fs_err::symlink_metadata(link)?;
     let owner = (Uid::from_raw(meta.uid()), Gid::from_raw(meta.gid()));
     let (dir, name) = place(link)?;

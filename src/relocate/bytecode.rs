@@ -189,7 +189,7 @@ fn describe(copy: &ScannedFile, patch: Patch) -> FileChange {
     FileChange {
         paths: copy.paths.clone(),
         descriptions: vec!["header of a compiled copy follows its source".to_owned()],
-        action: FileAction::Bytes(vec![patch]),
+        action: FileAction::Bytes(vec![patch.into()]),
     }
 }
 

@@ -23,6 +23,7 @@ mod scan;
 pub(crate) mod script;
 mod search_dirs;
 pub(crate) mod search_path;
+mod shared_patch;
 pub(crate) mod shebang;
 mod text;
 mod wheel_record;
@@ -47,6 +48,7 @@ use crate::relocate::objects::Objects;
 use crate::relocate::scan::{ScannedFile, TreeScan};
 
 pub use crate::relocate::libraries::LibraryIndex;
+pub use crate::relocate::shared_patch::SharedPatch;
 
 /// Dynamic tag for the search path of libraries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -90,7 +92,7 @@ pub enum FileAction {
     /// New bytes of the loader, at offsets.
     Seal(Vec<elf::Patch>),
     /// New bytes of another file, at offsets.
-    Bytes(Vec<elf::Patch>),
+    Bytes(Vec<SharedPatch>),
     /// New contents of a text file.
     Contents(Vec<u8>),
     /// New beginning of a script: its first line, and at times the lines up to its first command.
@@ -119,7 +121,7 @@ pub struct FileChange {
     action: FileAction,
 }
 
-/// A file that could not be parsed, and was skipped.
+/// A file that could not be parsed or changed, and was skipped.
 #[derive(Debug, Serialize)]
 pub struct SkippedFile {
     /// Path as programs see it.
@@ -128,6 +130,20 @@ pub struct SkippedFile {
     /// Reason for the skip.
     #[serde(rename = "why")]
     pub reason: String,
+    /// What people can do about it, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<&'static str>,
+}
+
+/// A file that people may want to look at, although nothing is known to be wrong with it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct FileNote {
+    /// Path as programs see it.
+    #[serde(serialize_with = "escape::path::serialize")]
+    pub path: PathBuf,
+    /// Text of the note.
+    #[serde(rename = "what")]
+    pub text: String,
 }
 
 /// All changes to a tree.
@@ -138,6 +154,10 @@ pub struct RelocationPlan {
     /// Directories on disk with files that a run left that was killed.
     #[serde(skip)]
     unfinished: BTreeSet<PathBuf>,
+    /// Links at their places after the move of a prefix, each with its target: a way to it that only
+    /// then is the right one.
+    #[serde(skip)]
+    links_after_move: Vec<(PathBuf, PathBuf)>,
     /// Number of files that were examined.
     pub files: usize,
     /// Changes, by path.
@@ -145,6 +165,8 @@ pub struct RelocationPlan {
     /// Skipped files of a kind that is rewritten.
     #[serde(rename = "left")]
     pub skipped: Vec<SkippedFile>,
+    /// Files to look at.
+    pub notes: Vec<FileNote>,
 }
 
 impl RelocateOptions {
@@ -372,9 +394,11 @@ impl RelocationPlan {
         Self {
             tree: tree.to_owned(),
             unfinished: scan.unfinished.clone(),
+            links_after_move: Vec::new(),
             files: scan.files.len(),
             changes: Vec::new(),
             skipped: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -383,12 +407,36 @@ impl RelocationPlan {
             FileOutcome::Nothing => {}
             FileOutcome::Skipped(reason) => {
                 let path = paths.into_iter().next().unwrap_or_default();
-                self.skipped.push(SkippedFile { path, reason });
+                self.skipped.push(SkippedFile { path, reason, hint: None });
             }
             FileOutcome::Changed(action, descriptions) => {
                 self.changes.push(FileChange { paths, descriptions, action });
             }
         }
+    }
+
+    /// Gives every path of the plan the name that `rename` returns. A plan that has such names is
+    /// there to be shown, not to be applied.
+    pub fn rename(&mut self, rename: impl Fn(&Path) -> PathBuf) {
+        let changed = self.changes.iter_mut().flat_map(|change| &mut change.paths);
+        let skipped = self.skipped.iter_mut().map(|skipped| &mut skipped.path);
+        let noted = self.notes.iter_mut().map(|note| &mut note.path);
+        for path in changed.chain(skipped).chain(noted) {
+            *path = rename(path);
+        }
+    }
+
+    /// Makes the changes that are right only after the move of a prefix: relative links across its
+    /// border, which have absolute targets until then.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a link cannot be replaced.
+    pub fn apply_after_move(&self) -> Result<()> {
+        self.links_after_move.iter().try_for_each(|(path, target)| {
+            apply::replace_link(&self.tree.join(path.strip_prefix("/").unwrap_or(path)), target)
+                .with_context(|| format!("could not change the link {}", path.escaped()))
+        })
     }
 
     /// Makes all the changes, and removes what a run left that was killed. A changed file stays changed if a later one fails; a second run

@@ -9,49 +9,54 @@
 //! Files stay at their paths in the tree. Portage moves those of a package; [`TreeMove`] moves those
 //! of a tree.
 
+mod checked;
+mod closed;
 mod compressed;
+mod contents;
 mod data;
 mod follow;
+mod links;
+mod names;
 mod object;
 mod places;
+mod room;
+mod tar_file;
 mod text;
+mod zip_file;
 
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
 use crate::base::escape::Escape;
 use crate::base::input::{self, DataExtents};
-use crate::base::limits::LIBRARY;
 use crate::base::names::Eprefix;
-use crate::elf::{self, Patch};
-use crate::relocate::prefix_change::compressed::CompressedFile;
+use crate::elf;
+use crate::relocate::prefix_change::contents::{
+    ContentChange, ContentReplacer, NewContents, Obstacle,
+};
 use crate::relocate::prefix_change::data::DataReplacer;
+use crate::relocate::prefix_change::links::{NewTarget, PathMove};
+use crate::relocate::prefix_change::names::NameFinder;
+use crate::relocate::prefix_change::text::TextReplacer;
 use crate::relocate::scan::{ScannedFile, TreeScan};
-use crate::relocate::{FileAction, FileChange, FileOutcome, RelocationPlan, script, wheel_record};
+use crate::relocate::{
+    FileAction, FileChange, FileNote, RelocationPlan, SkippedFile, wheel_record,
+};
 
+pub use crate::relocate::prefix_change::contents::OldPath;
 pub use crate::relocate::prefix_change::places::TreeMove;
-
-/// Size of the largest text that gets another length, in bytes. A larger one is treated as data.
-const LARGEST_TEXT: usize = 64 << 20;
-
-/// Trace of the old path in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OldPath {
-    /// This path is below it.
-    Named(String),
-    /// The file cannot be looked into, for this reason.
-    Unknown(String),
-}
 
 /// A change from one EPREFIX to another, which is not longer.
 #[derive(Clone, Debug)]
 pub struct PrefixChange {
     from: Eprefix,
     to: Eprefix,
-    data: DataReplacer,
+    contents: ContentReplacer,
+    names: NameFinder,
 }
 
 impl PrefixChange {
@@ -59,11 +64,26 @@ impl PrefixChange {
     ///
     /// # Errors
     ///
-    /// Fails if `to` is longer: data has no room for it.
+    /// Fails if `to` is longer: data has no room for it. Fails if one is inside of the other: it
+    /// could not be told then which of the two a path is meant to be below.
     pub fn new(from: &Eprefix, to: &Eprefix) -> Result<Self> {
+        let is_inside = from != to
+            && (from.as_path().starts_with(to.as_path())
+                || to.as_path().starts_with(from.as_path()));
+        ensure!(
+            !is_inside,
+            "one of the prefix paths {from} and {to} is inside of the other, so files could not be \
+             told apart from those that were changed before\n\
+             hint: take a path that is neither above nor below {from}"
+        );
         from.check_room(to)?;
-        let data = DataReplacer::new(from.as_str(), to.as_str())?;
-        Ok(Self { from: from.clone(), to: to.clone(), data })
+        let is_unique = *from == Eprefix::canonical();
+        let (old, new) = (from.as_str(), to.as_str());
+        let data = DataReplacer::new(old, new, is_unique)?;
+        let text = TextReplacer::new(old, new, is_unique);
+        let contents = ContentReplacer::new(new, data, text);
+        let names = NameFinder::new(from.as_path(), is_unique);
+        Ok(Self { from: from.clone(), to: to.clone(), contents, names })
     }
 
     /// Plans the changes to the files below `tree`. What names the old path and cannot be changed is
@@ -81,132 +101,128 @@ impl PrefixChange {
         let outcomes: Vec<_> =
             scan.files.par_iter().map(|file| self.plan_file(file)).collect::<Result<_>>()?;
         for (file, outcome) in scan.files.iter().zip(outcomes) {
-            plan.add_outcome(file.paths.clone(), outcome);
+            self.add_outcome(&mut plan, &file.paths, outcome);
         }
         follow::follow_modules(&mut plan.changes, &scan.files);
         plan.skipped.extend(follow::find_signatures(&plan.changes, &scan.files));
         plan.changes.extend(wheel_record::plan_records(&plan.changes, &scan.files));
-        for (path, target) in scan.links {
-            if let Some(new) = self.new_target(&target) {
-                let descriptions = vec![format!("link to {}", new.escaped())];
-                let action = FileAction::Link(new);
-                plan.changes.push(FileChange { paths: vec![path], descriptions, action });
-            }
-        }
+        self.plan_links(&mut plan, &scan.links);
+        self.find_names(&mut plan, &scan);
         plan.changes.sort_by(|a, b| a.paths.cmp(&b.paths));
+        plan.skipped.sort_by(|a, b| a.path.cmp(&b.path));
+        plan.notes.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(plan)
     }
 
     /// Returns `text` with the new path, or `None` if it has no old one.
     pub fn replace_in_text(&self, text: &[u8]) -> Option<Vec<u8>> {
-        text::replace(text, self.from.as_str().as_bytes(), self.to.as_str().as_bytes())
+        self.contents.replace_in_text(text)
     }
 
-    /// Looks for the old path in a file with these `bytes`: in any encoding, compressed too. Returns
+    /// Looks for the old path in a file with these `bytes`: in any encoding, packed too. Returns
     /// `None` if it is not there.
     pub fn find(&self, bytes: &[u8]) -> Option<OldPath> {
-        if let Some(path) = self.data.find(bytes) {
-            return Some(OldPath::Named(path));
-        }
-        match CompressedFile::of(bytes)?.unpack(bytes) {
-            Ok(parts) => parts.iter().find_map(|part| self.data.find(part)).map(OldPath::Named),
-            Err(error) => Some(OldPath::Unknown(format!("{error:#}"))),
-        }
+        self.find_in(bytes, std::iter::once(0..bytes.len() as u64))
     }
 
-    /// Returns the new target of a link, if it changes.
-    fn new_target(&self, target: &Path) -> Option<PathBuf> {
-        let below = target.strip_prefix(self.from.as_path()).ok()?;
-        Some(self.to.as_path().components().chain(below.components()).collect())
+    /// Does the same in a file of which only `extents` are data.
+    pub fn find_in(
+        &self,
+        bytes: &[u8],
+        extents: impl Iterator<Item = Range<u64>>,
+    ) -> Option<OldPath> {
+        self.contents.find(bytes, extents)
     }
 
-    /// Returns whether a file with these `bytes` changes.
-    pub fn changes(&self, bytes: &[u8]) -> bool {
-        let all = std::iter::once(0..bytes.len() as u64);
-        matches!(self.plan_bytes(bytes, all), FileOutcome::Changed(..))
+    /// Looks for the old path in the last name of `path`, which is a place after the move.
+    pub fn find_in_name(&self, path: &Path) -> Option<OldPath> {
+        let named = self.names.find(path, self.to.as_path());
+        named.filter(|named| named == path).map(|_| OldPath::InName)
     }
 
-    fn plan_file(&self, file: &ScannedFile) -> Result<FileOutcome> {
+    /// Returns the place of `path` after the move of the prefix.
+    pub fn new_place(&self, path: &Path) -> PathBuf {
+        self.path_move().place(path)
+    }
+
+    /// Returns the new bytes of a file with these `bytes`, or `None` if it does not change.
+    pub fn rewrite(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let change = self.contents.plan(bytes, std::iter::once(0..bytes.len() as u64));
+        change.new.map(|new| new.into_bytes(bytes))
+    }
+
+    fn path_move(&self) -> PathMove<'_> {
+        PathMove { from: self.from.as_path(), to: self.to.as_path() }
+    }
+
+    fn plan_file(&self, file: &ScannedFile) -> Result<ContentChange> {
         if file.size == 0 {
-            return Ok(FileOutcome::Nothing);
+            return Ok(ContentChange::default());
         }
         if file.size > elf::LARGEST {
-            return Ok(FileOutcome::Skipped(elf::Error::TOO_LARGE.to_string()));
+            return Ok(ContentChange::closed(elf::Error::TOO_LARGE.to_string()));
         }
         let act = || format!("could not read {}", file.disk.escaped());
         let source = input::open_walked(&file.disk).with_context(act)?;
         let bytes = elf::open(source.file()).with_context(act)?;
         let extents = DataExtents::new(source.file(), 0..bytes.len() as u64);
-        Ok(self.plan_bytes(&bytes, extents))
+        Ok(self.contents.plan(&bytes, extents))
     }
 
-    fn plan_bytes(&self, bytes: &[u8], extents: impl Iterator<Item = Range<u64>>) -> FileOutcome {
-        if let Some(compression) = CompressedFile::of(bytes) {
-            return self.plan_compressed(compression, bytes);
+    fn add_outcome(&self, plan: &mut RelocationPlan, paths: &[PathBuf], outcome: ContentChange) {
+        let path = || paths.first().cloned().unwrap_or_default();
+        for Obstacle { reason, hint } in outcome.obstacles {
+            plan.skipped.push(SkippedFile { path: path(), reason, hint: Some(hint) });
         }
-        if is_free_text(bytes) { self.plan_text(bytes) } else { self.plan_data(bytes, extents) }
+        if let Some(doubtful) = outcome.doubtful.first() {
+            let text = format!("names {doubtful}, which may be another path than {}", self.from);
+            plan.notes.push(FileNote { path: path(), text });
+        }
+        let action = match outcome.new {
+            None => return,
+            Some(NewContents::Patched(patches)) => FileAction::Bytes(patches),
+            Some(NewContents::Whole(new)) => FileAction::Contents(new),
+        };
+        let (paths, descriptions) = (paths.to_vec(), outcome.descriptions);
+        plan.changes.push(FileChange { paths, descriptions, action });
     }
 
-    fn plan_text(&self, bytes: &[u8]) -> FileOutcome {
-        let Some(new) = self.replace_in_text(bytes) else { return FileOutcome::Nothing };
-        if bytes.starts_with(b"-----BEGIN PGP SIGNED MESSAGE-----") {
-            return FileOutcome::Skipped("it has the path, and is signed".to_owned());
-        }
-        let descriptions = vec![format!("the path {} in a text", self.to)];
-        FileOutcome::Changed(FileAction::Contents(new), descriptions)
-    }
-
-    fn plan_data(&self, bytes: &[u8], extents: impl Iterator<Item = Range<u64>>) -> FileOutcome {
-        let mut patches = self.data.patches(bytes, extents);
-        if patches.is_empty() {
-            return FileOutcome::Nothing;
-        }
-        if compressed::is_tar(bytes) {
-            return FileOutcome::Skipped("it is a tar archive that has the path".to_owned());
-        }
-        let descriptions = vec![format!("the path {} at {} places", self.to, patches.len())];
-        if elf::is_elf(bytes) && bytes.len() as u64 <= LIBRARY.bytes {
-            let padded = apply(bytes, &patches);
-            patches.extend(object::plan_strings(&padded, self.to.as_str().as_bytes()));
-        }
-        FileOutcome::Changed(FileAction::Bytes(patches), descriptions)
-    }
-
-    fn plan_compressed(&self, compression: CompressedFile, bytes: &[u8]) -> FileOutcome {
-        match compression.rewrite(bytes, |part| self.change_part(part)) {
-            Ok(None) => FileOutcome::Nothing,
-            Ok(Some(new)) => {
-                let descriptions = vec![format!("the path {} in compressed files", self.to)];
-                FileOutcome::Changed(FileAction::Contents(new), descriptions)
+    fn plan_links(&self, plan: &mut RelocationPlan, links: &[(PathBuf, PathBuf)]) {
+        let known: HashSet<&Path> = links.iter().map(|(path, _)| path.as_path()).collect();
+        for (path, target) in links {
+            match self.path_move().new_target(path, target, &known) {
+                NewTarget::Same => {}
+                NewTarget::Changed { absolute, relative } => {
+                    let shown = relative.as_ref().unwrap_or(&absolute);
+                    let descriptions = vec![format!("link to {}", shown.escaped())];
+                    // A run that is killed before the move finds only links that are right there.
+                    plan.links_after_move.extend(relative.map(|way| (self.new_place(path), way)));
+                    let action = FileAction::Link(absolute);
+                    plan.changes.push(FileChange {
+                        paths: vec![path.clone()],
+                        descriptions,
+                        action,
+                    });
+                }
+                NewTarget::Unclear => plan.skipped.push(SkippedFile {
+                    path: path.clone(),
+                    reason: format!(
+                        "it is a link to {}, which goes up again behind another link",
+                        target.escaped()
+                    ),
+                    hint: Some("make the link absolute"),
+                }),
             }
-            Err(error) => FileOutcome::Skipped(format!("{error:#}")),
         }
     }
 
-    /// Returns a file of an archive with the new path, or `None` if it has no old one.
-    fn change_part(&self, part: &[u8]) -> Option<Vec<u8>> {
-        if is_free_text(part) {
-            return self.replace_in_text(part);
-        }
-        let patches = self.data.patches(part, std::iter::once(0..part.len() as u64));
-        (!patches.is_empty()).then(|| apply(part, &patches))
+    fn find_names(&self, plan: &mut RelocationPlan, scan: &TreeScan) {
+        let found: BTreeSet<PathBuf> =
+            scan.names().filter_map(|path| self.names.find(path, self.from.as_path())).collect();
+        plan.skipped.extend(found.into_iter().map(|path| SkippedFile {
+            path,
+            reason: "its name has the path".to_owned(),
+            hint: Some("rename it, or leave it out if it is of a cache"),
+        }));
     }
-}
-
-/// Returns whether these are the bytes of a text that may get another length.
-fn is_free_text(bytes: &[u8]) -> bool {
-    // The objects of a PDF file are found by their offsets.
-    bytes.len() <= LARGEST_TEXT && !script::has_offsets(bytes) && !bytes.starts_with(b"%PDF-")
-}
-
-fn apply(bytes: &[u8], patches: &[Patch]) -> Vec<u8> {
-    let mut new = bytes.to_vec();
-    for patch in patches {
-        let start = usize::try_from(patch.offset).unwrap_or(usize::MAX);
-        if let Some(place) = new.get_mut(start..).and_then(|rest| rest.get_mut(..patch.bytes.len()))
-        {
-            place.copy_from_slice(&patch.bytes);
-        }
-    }
-    new
 }

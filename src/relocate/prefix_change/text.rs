@@ -1,24 +1,72 @@
-//! Paths in texts: the new path takes the place of the old one as it is.
+//! Paths in texts: a text ends its paths with a blank, a quote or the like, and goes on behind them.
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 
-/// Returns `text` with `to` in the place of the path `from`, or `None` if it has none.
-pub(super) fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
-    let mut new = Vec::new();
-    let mut rest = 0;
-    for at in memmem::find_iter(text, from) {
-        let (before, after) = (&text[..at], &text[at + from.len()..]);
-        if goes_on(after) || is_inside_path(before) {
-            continue;
-        }
-        new.extend_from_slice(&text[rest..at]);
-        new.extend_from_slice(to);
-        rest = at + from.len();
+use crate::base::escape::Escape;
+
+/// Longest quotation of a path.
+const QUOTED: usize = 200;
+
+/// Finds the old path in texts.
+#[derive(Clone, Debug)]
+pub(super) struct TextReplacer {
+    finder: Finder<'static>,
+    to: Vec<u8>,
+    /// True if nothing else begins or ends with the old path.
+    is_unique: bool,
+}
+
+impl TextReplacer {
+    /// A replacer of `from` by `to`. A path that `is_unique` is replaced wherever it stands.
+    pub(super) fn new(from: &str, to: &str, is_unique: bool) -> Self {
+        Self { finder: Finder::new(from).into_owned(), to: to.into(), is_unique }
     }
-    (rest > 0).then(|| {
-        new.extend_from_slice(&text[rest..]);
-        new
-    })
+
+    /// Returns `text` with the new path, or `None` if it has no old one.
+    pub(super) fn replace(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let mut new = Vec::new();
+        let mut rest = 0;
+        for at in self.find_all(text) {
+            new.extend_from_slice(&text[rest..at]);
+            new.extend_from_slice(&self.to);
+            rest = at + self.finder.needle().len();
+        }
+        (rest > 0).then(|| {
+            new.extend_from_slice(&text[rest..]);
+            new
+        })
+    }
+
+    /// Returns the places of the old path.
+    pub(super) fn find_all<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        let found = self.find_ended(text);
+        found.filter(|at| self.is_unique || !is_inside_path(&text[..*at]))
+    }
+
+    /// Returns the first longer path that ends like the old one: `/mnt/opt/x` for `/opt/x`.
+    pub(super) fn find_longer(&self, text: &[u8]) -> Option<String> {
+        if self.is_unique {
+            return None;
+        }
+        let at = self.find_ended(text).find(|at| is_inside_path(&text[..*at]))?;
+        let is_part = |byte: &u8| is_name(*byte) || b"./".contains(byte);
+        let before = text[..at].iter().rev().take(QUOTED).take_while(|byte| is_part(byte)).count();
+        Some(quote(text[at - before..].iter().copied()))
+    }
+
+    /// Returns the places of the old path at which no name goes on.
+    fn find_ended<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        let found = self.finder.find_iter(text);
+        let length = self.finder.needle().len();
+        found.filter(move |at| self.is_unique || !goes_on(&text[at + length..]))
+    }
+}
+
+/// Returns the path at the start of `text`, for people.
+pub(super) fn quote(text: impl Iterator<Item = u8>) -> String {
+    let is_part = |byte: &u8| byte.is_ascii_graphic() && !b"\"':;,<>()".contains(byte);
+    let path: Vec<u8> = text.take(QUOTED).take_while(is_part).collect();
+    path.escaped().to_string()
 }
 
 /// Returns whether a byte may be one of a file's name in a text.
@@ -47,12 +95,13 @@ fn is_inside_path(before: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn replaced(is_unique: bool, text: &str) -> Option<String> {
+        let replacer = TextReplacer::new("/opt/old", "/o", is_unique);
+        replacer.replace(text.as_bytes()).map(|new| String::from_utf8(new).unwrap())
+    }
+
     #[test]
     fn paths_are_replaced_as_a_whole() {
-        let replaced = |text: &str| {
-            let new = replace(text.as_bytes(), b"/opt/old", b"/o");
-            new.map(|new| String::from_utf8(new).unwrap())
-        };
         for (text, expected) in [
             ("/opt/old", "/o"),
             ("-L/opt/old/lib:/opt/old;\"/opt/old\"", "-L/o/lib:/o;\"/o\""),
@@ -60,7 +109,7 @@ mod tests {
             ("${ROOT}/opt/old, $x/opt/old/y. /opt/old.", "${ROOT}/o, $x/o/y. /o."),
             ("in /opt/old..", "in /o.."),
         ] {
-            assert_eq!(replaced(text).as_deref(), Some(expected), "{text}");
+            assert_eq!(replaced(false, text).as_deref(), Some(expected), "{text}");
         }
         for text in [
             "/opt/older",
@@ -70,7 +119,25 @@ mod tests {
             "./a.b/opt/old",
             "/opt/oldé",
         ] {
-            assert_eq!(replaced(text), None, "{text}");
+            assert_eq!(replaced(false, text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn longer_paths_are_quoted() {
+        let replacer = TextReplacer::new("/opt/old", "/o", false);
+        let longer = |text: &str| replacer.find_longer(text.as_bytes());
+        assert_eq!(longer("see \"/mnt/opt/old/x\".").as_deref(), Some("/mnt/opt/old/x"));
+        assert_eq!(longer("in ./a.b/opt/old").as_deref(), Some("./a.b/opt/old"));
+        for text in ["/opt/old/x", "/opt/older", "-L/opt/old", "/mnt/opt/older"] {
+            assert_eq!(longer(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_nothing_else_has_needs_no_end() {
+        assert_eq!(replaced(true, "/mnt/opt/oldfoo").as_deref(), Some("/mnt/ofoo"));
+        let replacer = TextReplacer::new("/opt/old", "/o", true);
+        assert_eq!(replacer.find_longer(b"/mnt/opt/old"), None);
     }
 }
