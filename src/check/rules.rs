@@ -212,11 +212,10 @@ pub(super) const RULES: &[Rule] = &[
         id: "relocated",
         sentence: "Nothing names the path that relocated packages were built for.",
         reason: "The path is on no target, and whoever can make it there is believed. It is looked for \
-                 in every encoding and in what is compressed, where the prefix is relocatable or \
+                 in every encoding, in what is packed and in names, where the prefix is relocatable or \
                  --relocated-from names the path.",
-        remedy: "The file is compressed, or a program puts the path together while it runs: patch \
-                 the ebuild, leave the file out of the image, or build in a prefix that is not \
-                 relocatable.",
+        remedy: "The file is signed or packed, or its name has the path: patch the ebuild, leave the \
+                 file out of the image, or build in a prefix that is not relocatable.",
         rewrites: false,
         find: file_rules::check_relocated,
     },

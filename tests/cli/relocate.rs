@@ -1,6 +1,6 @@
 //! A prefix that moves: programs that were built at one path run at others.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::harness::small_root::{SmallRoot, fprefix};
@@ -360,4 +360,23 @@ fn links_across_the_border() {
     let before = tree(&dir);
     relocate(&root, FROM, "/o", &[]).succeeds();
     assert!(before == tree(&dir), "twice is not once");
+}
+
+/// What is shipped of var is looked at, and nothing is looked for in holes.
+#[test]
+fn check_finds_the_path_in_var_and_behind_holes() {
+    let root = SmallRoot::empty("/o");
+    root.file("var/lib/own/state", &format!("{FROM}/x\n"));
+    root.file("var/lib/portage/world", &format!("{FROM}\n"));
+    let sparse = fs_err::File::create(root.inside("var/lib/own/sparse")).unwrap();
+    sparse.set_len(1 << 40).unwrap();
+    sparse.file().write_all_at(format!("{FROM}/y").as_bytes(), 1 << 39).unwrap();
+    let (world, dir) = (World::new(), root.root());
+    let args = ["check", "--root", text_of(&dir), "--eprefix", "/o", "--relocated-from", FROM];
+    let said = world.fprefix(args).args(["--rule", "relocated"]).said().ends_with(3);
+    for (name, path) in [("state", "x"), ("sparse", "y")] {
+        let told = format!("error[relocated]: /o/var/lib/own/{name}: names {FROM}/{path}");
+        assert!(said.stdout.contains(&told), "{said}");
+    }
+    assert_eq!(said.stdout.matches("error[").count(), 2, "{said}");
 }

@@ -25,14 +25,20 @@ struct GzipContent {
 ///
 /// # Errors
 ///
-/// Fails if the file cannot be read, or has contents to change and cannot be written anew.
+/// Fails if the file cannot be read, if it has contents to change and cannot be written anew, or if
+/// `rename` has another name for it.
 pub(super) fn rewrite_gzip(
     bytes: &[u8],
     room: &UnpackRoom,
     change: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+    rename: impl Fn(&[u8]) -> Option<Vec<u8>>,
 ) -> Result<Option<Vec<u8>>> {
     let old = read_gzip(bytes, room).context("it cannot be decompressed")?;
-    let Some(new) = change(&old.content) else { return Ok(None) };
+    let texts = [old.header.filename(), old.header.comment(), old.header.extra()];
+    let is_named = texts.into_iter().flatten().any(|text| rename(text).is_some());
+    let new = change(&old.content);
+    ensure!(!is_named, "its gzip header has the path");
+    let Some(new) = new else { return Ok(None) };
     ensure!(!old.has_several, "it is several gzip files, one behind the other");
     ensure!(!old.has_more, "something follows the gzip file in it");
     ensure!(old.header.extra().is_none(), "its gzip header says more of its contents");
@@ -128,7 +134,7 @@ mod tests {
     }
 
     fn rewrite(bytes: &[u8]) -> Result<Option<Vec<u8>>> {
-        rewrite_gzip(bytes, &UnpackRoom::of_file(), shout)
+        rewrite_gzip(bytes, &UnpackRoom::of_file(), shout, shout)
     }
 
     #[test]
@@ -153,6 +159,8 @@ mod tests {
         assert_eq!(rewrite(&[other.as_slice(), b"end"].concat()).unwrap(), None);
         let extra = gzip(GzBuilder::new().extra("BC\0\0"), b"an old man");
         assert!(refused(&extra).contains("header"));
+        let named = gzip(GzBuilder::new().filename("/old/a"), b"a man");
+        assert!(refused(&named).contains("header has the path"));
     }
 
     #[test]

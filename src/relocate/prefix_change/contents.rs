@@ -158,7 +158,7 @@ impl ContentReplacer {
             inner.new.map(|new| new.into_bytes(part))
         };
         let rename = |name: &[u8]| self.text.replace(name);
-        match self.rewrite(container, bytes, room, &mut visit, &rename) {
+        match container.rewrite(bytes, room, &mut visit, &rename) {
             Ok(None) => {}
             Ok(Some(new)) => {
                 change.new = Some(NewContents::Whole(new));
@@ -172,23 +172,6 @@ impl ContentReplacer {
         }
         change.obstacles.dedup();
         change
-    }
-
-    fn rewrite(
-        &self,
-        container: Container,
-        bytes: &[u8],
-        room: &UnpackRoom,
-        visit: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>,
-        rename: &dyn Fn(&[u8]) -> Option<Vec<u8>>,
-    ) -> Result<Option<Vec<u8>>> {
-        match container {
-            Container::Gzip => compressed::rewrite_gzip(bytes, room, visit),
-            Container::Bzip2 => compressed::rewrite_bzip2(bytes, room, visit),
-            Container::Zstd => compressed::rewrite_zstd(bytes, room, visit),
-            Container::Tar => tar_file::rewrite(bytes, visit, rename),
-            Container::Zip => zip_file::rewrite(bytes, room, visit, rename),
-        }
     }
 
     /// Plans the change to contents that hold no other files.
@@ -275,7 +258,7 @@ impl ContentReplacer {
             names.borrow_mut().extend(self.find_in_leaf(name, all(name)));
             None
         };
-        let read = self.rewrite(container, bytes, room, &mut visit, &see_name);
+        let read = container.rewrite(bytes, room, &mut visit, &see_name);
         found.append(&mut names.into_inner());
         if let Err(error) = read {
             found.push(OldPath::Unknown(format!("{error:#}")));
@@ -341,6 +324,24 @@ impl Container {
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Self::Zstd),
             _ if zip_file::is_zip(bytes) => Some(Self::Zip),
             _ => tar_file::is_tar(bytes).then_some(Self::Tar),
+        }
+    }
+
+    /// Returns the file with what it holds changed by `visit`, and names in it by `rename`; `None` if
+    /// these change nothing.
+    fn rewrite(
+        self,
+        bytes: &[u8],
+        room: &UnpackRoom,
+        visit: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>,
+        rename: &dyn Fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Gzip => compressed::rewrite_gzip(bytes, room, visit, rename),
+            Self::Bzip2 => compressed::rewrite_bzip2(bytes, room, visit),
+            Self::Zstd => compressed::rewrite_zstd(bytes, room, visit),
+            Self::Tar => tar_file::rewrite(bytes, visit, rename),
+            Self::Zip => zip_file::rewrite(bytes, room, visit, rename),
         }
     }
 }

@@ -145,10 +145,12 @@ impl PrefixChange {
         self.path_move().place(path)
     }
 
-    /// Returns the new bytes of a file with these `bytes`, or `None` if it does not change.
-    pub fn rewrite(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+    /// Returns the new bytes of a file with these `bytes`, or `None` if it does not change; and true if
+    /// something in it stays as it is, which people are told.
+    pub fn rewrite(&self, bytes: &[u8]) -> (Option<Vec<u8>>, bool) {
         let change = self.contents.plan(bytes, std::iter::once(0..bytes.len() as u64));
-        change.new.map(|new| new.into_bytes(bytes))
+        let is_told = !change.obstacles.is_empty() || !change.doubtful.is_empty();
+        (change.new.map(|new| new.into_bytes(bytes)), is_told)
     }
 
     fn path_move(&self) -> PathMove<'_> {

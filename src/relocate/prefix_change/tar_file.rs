@@ -12,6 +12,13 @@ const SIZE: std::ops::Range<usize> = 124..136;
 const SUM: std::ops::Range<usize> = 148..156;
 const KIND: usize = 156;
 const TARGET: std::ops::Range<usize> = 157..257;
+const MAGIC: std::ops::Range<usize> = 257..263;
+/// Directories before the name, in archives with the magic of POSIX alone.
+const DIRECTORIES: std::ops::Range<usize> = 345..500;
+
+/// Bytes that are not 0 if a header with more holes follows: in a header, and in one of those.
+const MORE_HOLES: usize = 482;
+const MORE_STILL: usize = 504;
 
 /// Largest size that a field of 11 octal digits has room for.
 const LARGEST: usize = 0o777_7777_7777;
@@ -43,7 +50,8 @@ pub(super) fn rewrite(
         }
         ensure!(has_sum(header), "it is a damaged tar archive");
         let size = read_size(header).context("it is a damaged tar archive")?;
-        let content = bytes.get(at + BLOCK..).and_then(|rest| rest.get(..size));
+        let begin = at + BLOCK + more_headers(header, bytes.get(at + BLOCK..).unwrap_or_default());
+        let content = bytes.get(begin..).and_then(|rest| rest.get(..size));
         let content = content.context("it is a tar archive that ends early")?;
         let new_content = match header[KIND] {
             b'L' | b'K' => rename(content),
@@ -52,6 +60,9 @@ pub(super) fn rewrite(
                 rename_records(content, &rename)?
             }
             b'0' | b'7' | b'S' | 0 => change(content),
+            _ if change(content).is_some() => {
+                bail!("a part of its own kind in the tar archive has the path")
+            }
             _ => None,
         };
         let is_file = matches!(header[KIND], b'0' | b'7' | b'S' | 0);
@@ -61,7 +72,7 @@ pub(super) fn rewrite(
         }
         is_fixed &= !is_file;
         let new_header = rename_header(header, &rename);
-        let end = at + BLOCK + size.next_multiple_of(BLOCK);
+        let end = begin + size.next_multiple_of(BLOCK);
         if new_content.is_some() || new_header.is_some() {
             new.extend_from_slice(bytes.get(copied..at).unwrap_or_default());
             let content = new_content.as_deref().unwrap_or(content);
@@ -71,6 +82,7 @@ pub(super) fn rewrite(
             }
             write_sum(&mut header);
             new.extend_from_slice(&header);
+            new.extend_from_slice(bytes.get(at + BLOCK..begin).unwrap_or_default());
             new.extend_from_slice(content);
             new.resize(new.len().next_multiple_of(BLOCK), 0);
             copied = end.min(bytes.len());
@@ -82,6 +94,16 @@ pub(super) fn rewrite(
     }
     new.extend_from_slice(bytes.get(copied..).unwrap_or_default());
     Ok(Some(new))
+}
+
+/// Returns the size of the headers in `behind` that say more of the holes of a file (GNU tar).
+fn more_headers(header: &TarHeader, behind: &[u8]) -> usize {
+    if header[KIND] != b'S' || header[MORE_HOLES] == 0 {
+        return 0;
+    }
+    let blocks = behind.chunks_exact(BLOCK);
+    let last = blocks.clone().position(|block| block[MORE_STILL] == 0);
+    last.map_or(blocks.len(), |last| last + 1) * BLOCK
 }
 
 /// Returns the sum of a header, in which its own field counts as blanks.
@@ -131,7 +153,9 @@ fn rename_header(
     rename: impl Fn(&[u8]) -> Option<Vec<u8>>,
 ) -> Option<TarHeader> {
     let mut new = *header;
-    for field in [NAME, TARGET] {
+    let has_directories = header[MAGIC] == *b"ustar\0";
+    let fields = [NAME, TARGET].into_iter().chain(has_directories.then_some(DIRECTORIES));
+    for field in fields {
         let text = header[field.clone()].split(|byte| *byte == 0).next().unwrap_or_default();
         if let Some(name) = rename(text) {
             let place = &mut new[field];
