@@ -100,7 +100,7 @@ fn read_tree(read: impl FnOnce(&mut FileTree) -> Result<()>) {
 }
 
 /// Relocates a file from a path that others may begin like, and from one that none does. A second
-/// relocation has nothing to do, and no path is left that nobody is told of.
+/// relocation has nothing to do, and every path that is left is told.
 fn relocate(bytes: &[u8]) {
     let Ok(old) = "/opt/old-prefix".parse::<Eprefix>() else { return };
     let canonical = Eprefix::canonical();

@@ -130,7 +130,7 @@ pub struct SkippedFile {
     /// Reason for the skip.
     #[serde(rename = "why")]
     pub reason: String,
-    /// What people can do about it, if that is known.
+    /// Advice for people, if there is any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<&'static str>,
 }

@@ -45,7 +45,7 @@ pub(super) enum NewContents {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Obstacle {
     pub reason: String,
-    /// What people can do.
+    /// Advice for people.
     pub hint: &'static str,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct ContentChange {
     pub new: Option<NewContents>,
     /// Descriptions of the change, for people.
     pub descriptions: Vec<String>,
-    /// What stays as it is.
+    /// Parts that stay as they are.
     pub obstacles: Vec<Obstacle>,
     /// Paths that may be other ones.
     pub doubtful: Vec<String>,
