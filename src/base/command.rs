@@ -335,13 +335,22 @@ impl Command {
     }
 
     /// Runs with the stdin of this process and passes chunks of both output streams to `each`.
-    pub fn run_piped(&self, mut each: impl FnMut(&[u8])) -> Result<ExitStatus> {
-        let mut reader = self
-            .expression()
-            .stderr_to_stdout()
-            .unchecked()
-            .reader()
-            .map_err(|error| self.not_started(&error))?;
+    pub fn run_piped(&self, each: impl FnMut(&[u8])) -> Result<ExitStatus> {
+        self.run_through(&self.expression().stderr_to_stdout(), each)
+    }
+
+    /// Runs with the stdin and stderr of this process and passes chunks of stdout to `each`.
+    pub fn run_filtered(&self, each: impl FnMut(&[u8])) -> Result<ExitStatus> {
+        self.run_through(&self.expression(), each)
+    }
+
+    fn run_through(
+        &self,
+        expression: &duct::Expression,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<ExitStatus> {
+        let mut reader =
+            expression.unchecked().reader().map_err(|error| self.not_started(&error))?;
         let mut chunk = [0_u8; 8192];
         loop {
             let count = reader

@@ -108,6 +108,20 @@ pub(crate) fn read_start(path: &Path, length: u64) -> Result<Vec<u8>> {
     Ok(start)
 }
 
+/// Reads the regular file at `path` from `offset` on, up to a limit: what was added to a log. Bytes
+/// that are not UTF-8 are replaced.
+///
+/// # Errors
+///
+/// Fails like [`open`].
+pub(crate) fn read_from(path: &Path, offset: u64) -> Result<String> {
+    let mut file = open(path)?;
+    file.seek(std::io::SeekFrom::Start(offset))?;
+    let mut added = Vec::new();
+    file.take(limits::END).read_to_end(&mut added)?;
+    Ok(String::from_utf8_lossy(&added).into_owned())
+}
+
 /// Reads the end of the regular file at `path`: of a log, the last lines say why something failed.
 /// Bytes that are not UTF-8 are replaced.
 ///

@@ -7,6 +7,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -26,6 +27,18 @@ pub enum Verbosity {
     Verbose,
 }
 
+/// The choice when colours are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColourChoice {
+    /// On a terminal, unless `NO_COLOR` or `TERM=dumb` says no; elsewhere if `CLICOLOR_FORCE` says so.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
 /// Reports progress, warnings and errors to the user.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reporter {
@@ -37,10 +50,29 @@ pub struct Reporter {
 impl Reporter {
     /// Makes a reporter for the stderr of this process.
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
-    pub fn new(verbosity: Verbosity) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { verbosity, terminal, colour: terminal && !plain }
+    pub fn new(verbosity: Verbosity, colours: ColourChoice) -> Self {
+        let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        // A dumb terminal moves no cursor and has no colours (terminfo(5)).
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let terminal = std::io::stderr().is_terminal() && !is_dumb;
+        let forced = is_set("CLICOLOR_FORCE")
+            && std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0");
+        let colour = match colours {
+            ColourChoice::Always => true,
+            ColourChoice::Never => false,
+            ColourChoice::Auto => !is_set("NO_COLOR") && (terminal || forced),
+        };
+        Self { verbosity, terminal, colour }
+    }
+
+    /// Returns whether colours are used.
+    pub fn has_colours(&self) -> bool {
+        self.colour
+    }
+
+    /// Returns whether nothing but errors is shown.
+    pub fn is_quiet(&self) -> bool {
+        self.verbosity == Verbosity::Quiet
     }
 
     /// Returns whether stderr is a terminal on which bars may be drawn.
@@ -101,8 +133,7 @@ impl Reporter {
             return ProgressBar::hidden();
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(style("{spinner} {wide_msg} {elapsed}"));
         bar.enable_steady_tick(Duration::from_millis(120));
         bar
     }
@@ -123,6 +154,22 @@ impl Reporter {
 fn write_line(text: &str) {
     // If stderr is closed, there is nowhere to report the failure.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Makes a style of ASCII characters, which every terminal and locale has.
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template);
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+    style.tick_chars("|/-\\ ").progress_chars("=> ")
+}
+
+/// Makes a bar of the spinner `bar`, which shows that `done` of `total` is done.
+pub(crate) fn count(bar: &ProgressBar, done: u64, total: u64) {
+    if bar.length() != Some(total) {
+        bar.set_style(style("[{bar:12}] {pos}/{len} {wide_msg}"));
+        bar.set_length(total);
+    }
+    bar.set_position(done);
 }
 
 /// Shows `text` beside the spinner `bar`, in its line.
@@ -150,6 +197,12 @@ pub(crate) fn answer_json(value: &(impl Serialize + ?Sized)) -> anyhow::Result<(
 /// Writes to stdout what somebody asked for as it is: the output of Portage, or a script of ours.
 pub(crate) fn relay(bytes: &[u8]) -> std::io::Result<()> {
     write_bytes(bytes)
+}
+
+/// Writes to stderr what a tool printed, where it is no answer.
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub(crate) fn relay_progress(bytes: &[u8]) -> std::io::Result<()> {
+    std::io::stderr().lock().write_all(bytes)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the door")]

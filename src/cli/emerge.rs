@@ -3,7 +3,7 @@ use clap::{Args, CommandFactory};
 
 use crate::base::lock::Busy;
 use crate::cli::{Context, DONE};
-use crate::prefix::emerge::{self, CallerVariables, EmergeTarget};
+use crate::prefix::emerge::{self, EmergeTarget};
 
 /// Build packages in staging, and install what they need at run time into final
 ///
@@ -53,6 +53,6 @@ impl EmergeArgs {
         {
             context.reporter.warn(&warning);
         }
-        emerge::run(&prefix, target, CallerVariables::All, &self.args, &context.reporter)
+        emerge::answer(&prefix, target, &self.args, &context.reporter)
     }
 }

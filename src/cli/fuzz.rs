@@ -18,6 +18,7 @@ use crate::manifest::source::Source;
 use crate::manifest::tables::Tables;
 use crate::os_image::whiteouts;
 use crate::portage::atom::Atom;
+use crate::portage::merge_log::{self, MergeTimes};
 use crate::portage::packages::PackagesIndex;
 use crate::portage::{contents, events, sources};
 use crate::relocate::prefix_change::PrefixChange;
@@ -128,7 +129,9 @@ fn relocate(bytes: &[u8]) {
 
 fn read_progress(bytes: &[u8]) {
     let text = text(bytes);
-    let _ = (events::failures(&text), events::parse_count(&text), events::find_refusal(&text));
+    let _ =
+        (events::failures(&text), merge_log::parse_merge_list(&text), events::find_refusal(&text));
+    let _ = MergeTimes::parse(&text);
     for line in text.lines() {
         let _ = (events::package_of_log(line), line.parse::<Atom>().is_ok());
         let _ = (escape::parse_escaped(line), escape::visible_line(line.as_bytes()));

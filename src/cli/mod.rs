@@ -39,7 +39,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::base::escape::{Escape, is_hidden};
-use crate::base::output::{self, Reporter, Verbosity};
+use crate::base::output::{self, ColourChoice, Reporter, Verbosity};
 use crate::base::{hint, scratch, umask};
 use crate::host::home::Home;
 use crate::prefix::definition::{Prefix, PrefixChoice};
@@ -75,6 +75,9 @@ pub struct Cli {
     /// Say nothing but errors
     #[arg(short, long, global = true, help_heading = GLOBAL)]
     quiet: bool,
+    /// Choose when messages have colors
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN", global = true, help_heading = GLOBAL)]
+    color: ColourChoice,
     #[command(subcommand)]
     command: Subcommands,
 }
@@ -157,7 +160,7 @@ pub fn main() -> ExitCode {
         (_, true) => Verbosity::Verbose,
         _ => Verbosity::Normal,
     };
-    let reporter = Reporter::new(verbosity);
+    let reporter = Reporter::new(verbosity, cli.color);
     match dispatch(cli, reporter) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -186,7 +189,7 @@ fn parse(args: Vec<OsString>) -> std::result::Result<Cli, ExitCode> {
             }
         }
         let text = text.strip_prefix("error: ").unwrap_or(&text);
-        Reporter::new(Verbosity::Normal).error(text.trim_end());
+        Reporter::new(Verbosity::Normal, ColourChoice::Auto).error(text.trim_end());
         ExitCode::from(USAGE)
     })
 }
@@ -197,7 +200,7 @@ fn separate(mut args: Vec<OsString>) -> Vec<OsString> {
     let own: &[&str] = &["--stage", "--install", "--final", "--help", "-h"];
     let mut at = 1;
     while let Some(arg) = args.get(at) {
-        if arg == "-P" || arg == "--prefix" {
+        if arg == "-P" || arg == "--prefix" || arg == "--color" {
             at += 1;
         } else if !arg.as_encoded_bytes().starts_with(b"-") {
             break;
@@ -267,6 +270,7 @@ mod tests {
         };
         assert_eq!(split("f emerge -pv jq"), "f emerge -- -pv jq");
         assert_eq!(split("f -P x -v emerge --stage -v jq"), "f -P x -v emerge --stage -- -v jq");
+        assert_eq!(split("f --color never emerge -v jq"), "f --color never emerge -- -v jq");
         assert_eq!(split("f emerge --help"), "f emerge --help");
         assert_eq!(split("f emerge jq --help"), "f emerge -- jq --help");
         assert_eq!(split("f run portageq --final -q"), "f run -- portageq --final -q");

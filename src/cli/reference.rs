@@ -125,7 +125,12 @@ pub(super) const VARIABLES: &[ReferenceEntry] = &[
         "Proxies for the programs that fetch sources.",
         CONFIGURED,
     ),
-    ReferenceEntry::new("NO_COLOR", "Any value turns colors off.", &[]),
+    ReferenceEntry::new("NO_COLOR", "Any value but an empty one turns colors off.", &[]),
+    ReferenceEntry::new(
+        "CLICOLOR_FORCE",
+        "Any value but 0 and an empty one turns colors on where the output is no terminal.",
+        &[],
+    ),
     ReferenceEntry::new(
         "SOURCE_DATE_EPOCH",
         "The time of an image, in seconds since 1970. The default is the build time of the newest \

@@ -120,7 +120,7 @@ pub(crate) fn install(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::output::Verbosity;
+    use crate::base::output::{ColourChoice, Verbosity};
 
     #[test]
     fn what_is_pinned() {
@@ -142,7 +142,7 @@ mod tests {
     fn a_directory_is_there_whole_or_not_at_all() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("tools/one");
-        let reporter = Reporter::new(Verbosity::Quiet);
+        let reporter = Reporter::new(Verbosity::Quiet, ColourChoice::Auto);
         let failed = create_shared_dir(&dir, "test", &reporter, |work| {
             fs_err::write(work.join("half"), "")?;
             anyhow::bail!("no network")

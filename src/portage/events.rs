@@ -1,5 +1,5 @@
-//! Portage's progress: the phases that the bashrc of both environments reports, and the counts and
-//! build logs that emerge writes.
+//! Portage's progress: the phases that the script around them reports, and the build logs that
+//! emerge writes.
 
 use crate::portage::cpv::Cpv;
 
@@ -43,26 +43,6 @@ pub(crate) fn failures(text: &str) -> Vec<(Cpv, String)> {
         .collect();
     failures.dedup();
     failures
-}
-
-/// Returns the position and the number of packages in emerge's output, as `[2/3]`, from the last
-/// line that has `(2 of 3)` in it.
-pub(crate) fn parse_count(output: &str) -> Option<String> {
-    let line = output.lines().rfind(|line| line.contains(">>>") && line.contains(" of "))?;
-    let count = line.split_once('(')?.1.split_once(')')?.0;
-    // emerge colours the numbers: what stands between ESC and m is no digit of them.
-    let mut in_colour = false;
-    let mut digits = String::new();
-    for c in count.chars() {
-        match c {
-            '\u{1b}' => in_colour = true,
-            'm' if in_colour => in_colour = false,
-            ' ' | '0'..='9' if !in_colour => digits.push(c),
-            _ => {}
-        }
-    }
-    let mut numbers = digits.split_whitespace();
-    Some(format!("[{}/{}]", numbers.next()?, numbers.next()?))
 }
 
 /// Returns the package of the build log `name`: Portage names logs `CATEGORY:PF:TIME.log`.
@@ -109,16 +89,6 @@ mod tests {
         let lines = "setup app-misc/jq-1.7.1 staging\ndied:compile app-misc/jq-1.7.1 staging\n\
                      died:compile app-misc/jq-1.7.1 staging\n";
         assert_eq!(failures(lines), [(cpv, "compile".to_owned())]);
-    }
-
-    #[test]
-    fn counts() {
-        let line = ">>> Emerging (2 of 13) app-misc/jq-1.7.1::fprefix";
-        assert_eq!(parse_count(line).unwrap(), "[2/13]");
-        let coloured =
-            ">>> Emerging (\u{1b}[33m3\u{1b}[39;49;00m of \u{1b}[33m13\u{1b}[39;49;00m) x";
-        assert_eq!(parse_count(&format!("{line}\n{coloured}")).unwrap(), "[3/13]");
-        assert_eq!(parse_count("nothing"), None);
     }
 
     #[test]

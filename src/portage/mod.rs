@@ -12,6 +12,7 @@ pub(crate) mod events;
 pub(crate) mod fetch_log;
 pub(crate) mod installation;
 pub(crate) mod license;
+pub(crate) mod merge_log;
 pub(crate) mod ownership;
 pub(crate) mod packages;
 pub(crate) mod preserved;

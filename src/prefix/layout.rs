@@ -175,6 +175,11 @@ impl PrefixLayout {
         self.eroot(environment).join(world::BELOW_EROOT)
     }
 
+    /// Portage's list of what a run has still to do, among others (portage(5)).
+    pub fn mtimedb(&self, environment: Environment) -> PathBuf {
+        self.eroot(environment).join("var/cache/edb/mtimedb")
+    }
+
     /// The folder of the marker in an environment's directory.
     pub fn marker(&self, environment: Environment) -> PathBuf {
         self.dir(environment).join(MARKER_DIR)

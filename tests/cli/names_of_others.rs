@@ -333,12 +333,34 @@ fn a_terminal_gets_our_colours_and_nothing_else() {
         words.iter().map(|word| shlex::try_quote(word.to_str().unwrap()).unwrap().into()).collect();
     let line = format!("{FPREFIX} {}; {FPREFIX} elf show '/none\u{1b}[35mx'", quoted.join(" "));
     let mut script = command("script");
-    script.env_remove("NO_COLOR").args(["--quiet", "--command", &line, "/dev/null"]);
+    script.env_remove("NO_COLOR").env("TERM", "xterm").args([
+        "--quiet",
+        "--command",
+        &line,
+        "/dev/null",
+    ]);
     let output = script.output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n");
     assert!(text.contains("\u{1b}[31merror:\u{1b}[0m"), "{text:?}");
     let ours = regex::Regex::new("\u{1b}\\[(0|31|32|33)m").unwrap();
     assert_eq!(act(ours.replace_all(&text, "").as_bytes()), None);
+}
+
+/// no-color.org and clicolors: a variable that is set to nothing is not set.
+#[test]
+fn colours_are_chosen() {
+    let coloured = |options: &[&str], variables: &[(&str, &str)]| {
+        let mut run = command(FPREFIX);
+        run.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").envs(variables.iter().copied());
+        let output = run.args(options).args(["elf", "show", "/none"]).output().unwrap();
+        String::from_utf8(output.stderr).unwrap().starts_with("\u{1b}[31merror:\u{1b}[0m")
+    };
+    assert!(!coloured(&[], &[]), "stderr is no terminal");
+    assert!(coloured(&["--color=always"], &[("NO_COLOR", "1")]));
+    assert!(coloured(&[], &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "")]));
+    assert!(!coloured(&[], &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
+    assert!(!coloured(&["--color", "never"], &[("CLICOLOR_FORCE", "1")]));
+    assert!(!coloured(&[], &[("CLICOLOR_FORCE", "0")]));
 }
 
 /// unsquashfs prints the target of a link as it is, also where it looks like an entry.

@@ -53,6 +53,26 @@ fn several_atoms_and_nothing_to_do() {
     contents_are_true(&prefix.world, &prefix.r#final);
 }
 
+/// On a terminal a bar tells which package of how many is in which phase. In a log nothing counts jobs.
+#[test]
+fn a_terminal_and_a_log_see_how_far_a_run_is() {
+    let prefix = own();
+    let args = ["emerge", "--oneshot", "--jobs=2", "test-cases/small", "=test-cases/flagged-1"];
+    let said = prefix.fprefix(&args).said().succeeds();
+    assert!(said.stdout.contains(">>> Emerging (1 of 2)"), "{said}");
+    assert!(!said.stdout.contains("Load avg"), "{said}");
+
+    let words = prefix.fprefix(&args).shell_words();
+    let script = prefix.world.run("script").env("TERM", "xterm");
+    let said = script.args(["--quiet", "--return", "--command", &words, "/dev/null"]).said();
+    let said = said.succeeds();
+    let bar =
+        regex::Regex::new(r"\[=*>? *\] [01]/2 test-cases/(small|flagged)-1 [a-z]+ \d+ s").unwrap();
+    assert!(bar.is_match(&said.stdout), "{said}");
+    assert!(!said.stdout.contains("Load avg"), "{said}");
+    assert!(said.stdout.is_ascii(), "{said}");
+}
+
 /// Packages are built, rewritten and merged at the same time, in staging and in final.
 #[test]
 fn many_at_once() {

@@ -78,6 +78,13 @@ impl Run<'_> {
         format!("{program} {}", words.join(" "))
     }
 
+    /// The words that start it, for a shell.
+    pub(crate) fn shell_words(&self) -> String {
+        let words = self.before.iter().chain([&self.program]).chain(&self.args);
+        let words = words.map(|word| shlex::try_quote(word.to_str().unwrap()).unwrap());
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     #[expect(clippy::disallowed_methods, reason = "tests start programs too, here")]
     fn command(&self) -> std::process::Command {
         let mut words = self.before.iter().chain([&self.program]).chain(&self.args);

@@ -12,6 +12,7 @@ pub(crate) mod follow;
 pub(crate) mod history;
 mod index;
 pub(crate) mod phases;
+mod run_state;
 
 use std::process::ExitStatus;
 use std::time::{Instant, SystemTime};
@@ -22,7 +23,7 @@ use crate::base::command::{Command, shell_code};
 use crate::base::names::Environment;
 use crate::base::output::{self, Reporter};
 use crate::portage::cpv::Cpv;
-use crate::portage::{events, vdb};
+use crate::portage::vdb;
 use crate::prefix::definition::Prefix;
 use crate::prefix::emerge::phases::Phases;
 use crate::prefix::environment::Sandbox;
@@ -120,6 +121,29 @@ const OTHER_ACTIONS: &[&str] = &["--config", "--deselect", "--resume"];
 /// The letters of those among them that have one.
 const OTHER_LETTERS: &str = "rW";
 
+/// Size of the end of emerge's output that is kept for the case that it fails, in bytes.
+const KEPT: usize = 64 << 10;
+
+/// The place of what emerge prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EmergeOutput {
+    /// stdout: it is the command's answer.
+    Answer,
+    /// stderr: it is progress, and the answer is another.
+    Progress,
+}
+
+impl EmergeOutput {
+    /// Writes what emerge printed.
+    fn pass_on(self, printed: &[u8]) {
+        // Nothing can be done where nobody reads it.
+        let _ = match self {
+            Self::Answer => output::relay(printed),
+            Self::Progress => output::relay_progress(printed),
+        };
+    }
+}
+
 /// The kind of an action of emerge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum EmergeAction {
@@ -171,8 +195,30 @@ impl EmergeArguments {
     }
 }
 
-/// Runs emerge on `prefix`; returns the exit code of the first run that failed, else 0.
+/// Runs emerge on `prefix`; returns the exit code of the first run that failed, else 0. What emerge
+/// prints is progress.
 pub(crate) fn run(
+    prefix: &Prefix,
+    target: EmergeTarget,
+    variables: CallerVariables,
+    args: &[String],
+    reporter: &Reporter,
+) -> Result<u8> {
+    run_to(EmergeOutput::Progress, prefix, target, variables, args, reporter)
+}
+
+/// Runs emerge like [`run`], for a caller to whom emerge's output is the answer.
+pub(crate) fn answer(
+    prefix: &Prefix,
+    target: EmergeTarget,
+    args: &[String],
+    reporter: &Reporter,
+) -> Result<u8> {
+    run_to(EmergeOutput::Answer, prefix, target, CallerVariables::All, args, reporter)
+}
+
+fn run_to(
+    output: EmergeOutput,
     prefix: &Prefix,
     target: EmergeTarget,
     variables: CallerVariables,
@@ -185,7 +231,7 @@ pub(crate) fn run(
         index::mend(prefix, &sandbox, reporter)?;
     }
     let sandbox = &sandbox;
-    let run = |environment| EmergeRun { sandbox, prefix, reporter, environment, variables };
+    let run = |environment| EmergeRun { sandbox, prefix, reporter, environment, variables, output };
     if target != EmergeTarget::Install {
         reporter.step(&format!("staging: emerge {}", args.join(" ")));
         let status = run(Environment::Staging).emerge(args, &asked)?;
@@ -270,6 +316,7 @@ struct EmergeRun<'a> {
     reporter: &'a Reporter,
     environment: Environment,
     variables: CallerVariables,
+    output: EmergeOutput,
 }
 
 impl EmergeRun<'_> {
@@ -291,11 +338,19 @@ impl EmergeRun<'_> {
     }
 
     fn emerge(&self, args: &[String], asked: &EmergeArguments) -> Result<ExitStatus> {
-        let phases = Phases::start(self.prefix)?;
+        let phases = Phases::start(self.prefix, self.environment)?;
         let (begun, since) = (Instant::now(), SystemTime::now());
-        let draws = self.reporter.draws_beside_answers() && !asked.interactive;
-        let status = if draws {
+        let builds = asked.action == EmergeAction::Install && !asked.pretend && !asked.interactive;
+        let draws = match self.output {
+            EmergeOutput::Answer => self.reporter.draws_beside_answers(),
+            EmergeOutput::Progress => self.reporter.draws(),
+        };
+        let status = if builds && self.reporter.is_quiet() {
+            self.emerge_quietly(args)?
+        } else if draws && !asked.interactive {
             self.emerge_with_bar(args, &phases)?
+        } else if builds || self.output == EmergeOutput::Progress {
+            self.emerge_to_log(args, &phases)?
         } else {
             self.command(args)?.run_attached()?
         };
@@ -312,24 +367,74 @@ impl EmergeRun<'_> {
     /// phase, and for how long.
     fn emerge_with_bar(&self, args: &[String], phases: &Phases) -> Result<ExitStatus> {
         let bar = self.reporter.spinner();
-        let follower = phases.follow(&bar);
+        let follower = phases.follow(&bar, *self.reporter);
         let mut command = self.command(&[])?;
-        if std::env::var_os("NO_COLOR").is_none() {
+        if self.reporter.has_colours() {
             command = command.arg("--color=y");
         }
+        let mut lines = Lines::default();
         let status = command.args(args).run_piped(|chunk| {
-            if let Some(count) = events::parse_count(&String::from_utf8_lossy(chunk)) {
-                bar.set_prefix(count);
+            let text = lines.take(chunk);
+            if !text.is_empty() {
+                bar.suspend(|| self.output.pass_on(&text));
             }
-            bar.suspend(|| {
-                // Nothing can be done where stdout is closed.
-                let _ = output::relay(chunk);
-            });
         });
         drop(follower);
         bar.finish_and_clear();
+        self.output.pass_on(&lines.rest);
         status
     }
+
+    /// Keeps emerge's output for the case that it fails.
+    fn emerge_quietly(&self, args: &[String]) -> Result<ExitStatus> {
+        let mut end: Vec<u8> = Vec::new();
+        let status = self.command(args)?.run_piped(|chunk| {
+            let excess = (end.len() + chunk.len()).saturating_sub(KEPT);
+            end.drain(..excess.min(end.len()));
+            end.extend_from_slice(chunk);
+        })?;
+        if !status.success() {
+            self.output.pass_on(&end);
+        }
+        Ok(status)
+    }
+
+    /// Passes emerge's output on to a log.
+    fn emerge_to_log(&self, args: &[String], phases: &Phases) -> Result<ExitStatus> {
+        let follower = phases.follow(&self.reporter.spinner(), *self.reporter);
+        let mut lines = Lines::default();
+        let status =
+            self.command(args)?.run_filtered(|chunk| self.output.pass_on(&lines.take(chunk)));
+        drop(follower);
+        self.output.pass_on(&lines.rest);
+        status
+    }
+}
+
+/// The lines of emerge's output but those that count its jobs: they come each time that something
+/// begins or ends, and say less than the lines around them.
+#[derive(Debug, Default)]
+struct Lines {
+    /// A line that has not ended yet.
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// Returns the lines that end in `chunk`.
+    fn take(&mut self, chunk: &[u8]) -> Vec<u8> {
+        self.rest.extend_from_slice(chunk);
+        let end = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let rest = self.rest.split_off(end);
+        let lines = std::mem::replace(&mut self.rest, rest);
+        let shown = lines.split_inclusive(|byte| *byte == b'\n').filter(|line| !counts_jobs(line));
+        shown.flatten().copied().collect()
+    }
+}
+
+/// Returns whether a line is like `>>> Jobs: 1 of 3 complete, 1 running   Load avg: ...`.
+fn counts_jobs(line: &[u8]) -> bool {
+    let line = String::from_utf8_lossy(line);
+    line.contains(">>> ") && line.contains("Jobs: ") && line.contains("Load avg: ")
 }
 
 #[cfg(test)]
@@ -352,6 +457,21 @@ mod tests {
         }
         assert_eq!(parse(&["-1vuDN", "@world"]), EmergeArguments::default());
         assert_eq!(parse(&["-j4"]), EmergeArguments::default());
+    }
+
+    #[test]
+    fn lines_that_count_jobs_are_left_out() {
+        let mut lines = Lines::default();
+        let mut shown = Vec::new();
+        let output = "a\n>>> Jobs: 0 of 2 complete, 1 running    Load avg: 1.0, 1.0, 1.0\n\
+            \u{1b}[32m>>> \u{1b}[39;49;00mJobs: \u{1b}[33m1\u{1b}[39m of 2    Load avg: 1.0\n\
+            >>> Jobs are done\nend";
+        for chunk in output.as_bytes().chunks(7) {
+            shown.extend(lines.take(chunk));
+        }
+        shown.extend(lines.rest);
+        let shown = String::from_utf8(shown).unwrap();
+        assert_eq!(shown, "a\n>>> Jobs are done\nend");
     }
 
     #[test]

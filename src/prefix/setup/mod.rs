@@ -349,7 +349,7 @@ fn install(
     let sandbox = Sandbox::open(prefix)?;
     let log = prefix.layout.logs(environment).join("setup.log");
     let bar = reporter.spinner();
-    let follower = Phases::start(prefix)?.follow(&bar);
+    let follower = Phases::start(prefix, environment)?.follow(&bar, *reporter);
     let purpose = format!("install the first packages into {environment}");
     let result = sandbox
         .portage(environment, "emerge", &purpose)?
