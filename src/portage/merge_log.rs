@@ -1,4 +1,4 @@
-//! What emerge writes about a run while it goes on: `emerge.log`, a line each with its time, which
+//! Files that emerge writes about a run while it goes on: `emerge.log`, a line each with its time, which
 //! genlop(1) and qlop(1) read as well, and the list of packages that are left, for `--resume`.
 
 use std::collections::{BTreeMap, HashMap};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::portage::cpv::Cpv;
 
-/// What happened to a package.
+/// A step of a package in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MergeStage {
     /// emerge began to build or install it.

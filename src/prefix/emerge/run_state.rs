@@ -1,4 +1,4 @@
-//! How far a run of emerge is: what it did, does and has still to do, for people.
+//! The state of a run of emerge: what it did, does and has still to do, for people.
 
 use std::time::Duration;
 
