@@ -369,8 +369,8 @@ fn check_finds_the_path_in_var_and_behind_holes() {
     root.file("var/lib/own/state", &format!("{FROM}/x\n"));
     root.file("var/lib/portage/world", &format!("{FROM}\n"));
     let sparse = fs_err::File::create(root.inside("var/lib/own/sparse")).unwrap();
-    sparse.set_len(1 << 40).unwrap();
-    sparse.file().write_all_at(format!("{FROM}/y").as_bytes(), 1 << 39).unwrap();
+    sparse.set_len(32 << 30).unwrap();
+    sparse.file().write_all_at(format!("{FROM}/y").as_bytes(), 16 << 30).unwrap();
     let (world, dir) = (World::new(), root.root());
     let args = ["check", "--root", text_of(&dir), "--eprefix", "/o", "--relocated-from", FROM];
     let said = world.fprefix(args).args(["--rule", "relocated"]).said().ends_with(3);
