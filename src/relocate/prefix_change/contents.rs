@@ -157,7 +157,11 @@ impl ContentReplacer {
             has_path |= inner.new.is_some();
             inner.new.map(|new| new.into_bytes(part))
         };
-        let rename = |name: &[u8]| self.text.replace(name);
+        let longer = RefCell::new(Vec::new());
+        let rename = |name: &[u8]| {
+            longer.borrow_mut().extend(self.text.find_longer(name));
+            self.text.replace(name)
+        };
         match container.rewrite(bytes, room, &mut visit, &rename) {
             Ok(None) => {}
             Ok(Some(new)) => {
@@ -170,6 +174,7 @@ impl ContentReplacer {
             }
             Err(error) => change.obstacles.push(Obstacle::closed(format!("{error:#}"))),
         }
+        change.doubtful.append(&mut longer.into_inner());
         change.obstacles.dedup();
         change
     }
@@ -255,7 +260,7 @@ impl ContentReplacer {
         };
         let names = RefCell::new(Vec::new());
         let see_name = |name: &[u8]| {
-            names.borrow_mut().extend(self.find_in_leaf(name, all(name)));
+            names.borrow_mut().extend(self.find_in_text(name));
             None
         };
         let read = container.rewrite(bytes, room, &mut visit, &see_name);
@@ -270,14 +275,17 @@ impl ContentReplacer {
         bytes: &[u8],
         extents: impl Iterator<Item = Range<u64>>,
     ) -> Option<OldPath> {
-        let (named, doubtful) = if is_text(bytes) {
-            let named = self.text.find_all(bytes).next();
-            let named = named.map(|at| text::quote(bytes[at..].iter().copied()));
-            (named, self.text.find_longer(bytes))
-        } else {
-            self.data.find(bytes, extents)
-        };
+        if is_text(bytes) {
+            return self.find_in_text(bytes);
+        }
+        let (named, doubtful) = self.data.find(bytes, extents);
         named.map(OldPath::Named).or(doubtful.map(OldPath::Doubtful))
+    }
+
+    fn find_in_text(&self, text: &[u8]) -> Option<OldPath> {
+        let named = self.text.find_all(text).next();
+        let named = named.map(|at| text::quote(text[at..].iter().copied()));
+        named.map(OldPath::Named).or_else(|| self.text.find_longer(text).map(OldPath::Doubtful))
     }
 }
 
@@ -370,4 +378,55 @@ fn may_move(text: &[u8]) -> bool {
         && !text.starts_with(b"%PDF-")
         && memchr::memmem::find(text, b"\x1f\nTag Table:").is_none()
         && memchr::memmem::find(text, b"\x1f\nFile: ").is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replacer() -> ContentReplacer {
+        let (from, to) = ("/opt/old", "/o");
+        let data = DataReplacer::new(from, to, false).unwrap();
+        ContentReplacer::new(to, data, TextReplacer::new(from, to, false))
+    }
+
+    /// Returns whether the plan for `bytes` changes them, with the trace that is in them.
+    fn judge(bytes: &[u8]) -> (bool, Option<OldPath>) {
+        let change = replacer().plan(bytes, all(bytes));
+        let found = replacer().find(bytes, all(bytes));
+        let is_told = !change.obstacles.is_empty() || !change.doubtful.is_empty();
+        assert_eq!(found.is_some(), is_told || change.new.is_some(), "{found:?} {change:?}");
+        (change.new.is_some(), found)
+    }
+
+    /// A long name is in a part of its own, which ends with NUL as data does.
+    #[test]
+    fn names_in_archives_are_texts() {
+        let archive = |name: &str| {
+            let mut builder = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            builder.append_data(&mut header, name, std::io::empty()).unwrap();
+            builder.into_inner().unwrap()
+        };
+        let longer = format!("{}/srv/opt/old/x", "d/".repeat(60));
+        let (changes, found) = judge(&archive(&longer));
+        assert!(!changes && matches!(found, Some(OldPath::Doubtful(_))), "{found:?}");
+        let own = format!("{}//opt/old/x", "d/".repeat(60));
+        let (changes, found) = judge(&archive(&own));
+        assert!(changes || found.is_some(), "{found:?}");
+    }
+
+    #[test]
+    fn formats_that_are_not_looked_into() {
+        let (changes, found) = judge(b"\xfd7zXZ\0 and /opt/old/x as it is");
+        assert!(!changes);
+        assert_eq!(found, Some(OldPath::Named("/opt/old/x".to_owned())));
+        let (_, found) = judge(b"hsqs");
+        assert_eq!(
+            found,
+            Some(OldPath::Unknown("it is a squashfs image, and is not looked into".to_owned()))
+        );
+        assert_eq!(judge(b"a text"), (false, None));
+    }
 }

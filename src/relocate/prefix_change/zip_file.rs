@@ -65,6 +65,10 @@ pub(super) fn rewrite(
     // The header that follows has zeros, and makes data of a text: its length is kept.
     let with_header = bytes.get(..begin.saturating_add(HEADER)).unwrap_or(front);
     let new_front = if front.is_empty() { None } else { change(with_header) };
+    ensure!(
+        new_front.as_ref().is_none_or(|new| new.get(begin..) == with_header.get(begin..)),
+        "the path is across the beginning of a zip archive"
+    );
     let new_front = new_front.and_then(|new| Some(new.get(..begin)?.to_vec()));
     ensure!(!is_named, "names of files in it have the path");
     // The reader keeps one file of each name.
