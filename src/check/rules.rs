@@ -174,9 +174,11 @@ pub(super) const RULES: &[Rule] = &[
         id: "unit",
         sentence: "Units start programs that are there.",
         reason: "A unit that names a program by a path that is not in the image fails when it is \
-                 started.",
+                 started. One that names a program of the prefix by its path without EPREFIX starts \
+                 another one, that of the target.",
         remedy: "Correct the path in the ebuild: programs are in EPREFIX/usr/bin. Programs of the \
-                 target are only noted.",
+                 target are only noted, and so are those in whose place `pack` puts programs of the \
+                 prefix: the first word of a command line, without quotes.",
         rewrites: false,
         find: units::check_programs,
     },

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+/// Characters that may precede a program in a command line (systemd.service(5)).
+pub(super) const MARKS: &[char] = &['@', '-', ':', '+', '!', '|'];
+
 /// Assignment in a unit file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct UnitSetting {
@@ -70,7 +73,7 @@ pub(super) fn list_programs(line: &str) -> Option<Vec<StartedProgram>> {
         match word {
             CommandWord::Separator => is_first = true,
             CommandWord::Text(text) if is_first => {
-                let program = text.trim_start_matches(['@', '-', ':', '+', '!', '|']);
+                let program = text.trim_start_matches(MARKS);
                 let prefix = text.get(..text.len() - program.len())?;
                 // Such a program makes the whole unit invalid, an empty name the line.
                 let is_odd = |c: char| c.is_control() || matches!(c, '\\' | '"' | '\'');

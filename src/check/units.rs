@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::escape::Escape;
 use crate::base::limits::TEXT;
-use crate::check::unit_file::{self, StartedProgram, UnitSetting};
+use crate::check::unit_file::{self, MARKS, StartedProgram, UnitSetting};
 use crate::check::{Detail, Fact, FactKind, Scene};
 use crate::fstree::resolve::normalize_path;
 
@@ -39,6 +39,8 @@ struct UnitFile<'a> {
     name: &'a str,
     /// True for units of the system, false for those of users.
     of_system: bool,
+    /// True if `pack` puts a copy of the file where the target reads it, with programs of the prefix.
+    is_copied: bool,
     settings: Vec<UnitSetting>,
     /// Drop-ins that are read after the file.
     later: Vec<UnitSetting>,
@@ -60,12 +62,13 @@ pub(super) fn check_programs(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
         return vec![Detail::error("is a unit, and not text")];
     };
     let settings = unit_file::parse(text);
+    let is_copied = scene.is_inside(&fact.path);
     match unit {
         Some((name, of_system)) => {
             let later = read_drop_ins(&fact.path, scene);
-            UnitFile { name, of_system, settings, later }.check(scene)
+            UnitFile { name, of_system, is_copied, settings, later }.check(scene)
         }
-        None => check_dbus_service(&settings, scene),
+        None => check_dbus_service(&settings, is_copied, scene),
     }
 }
 
@@ -174,10 +177,19 @@ impl UnitFile<'_> {
             let text = format!("has a command line that systemd ignores: {}", line.escaped());
             return vec![Detail::error(text)];
         };
-        programs.iter().filter_map(|started| self.check_program(started, scene)).collect()
+        let check = |(at, started): (usize, &StartedProgram)| {
+            let is_mended = self.is_copied && at == 0 && is_first_word(line, &started.program);
+            self.check_program(started, is_mended, scene)
+        };
+        programs.iter().enumerate().filter_map(check).collect()
     }
 
-    fn check_program(&self, started: &StartedProgram, scene: &Scene<'_>) -> Option<Detail> {
+    fn check_program(
+        &self,
+        started: &StartedProgram,
+        is_mended: bool,
+        scene: &Scene<'_>,
+    ) -> Option<Detail> {
         let shown = started.program.escaped();
         let Some(program) = self.expand(&started.program) else {
             return Some(Detail::note(format!("starts {shown}, which only a target can tell")));
@@ -188,7 +200,7 @@ impl UnitFile<'_> {
             let found = dirs.find_map(|dir| scene.find_fact(&Path::new(dir).join(&program)));
             return found.is_none().then(|| Detail::note(format!("starts {shown} of the target")));
         }
-        check_path(&program, started.may_fail, scene)
+        check_path(&program, started.may_fail, is_mended, scene)
     }
 
     /// Checks a file that a program needs to start.
@@ -209,8 +221,23 @@ impl UnitFile<'_> {
     }
 }
 
-/// Checks the program at `path`, which a service starts.
-fn check_path(path: &str, may_fail: bool, scene: &Scene<'_>) -> Option<Detail> {
+/// Returns whether `pack` finds the program of a command line: as its first word, without quotes.
+fn is_first_word(line: &str, program: &str) -> bool {
+    let words = line.trim_start_matches(MARKS);
+    words.split_whitespace().next() == Some(program)
+}
+
+/// Returns the program of the prefix that has the path of the target's `program` below EPREFIX.
+fn find_own(program: &Path, scene: &Scene<'_>) -> Option<PathBuf> {
+    let own = scene.root.eprefix().as_path().join(program.strip_prefix("/").ok()?);
+    let fact = scene.find_fact(&own)?;
+    let is_program = !matches!(fact.kind, FactKind::Directory) && fact.mode & 0o111 != 0;
+    is_program.then_some(own)
+}
+
+/// Checks the program at `path`, which a service starts. `is_mended` tells that `pack` puts a program of
+/// the prefix in its place.
+fn check_path(path: &str, may_fail: bool, is_mended: bool, scene: &Scene<'_>) -> Option<Detail> {
     let (shown, place) = (path.escaped(), Path::new(path));
     if !place.is_absolute() {
         return Some(Detail::error(format!("starts {shown}, which is no absolute path")));
@@ -221,20 +248,35 @@ fn check_path(path: &str, may_fail: bool, scene: &Scene<'_>) -> Option<Detail> {
         }
         Some(_) => return None,
         None if scene.is_inside(place) => format!("starts {shown}, which is not there"),
-        None => return Some(Detail::note(format!("starts {shown} of the target"))),
+        None => match find_own(place, scene) {
+            None => return Some(Detail::note(format!("starts {shown} of the target"))),
+            Some(own) if is_mended => {
+                let own = own.escaped();
+                let text = format!("starts {shown}, in whose place `pack` puts {own}");
+                return Some(Detail::note(text));
+            }
+            Some(own) => {
+                format!("starts {shown} of the target, and not the program {}", own.escaped())
+            }
+        },
     };
     Some(if may_fail { Detail::note(text) } else { Detail::error(text) })
 }
 
 /// Checks a service that D-Bus starts (dbus-daemon(1)). Its program is not searched for.
-fn check_dbus_service(settings: &[UnitSetting], scene: &Scene<'_>) -> Vec<Detail> {
+fn check_dbus_service(settings: &[UnitSetting], is_copied: bool, scene: &Scene<'_>) -> Vec<Detail> {
     let is_line =
         |setting: &&UnitSetting| setting.section == "D-BUS Service" && setting.key == "Exec";
     // Where systemd starts the service, D-Bus does not.
     let by_systemd = settings.iter().any(|setting| setting.key == "SystemdService");
     let lines = settings.iter().filter(is_line);
-    let programs = lines.filter_map(|setting| shlex::split(&setting.value)?.into_iter().next());
-    programs.filter_map(|program| check_path(&program, by_systemd, scene)).collect()
+    let programs = lines
+        .filter_map(|setting| Some((setting, shlex::split(&setting.value)?.into_iter().next()?)));
+    let check = |(setting, program): (&UnitSetting, String)| {
+        let is_mended = is_copied && is_first_word(&setting.value, &program);
+        check_path(&program, by_systemd, is_mended, scene)
+    };
+    programs.filter_map(check).collect()
 }
 
 #[cfg(test)]
@@ -263,6 +305,7 @@ mod tests {
             let unit = UnitFile {
                 name: "a.service",
                 of_system: true,
+                is_copied: true,
                 settings: unit_file::parse(text),
                 later: unit_file::parse(later),
             };

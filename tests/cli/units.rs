@@ -111,6 +111,7 @@ fn what_a_unit_needs_is_there() {
         root.file(&format!("{units}/x.service"), &text);
         assert_eq!(findings(&root).concat(), found.replace("PREFIX", EPREFIX), "{text}");
     }
+    programs_of_the_prefix_are_named_with_it(&root);
     // systemd-tmpfiles makes it on the target.
     root.file("usr/lib/tmpfiles.d/x.conf", &format!("d {EPREFIX}/var/made 0700 x x\n"));
     root.file(
@@ -130,4 +131,31 @@ fn what_a_unit_needs_is_there() {
     root.file("usr/share/dbus-1/services/a.b.service", service);
     let expected = format!("error a.b.service starts {EPREFIX}/usr/bin/no, which is not there");
     assert_eq!(findings(&root).concat(), expected);
+}
+
+/// A program that both may have, at a path without EPREFIX: `pack` mends what it finds, and the rest is an
+/// error.
+fn programs_of_the_prefix_are_named_with_it(root: &SmallRoot) {
+    root.file("usr/libexec/thing/helper", "");
+    root.mode("usr/libexec/thing/helper", 0o755);
+    let mended = "note x.service starts PROGRAM, in whose place `pack` puts PREFIXPROGRAM";
+    let wrong = "error x.service starts PROGRAM of the target, and not the program PREFIXPROGRAM";
+    let inside = root.inside("usr/lib/systemd/system/x.service");
+    let outside = root.root().join("usr/lib/systemd/system/x.service");
+    fs_err::create_dir_all(outside.parent().unwrap()).unwrap();
+    for program in ["/usr/bin/there", "/usr/libexec/thing/helper"] {
+        for (line, place, found) in [
+            ("PROGRAM -x", &inside, mended),
+            ("-@PROGRAM name", &inside, mended),
+            ("\"PROGRAM\" -x", &inside, wrong),
+            ("PREFIX/usr/bin/there ; PROGRAM", &inside, wrong),
+            ("PROGRAM", &outside, wrong),
+            ("PREFIXPROGRAM", &outside, ""),
+        ] {
+            let fill = |text: &str| text.replace("PREFIX", EPREFIX).replace("PROGRAM", program);
+            fs_err::write(place, fill(&format!("[Service]\nExecStart={line}\n"))).unwrap();
+            assert_eq!(findings(root).concat(), fill(found), "{line}");
+            fs_err::remove_file(place).unwrap();
+        }
+    }
 }
