@@ -12,8 +12,27 @@ use crate::portage::atom::Atom;
 /// The path of the world file below EROOT.
 pub(crate) const BELOW_EROOT: &str = "var/lib/portage/world";
 
+/// The path of the list of sets in the world file, below EROOT.
+const SETS_BELOW_EROOT: &str = "var/lib/portage/world_sets";
+
 /// The paths of what a user asked for: the world file, and that of the sets in it.
-pub(crate) const FILES_BELOW_EROOT: &[&str] = &[BELOW_EROOT, "var/lib/portage/world_sets"];
+pub(crate) const FILES_BELOW_EROOT: &[&str] = &[BELOW_EROOT, SETS_BELOW_EROOT];
+
+/// Returns whether the user of the prefix at `eroot` asked for sets of packages. Portage alone knows the
+/// packages of a set.
+///
+/// # Errors
+///
+/// Fails if the list of sets cannot be read.
+pub(crate) fn has_sets(eroot: &Path) -> Result<bool> {
+    let is_set = |(line, _): &(String, Option<Atom>)| line.trim_start().starts_with('@');
+    for file in FILES_BELOW_EROOT {
+        if read(&eroot.join(file))?.iter().any(is_set) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
 
 /// Returns the lines of the world file at `file`, each with its atom; `None` where a line is no
 /// atom. There are no lines where there is no file.

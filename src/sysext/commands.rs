@@ -33,11 +33,15 @@ impl CallerKind {
         }
     }
 
-    /// Returns whether the word between `before` and `after` is a command.
-    fn is_command(self, before: &[u8], after: &[u8]) -> bool {
+    /// Returns whether the word between `before` and `after` is a command. A `distinct` one can be nothing
+    /// else.
+    fn is_command(self, before: &[u8], after: &[u8], is_distinct: bool) -> bool {
         let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.+".contains(byte);
         if before.last().is_some_and(is_word) || after.first().is_some_and(is_word) {
             return false;
+        }
+        if is_distinct {
+            return true;
         }
         let (last, next) = (before.last(), after.first());
         let in_directory = before.ends_with(b"bin/");
@@ -56,6 +60,9 @@ impl CallerKind {
     }
 }
 
+/// Programs of the C library whose names are words of other meanings, too.
+const ORDINARY: &[&[u8]] = &[b"iconv", b"locale", b"mtrace", b"nscd", b"xtrace"];
+
 /// Returns whether the line that `before` ends with is a comment of a shell.
 fn is_comment(before: &[u8]) -> bool {
     let start = memchr::memrchr(b'\n', before).map_or(0, |at| at + 1);
@@ -73,8 +80,8 @@ pub(super) fn uncalled(
     }
     let candidates: Vec<PathBuf> = programs.iter().cloned().collect();
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().as_encoded_bytes().to_vec();
-    let search = AhoCorasick::new(candidates.iter().map(name))
-        .context("could not search for the names of programs")?;
+    let names: Vec<Vec<u8>> = candidates.iter().map(name).collect();
+    let search = AhoCorasick::new(&names).context("could not search for the names of programs")?;
     for (path, entry) in &plan.entries {
         let EntryKind::File(content) = &entry.kind else { continue };
         if programs.is_empty() || candidates.contains(path) {
@@ -82,10 +89,14 @@ pub(super) fn uncalled(
         }
         let bytes = content.source.bytes()?;
         let kind = CallerKind::of(&bytes);
+        // The C library has the name of getconf's directory.
+        let is_libc = path.file_name().is_some_and(|name| name == "libc.so.6");
         for found in search.find_overlapping_iter(&*bytes) {
+            let word = names.get(found.pattern().as_usize()).map_or(&[][..], Vec::as_slice);
+            let is_distinct = !is_libc && !ORDINARY.contains(&word);
             let before = bytes.get(..found.start()).unwrap_or_default();
             let after = bytes.get(found.end()..).unwrap_or_default();
-            if kind.is_command(before, after)
+            if kind.is_command(before, after, is_distinct)
                 && let Some(program) = candidates.get(found.pattern().as_usize())
             {
                 programs.remove(program);
@@ -97,19 +108,22 @@ pub(super) fn uncalled(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::fstree::entries::Entry;
 
     #[test]
     fn commands_are_told_from_words() {
-        let called = |text: &str| {
+        let is_called = |name: &str, place: &str, text: &str| {
             let mut plan = FileTree::new(&"/opt/x".parse().unwrap(), 1);
-            let program = PathBuf::from("opt/x/usr/bin/locale");
-            for (path, bytes) in [("opt/x/a", text.as_bytes()), ("opt/x/usr/bin/locale", b"")] {
+            let program = PathBuf::from("opt/x/usr/bin").join(name);
+            for (path, bytes) in [(Path::new(place), text.as_bytes()), (&program, b"")] {
                 plan.add(path, Entry::generated(bytes.to_vec(), 1)).unwrap();
             }
             uncalled(&plan, BTreeSet::from([program])).unwrap().is_empty()
         };
+        let called = |text: &str| is_called("locale", "opt/x/a", text);
         for text in [
             "#!/bin/sh\nx=$(locale -a)\n",
             "#!/usr/bin/env bash\nlocale\n",
@@ -129,5 +143,11 @@ mod tests {
         ] {
             assert!(!called(text), "{text}");
         }
+        for text in ["# see getent\n", "\x7fELF\x02\0getent\0", "getent=1", "a/getent/b"] {
+            assert!(is_called("getent", "opt/x/a", text), "{text}");
+        }
+        assert!(!is_called("getent", "opt/x/a", "getentropy or forgetent"));
+        let libc = "\x7fELF\x02\0/usr/lib/getconf\0";
+        assert!(!is_called("getconf", "opt/x/usr/lib64/libc.so.6", libc));
     }
 }

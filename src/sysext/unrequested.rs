@@ -19,8 +19,12 @@ pub(crate) struct Unrequested {
 }
 
 impl Unrequested {
-    /// Reads them from the databases of `root`.
+    /// Reads them from the databases of `root`. There are none if the user asked for sets, which may have
+    /// any package.
     pub(crate) fn read(root: &FinalRoot) -> Result<Self> {
+        if world::has_sets(&root.eroot())? {
+            return Ok(Self::default());
+        }
         let lines = world::read(&root.world())?;
         let asked: BTreeSet<&str> =
             lines.iter().filter_map(|(_, atom)| Some(atom.as_ref()?.package())).collect();

@@ -116,10 +116,32 @@ fn libraries_are_kept_for_those_who_ask() {
     for options in [&["--keep", "unused-libraries"][..], &["--pkginfo"], &["--keep", "portage"]] {
         assert_eq!(libraries(&small, options), all, "{options:?}");
     }
+    // A set may have any package.
+    small.file("var/lib/portage/world_sets", "@mine\n");
+    for options in [&[][..], &["--unused-libraries", "all"]] {
+        assert_eq!(libraries(&small, options), all, "{options:?}");
+    }
+    small.file("var/lib/portage/world_sets", "\n");
+    assert_ne!(libraries(&small, &[]), all);
     small.file("var/lib/portage/world", "sys-libs/gcc-runtime\n");
     assert_eq!(libraries(&small, &[]), all);
     let error = small.refuse_usage("out", &["--unused-libraries", "some"]);
     assert!(error.contains("\"some\" has to be toolchain or all"), "{error}");
+}
+
+/// glvnd's libraries put the names of vendors together.
+#[test]
+fn libraries_of_vendors_are_kept() {
+    let small = SmallRoot::empty(EPREFIX);
+    let mut bytes = fs_err::read(program()).unwrap();
+    bytes.extend(b"\0libGLX_%s.so.0\0/usr/share/glvnd/egl_vendor.d\0");
+    small.file("usr/bin/program", "");
+    fs_err::write(small.inside("usr/bin/program"), bytes).unwrap();
+    small.mode("usr/bin/program", 0o755);
+    let names = ["libGLX_mesa.so.0", "libEGL_mesa.so.0", "libmesa.so.0"];
+    own(&small, "media-libs/mesa-1", &names.map(|name| library(&small, name, None)));
+    let left = libraries(&small, &["--unused-libraries", "all"]);
+    assert_eq!(left, ["libEGL_mesa.so.0", "libGLX_mesa.so.0"].map(str::to_owned).into());
 }
 
 /// What is laid over the content may need what the rest does not.
@@ -259,7 +281,7 @@ fn modules_for_character_sets_that_nothing_needs_are_left_out() {
     UCS-2: ꒤
     ");
     insta::assert_snapshot!(converted(&few), @"
-    LATIN-9: none
+    LATIN-9: €€
     latin2: none
     ujis: い
     koi8-r: ╓╓

@@ -1,6 +1,6 @@
 //! Modules of the C library for character sets (iconv(3)) that an extension can need: those of its
-//! locales, and those that the user named. If a program calls iconv(3), also those that glibc installs
-//! in its base package.
+//! locales, those that the user named, and, if a program calls iconv(3), those that glibc installs in its
+//! base package.
 
 mod modules;
 
@@ -25,12 +25,13 @@ use crate::sysext::charsets::modules::CharsetModules;
 const LIST: &str = "gconv-modules";
 const LISTS: &str = "gconv-modules.d";
 
-/// Function that programs convert character sets with, among the strings of a file.
-const ICONV: &[u8] = b"\0iconv_open\0";
+/// Function that programs convert character sets with, among the strings of a file. Linkers let it share
+/// the end of a longer name, like `g_iconv_open`.
+const ICONV: &[u8] = b"iconv_open\0";
 
-/// Length from which on the name of a character set is searched for in locales. Shorter names are
-/// aliases that no locale has, and could be anything.
-const SHORTEST: usize = 4;
+/// Length from which on the name of a character set is searched for in locales: that of `GBK`. Shorter
+/// names are aliases that no locale has, and could be anything.
+const SHORTEST: usize = 3;
 
 /// A character set that has to be in the extension.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -61,7 +62,7 @@ impl FromStr for Charset {
 pub(super) struct WantedCharsets<'a> {
     /// Character sets that the user named.
     pub named: &'a [Charset],
-    /// Character sets of programs that call iconv(3), if the user named none.
+    /// Character sets of programs that call iconv(3).
     pub usual: &'a [String],
 }
 
@@ -151,7 +152,7 @@ fn needed_files(
     }
     let in_locales = names_in_locales(plan, modules)?;
     names.extend(in_locales.iter().filter_map(|name| modules.resolve(name)));
-    if wanted.named.is_empty() && calls_iconv(plan)? {
+    if calls_iconv(plan)? {
         names.extend(wanted.usual.iter().filter_map(|name| modules.resolve(name)));
     }
     let mut files: BTreeSet<String> =
