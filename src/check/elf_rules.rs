@@ -68,7 +68,9 @@ pub(super) fn check_interpreter(fact: &Fact, scene: &Scene<'_>) -> Vec<Detail> {
 /// Requires that the loader and the C library are of one build, which share data without a stable
 /// form (`GLIBC_PRIVATE`).
 fn check_release(fact: &Fact, loader: &Fact, scene: &Scene<'_>) -> Option<Detail> {
-    let needed = dynamic(fact)?.needed.iter().position(|name| name == b"libc.so.6")?;
+    // An extension may have the path in the place of the name.
+    let is_libc = |name: &Vec<u8>| name.rsplit(|byte| *byte == b'/').next() == Some(b"libc.so.6");
+    let needed = dynamic(fact)?.needed.iter().position(is_libc)?;
     let libc = scene.libraries(fact).get(needed)?.library()?;
     let (own, other) = (scene.release(loader)?, scene.release(libc)?);
     (own != other).then(|| {

@@ -77,15 +77,41 @@ impl BuildCommand {
                 );
                 Ok(FOUND)
             }
-            BuildOutcome::NotProven(proof) => {
+            BuildOutcome::NotProven { proof, rules } => {
                 output::answer(&proof.text())?;
                 context.reporter.error(&format!(
                     "nothing was packed: {} has to end with status 0 and to take nothing from \
-                     outside of the prefix",
-                    proof.program.escaped()
+                     outside of the prefix{}",
+                    proof.program.escaped(),
+                    hint_to_keep(&rules)
                 ));
                 Ok(FOUND)
             }
         }
+    }
+}
+
+/// Returns a hint for a program that failed where these rules left out files that nothing seemed to need.
+fn hint_to_keep(rules: &[String]) -> String {
+    if rules.is_empty() {
+        return String::new();
+    }
+    let quoted: Vec<String> = rules.iter().map(|rule| format!("{rule:?}")).collect();
+    format!(
+        "\nhint: if it lacks a file that was left out, write keep = [{}] into [pack]; `fprefix pack \
+         --dry-run` lists what is left out",
+        quoted.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_that_left_files_out_are_named() {
+        assert_eq!(hint_to_keep(&[]), "");
+        let hint = hint_to_keep(&["unused-libraries".to_owned(), "charsets".to_owned()]);
+        assert!(hint.contains("keep = [\"unused-libraries\", \"charsets\"]"), "{hint}");
     }
 }

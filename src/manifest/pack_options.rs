@@ -18,6 +18,7 @@ use crate::sysext::charsets::Charset;
 use crate::sysext::expose::Expose;
 use crate::sysext::locale::Locale;
 use crate::sysext::name::Version;
+use crate::sysext::needed_paths::NeededForm;
 use crate::sysext::prune::PruneRuleName;
 use crate::sysext::release::ReleaseField;
 use crate::sysext::services::UnitName;
@@ -90,8 +91,8 @@ pub(crate) struct PackOptions {
     pub locales: Vec<Locale>,
     /// Keep the modules of iconv(3) for these character sets, like `EUC-JP,ISO-8859-15`, or "all"
     ///
-    /// Those of the locales in the extension are always kept. Without this option, so are eight usual
-    /// ones if a program calls iconv(3).
+    /// They are kept besides those of the locales in the extension and, if a program calls iconv(3), eight
+    /// usual ones.
     #[arg(long, value_name = "CHARSET", value_delimiter = ',')]
     pub charsets: Vec<Charset>,
     /// Leave out libraries that nothing loads: of the toolchain, or of all packages that nobody asked for [default: toolchain]
@@ -101,6 +102,12 @@ pub(crate) struct PackOptions {
     /// directory.
     #[arg(long, value_name = "toolchain|all")]
     pub unused_libraries: Option<UnusedLibraries>,
+    /// Name needed libraries by paths, which the loader does not search for, or by names [default: names]
+    ///
+    /// With paths, programs of glibc start with fewer system calls. Copies for the image change, never the
+    /// root itself. A name stays where a path could mean another library, and with `setup --relative`.
+    #[arg(long, value_name = "names|paths")]
+    pub needed: Option<NeededForm>,
     /// Take symbols and debugging information out of programs and libraries (the default)
     ///
     /// Copies for the image are stripped, never the root itself. Files of packages with

@@ -21,6 +21,7 @@ use crate::sysext::expose::Expose;
 use crate::sysext::locale::Locale;
 use crate::sysext::mangle::Mangle;
 use crate::sysext::name::Version;
+use crate::sysext::needed_paths::NeededForm;
 use crate::sysext::openpgp::SumsKey;
 use crate::sysext::prune::PruneRuleName;
 use crate::sysext::release::ReleaseField;
@@ -63,6 +64,8 @@ pub(crate) struct ResolvedPack {
     pub charsets: Vec<Charset>,
     /// Packages whose unused libraries are left out.
     pub unused_libraries: UnusedLibraries,
+    /// Form in which files name the libraries that they need.
+    pub needed: NeededForm,
     /// Strip options. `None` keeps the symbols in the extension.
     pub strip: Option<StripOptions>,
     /// Key and certificate that a DDI is signed with.
@@ -130,6 +133,7 @@ impl PackOptions {
             locales: self.locales,
             charsets: self.charsets,
             unused_libraries: self.unused_libraries.unwrap_or_default(),
+            needed: self.needed.unwrap_or_default(),
             expose: self.expose,
             start: self.start,
             state: self.state,

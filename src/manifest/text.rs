@@ -24,6 +24,7 @@ use crate::sysext::charsets::Charset;
 use crate::sysext::expose::Expose;
 use crate::sysext::locale::Locale;
 use crate::sysext::name::Version;
+use crate::sysext::needed_paths::NeededForm;
 use crate::sysext::prune::{PruneRuleName, PruneRules};
 use crate::sysext::release::ReleaseField;
 use crate::sysext::services::UnitName;
@@ -114,6 +115,7 @@ text_values! {
     StatePath => "PATH below EPREFIX",
     UnitName => "UNIT, like demo.service",
     UnusedLibraries => "toolchain, or all",
+    NeededForm => "names, or paths",
     UseFlags => "FLAGS, like `-nls ssl`",
     WaivedRule => "RULE of `fprefix check`, or about attaching" in rules::waived_rule_names,
 }

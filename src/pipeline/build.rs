@@ -51,7 +51,12 @@ pub(crate) enum BuildOutcome {
     /// The target would reject the extension, or the extension would break the target.
     Refused(Vec<TargetFinding>),
     /// A program exited with a status other than 0, or used a file outside the prefix.
-    NotProven(Box<Proof>),
+    NotProven {
+        /// Result of the proof.
+        proof: Box<Proof>,
+        /// Names of the rules that left out files because nothing seemed to need them.
+        rules: Vec<String>,
+    },
 }
 
 /// Lists the steps of the build, one per line. Writes nothing.
@@ -324,8 +329,8 @@ fn finish(
     for warning in &prepared.warnings {
         reporter.warn(warning);
     }
-    if let Some(proof) = prove_all(&request, &prepared, file, reporter)? {
-        return Ok(BuildOutcome::NotProven(Box::new(proof)));
+    if let Some((proof, rules)) = prove_all(&request, &prepared, file, reporter)? {
+        return Ok(BuildOutcome::NotProven { proof: Box::new(proof), rules });
     }
     Ok(match pack::carry_out(&request, prepared, reporter)? {
         pack::PackOutcome::Packed(packed) => BuildOutcome::Packed(packed),
@@ -334,13 +339,14 @@ fn finish(
     })
 }
 
-/// Proves the programs of the build file on what will be packed. Returns the proof that failed.
+/// Proves the programs of the build file on what will be packed. Returns the proof that failed, and the
+/// rules that left out files because nothing seemed to need them.
 fn prove_all(
     request: &pack::PackRequest,
     prepared: &pack::Prepared,
     file: &BuildFile,
     reporter: &Reporter,
-) -> Result<Option<Proof>> {
+) -> Result<Option<(Proof, Vec<String>)>> {
     if file.runs.is_empty() {
         return Ok(None);
     }
@@ -354,12 +360,13 @@ fn prove_all(
         }
     }
     let workplace = Workplace::open(&request.options.output)?;
-    let root = pack::write_proof_root(request, prepared, &workplace.path(PROOF))?;
+    let pack::ProofRoot { root, rules } =
+        pack::write_proof_root(request, prepared, &workplace.path(PROOF))?;
     for ProgramLine(words) in &file.runs {
         reporter.step(&format!("proving {}", words.join(" ")));
         let proof = prove::in_empty_root(&root, words)?;
         if !proof.passes() || proof.status != Some(0) {
-            return Ok(Some(proof));
+            return Ok(Some((proof, rules)));
         }
         for attempt in proof.list_attempts() {
             reporter.detail(&format!("tried {attempt}"));

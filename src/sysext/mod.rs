@@ -22,6 +22,7 @@ mod library_names;
 pub(crate) mod locale;
 pub(crate) mod mangle;
 pub(crate) mod name;
+pub(crate) mod needed_paths;
 pub(crate) mod openpgp;
 pub(crate) mod order;
 pub(crate) mod prune;

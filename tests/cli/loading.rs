@@ -14,17 +14,17 @@ use crate::random::Random;
 const EPREFIX: &str = "/opt/load";
 
 /// A root with a C library, and programs and libraries to make others of.
-struct Loads {
-    root: SmallRoot,
+pub(super) struct Loads {
+    pub(super) root: SmallRoot,
     /// File name of the loader.
     loader: String,
-    library: Vec<u8>,
+    pub(super) library: Vec<u8>,
     program: Vec<u8>,
 }
 
 impl Loads {
     /// With the machine's C library.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let root = SmallRoot::empty(EPREFIX);
         for name in ["libc.so.6", loader_name()] {
             root.copy(machine_file(name), &format!("usr/lib64/{name}"), 0o755);
@@ -33,7 +33,7 @@ impl Loads {
     }
 
     /// With musl as Alpine has it: loader and C library are one file, which has two names.
-    fn musl() -> Self {
+    pub(super) fn musl() -> Self {
         let root = SmallRoot::empty(EPREFIX);
         let arch = std::env::consts::ARCH;
         let (loader, libc) = (format!("ld-musl-{arch}.so.1"), format!("libc.musl-{arch}.so.1"));
@@ -62,7 +62,7 @@ impl Loads {
         Self { root, loader: loader.to_owned(), library, program }
     }
 
-    fn put(&self, path: &str, base: &[u8], edit: &Edit) {
+    pub(super) fn put(&self, path: &str, base: &[u8], edit: &Edit) {
         let bytes = elf::plan(base, edit).unwrap().apply_to_vec(base);
         let place = self.root.inside(path);
         fs_err::create_dir_all(place.parent().unwrap()).unwrap();
@@ -71,30 +71,19 @@ impl Loads {
     }
 
     /// Puts a library that is named like its file.
-    fn library(&self, path: &str, edit: Edit) {
+    pub(super) fn library(&self, path: &str, edit: Edit) {
         let name = path.rsplit('/').next().unwrap();
         self.put(path, &self.library, &Edit { soname: Some(name.into()), ..edit });
     }
 
-    fn program(&self, path: &str, needed: &[&str], search: SearchPathEdit) {
+    pub(super) fn program(&self, path: &str, needed: &[&str], search: SearchPathEdit) {
         self.put(path, &self.program, &Edit { search_path: search, ..needs(needed) });
     }
 
     /// Asks the loader (`--list`): paths without links by names, or `None` if it refuses.
     fn list(&self, path: &str) -> Option<BTreeMap<String, String>> {
-        let tree = self.root.root().join("opt");
-        let loader = format!("{EPREFIX}/usr/lib64/{}", self.loader);
-        let file = format!("{EPREFIX}/{path}");
-        let room = ["--unshare-all", "--die-with-parent", "--clearenv", "--ro-bind"];
-        let words =
-            [tree.to_str().unwrap(), "/opt", "--proc", "/proc", "--", &loader, "--list", &file];
-        let output = output_of("bwrap", [room.as_slice(), &words].concat());
-        if !output.status.success() {
-            let said = both_streams(&output);
-            assert!(said.contains(EPREFIX) && !said.contains("bwrap"), "{said}");
-            return None;
-        }
-        let text = String::from_utf8(output.stdout).unwrap();
+        let root = self.root.root();
+        let text = self.print_list(&root, path)?;
         let pair = |line: &str| {
             let (name, rest) = line.trim().split_once(" => ")?;
             Some((name.to_owned(), self.real(rest.split(" (").next()?)))
@@ -105,11 +94,41 @@ impl Loads {
         (!found.values().any(|path| path.contains("not found"))).then_some(found)
     }
 
+    /// Asks the loader of the tree at `root`: paths without links of what it loads, each as often as it is
+    /// loaded, or `None` if it refuses.
+    pub(super) fn list_paths(&self, root: &Path, path: &str) -> Option<Vec<String>> {
+        let text = self.print_list(root, path)?;
+        if text.contains("not found") {
+            return None;
+        }
+        let of = |line: &str| {
+            let line = line.trim();
+            let path = line.split_once(" => ").map_or(line, |(_, path)| path).split(" (").next()?;
+            (path.starts_with('/') && !path.ends_with(&self.loader)).then(|| real_in(root, path))
+        };
+        let mut paths: Vec<String> = text.lines().filter_map(of).collect();
+        paths.sort();
+        Some(paths)
+    }
+
+    fn print_list(&self, root: &Path, path: &str) -> Option<String> {
+        let tree = root.join("opt");
+        let loader = format!("{EPREFIX}/usr/lib64/{}", self.loader);
+        let file = format!("{EPREFIX}/{path}");
+        let options = ["--unshare-all", "--die-with-parent", "--clearenv", "--ro-bind"];
+        let words =
+            [tree.to_str().unwrap(), "/opt", "--proc", "/proc", "--", &loader, "--list", &file];
+        let output = output_of("bwrap", [options.as_slice(), &words].concat());
+        if !output.status.success() {
+            let said = both_streams(&output);
+            assert!(said.contains(EPREFIX) && !said.contains("bwrap"), "{said}");
+            return None;
+        }
+        Some(String::from_utf8(output.stdout).unwrap())
+    }
+
     fn real(&self, path: &str) -> String {
-        let Some(below) = path.strip_prefix('/') else { return path.to_owned() };
-        let real = fs_err::canonicalize(self.root.root().join(below)).unwrap();
-        let root = fs_err::canonicalize(self.root.root()).unwrap();
-        format!("/{}", real.strip_prefix(root).unwrap().to_str().unwrap())
+        real_in(&self.root.root(), path)
     }
 
     /// Answers of `fprefix elf libraries` for all files, in the form of [`Loads::list`].
@@ -134,7 +153,34 @@ impl Loads {
         all.as_array().unwrap().iter().map(one).collect()
     }
 
-    fn rewrite(&self, options: &[&str]) -> String {
+    /// Puts libraries into several directories, some under the same name, and programs that need them and
+    /// name the directories in any order.
+    pub(super) fn fill_at_random(&self, random: &mut Random) {
+        let dirs = ["usr/lib", "usr/lib/a", "usr/lib/b", "usr/libexec/c", "usr/lib64"];
+        self.root.link("../libexec/c", "usr/lib/link");
+        let some = |random: &mut Random, most: usize| 1 + random.below(most);
+        for number in 0..6 {
+            for _ in 0..some(random, 2) {
+                let dir = dirs[random.below(dirs.len())];
+                let needed = format!("lib{}.so.1", number + 1);
+                let edit = if number < 5 && random.below(2) == 0 {
+                    let search_path = search(random);
+                    Edit { search_path, ..needs(&[&needed]) }
+                } else {
+                    Edit::default()
+                };
+                self.library(&format!("{dir}/lib{number}.so.1"), edit);
+            }
+        }
+        for number in 0..12 {
+            let names: Vec<String> =
+                (0..some(random, 4)).map(|_| format!("lib{}.so.1", random.below(6))).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            self.program(&format!("usr/bin/p{number}"), &names, search(random));
+        }
+    }
+
+    pub(super) fn rewrite(&self, options: &[&str]) -> String {
         stdout_of_success(on(&self.root, &[&["rewrite"], options].concat()))
     }
 
@@ -144,11 +190,18 @@ impl Loads {
     }
 }
 
-fn needs(names: &[&str]) -> Edit {
+fn real_in(root: &Path, path: &str) -> String {
+    let Some(below) = path.strip_prefix('/') else { return path.to_owned() };
+    let real = fs_err::canonicalize(root.join(below)).unwrap();
+    let root = fs_err::canonicalize(root).unwrap();
+    format!("/{}", real.strip_prefix(root).unwrap().to_str().unwrap())
+}
+
+pub(super) fn needs(names: &[&str]) -> Edit {
     Edit { add_needed: names.iter().map(|name| (*name).into()).collect(), ..Edit::default() }
 }
 
-fn rpath(text: &str) -> SearchPathEdit {
+pub(super) fn rpath(text: &str) -> SearchPathEdit {
     SearchPathEdit::Rpath(text.replace('@', EPREFIX).into())
 }
 
@@ -173,28 +226,7 @@ fn compare_random_search_paths(seed: u64, loads: fn() -> Loads) {
     let mut compared = 0;
     for round in 0..3 {
         let loads = loads();
-        let dirs = ["usr/lib", "usr/lib/a", "usr/lib/b", "usr/libexec/c", "usr/lib64"];
-        loads.root.link("../libexec/c", "usr/lib/link");
-        let some = |random: &mut Random, most: usize| 1 + random.below(most);
-        for number in 0..6 {
-            for _ in 0..some(&mut random, 2) {
-                let dir = dirs[random.below(dirs.len())];
-                let needed = format!("lib{}.so.1", number + 1);
-                let edit = if number < 5 && random.below(2) == 0 {
-                    let search_path = search(&mut random);
-                    Edit { search_path, ..needs(&[&needed]) }
-                } else {
-                    Edit::default()
-                };
-                loads.library(&format!("{dir}/lib{number}.so.1"), edit);
-            }
-        }
-        for number in 0..12 {
-            let names: Vec<String> =
-                (0..some(&mut random, 4)).map(|_| format!("lib{}.so.1", random.below(6))).collect();
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            loads.program(&format!("usr/bin/p{number}"), &names, search(&mut random));
-        }
+        loads.fill_at_random(&mut random);
         let before = loads.answers();
         let listed: BTreeMap<_, _> =
             before.keys().map(|file| (file.clone(), loads.list(file))).collect();

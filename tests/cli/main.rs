@@ -32,6 +32,7 @@ mod machine;
 mod man_pages;
 mod mutated_images;
 mod names_of_others;
+mod needed_paths;
 mod odd_files;
 mod odd_trees;
 mod open_places;

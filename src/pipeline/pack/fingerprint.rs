@@ -35,6 +35,7 @@ use crate::sysext::charsets::Charset;
 use crate::sysext::expose::Expose;
 use crate::sysext::locale::Locale;
 use crate::sysext::name::Version;
+use crate::sysext::needed_paths::NeededForm;
 use crate::sysext::openpgp::SumsKey;
 use crate::sysext::prune::PruneRuleName;
 use crate::sysext::release::ReleaseField;
@@ -68,6 +69,7 @@ struct FingerprintInput<'a> {
     locales: &'a [Locale],
     charsets: &'a [Charset],
     unused_libraries: UnusedLibraries,
+    needed: NeededForm,
     strip: &'a Option<StripOptions>,
     sign_sums: &'a Option<SumsKey>,
     waived: &'a [&'static Rule],
@@ -100,6 +102,7 @@ impl<'a> FingerprintInput<'a> {
             locales,
             charsets,
             unused_libraries,
+            needed,
             strip,
             signing,
             sign_sums,
@@ -134,6 +137,7 @@ impl<'a> FingerprintInput<'a> {
             locales,
             charsets,
             unused_libraries: *unused_libraries,
+            needed: *needed,
             strip,
             sign_sums,
             waived: waived_checks,

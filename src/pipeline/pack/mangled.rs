@@ -52,6 +52,27 @@ pub(super) fn remove(changes: &mut TreeChanges, gone: BTreeSet<PathBuf>) {
     changes.0.extend(gone.into_iter().map(|path| (Path::new("/").join(path), None)));
 }
 
+/// Adds the new contents of the files at `edited` in `plan` to `changes`, under all of their names.
+pub(super) fn replace(
+    changes: &mut TreeChanges,
+    request: &PackRequest,
+    plan: &FileTree,
+    edited: &BTreeSet<PathBuf>,
+) -> Result<()> {
+    let owner = fs_err::symlink_metadata(request.root.eroot())?;
+    for (path, entry) in &plan.entries {
+        let first = match &entry.kind {
+            EntryKind::HardLink(first) => first,
+            _ => path,
+        };
+        if edited.contains(first) {
+            let put = put(plan, entry, (owner.uid(), owner.gid()));
+            changes.0.insert(Path::new("/").join(path), put);
+        }
+    }
+    Ok(())
+}
+
 /// Converts `entry` for the check. In a plan, root owns the files that the owner of the prefix has
 /// on disk.
 fn put(plan: &FileTree, entry: &Entry, owner: (u32, u32)) -> Option<NewEntry> {

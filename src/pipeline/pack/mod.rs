@@ -22,6 +22,7 @@ use crate::imagefmt::image_format::ImageInput;
 use crate::imagefmt::workplace::Workplace;
 use crate::pipeline::pack::image_files::{publish, write_image};
 use crate::prefix::final_root::FinalRoot;
+use crate::sysext::needed_paths::{self, NeededForm};
 use crate::sysext::strip;
 use crate::sysext::sysupdate::{self, UpdateSource};
 use crate::sysext::target::{AttachSubject, TargetFinding};
@@ -29,6 +30,9 @@ use crate::sysext::target::{AttachSubject, TargetFinding};
 pub(crate) use crate::pipeline::pack::packed::{Packed, PackedImage};
 pub(crate) use crate::pipeline::pack::prepare::{Prepared, prepare};
 pub(crate) use crate::pipeline::pack::request::PackRequest;
+
+/// Directory in a workplace for copies with paths of needed libraries.
+const NEEDED: &str = ".needed";
 
 /// Outcome of packing.
 #[derive(Debug)]
@@ -51,6 +55,7 @@ pub(crate) fn carry_out(
     let workplace = Workplace::open(&request.options.output)?;
     let mut changes = mangled::mangle(request, &mut prepared, &workplace, reporter)?;
     mangled::remove(&mut changes, prepared.finish(request)?);
+    set_needed_paths(request, &mut prepared, &workplace, &mut changes)?;
     let report = check_content(request, &prepared, &changes)?;
     if !report.passes() {
         return Ok(PackOutcome::Found(report));
@@ -60,6 +65,20 @@ pub(crate) fn carry_out(
     }
     let packed = write(request, prepared, &workplace, reporter)?;
     Ok(PackOutcome::Packed(Box::new(packed)))
+}
+
+/// Sets paths for needed libraries in the prepared content, if the request asks for it.
+fn set_needed_paths(
+    request: &PackRequest,
+    prepared: &mut Prepared,
+    workplace: &Workplace,
+    changes: &mut check::TreeChanges,
+) -> Result<()> {
+    if !uses_paths(request, prepared) {
+        return Ok(());
+    }
+    let edited = needed_paths::apply(&mut prepared.plan, &workplace.path(NEEDED))?;
+    mangled::replace(changes, request, &prepared.plan, &edited)
 }
 
 /// Runs the checks of [`carry_out`] on the content as it is before mangling. Returns whether they
@@ -75,14 +94,35 @@ pub(crate) fn check_plan(
     Ok(simulate_attach(request, prepared, reporter)? && report.passes())
 }
 
-/// Writes a tree for the proof at run time into `dir`: the root without what is left out.
+/// Root for the proof at run time.
+pub(crate) struct ProofRoot {
+    /// Root directory without what is left out.
+    pub root: FinalRoot,
+    /// Names of rules that left out files because nothing seemed to need them.
+    pub rules: Vec<String>,
+}
+
+/// Writes a tree for the proof at run time below `dir`, which is created: the root without what is left
+/// out, and with libraries named as in the extension.
 pub(crate) fn write_proof_root(
     request: &PackRequest,
     prepared: &Prepared,
     dir: &Path,
-) -> Result<FinalRoot> {
-    directory::write(&prepared.plan_proof(request)?, dir, &|_| {})?;
-    FinalRoot::open(dir, request.root.eprefix())
+) -> Result<ProofRoot> {
+    let (mut plan, rules) = prepared.plan_proof(request)?;
+    fs_err::create_dir(dir)?;
+    if uses_paths(request, prepared) {
+        needed_paths::apply(&mut plan, &dir.join(NEEDED))?;
+    }
+    let root = dir.join("root");
+    directory::write(&plan, &root, &|_| {})?;
+    Ok(ProofRoot { root: FinalRoot::open(&root, request.root.eprefix())?, rules })
+}
+
+/// Returns whether needed libraries are named by paths. Files of a base are not in the plan, and may have
+/// libraries of the same names, so names stay there.
+fn uses_paths(request: &PackRequest, prepared: &Prepared) -> bool {
+    request.options.needed == NeededForm::Paths && prepared.in_base.is_empty()
 }
 
 /// Lists the files that would be stripped.

@@ -67,18 +67,20 @@ impl Prepared {
     }
 
     /// Returns a tree for the proof at run time: the root without what is left out, and with nothing
-    /// else changed. Root owns all of it, so that everybody can write it to disk.
-    pub(super) fn plan_proof(&self, request: &PackRequest) -> Result<FileTree> {
+    /// else changed. Root owns all of it, so that everybody can write it to disk. Returns also the names
+    /// of the rules that left out files because nothing seemed to need them.
+    pub(super) fn plan_proof(&self, request: &PackRequest) -> Result<(FileTree, Vec<String>)> {
         let mut plan = FileTree::new(request.root.eprefix(), self.plan.epoch);
         scan::scan_prefix(&request.root.eroot(), request.root.path(), &mut plan)?;
         let rules = prune_rules(request, &self.unrequested)?;
-        rules.apply(&mut plan)?;
-        rules.finish(&mut plan)?;
+        let mut left_out = rules.apply(&mut plan)?;
+        left_out.extend(rules.finish(&mut plan)?.0);
+        left_out.retain(|left| !left.paths.is_empty());
         for entry in plan.entries.values_mut() {
             (entry.uid, entry.gid) = (0, 0);
             entry.xattrs.clear();
         }
-        Ok(plan)
+        Ok((plan, left_out.into_iter().map(|left| left.rule).collect()))
     }
 }
 

@@ -136,7 +136,8 @@ fn read_symbols(entry: &Entry) -> Result<Option<DebugSymbols>> {
     Ok(elf::find_debug_symbols(&bytes).ok().flatten())
 }
 
-fn find_signature(entry: &Entry) -> Option<String> {
+/// Returns the reason to leave the content of `entry` as it is, if it is signed.
+pub(super) fn find_signature(entry: &Entry) -> Option<String> {
     let name = entry.xattrs.keys().find(|name| SIGNATURES.iter().any(|known| *name == known))?;
     Some(format!("it is signed ({})", name.escaped()))
 }
