@@ -48,6 +48,9 @@ impl EmergeArgs {
         let _lock = prefix.lock(&what, &Busy::Wait(&tell))?;
         // Whoever held the lock may have set it up anew, or removed it.
         let prefix = context.prefix()?;
+        if target != EmergeTarget::Install {
+            prefix.require_staging()?;
+        }
         if target != EmergeTarget::Install
             && let Some(warning) = prefix.warn_of_binhost()?
         {

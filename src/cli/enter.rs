@@ -21,6 +21,7 @@ impl EnterArgs {
     /// Runs the subcommand.
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let prefix = context.prefix()?;
+        prefix.require_staging()?;
         let sandbox = Sandbox::open(&prefix)?;
         let default = vec!["bash".to_owned(), "--norc".to_owned()];
         let words = if self.command.is_empty() { default } else { self.command };

@@ -69,6 +69,9 @@ impl RunArgs {
             environment = Environment::Final;
             args = rest;
         }
+        if environment == Environment::Staging {
+            prefix.require_staging()?;
+        }
         if !prefix.portage.has_program(tool) {
             bail!("neither Portage nor this machine has a program {tool:?}");
         }

@@ -32,24 +32,30 @@ pub(crate) fn tidy(prefix: &Prefix, file: &BuildFile, reporter: &Reporter) -> Re
     if is_built(prefix, file)? {
         return Ok(0);
     }
+    let is_empty = prefix.definition.without_staging;
+    let target = if is_empty { EmergeTarget::Install } else { EmergeTarget::Both };
     let stale = stale(prefix, file)?;
     if !stale.is_empty() {
         reporter.step(&format!("no longer wanted: {}", stale.join(" ")));
         let args: Vec<String> =
             ["--quiet", "--deselect"].into_iter().map(Into::into).chain(stale).collect();
-        let code =
-            emerge::run(prefix, EmergeTarget::Both, CallerVariables::OfMachine, &args, reporter)?;
+        let code = emerge::run(prefix, target, CallerVariables::OfMachine, &args, reporter)?;
         if code != 0 {
             return Ok(code);
         }
     }
     let args = ["--quiet".to_owned(), "--depclean".to_owned()];
-    let code =
-        emerge::run(prefix, EmergeTarget::Both, CallerVariables::OfMachine, &args, reporter)?;
+    let code = emerge::run(prefix, target, CallerVariables::OfMachine, &args, reporter)?;
     if code == 0 {
-        files::write_atomically(&stamp, state(prefix, file)?.as_bytes())?;
+        record(prefix, file)?;
     }
     Ok(code)
+}
+
+/// Records that the prefix has nothing but what the build file asks for.
+pub(crate) fn record(prefix: &Prefix, file: &BuildFile) -> Result<()> {
+    let stamp = prefix.layout.marker(Environment::Staging).join(TIDY);
+    files::write_atomically(&stamp, state(prefix, file)?.as_bytes())
 }
 
 /// Returns the entries of the world files whose packages the build file does not name.

@@ -19,6 +19,7 @@ use crate::manifest::final_record::FinalRecord;
 use crate::manifest::lockfile::{LockFile, LockedRequest};
 use crate::manifest::tables::ProgramLine;
 use crate::manifest::{configuration, installed, state, tidy};
+use crate::pipeline::from_binhost;
 use crate::pipeline::pack::{self, Packed};
 use crate::portage::binhost::Binhost;
 use crate::portage::preserved;
@@ -88,7 +89,12 @@ pub(crate) fn run(
     let planned = PlannedBuild::new(home, file, options)?;
     let lock = planned.lock;
     let prefix = match planned.next {
-        NextStep::SetUp(plan) => plan.apply(reporter)?,
+        NextStep::SetUp(mut plan) => {
+            match from_binhost::fill(&mut plan, file, lock.is_some(), reporter)? {
+                Some(prefix) => prefix,
+                None => plan.apply(reporter)?,
+            }
+        }
         NextStep::Ready(prefix) => {
             if let Some(warning) = prefix.warn_of_binhost()? {
                 reporter.warn(&warning);
@@ -105,7 +111,11 @@ pub(crate) fn run(
     }
     configuration::check(&prefix)?;
     configuration::write(&prefix, file)?;
-    let code = build(&prefix, file, lock.as_ref(), reporter)?;
+    let code = if prefix.definition.without_staging {
+        settle(&prefix, file, reporter)?
+    } else {
+        build(&prefix, file, lock.as_ref(), reporter)?
+    };
     if code != 0 {
         return Ok(BuildOutcome::Emerge);
     }
@@ -120,8 +130,15 @@ pub(crate) fn record(
     reporter: &Reporter,
 ) -> Result<(std::path::PathBuf, usize)> {
     let planned = PlannedBuild::new(home, file, BuildOptions::default())?;
-    let NextStep::Ready(prefix) = planned.next else {
-        bail!("the prefix {} is not there; build it first: `fprefix build`", file.setup.name);
+    let prefix = match planned.next {
+        NextStep::Ready(prefix) => prefix,
+        NextStep::SetUp(plan) => {
+            let id = &plan.prefix().definition.id;
+            if let Ok(there) = Prefix::load(home, id) {
+                there.require_staging()?;
+            }
+            bail!("the prefix {} is not there; build it first: `fprefix build`", file.setup.name);
+        }
     };
     let _held = hold(&prefix, "fprefix lock", reporter)?;
     if !tidy::is_built(&prefix, file)? {
@@ -172,10 +189,11 @@ impl PlannedBuild {
             Some(prefix) => {
                 compare(&prefix, file, home)?;
                 configuration::check(&prefix)?;
-                if prefix.update_command()?.is_none() {
+                if prefix.update_command()?.is_none() && !prefix.definition.without_staging {
                     NextStep::Ready(Box::new(prefix))
                 } else {
-                    // Another version of fprefix made this prefix, so setup brings it up to date.
+                    // Another version of fprefix made this prefix, so setup brings it up to date, or
+                    // its final came from the binhost.
                     let flags = prefix.definition.use_flags.iter().map(|flags| flags.parse());
                     request.use_flags = flags.collect::<Result<_>>()?;
                     NextStep::SetUp(Box::new(setup::SetupPlan::new(home, &request)?))
@@ -297,6 +315,11 @@ fn build(
     if code != 0 {
         return Ok(code);
     }
+    settle(prefix, file, reporter)
+}
+
+/// Removes from the prefix what the file does not ask for.
+fn settle(prefix: &Prefix, file: &BuildFile, reporter: &Reporter) -> Result<u8> {
     let code = tidy::tidy(prefix, file, reporter)?;
     if code != 0 || !setup::FinalLeftovers::find(prefix)?.may_be_stale() {
         return Ok(code);

@@ -3,5 +3,6 @@
 //! Nothing in here does the work of a step.
 
 pub(crate) mod build;
+pub(crate) mod from_binhost;
 pub(crate) mod image;
 pub(crate) mod pack;

@@ -45,6 +45,16 @@ pub(crate) fn failures(text: &str) -> Vec<(Cpv, String)> {
     failures
 }
 
+/// Returns the packages that emerge would build, from what it prints with --pretend: each has a line
+/// that begins with `[ebuild`.
+pub(crate) fn list_ebuilds(output: &str) -> Vec<String> {
+    let package = |line: &str| {
+        let (_, rest) = line.trim_start().strip_prefix("[ebuild")?.split_once(']')?;
+        Some(rest.split_whitespace().next()?.to_owned())
+    };
+    output.lines().filter_map(package).collect()
+}
+
 /// Returns the package of the build log `name`: Portage names logs `CATEGORY:PF:TIME.log`.
 pub(crate) fn package_of_log(name: &str) -> Option<Cpv> {
     let mut parts = name.split(':');
@@ -89,6 +99,13 @@ mod tests {
         let lines = "setup app-misc/jq-1.7.1 staging\ndied:compile app-misc/jq-1.7.1 staging\n\
                      died:compile app-misc/jq-1.7.1 staging\n";
         assert_eq!(failures(lines), [(cpv, "compile".to_owned())]);
+    }
+
+    #[test]
+    fn packages_that_would_be_built() {
+        let text = "\n[binary  N     ] sys-libs/glibc-2.36-1 to /fprefix/final/root\n\
+                    [ebuild  N     ] app-misc/jq-1.7.1::fprefix to /fprefix/final/root USE=\"x\"\n";
+        assert_eq!(list_ebuilds(text), ["app-misc/jq-1.7.1::fprefix"]);
     }
 
     #[test]

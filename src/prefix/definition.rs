@@ -79,9 +79,12 @@ pub struct Definition {
     /// The place of shared binary packages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binhost: Option<Binhost>,
-    /// The part of it that is for this kind of prefix, see [`crate::portage::binhost::key`].
+    /// The part of a binhost that is for this kind of prefix, see [`crate::portage::binhost::key`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binhost_key: Option<PathBuf>,
+    /// Staging has no packages: all that final has came from the binhost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_staging: bool,
     /// PKGDIR, if it is shared with other prefixes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pkgdir: Option<PathBuf>,
@@ -272,8 +275,27 @@ impl Prefix {
     /// The command that brings the prefix up to date, if another version of fprefix made it.
     pub fn update_command(&self) -> Result<Option<String>> {
         let definition = &self.definition;
-        let is_current = definition.rewriting == REWRITING && definition.data == data::stamp()?;
+        let is_current = definition.rewriting == REWRITING
+            && definition.data == data::stamp()?
+            && definition.binhost_key.is_some();
         Ok((!is_current).then(|| definition.setup_command(&self.home, false)))
+    }
+
+    /// Fails if staging was never filled, since final came from the binhost.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the command that fills it.
+    pub fn require_staging(&self) -> Result<()> {
+        if self.definition.without_staging {
+            bail!(
+                "staging of {} has no packages: all of final came from the binhost\n\
+                 hint: fill it with `{}`",
+                self.definition.id,
+                self.definition.setup_command(&self.home, false)
+            );
+        }
+        Ok(())
     }
 
     /// Writes the definition.

@@ -272,6 +272,7 @@ mod tests {
             distdir: make("distfiles"),
             binhost: None,
             binhost_key: None,
+            without_staging: false,
             pkgdir: Some(make("shared packages")),
             features: Vec::new(),
             sandbox_paths: Vec::new(),

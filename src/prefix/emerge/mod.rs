@@ -9,8 +9,9 @@
 
 mod explain;
 pub(crate) mod follow;
+pub(crate) mod from_binhost;
 pub(crate) mod history;
-mod index;
+pub(crate) mod index;
 pub(crate) mod phases;
 mod run_state;
 
@@ -231,7 +232,16 @@ fn run_to(
         index::mend(prefix, &sandbox, reporter)?;
     }
     let sandbox = &sandbox;
-    let run = |environment| EmergeRun { sandbox, prefix, reporter, environment, variables, output };
+    let options = None;
+    let run = |environment| EmergeRun {
+        sandbox,
+        prefix,
+        reporter,
+        environment,
+        variables,
+        output,
+        options,
+    };
     if target != EmergeTarget::Install {
         reporter.step(&format!("staging: emerge {}", args.join(" ")));
         let status = run(Environment::Staging).emerge(args, &asked)?;
@@ -317,6 +327,8 @@ struct EmergeRun<'a> {
     environment: Environment,
     variables: CallerVariables,
     output: EmergeOutput,
+    /// `EMERGE_DEFAULT_OPTS`, instead of that of make.conf.
+    options: Option<&'a str>,
 }
 
 impl EmergeRun<'_> {
@@ -325,6 +337,9 @@ impl EmergeRun<'_> {
         let mut command = self.sandbox.portage(self.environment, "emerge", &purpose)?;
         for name in self.variables.names() {
             command = command.pass(name);
+        }
+        if let Some(options) = self.options {
+            command = command.env("EMERGE_DEFAULT_OPTS", options);
         }
         Ok(command.args(args))
     }

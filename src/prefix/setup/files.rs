@@ -8,6 +8,7 @@ use crate::base::data::{self, Folder};
 use crate::base::escape::Escape;
 use crate::base::names::Environment;
 use crate::base::{files, publish, template};
+use crate::host::toolchain::Import;
 use crate::host::tools::{self, FoundTool};
 use crate::portage::binhost::{self, Binhost};
 use crate::portage::repos;
@@ -40,18 +41,18 @@ impl SetupPlan {
         }
         fs_err::create_dir_all(layout.pkgdir_mount())?;
         write_data(prefix)?;
-        self.write_toolchain_repo()?;
         broot::write_masquerades(prefix, &self.compiler, MASQUERADES)?;
         broot::write(prefix, &self.compiler)
     }
 
-    fn write_toolchain_repo(&self) -> Result<()> {
+    /// Writes the repository with the packages that the toolchain becomes, and their sources.
+    pub(super) fn write_toolchain_repo(&self, imports: &[Import]) -> Result<()> {
         let repo = self.prefix.layout.own_repos().join(repos::TOOLCHAIN);
         files::remove(&repo)?;
         let distdir = &self.prefix.definition.distdir;
         publish::remove_unfinished(publish::open_directory(distdir)?)?;
         let mut categories: Vec<&str> = Vec::new();
-        for import in &self.imports {
+        for import in imports {
             let dir = repo.join(&import.package);
             let distfile = import.write_distfile(distdir)?;
             let ebuild = import.ebuild(&self.prefix.board, &distfile)?;
@@ -161,9 +162,7 @@ fn write_config(prefix: &Prefix, environment: Environment) -> Result<()> {
     if !config.join("make.conf.user").exists() {
         write_portage(&config, "make.conf.user", minijinja::context! {})?;
     }
-    if let (Environment::Staging, Some(Binhost::Uri(uri)), Some(key)) =
-        (environment, &definition.binhost, &definition.binhost_key)
-    {
+    if let (Some(Binhost::Uri(uri)), Some(key)) = (&definition.binhost, &definition.binhost_key) {
         let uri = format!("{uri}/{}", key.to_string_lossy());
         write_portage(&config, "binrepos.conf", minijinja::context! { uri })?;
     }

@@ -5,6 +5,7 @@
 
 mod checkout;
 mod files;
+mod from_binhost;
 mod package_config;
 mod preflight;
 mod removal;
@@ -22,7 +23,7 @@ use crate::base::data::{self, Folder};
 use crate::base::escape::Escape;
 use crate::base::hint;
 use crate::base::input;
-use crate::base::lock::Busy;
+use crate::base::lock::{Busy, Lock};
 use crate::base::names::{
     Environment, Eprefix, Feature, PrefixId, PrefixName, RepoArgument, UseFlags,
 };
@@ -47,6 +48,7 @@ use crate::prefix::setup::preflight::{
 };
 use crate::prefix::{broot, wrappers};
 
+pub(crate) use crate::prefix::setup::from_binhost::EmptyPrefix;
 pub(crate) use crate::prefix::setup::removal::remove;
 pub(crate) use crate::prefix::setup::renewed_final::{FinalLeftovers, renew_final};
 pub(crate) use crate::prefix::setup::repositories::{add_repository, remove_repository, sync};
@@ -154,6 +156,7 @@ impl SetupPlan {
             use_flags: request.use_flags.iter().map(|flags| flags.as_str().to_owned()).collect(),
             binhost: request.binhost.as_ref().map(check_binhost).transpose()?,
             binhost_key: None,
+            without_staging: false,
             pkgdir: None,
             features: request.features.iter().map(|f| f.as_str().to_owned()).collect(),
             sandbox_paths: request.sandbox_paths.clone(),
@@ -255,6 +258,40 @@ impl SetupPlan {
 
     /// Carries the plan out.
     pub(crate) fn apply(mut self, reporter: &Reporter) -> Result<Prefix> {
+        let lock = self.begin(reporter)?;
+        broot::fetch(&self.prefix, reporter)?;
+        if let Err(error) = prove_nesting() {
+            reporter.warn(&hint::render_error(&error));
+        }
+        if let Some(missing) = &self.missing {
+            reporter.warn(missing);
+        }
+        if let Some(warning) = self.prefix.warn_of_binhost()? {
+            reporter.warn(&warning);
+        }
+        reporter.step(&match &self.sysroot {
+            Some(dir) => {
+                format!("importing the toolchain, with the C library of {}", dir.escaped())
+            }
+            None => "importing the toolchain".to_owned(),
+        });
+        self.write_files()?;
+        self.write_toolchain_repo(&self.imports)?;
+        reporter.step("installing the toolchain's packages into staging");
+        self.install_seeds(Environment::Staging, reporter)?;
+        reporter.step("installing the runtime into final");
+        // PKGDIR may have a newer one: the machine may have gone back to an older toolchain.
+        follow_staging(&self.prefix)?;
+        self.install_seeds(Environment::Final, reporter)?;
+        self.prefix.definition.wrappers = wrappers::write(&self.prefix, &self.wrapper_dir)?;
+        self.prefix.definition.complete = true;
+        self.prefix.save_after_flush()?;
+        drop(lock);
+        Ok(self.prefix)
+    }
+
+    /// Makes the directories of the prefix, and its record, which is not complete. Returns its lock.
+    fn begin(&mut self, reporter: &Reporter) -> Result<Lock> {
         if let Some(old) = self.replace.take() {
             reporter.step(&format!("removing the prefix {} that is there", old.definition.id));
             remove(&old)?;
@@ -273,34 +310,7 @@ impl SetupPlan {
             reporter.step("fetching Portage from PyPI");
             self.prefix.portage.fetch(reporter)?;
         }
-        broot::fetch(&self.prefix, reporter)?;
-        if let Err(error) = prove_nesting() {
-            reporter.warn(&hint::render_error(&error));
-        }
-        if let Some(missing) = &self.missing {
-            reporter.warn(missing);
-        }
-        if let Some(warning) = self.prefix.warn_of_binhost()? {
-            reporter.warn(&warning);
-        }
-        reporter.step(&match &self.sysroot {
-            Some(dir) => {
-                format!("importing the toolchain, with the C library of {}", dir.escaped())
-            }
-            None => "importing the toolchain".to_owned(),
-        });
-        self.write_files()?;
-        reporter.step("installing the toolchain's packages into staging");
-        self.install_seeds(Environment::Staging, reporter)?;
-        reporter.step("installing the runtime into final");
-        // PKGDIR may have a newer one: the machine may have gone back to an older toolchain.
-        follow_staging(&self.prefix)?;
-        self.install_seeds(Environment::Final, reporter)?;
-        self.prefix.definition.wrappers = wrappers::write(&self.prefix, &self.wrapper_dir)?;
-        self.prefix.definition.complete = true;
-        self.prefix.save_after_flush()?;
-        drop(lock);
-        Ok(self.prefix)
+        Ok(lock)
     }
 
     fn mark(&self, environment: Environment) -> Result<()> {
@@ -374,15 +384,14 @@ fn install(
     Ok(())
 }
 
-/// The prefix with its part of the binhost, if it has one.
+/// The prefix with its part of a binhost.
 fn share(mut prefix: Prefix, home: &Home, imports: &[Import]) -> Result<Prefix> {
     let definition = &mut prefix.definition;
-    let Some(binhost) = &definition.binhost else { return Ok(prefix) };
     let toolchain: Vec<(String, String)> =
         imports.iter().map(|import| (import.package.clone(), import.version.clone())).collect();
     let built_for = prefix.layout.eprefix_of(Environment::Staging);
     let key = binhost::key(&prefix.board, &toolchain, built_for);
-    if let Binhost::Directory(dir) = binhost {
+    if let Some(Binhost::Directory(dir)) = &definition.binhost {
         definition.pkgdir = Some(dir.join(&key));
     }
     definition.binhost_key = Some(key);

@@ -127,7 +127,7 @@ pub(super) fn check_existing(
     Ok(())
 }
 
-/// Refuses to set up once more what is whole, and of this program and this machine's toolchain:
+/// Refuses to set up once more what is whole, with packages in staging, and of this program and this machine's toolchain:
 /// `compiler`, and what it imports.
 pub(super) fn check_outdated(
     prefix: &Prefix,
@@ -135,7 +135,7 @@ pub(super) fn check_outdated(
     imports: &[Import],
 ) -> Result<()> {
     let definition = &prefix.definition;
-    if !definition.complete || prefix.update_command()?.is_some() {
+    if !definition.complete || definition.without_staging || prefix.update_command()?.is_some() {
         return Ok(());
     }
     // Definitions that name no compiler are not of this program.
