@@ -2,6 +2,7 @@
 //!
 //! All that users see is written here. Nothing in here does the work of a step.
 
+mod binhost;
 #[cfg(test)]
 mod book;
 mod build;
@@ -98,6 +99,7 @@ enum Subcommands {
     List(list::ListArgs),
     Status(status::StatusArgs),
     Repo(repo::RepoArgs),
+    Binhost(binhost::BinhostArgs),
     Remove(remove::RemoveArgs),
     Check(check::CheckCommand),
     Relocate(relocate::RelocateCommand),
@@ -239,6 +241,7 @@ fn dispatch(cli: Cli, reporter: Reporter) -> Result<u8> {
         Subcommands::List(command) => command.run(&context),
         Subcommands::Status(command) => command.run(&context),
         Subcommands::Repo(command) => command.run(&context),
+        Subcommands::Binhost(command) => command.run(&context),
         Subcommands::Remove(command) => command.run(&context),
         Subcommands::Relocate(command) => command.run(&context),
         Subcommands::Rewrite(command) => command.run(&context),

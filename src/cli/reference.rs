@@ -36,6 +36,8 @@ const RUNNERS: &[&str] = &["emerge", "run", "enter"];
 const CHECKERS: &[&str] = &["build", "check", "diff", "doctor", "image build", "pack", "relocate"];
 /// Subcommands that work on a prefix of the user.
 const ON_PREFIXES: &[&str] = &[
+    "binhost",
+    "binhost publish",
     "build",
     "check",
     "emerge",
@@ -88,6 +90,8 @@ pub(super) const VARIABLES: &[ReferenceEntry] = &[
         "FPREFIX",
         "The prefix to work on, as with --prefix.",
         &[
+            "binhost",
+            "binhost publish",
             "check",
             "emerge",
             "enter",

@@ -28,7 +28,6 @@ pub(crate) fn is_built(prefix: &Prefix, file: &BuildFile) -> Result<bool> {
 /// Removes the packages that are not needed. Returns the exit code of the first emerge that failed,
 /// else 0.
 pub(crate) fn tidy(prefix: &Prefix, file: &BuildFile, reporter: &Reporter) -> Result<u8> {
-    let stamp = prefix.layout.marker(Environment::Staging).join(TIDY);
     if is_built(prefix, file)? {
         return Ok(0);
     }

@@ -2,6 +2,7 @@
 //!
 //! Nothing in here does the work of a step.
 
+pub(crate) mod binhost;
 pub(crate) mod build;
 pub(crate) mod from_binhost;
 pub(crate) mod image;

@@ -10,6 +10,7 @@ pub(crate) mod contents;
 pub mod cpv;
 pub(crate) mod events;
 pub(crate) mod fetch_log;
+pub(crate) mod gpkg;
 pub(crate) mod installation;
 pub(crate) mod license;
 pub(crate) mod merge_log;

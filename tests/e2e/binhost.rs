@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::binhost_uri::{by_uri, by_uri_signed};
+use crate::binhost_uri::{Server, by_uri, by_uri_signed};
 use crate::harness::World;
 use crate::prefix::{contents_at, lend_portage, overlay};
 
@@ -89,6 +89,7 @@ fn signatures(world: &World) {
     let args = ["-P", "first", "emerge", "--oneshot", "test-cases/flagged"];
     world.fprefix(args).said().succeeds();
     assert!(flagged.exists());
+    published(world);
 
     // Another's signature, as far as this keyring knows.
     world.fprefix(["-P", "first", "emerge", "--unmerge", "test-cases/flagged"]).said().succeeds();
@@ -103,6 +104,92 @@ fn signatures(world: &World) {
     );
     assert!(!flagged.exists());
     by_uri_signed(world, &world.path("old-keys"));
+}
+
+/// What was built is put into a directory for web servers: once, whole, with the keys of who signed.
+fn published(world: &World) {
+    let publish = |more: &[&str]| {
+        let args = ["-P", "first", "binhost", "publish", "pub", "--json"];
+        world.fprefix(args).args(more).said().succeeds()
+    };
+    let said = publish(&[]).stdout;
+    let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let directory = PathBuf::from(answer["directory"].as_str().unwrap());
+    let small = "test-cases/small/small-1-1.gpkg.tar";
+    let own = world.path("binpkgs").join(directory.strip_prefix(world.path("pub")).unwrap());
+    let file = |dir: &Path| fs_err::metadata(dir.join(small)).unwrap();
+    assert!(said.contains(small) && said.contains("flagged-1-1.gpkg.tar"), "{said}");
+    assert!(same_file(&file(&own), &file(&directory)));
+    let list = fs_err::read_to_string(directory.join("Packages")).unwrap();
+    let count = format!("PACKAGES: {}\n", answer["packages"]);
+    assert!(list.contains(&count) && list.contains(&format!("PATH: {small}\n")), "{list}");
+    let keys = fs_err::read_to_string(world.path("pub/signing-keys.asc")).unwrap();
+    assert!(keys.starts_with("-----BEGIN PGP PUBLIC KEY BLOCK-----"), "{keys}");
+
+    // Again: nothing is new, and nothing changes.
+    let answer: serde_json::Value = serde_json::from_str(&publish(&[]).stdout).unwrap();
+    assert_eq!(answer["new"], serde_json::json!([]));
+    assert_eq!(fs_err::read_to_string(directory.join("Packages")).unwrap(), list);
+
+    // One that is not whole any more does not replace the one that is there.
+    let whole = fs_err::read(own.join(small)).unwrap();
+    let mut damaged = whole.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs_err::remove_file(own.join(small)).unwrap();
+    world.write(own.join(small), &damaged);
+    let said = publish(&["--prune"]).tells("small-1-1.gpkg.tar is not whole: ");
+    let answer: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(answer["damaged"], serde_json::json!([small]), "{said}");
+    assert_eq!(fs_err::read(directory.join(small)).unwrap(), whole);
+    fs_err::remove_file(own.join(small)).unwrap();
+    fs_err::hard_link(directory.join(small), own.join(small)).unwrap();
+    let said = world.fprefix(["-P", "first", "binhost", "publish", "binpkgs"]).said().ends_with(1);
+    said.tells("it is its binhost");
+    fast(world);
+}
+
+/// A build takes all of final from the published directory, by URI, and staging stays empty. What the
+/// binhost lacks is built.
+fn fast(world: &World) {
+    let server = Server::of(world, &world.path("pub"), "0");
+    let file = |packages: &str| {
+        format!(
+            "[prefix]\nname = \"fast\"\neprefix = \"{SHORT_EPREFIX}\"\nrelocatable = true\n\
+             binhost = \"{}\"\nwrapper-dir = \"wrappers\"\n\
+             [trees]\noverlays = [\"overlay\"]\n[emerge]\npackages = [{packages}]\n\
+             [pack]\noutput = \"images\"\n",
+            server.uri
+        )
+    };
+    world.write("fprefix.toml", file("\"test-cases/small\""));
+    let said = world.fprefix(["build"]).said().succeeds();
+    assert!(
+        said.stderr.contains("from the binhost")
+            && !said.stderr.contains("importing the toolchain"),
+        "{said}"
+    );
+    let staging = dir(world, "fast", "staging");
+    assert!(!staging.join("logs/setup.log").exists());
+    assert!(world.path("images/fast.raw").is_file());
+    let world_file = dir(world, "fast", "final").join("root/opt/s/var/lib/portage/world");
+    assert_eq!(fs_err::read_to_string(world_file).unwrap(), "test-cases/small\n");
+    for command in [&["emerge", "test-cases/small"][..], &["run", "portageq"], &["enter"]] {
+        let said = world.fprefix(["-P", "fast"]).args(command).said().ends_with(1);
+        said.tells("staging of fast-").tells("hint: fill it with `fprefix setup ");
+    }
+
+    // Nothing to do, then a package that nobody has built.
+    world.fprefix(["build"]).said().succeeds().tells("from the binhost");
+    world.write("fprefix.toml", file("\"test-cases/small\", \"test-cases/dated\""));
+    let said = world.fprefix(["build"]).said().succeeds();
+    said.tells("the binhost lacks test-cases/dated-1");
+    assert!(staging.join("logs/setup.log").exists());
+}
+
+fn same_file(one: &std::fs::Metadata, other: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// A key of its own in a new keyring at `dir`; returns its name.

@@ -6,13 +6,13 @@ use crate::binhost::{COMPILED, EPREFIX, dir, logs, make_key};
 use crate::harness::{Running, World};
 
 /// A web server on this machine, which shows a directory. It ends with the value.
-struct Server {
+pub(crate) struct Server {
     process: Running,
-    uri: String,
+    pub uri: String,
 }
 
 impl Server {
-    fn of(world: &World, dir: &Path, port: &str) -> Self {
+    pub(crate) fn of(world: &World, dir: &Path, port: &str) -> Self {
         let serve = ["-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory"];
         let mut process = world
             .run("python3")

@@ -5,12 +5,12 @@ use anyhow::{Context, Result};
 use crate::base::escape::Escape;
 use crate::base::names::Environment;
 use crate::base::output::Reporter;
-use crate::portage::packages::list_differences;
+use crate::portage::packages::{FILE, list_differences};
 use crate::prefix::definition::Prefix;
 use crate::prefix::environment::Sandbox;
 
 /// Has Portage make the index of PKGDIR anew where files and index differ, and says so.
-pub(super) fn mend(prefix: &Prefix, sandbox: &Sandbox<'_>, reporter: &Reporter) -> Result<()> {
+pub(crate) fn mend(prefix: &Prefix, sandbox: &Sandbox<'_>, reporter: &Reporter) -> Result<()> {
     let pkgdir = prefix.layout.pkgdir();
     let before = list_differences(&pkgdir)?;
     if before.is_empty() {
@@ -21,13 +21,7 @@ pub(super) fn mend(prefix: &Prefix, sandbox: &Sandbox<'_>, reporter: &Reporter) 
         pkgdir.escaped(),
         before.len()
     ));
-    sandbox
-        .portage(Environment::Staging, "emaint", "make the index of binary packages anew")?
-        .args(["--fix", "binhost"])
-        .run_quiet()
-        .with_context(|| {
-            format!("{} has no index that Portage can use", pkgdir.join("Packages").escaped())
-        })?;
+    make(prefix, sandbox)?;
     for file in list_differences(&pkgdir)? {
         let file = pkgdir.join(file);
         reporter.warn(&format!(
@@ -37,4 +31,20 @@ pub(super) fn mend(prefix: &Prefix, sandbox: &Sandbox<'_>, reporter: &Reporter) 
         ));
     }
     Ok(())
+}
+
+/// Has Portage make the index of PKGDIR anew. It reads what the index that is there lacks.
+///
+/// # Errors
+///
+/// Fails if Portage cannot do that.
+pub(crate) fn make(prefix: &Prefix, sandbox: &Sandbox<'_>) -> Result<()> {
+    sandbox
+        .portage(Environment::Staging, "emaint", "make the index of binary packages anew")?
+        .args(["--fix", "binhost"])
+        .run_quiet()
+        .with_context(|| {
+            let file = prefix.layout.pkgdir().join(FILE);
+            format!("{} has no index that Portage can use", file.escaped())
+        })
 }
