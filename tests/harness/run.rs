@@ -1,7 +1,7 @@
 //! A program that is started in a world, signalled, waited for, and what it said.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Output, Stdio};
@@ -106,14 +106,24 @@ impl Run<'_> {
         use std::os::unix::process::CommandExt;
         let shown = self.shown();
         let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-        let child = self
-            .command()
+        let mut command = self.command();
+        command
             .stdin(Stdio::null())
             .stdout(stdout.try_clone().unwrap())
             .stderr(stderr.try_clone().unwrap())
-            .process_group(0)
-            .spawn()
-            .unwrap_or_else(|error| panic!("`{shown}` did not start: {error}"));
+            .process_group(0);
+        let mut started = None;
+        // What another test forks has a moment long the files open that this one writes, and a program
+        // that somebody may write to is not started (ETXTBSY, execve(2)).
+        wait_for("a program that nobody writes", || {
+            let outcome = command.spawn();
+            let is_busy = |error: &std::io::Error| error.kind() == ErrorKind::ExecutableFileBusy;
+            let is_over = !outcome.as_ref().is_err_and(is_busy);
+            started = Some(outcome);
+            is_over
+        });
+        let child =
+            started.unwrap().unwrap_or_else(|error| panic!("`{shown}` did not start: {error}"));
         Running { child, stdout, stderr, shown }
     }
 
