@@ -26,9 +26,10 @@ enum BinhostCommand {
 
 /// Put the binary packages of a prefix into a directory that any web server can show
 ///
-/// Packages that are there are not copied again, and those of other prefixes stay. The directory is
-/// a binhost for `setup --binhost`, by its path or by its URI. Signatures of packages stay, and the
-/// public keys are written beside them, to signing-keys.asc.
+/// Packages that are there are not copied again, and others stay. Of two with the same version and
+/// number of the build, the later one stays. The directory is a binhost for `setup --binhost`, by
+/// its path or by its URI. Signatures of packages stay, and the public keys are added to those
+/// beside them, in signing-keys.asc.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,7 +38,7 @@ Examples:
 struct PublishBinhost {
     /// The directory
     dir: PathBuf,
-    /// Remove builds of packages that staging has in another build
+    /// Remove builds of packages that staging has in another build, also those of other prefixes
     #[arg(long)]
     prune: bool,
     /// As JSON

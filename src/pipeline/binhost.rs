@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::base::escape::{self, Escape};
+use crate::base::limits::LIST;
 use crate::base::lock::{Busy, Lock};
 use crate::base::names::Environment;
 use crate::base::output::Reporter;
@@ -59,8 +60,8 @@ pub(crate) struct Published {
     pub keys: Option<PathBuf>,
 }
 
-/// Puts the binary packages of `prefix` into the directory `dir`. With `prune`, builds go that
-/// staging has in another build, and only those come that staging has.
+/// Puts the binary packages of `prefix` into the directory `dir`. With `prune`, builds of packages that
+/// staging has in another build go, and do not come.
 ///
 /// # Errors
 ///
@@ -79,7 +80,17 @@ pub(crate) fn publish(
         .with_context(|| format!("could not make {} absolute", dir.escaped()))?;
     let directory = dir.join(key);
     fs_err::create_dir_all(&directory)?;
-    if fs_err::canonicalize(&directory)? == fs_err::canonicalize(prefix.layout.pkgdir())? {
+    let own = fs_err::canonicalize(prefix.layout.pkgdir())?;
+    let place = fs_err::canonicalize(&dir)?;
+    if place != own && (place.starts_with(&own) || own.starts_with(place.join(NEXT))) {
+        bail!(
+            "{} is inside of the packages of {}, where Portage would take it for some of them\n\
+             hint: name another directory",
+            dir.escaped(),
+            prefix.definition.id
+        );
+    }
+    if fs_err::canonicalize(&directory)? == own {
         bail!(
             "the packages of {} are in {} already: it is its binhost\n\
              hint: name another directory, or have a web server show this one",
@@ -93,13 +104,16 @@ pub(crate) fn publish(
     let sandbox = Sandbox::open(prefix)?;
     index::mend(prefix, &sandbox, reporter)?;
     let next = dir.join(NEXT);
+    // A run that ended half-way may have replaced packages and not the index, which then has their
+    // old digests.
+    let was_cut_short = next.exists();
     files::remove(&next)?;
     fs_err::create_dir_all(&next)?;
     let mut publication = Publication::new(prefix, directory, next, prune)?;
     publication.gather(reporter)?;
-    publication.index(prefix)?;
+    publication.index(prefix, was_cut_short)?;
+    let keys = publication.export_keys(&sandbox, &dir.join(KEYS), reporter)?;
     publication.put_in_place()?;
-    let keys = publication.export_keys(&sandbox, &dir.join(KEYS))?;
     files::remove(&publication.next)?;
     drop(lock);
     publication.report(keys)
@@ -165,9 +179,10 @@ impl Publication {
         Ok(())
     }
 
-    /// Has Portage make the index of the next state, from that of the state before.
-    fn index(&self, prefix: &Prefix) -> Result<()> {
-        for ending in INDEX_ENDINGS {
+    /// Has Portage make the index of the next state, from that of the state before or from nothing.
+    fn index(&self, prefix: &Prefix, from_nothing: bool) -> Result<()> {
+        let kept = if from_nothing { &[][..] } else { &INDEX_ENDINGS[..] };
+        for ending in kept {
             let name = format!("{}{ending}", packages::FILE);
             let file = self.directory.join(&name);
             if file.is_file() {
@@ -214,25 +229,39 @@ impl Publication {
         Ok(())
     }
 
-    /// Writes the public keys of the prefix to `file`, if packages are signed.
-    fn export_keys(&self, sandbox: &Sandbox<'_>, file: &Path) -> Result<Option<PathBuf>> {
+    /// Adds the public keys of the prefix to `file`, if packages are signed.
+    fn export_keys(
+        &self,
+        sandbox: &Sandbox<'_>,
+        file: &Path,
+        reporter: &Reporter,
+    ) -> Result<Option<PathBuf>> {
+        let there = if file.is_file() { input::read_lossy(file, LIST)? } else { String::new() };
+        let there_is_one = (!there.is_empty()).then(|| file.to_owned());
         let mut is_signed = false;
-        for path in &self.own {
-            let place = self.directory.join(path);
-            is_signed = is_signed || (place.is_file() && gpkg::is_signed(&place)?);
+        for path in self.own.iter().filter(|path| !self.damaged.contains(path)) {
+            is_signed = is_signed || gpkg::is_signed(&self.pkgdir.join(path))?;
         }
         if !is_signed {
-            return Ok(file.is_file().then(|| file.to_owned()));
+            return Ok(there_is_one);
         }
         let home = crate::base::inside::KEYS.to_string();
         let keys = sandbox
             .program(Environment::Staging, "gpg", "export the keys of those who sign packages")?
             .args(["--homedir", &home, "--batch", "--no-auto-check-trustdb", "--armor", "--export"])
             .read()?;
-        if keys.trim().is_empty() {
-            bail!("packages are signed, and the keyring of the prefix has no key");
+        let keys = keys.trim();
+        if keys.is_empty() {
+            reporter.warn(
+                "packages are signed, and the keyring of the prefix has no key: whoever asks for \
+                 signatures needs the key from elsewhere",
+            );
+            return Ok(there_is_one);
         }
-        files::write_durably(file, (keys.trim_end().to_owned() + "\n").as_bytes())?;
+        // Other prefixes have put theirs there.
+        if !there.contains(keys) {
+            files::write_durably(file, format!("{there}{keys}\n").as_bytes())?;
+        }
         Ok(Some(file.to_owned()))
     }
 
@@ -300,7 +329,8 @@ fn compare(own: &Path, published: &Path) -> Result<BuildAge> {
         }
         Err(error) => return Err(error.into()),
     };
-    let time = |meta: &std::fs::Metadata| (meta.mtime(), meta.mtime_nsec());
+    // Portage sets the time of what it fetches, in seconds.
+    let time = MetadataExt::mtime;
     Ok(if (own.len(), time(&own)) == (there.len(), time(&there)) {
         BuildAge::Same
     } else if time(&own) < time(&there) {

@@ -48,7 +48,7 @@ pub(crate) fn fill(
         }
         BinhostAnswer::Unknown(reason) => {
             reporter.step(&format!(
-                "the binhost lacks packages, so they are built in staging: {}",
+                "the binhost did not say that it has all, so packages are built in staging: {}",
                 reason.escaped()
             ));
             return Ok(None);

@@ -23,6 +23,8 @@ pub(crate) struct MergeRecord {
     /// Seconds since 1970.
     pub seconds: u64,
     pub stage: MergeStage,
+    /// Position among the packages of the run. After a failure emerge counts what is left anew.
+    pub position: u64,
     /// Number of packages of the run.
     pub total: u64,
     pub cpv: Cpv,
@@ -38,9 +40,14 @@ impl MergeRecord {
             None => (MergeStage::Completed, text.strip_prefix("::: completed emerge (")?),
         };
         let (count, text) = text.split_once(") ")?;
-        let (_, total) = count.split_once(" of ")?;
-        let cpv = text.split(' ').next()?.parse().ok()?;
-        Some(Self { seconds: seconds.parse().ok()?, stage, total: total.parse().ok()?, cpv })
+        let (position, total) = count.split_once(" of ")?;
+        Some(Self {
+            seconds: seconds.parse().ok()?,
+            stage,
+            position: position.parse().ok()?,
+            total: total.parse().ok()?,
+            cpv: text.split(' ').next()?.parse().ok()?,
+        })
     }
 
     /// Parses the lines of a log that are about packages.
@@ -111,13 +118,14 @@ mod tests {
         let cpv = |text: &str| -> Cpv { text.parse().unwrap() };
         let run = LOG.split_once("200: Started").unwrap().1;
         let records = MergeRecord::parse_all(run);
-        let record = |seconds, stage, cpv| MergeRecord { seconds, stage, total: 3, cpv };
+        let record =
+            |seconds, stage, position, cpv| MergeRecord { seconds, stage, position, total: 3, cpv };
         assert_eq!(
             records,
             [
-                record(201, MergeStage::Begun, cpv("sys-libs/zlib-1.3.1")),
-                record(205, MergeStage::Completed, cpv("sys-libs/zlib-1.3.1")),
-                record(205, MergeStage::Begun, cpv("app-misc/jq-1.7.1")),
+                record(201, MergeStage::Begun, 1, cpv("sys-libs/zlib-1.3.1")),
+                record(205, MergeStage::Completed, 1, cpv("sys-libs/zlib-1.3.1")),
+                record(205, MergeStage::Begun, 2, cpv("app-misc/jq-1.7.1")),
             ]
         );
         for other in ["", "1:", "x:  >>> emerge (1 of 2) a/b-1 to /", "1: >>> emerge (1 of 2) a/b"]

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::base::command::shell_code;
 use crate::base::names::Environment;
 use crate::base::output::Reporter;
-use crate::portage::binhost::Binhost;
+use crate::portage::binhost::{Binhost, find_fetch_error};
 use crate::portage::events;
 use crate::prefix::definition::Prefix;
 use crate::prefix::emerge::{
@@ -40,10 +40,15 @@ pub(crate) fn ask_binhost(
     let output = sandbox
         .portage(Environment::Final, "emerge", "ask the binhost for packages")?
         .env("EMERGE_DEFAULT_OPTS", options(prefix, false))
-        .args(["--pretend", "--quiet", "--color=n", "--update", "--deep", "--newuse"])
+        .args(["--pretend", "--color=n", "--update", "--deep", "--newuse"])
         .args(packages)
         .output()?;
     let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    // Portage goes on with the list that it had before, or with none.
+    if let Some(line) = [&said, &errors].into_iter().find_map(|text| find_fetch_error(text)) {
+        return Ok(BinhostAnswer::Unknown(line.to_owned()));
+    }
     let lacking = events::list_ebuilds(&said);
     if !lacking.is_empty() {
         return Ok(BinhostAnswer::Lacks(lacking));
@@ -51,7 +56,6 @@ pub(crate) fn ask_binhost(
     if output.status.success() {
         return Ok(BinhostAnswer::All);
     }
-    let errors = String::from_utf8_lossy(&output.stderr);
     let line = errors.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     Ok(BinhostAnswer::Unknown(line.trim().to_owned()))
 }

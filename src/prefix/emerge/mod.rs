@@ -360,15 +360,16 @@ impl EmergeRun<'_> {
             EmergeOutput::Answer => self.reporter.draws_beside_answers(),
             EmergeOutput::Progress => self.reporter.draws(),
         };
-        let status = if builds && self.reporter.is_quiet() {
-            self.emerge_quietly(args)?
-        } else if draws && !asked.interactive {
-            self.emerge_with_bar(args, &phases)?
-        } else if builds || self.output == EmergeOutput::Progress {
-            self.emerge_to_log(args, &phases)?
-        } else {
-            self.command(args)?.run_attached()?
-        };
+        let status =
+            if self.reporter.is_quiet() && (builds || self.output == EmergeOutput::Progress) {
+                self.emerge_quietly(args)?
+            } else if draws && !asked.interactive {
+                self.emerge_with_bar(args, &phases)?
+            } else if builds || self.output == EmergeOutput::Progress {
+                self.emerge_to_log(args, &phases)?
+            } else {
+                self.command(args)?.run_attached()?
+            };
         if status.success() {
             let took = begun.elapsed().as_secs();
             self.reporter.detail(&format!("{}: done after {took} s", self.environment));
@@ -435,15 +436,26 @@ struct Lines {
 }
 
 impl Lines {
-    /// Returns the lines that end in `chunk`.
+    /// Returns what can be shown now that `chunk` has come: lines, and the start of one that counts no
+    /// jobs, which may be a question.
     fn take(&mut self, chunk: &[u8]) -> Vec<u8> {
         self.rest.extend_from_slice(chunk);
         let end = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let rest = self.rest.split_off(end);
         let lines = std::mem::replace(&mut self.rest, rest);
         let shown = lines.split_inclusive(|byte| *byte == b'\n').filter(|line| !counts_jobs(line));
-        shown.flatten().copied().collect()
+        let mut shown: Vec<u8> = shown.flatten().copied().collect();
+        if !may_count_jobs(&self.rest) {
+            shown.append(&mut self.rest);
+        }
+        shown
     }
+}
+
+/// Returns whether a line that begins like this may be one that [counts jobs](counts_jobs). It begins
+/// with `>>>`, or with a colour.
+fn may_count_jobs(start: &[u8]) -> bool {
+    start.starts_with(b"\x1b") || start.starts_with(b">>>") || b">>>".starts_with(start)
 }
 
 /// Returns whether a line is like `>>> Jobs: 1 of 3 complete, 1 running   Load avg: ...`.
@@ -484,9 +496,11 @@ mod tests {
         for chunk in output.as_bytes().chunks(7) {
             shown.extend(lines.take(chunk));
         }
-        shown.extend(lines.rest);
+        assert_eq!(lines.take(b"\nYes or no? "), b"\nYes or no? ");
+        assert_eq!(lines.take(b">>> Jo"), b"");
+        shown.extend(b"\n>>> Jo");
         let shown = String::from_utf8(shown).unwrap();
-        assert_eq!(shown, "a\n>>> Jobs are done\nend");
+        assert_eq!(shown, "a\n>>> Jobs are done\nend\n>>> Jo");
     }
 
     #[test]

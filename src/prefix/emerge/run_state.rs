@@ -57,7 +57,12 @@ impl RunState {
         for record in records {
             self.total = record.total;
             match record.stage {
-                MergeStage::Begun => at_work.push(&record.cpv),
+                MergeStage::Begun => {
+                    if record.position == 1 {
+                        self.completed = 0;
+                    }
+                    at_work.push(&record.cpv);
+                }
                 MergeStage::Completed => {
                     self.completed += 1;
                     at_work.retain(|cpv| **cpv != record.cpv);
@@ -65,10 +70,12 @@ impl RunState {
             }
         }
         let phases: Vec<_> = phases.lines().filter_map(PhaseEvent::parse).collect();
+        // emerge.log says nothing of a failure.
+        at_work.retain(|cpv| !phases.iter().any(|event| event.died && event.cpv == **cpv));
         let mut before = std::mem::take(&mut self.at_work);
         for cpv in at_work {
             let event = phases.iter().rfind(|event| event.cpv == *cpv);
-            let phase = event.map_or("", |event| event.phase).to_owned();
+            let phase = event.map_or("begin", |event| event.phase).to_owned();
             let known = before.iter().position(|package| package.cpv == *cpv);
             let known = known.map(|index| before.swap_remove(index));
             self.at_work.push(match known {
@@ -94,7 +101,8 @@ impl RunState {
     pub(super) fn describe(&self) -> String {
         let Some(package) = self.at_work.first() else { return String::new() };
         let seconds = self.now.saturating_sub(package.since).as_secs();
-        let mut text = format!("{} {} {}", package.cpv, package.phase, duration(seconds));
+        let mut text =
+            [package.cpv.to_string(), package.phase.clone(), duration(seconds)].join(" ");
         if self.at_work.len() > 1 {
             text += &format!(", {} more at work", self.at_work.len() - 1);
         }
@@ -121,7 +129,7 @@ impl RunState {
         let mut lines = Vec::new();
         for package in &mut self.at_work {
             let took = self.now.saturating_sub(package.since);
-            if took < LONG || package.told || package.phase.is_empty() {
+            if took < LONG || package.told {
                 continue;
             }
             package.told = true;
@@ -177,5 +185,12 @@ mod tests {
         assert_eq!(state.describe(), "app-misc/jq-2 compile 2 min, about 55 s left");
         assert_eq!(state.take_long_phases(), ["app-misc/jq-2: compile goes on after 145 s"]);
         assert_eq!(state.take_long_phases(), Vec::<String>::new(), "once");
+
+        // With --keep-going, what is left is counted anew.
+        let phases = "died:compile app-misc/jq-2 staging\n";
+        log += "500: >>> emerge (1 of 1) app-misc/other-1 to /\n";
+        state.update(&records(&log), phases, vec![cpv("app-misc/other-1")], second(200));
+        assert_eq!(state.count(), Some((0, 1)));
+        assert_eq!(state.describe(), "app-misc/other-1 begin 0 s");
     }
 }
