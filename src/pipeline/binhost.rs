@@ -196,7 +196,9 @@ impl Publication {
         let mut definition = prefix.definition.clone();
         definition.pkgdir = Some(self.next.clone());
         let other = Prefix::new(&prefix.home, definition)?;
-        index::make(&other, &Sandbox::open(&other)?)?;
+        // Packages from before a prefix asked for signatures are listed too: whoever takes them
+        // checks that.
+        index::make(&other, &Sandbox::open(&other)?, "-binpkg-request-signature")?;
         if let Some(path) = packages::list_differences(&self.next)?.first() {
             bail!(
                 "{} is no binary package that Portage can read; nothing was published\n\

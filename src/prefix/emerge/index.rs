@@ -21,7 +21,7 @@ pub(crate) fn mend(prefix: &Prefix, sandbox: &Sandbox<'_>, reporter: &Reporter) 
         pkgdir.escaped(),
         before.len()
     ));
-    make(prefix, sandbox)?;
+    make(prefix, sandbox, "")?;
     for file in list_differences(&pkgdir)? {
         let file = pkgdir.join(file);
         reporter.warn(&format!(
@@ -33,14 +33,16 @@ pub(crate) fn mend(prefix: &Prefix, sandbox: &Sandbox<'_>, reporter: &Reporter) 
     Ok(())
 }
 
-/// Has Portage make the index of PKGDIR anew. It reads what the index that is there lacks.
+/// Has Portage make the index of PKGDIR anew, with these words added to FEATURES. It reads what the
+/// index that is there lacks.
 ///
 /// # Errors
 ///
 /// Fails if Portage cannot do that.
-pub(crate) fn make(prefix: &Prefix, sandbox: &Sandbox<'_>) -> Result<()> {
+pub(crate) fn make(prefix: &Prefix, sandbox: &Sandbox<'_>, features: &str) -> Result<()> {
     sandbox
         .portage(Environment::Staging, "emaint", "make the index of binary packages anew")?
+        .env("FEATURES", features)
         .args(["--fix", "binhost"])
         .run_quiet()
         .with_context(|| {
