@@ -114,7 +114,10 @@ fn published(world: &World) {
     };
     let said = publish(&[]).stdout;
     let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
-    let directory = PathBuf::from(answer["directory"].as_str().unwrap());
+    // The answer has names escaped.
+    let mut found = walkdir::WalkDir::new(world.path("pub")).into_iter().map(Result::unwrap);
+    let list = found.find(|entry| entry.file_name() == "Packages").unwrap();
+    let directory = list.path().parent().unwrap().to_owned();
     let small = "test-cases/small/small-1-1.gpkg.tar";
     let own = world.path("binpkgs").join(directory.strip_prefix(world.path("pub")).unwrap());
     let file = |dir: &Path| fs_err::metadata(dir.join(small)).unwrap();
