@@ -65,8 +65,8 @@ fn a_file_is_built_locked_and_built_again() {
     assert!(project.in_final("usr/share/flagged/extra").exists());
     let first = project.image();
     let said = project.again(&[]).succeeds();
-    assert!(!said.stdout.contains(">>> Emerging"), "{said}");
-    assert!(!said.stdout.contains(">>> Installing"), "{said}");
+    assert!(!said.stderr.contains(">>> Emerging"), "{said}");
+    assert!(!said.stderr.contains(">>> Installing"), "{said}");
     assert_eq!(project.image(), first);
 
     project
