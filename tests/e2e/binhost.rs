@@ -137,8 +137,9 @@ fn published(world: &World) {
     // One that is not whole any more does not replace the one that is there.
     let whole = fs_err::read(own.join(small)).unwrap();
     let mut damaged = whole.clone();
-    let middle = damaged.len() / 2;
-    damaged[middle] ^= 1;
+    // A package is a tar archive: contents follow a header of 512 bytes, and padding follows contents.
+    let name = memchr::memmem::find(&damaged, b"small-1-1/image.tar").unwrap();
+    damaged[name / 512 * 512 + 512 + 8] ^= 1;
     fs_err::remove_file(own.join(small)).unwrap();
     world.write(own.join(small), &damaged);
     let said = publish(&["--prune"]).tells("small-1-1.gpkg.tar is not whole: ");
