@@ -33,14 +33,14 @@ fn main() -> Result<()> {
     let original = dir.path().join("original");
     let (files, bytes) = collect(&sources, &original)?;
     println!("{files} files, {} MiB", bytes >> 20);
-    let (mut ours, mut theirs) = (Duration::MAX, Duration::MAX);
+    let (mut relocate_time, mut sed_time) = (Duration::MAX, Duration::MAX);
     for _ in 0..3 {
-        ours = ours.min(time_on_copy(&original, dir.path(), fprefix)?);
-        theirs = theirs.min(time_on_copy(&original, dir.path(), grep_and_sed)?);
+        relocate_time = relocate_time.min(time_on_copy(&original, dir.path(), fprefix)?);
+        sed_time = sed_time.min(time_on_copy(&original, dir.path(), grep_and_sed)?);
     }
-    let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
-    println!("grep and sed      {:7.3} s", theirs.as_secs_f64());
-    println!("fprefix relocate  {:7.3} s  {ratio:.2} x grep and sed", ours.as_secs_f64());
+    let ratio = relocate_time.as_secs_f64() / sed_time.as_secs_f64();
+    println!("grep and sed      {:7.3} s", sed_time.as_secs_f64());
+    println!("fprefix relocate  {:7.3} s  {ratio:.2} x grep and sed", relocate_time.as_secs_f64());
     Ok(())
 }
 

@@ -260,7 +260,7 @@ impl Publication {
             );
             return Ok(there_is_one);
         }
-        // Other prefixes have put theirs there.
+        // The file may have keys of other prefixes.
         if !there.contains(keys) {
             files::write_durably(file, format!("{there}{keys}\n").as_bytes())?;
         }

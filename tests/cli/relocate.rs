@@ -362,7 +362,7 @@ fn links_across_the_border() {
     assert!(before == tree(&dir), "twice is not once");
 }
 
-/// What is shipped of var is looked at, and nothing is looked for in holes.
+/// `check` looks at what is shipped of var, and not into holes.
 #[test]
 fn check_finds_the_path_in_var_and_behind_holes() {
     let root = SmallRoot::empty("/o");

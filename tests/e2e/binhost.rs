@@ -106,7 +106,7 @@ fn signatures(world: &World) {
     by_uri_signed(world, &world.path("old-keys"));
 }
 
-/// What was built is put into a directory for web servers: once, whole, with the keys of who signed.
+/// Packages are put into a directory for web servers: once, whole, with the keys of who signed.
 fn published(world: &World) {
     let publish = |more: &[&str]| {
         let args = ["-P", "first", "binhost", "publish", "pub", "--json"];
